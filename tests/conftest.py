@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> None:
-    """Demand an explicit id for long bytes: gzip output contains the time, so ids would differ by process.
+    """Demand an explicit id for long bytes: gzip output contains the time, so ids would vary.
 
     Raises:
         ValueError: `val` is longer than 16 bytes and has no `pytest.param(..., id=...)`.
@@ -109,7 +109,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the imported modules from garbage collection, because each training run collects twice.
+    """Exclude imported modules from garbage collection, because each training run triggers it twice.
 
     Scanning a million objects takes a second, and copies their memory in each process that a test forks.
     """
@@ -123,7 +123,7 @@ AIRFLOW = pytest.StashKey[Stack]()
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Stop Airflow after the last test of this process that needs it."""
-    from tests.support.distribution import group_of  # it is a plugin, which pytest itself has to load first
+    from tests.support.distribution import group_of  # here, because pytest must load this plugin first
 
     stack = item.config.stash.get(AIRFLOW, None)
     if stack and nextitem and group_of(str(nextitem.path)) != group_of(str(item.path)):
@@ -192,7 +192,7 @@ def airflow_connections(
 
 @pytest.fixture(scope="session")
 def s3(stack: Stack) -> S3:
-    """Start and return the S3 server of this test session, once it stores objects."""
+    """Start the S3 server of this test session; return it once it can store objects."""
     from tests.support.first_write import wait_until_storing
 
     stack.s3.start()
@@ -267,6 +267,6 @@ def bucket(s3_client: S3Client) -> Iterator[str]:
 
 @pytest.fixture
 def reread_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pauses before a damaged object is read again, for objects that stay damaged."""
+    """Skip the pauses before a damaged object is read again, for objects that stay damaged."""
     for module in ("download", "reading"):
         monkeypatch.setattr(f"include.s3.{module}.REREAD_SECONDS", (0.0, 0.0))

@@ -1,4 +1,4 @@
-"""A job that waits for a trainer, a viewer's requests, and functions that read rows and refusals."""
+"""A waiting job, requests by a viewer, and functions that read the job's row and error messages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.jobs import recorded
 
 @pytest.fixture
 def waiting(connection: psycopg.Connection[Any]) -> None:
-    """Job a waits in a row that a host application wrote; no run owns the row."""
+    """Create job a in a waiting row, as a host application writes it; no run owns the row."""
     connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
     connection.commit()
 
 
 @pytest.fixture
 def ask(api_stack: Stack) -> Any:
-    """GET from `api_stack` as a viewer; the path comes first, the query as keywords."""
+    """Send GET requests to `api_stack` as a viewer; query parameters are passed as keyword arguments."""
     return lambda path, **query: get(api_stack, path, token(api_stack, "viewer"), **query)
 
 

@@ -25,7 +25,7 @@ from include.console import app as console
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from include.stack.ports import open_session
-from tests.support.access_table import EVERYBODY, OURS, PAGES, STARTS, TABLE, TOLD_APART, Row
+from tests.support.access_table import DISTINGUISHING, EVERYBODY, OURS, PAGES, STARTS, TABLE, Row
 from tests.support.api_client import ask, get, log_in_over_rest, token
 from tests.support.ask_as_roles import PEOPLE
 
@@ -34,14 +34,14 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 
 
-Asked = list[tuple[str | None, str, str, Any]]
+Requests = list[tuple[str | None, str, str, Any]]
 Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 """Each answer, by method, path and user."""
 
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
-    """The stack with a version of a model and of a dataset, and jobs of ada, of the trainer and of nobody."""
+    """The stack with a model version, a dataset version, and jobs of ada, of the trainer and of no owner."""
     api_stack_connection.execute(
         "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
         "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
@@ -71,17 +71,17 @@ def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> I
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
-    """All requests of the tables, for every user."""
-    asked: Asked = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
-    asked += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
-    asked.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
-    return asked
+def all_requests() -> Requests:
+    """Every request in the tables, for every user."""
+    all_requests: Requests = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
+    all_requests += [(who, row.method, path, row.body) for path, row in DISTINGUISHING for who in PEOPLE]
+    all_requests.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
+    return all_requests
 
 
 @pytest.fixture(scope="module")
-def server(served: Stack, asked: Asked) -> dict[str, Any]:
-    """What an API server with FAB has loaded, and its answers to the requests."""
+def server(served: Stack, all_requests: Requests) -> dict[str, Any]:
+    """The modules that an API server with FAB has loaded, and its answers to the requests."""
     environment = served.airflow.environment_of("api-server") | {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "config" / "oidc.py"),
@@ -89,7 +89,7 @@ def server(served: Stack, asked: Asked) -> dict[str, Any]:
     }
     answered = subprocess.run(
         [sys.executable, "-m", "tests.support.ask_as_roles"],
-        input=json.dumps(asked),
+        input=json.dumps(all_requests),
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -102,10 +102,10 @@ def server(served: Stack, asked: Asked) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def answers(asked: Asked, server: dict[str, Any]) -> Answers:
+def answers(all_requests: Requests, server: dict[str, Any]) -> Answers:
     return {
         (method, path, who): answer
-        for (who, method, path, _), answer in zip(asked, server["answers"], strict=True)
+        for (who, method, path, _), answer in zip(all_requests, server["answers"], strict=True)
     }
 
 
@@ -153,8 +153,8 @@ def test_a_program_gets_a_token_for_a_password_although_people_log_in_by_oidc(an
 @pytest.mark.parametrize("who", PEOPLE)
 def test_a_group_of_the_identity_provider_becomes_a_role(answers: Answers, who: str) -> None:
     role = who.removesuffix(" by OIDC")
-    found = {path: answers[row.method, path, who]["status"] for path, row in TOLD_APART}
-    assert found == {path: row.expected[role] for path, row in TOLD_APART}
+    found = {path: answers[row.method, path, who]["status"] for path, row in DISTINGUISHING}
+    assert found == {path: row.expected[role] for path, row in DISTINGUISHING}
 
 
 def test_an_airflow_token_is_accepted_as_a_header_and_as_a_cookie(served: Stack) -> None:
@@ -185,7 +185,7 @@ def test_paths_without_a_route_are_not_found(served: Stack, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/models"), ("DELETE", "/openapi.json"), ("POST", "/jobs/a/completion")]
 )
-def test_a_bad_request_without_a_login_learns_nothing(served: Stack, method: str, path: str) -> None:
+def test_a_bad_request_without_a_login_reveals_nothing(served: Stack, method: str, path: str) -> None:
     with open_session() as session:
         answer = session.request(
             method,

@@ -1,4 +1,4 @@
-"""Routes that wait for Airflow's own API, which the same process serves, and may fail."""
+"""Routes that call Airflow's own API, which the same process serves and which may fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
 
 
 def get(path: str) -> httpx.Response:
-    """Send the request on an event loop, and so with shared threads, of its own."""
+    """Send the request on a separate event loop, which has its own shared threads."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(open_app())
@@ -40,7 +40,7 @@ def get(path: str) -> httpx.Response:
 
 
 def test_a_route_that_waits_for_airflow_occupies_none_of_the_shared_threads(airflow: FastAPI) -> None:
-    """Airflow's routes need those threads: if all of them waited for Airflow, they would wait for ever."""
+    """Airflow's routes need those threads: if our routes occupied all of them, both would wait for ever."""
     occupied = []
 
     @airflow.get(RUN)
@@ -53,7 +53,7 @@ def test_a_route_that_waits_for_airflow_occupies_none_of_the_shared_threads(airf
 
 
 OTHERS = {"describe", "get_session"}
-"""Routes that take the request without calling Airflow's API."""
+"""Routes that have a request parameter but do not call Airflow's API."""
 
 
 def test_every_route_that_may_wait_for_airflow_has_a_thread_of_its_own() -> None:
@@ -63,7 +63,7 @@ def test_every_route_that_may_wait_for_airflow_has_a_thread_of_its_own() -> None
     assert {each.__name__ for each in with_request if not iscoroutinefunction(each)} == OTHERS
 
 
-def test_a_failure_of_airflow_is_not_taken_for_an_unknown_run(airflow: FastAPI) -> None:
+def test_a_failure_of_airflow_is_not_reported_as_an_unknown_run(airflow: FastAPI) -> None:
     running = {"state": "running"}
     answers = iter([JSONResponse({}, 500), JSONResponse(running), JSONResponse({}, 404)])
 

@@ -31,8 +31,8 @@ def ended(jobs: JobRepository, connection: psycopg.Connection[Any]) -> None:
     record_checkpoints(connection)
 
 
-def listed(api_url: str, **asked: str) -> list[str]:
-    page = requests.get(f"{api_url}/jobs", params=asked, timeout=60).json()
+def listed(api_url: str, **query: str) -> list[str]:
+    page = requests.get(f"{api_url}/jobs", params=query, timeout=60).json()
     assert page["total"] == len(page["jobs"])
     return [job["job_id"] for job in page["jobs"]]
 

@@ -34,17 +34,17 @@ Complete = Callable[..., requests.Response]
 def complete(api_url: str, bucket: str) -> Complete:
     """POST a completion of job a with the paths of both checkpoints, and the given fields."""
 
-    def post(of: str = "a", /, **told: Any) -> requests.Response:
+    def post(of: str = "a", /, **fields: Any) -> requests.Response:
         paths = {f"{kind}_checkpoint_path": f"s3://{bucket}/checkpoints/{of}/{kind}.pt"
                  for kind in ("best", "last")}  # fmt: skip
-        return requests.post(f"{api_url}/jobs/{of}/completion", json=paths | told, timeout=60)
+        return requests.post(f"{api_url}/jobs/{of}/completion", json=paths | fields, timeout=60)
 
     return post
 
 
 @pytest.fixture
 def uploaded(s3_client: S3Client, bucket: str) -> None:
-    """Upload both files as another program does: without our metadata."""
+    """Upload both files without our metadata, as another program would."""
     for kind, content in (("best", BEST), ("last", LAST)):
         s3_client.put_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt", Body=content)
 
@@ -138,7 +138,7 @@ def test_a_repeated_completion_changes_nothing(
 
 @pytest.mark.usefixtures("uploaded", "waiting")
 @pytest.mark.parametrize(
-    ("told", "status", "said"),
+    ("fields", "status", "message"),
     [
         ({"job_id": "b"}, 422, "job_id='b' does not match the job in the URL (a)"),
         ({"best_checkpoint_path": "s3://elsewhere/checkpoints/a/best.pt"}, 422, "is not where this job"),
@@ -156,10 +156,10 @@ def test_a_repeated_completion_changes_nothing(
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_and_nothing_is_recorded(
-    complete: Complete, connection: psycopg.Connection[Any], told: dict[str, Any], status: int, said: str
+    complete: Complete, connection: psycopg.Connection[Any], fields: dict[str, Any], status: int, message: str
 ) -> None:
     before = row(connection)
-    assert said in refused(complete(**told), status)
+    assert message in refused(complete(**fields), status)
     assert row(connection) == before
 
 
@@ -183,7 +183,7 @@ def test_missing_files_are_named(complete: Complete, s3_client: S3Client, bucket
 
 
 @pytest.mark.usefixtures("waiting", "uploaded")
-def test_metadata_that_contradict_the_bytes_are_not_believed(
+def test_a_completion_is_refused_if_the_metadata_contradict_the_bytes(
     complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     claimed = {"sha256": "1" * 64, "epoch": "3"}
@@ -232,7 +232,7 @@ def test_a_completion_that_contradicts_the_recorded_one_is_refused(
 
 @pytest.mark.usefixtures("uploaded", "waiting")
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         ({"epoch": 5}, "epoch=5 contradicts"),
         ({"epochs": 11}, "epochs=11 contradicts"),
@@ -240,13 +240,13 @@ def test_a_completion_that_contradicts_the_recorded_one_is_refused(
     ],
 )
 def test_other_numbers_for_the_same_files_are_refused(
-    complete: Complete, connection: psycopg.Connection[Any], other: dict[str, Any], said: str
+    complete: Complete, connection: psycopg.Connection[Any], other: dict[str, Any], message: str
 ) -> None:
-    told = {"epoch": 4, "epochs": 10, "metrics": {"loss": 1e23, "mAP": 0.3, "box": None}}
-    assert complete(**told).status_code == 200
+    fields = {"epoch": 4, "epochs": 10, "metrics": {"loss": 1e23, "mAP": 0.3, "box": None}}
+    assert complete(**fields).status_code == 200
     before = row(connection)
-    assert complete(**told).status_code == 200
-    assert said in refused(complete(**told | other), 409)
+    assert complete(**fields).status_code == 200
+    assert message in refused(complete(**fields | other), 409)
     assert row(connection) == before
 
 
@@ -285,11 +285,11 @@ def test_a_job_that_was_taken_over_while_its_files_were_read_is_not_completed(
             yield opened
 
     place = f"s3://{bucket}/checkpoints/a"
-    told = TrainingCompletionCallback(
+    completion = TrainingCompletionCallback(
         best_checkpoint_path=f"{place}/best.pt", last_checkpoint_path=f"{place}/last.pt"
     )
     with pytest.raises(CompletionConflict, match="while its files were being read"):
-        Completion("a", told, opening, Bucket(s3_client, bucket), "ada").record()
+        Completion("a", completion, opening, Bucket(s3_client, bucket), "ada").record()
     assert recorded(jobs).status == "failed"
 
 
@@ -328,12 +328,12 @@ def test_only_one_of_two_simultaneous_completions_is_recorded(
         at_once.wait()
         return complete(status=status).status_code
 
-    asked = ["completed", "stopped"] * 3
-    with ThreadPoolExecutor(len(asked)) as threads:
-        answers = list(threads.map(post, asked))
+    statuses = ["completed", "stopped"] * 3
+    with ThreadPoolExecutor(len(statuses)) as threads:
+        answers = list(threads.map(post, statuses))
     winner = row(connection)["status"]
     assert winner in {"completed", "stopped"}
-    assert [answer == 200 for answer in answers] == [status == winner for status in asked]
+    assert [answer == 200 for answer in answers] == [status == winner for status in statuses]
     assert set(answers) == {200, 409}
 
 
@@ -356,7 +356,7 @@ def test_checkpoints_that_a_user_uploads_are_marked_as_external(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_bytes_that_are_not_a_checkpoint_are_recorded_with_the_finding(complete: Complete) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_recorded_with_the_reason(complete: Complete) -> None:
     shown = complete().json()
     assert shown["origin"] == "external"
     assert shown["checkpoint_finding"].startswith("best.pt is not a checkpoint")
@@ -370,9 +370,9 @@ def test_files_that_name_code_are_refused(
 ) -> None:
     files = {"best": crafted(), "last": crafted()} | {kind: crafted(call("os.system", "true"))}
     _store(s3_client, bucket, **files)
-    said = refused(complete(), 422)
-    assert f"{kind}_checkpoint_path=" in said
-    assert "is refused: it names os.system" in said
+    message = refused(complete(), 422)
+    assert f"{kind}_checkpoint_path=" in message
+    assert "is refused: it names os.system" in message
     assert row(connection)["best_checkpoint_path"] is None
 
 

@@ -51,7 +51,7 @@ def test_the_next_request_gets_the_connection_of_the_previous_one(
     assert len(opened) == 1
 
 
-def test_two_requests_at_once_get_two_connections(pool: QueuePool) -> None:
+def test_two_simultaneous_requests_get_two_connections(pool: QueuePool) -> None:
     with pooled_connection(pool) as one, pooled_connection(pool) as other:
         assert one is not other
 

@@ -106,14 +106,14 @@ def test_the_difference_between_two_versions_is_computed_once(
 
     register(datasets, "parts", "a", class_table=classes(3))
     register(datasets, "parts", "b", class_table=classes(3, 5))
-    asked = {"params": {"base": 1}}
-    unknown = ask("GET", "/parts/versions/2/difference", **asked).json()
-    assert unknown["files"] is None  # as for versions that an earlier release checked
+    base = {"params": {"base": 1}}
+    unknown = ask("GET", "/parts/versions/2/difference", **base).json()
+    assert unknown["files"] is None  # no manifests are stored, as in an earlier release
 
     kept = Bucket(s3_client, bucket)
     _manifest(kept, tmp_path, "a", ["1.jpg", "2.jpg"])
     _manifest(kept, tmp_path, "b", ["2.jpg", "3.jpg", "4.jpg"])
-    found = ask("GET", "/parts/versions/2/difference", **asked).json()
+    found = ask("GET", "/parts/versions/2/difference", **base).json()
     assert (found["base"], found["version"]) == (1, 2)
     assert {kind: changes["count"] for kind, changes in found["files"].items()} == {
         "added": 2,
@@ -129,7 +129,7 @@ def test_the_difference_between_two_versions_is_computed_once(
     store_difference(kept, *reversed(datasets.versions("parts")))
     for content in "ab":
         kept.delete(f"datasets/manifests/{content * 64}-detect.jsonl.gz")
-    assert ask("GET", "/parts/versions/2/difference", **asked).json() == found
+    assert ask("GET", "/parts/versions/2/difference", **base).json() == found
     assert ask("GET", "/parts/versions/2/difference", params={"base": 9}).status_code == 404
     assert ask("GET", "/parts/versions/2/difference").status_code == 422
 
@@ -193,7 +193,7 @@ def test_a_user_cannot_delete_a_version_that_somebody_else_has_registered(
 
 
 def test_the_parameters_of_a_registration_are_checked_before_anything_is_triggered(ask: Ask) -> None:
-    for name, body, said in (
+    for name, body, message in (
         ("digits", {"source": "digits"}, "name='digits' is refused"),
         ("a%20b", {"source": "digits"}, "name='a b' is refused"),
         ("parts", {"source": "parts@3"}, "source='parts@3' is not an address"),
@@ -203,12 +203,12 @@ def test_the_parameters_of_a_registration_are_checked_before_anything_is_trigger
     ):
         answer = ask("POST", f"/{name}/versions", json=body)
         assert answer.status_code == 422, body
-        assert said in answer.json()["detail"]
+        assert message in answer.json()["detail"]
         assert not answer.json()["detail"].endswith("..")
     assert ask("POST", "/parts/versions", json={"source": "s3://b/k"}).status_code == 503  # no Airflow here
     assert ask("GET", "/parts/registrations/manual__1").status_code == 404
 
 
-def test_an_unknown_route_names_the_document_with_the_routes(api_url: str) -> None:
+def test_the_error_for_an_unknown_route_names_the_document_with_all_routes(api_url: str) -> None:
     answer = requests.get(f"{api_url}/nowhere", timeout=60)
     assert answer.json()["detail"] == "Not Found. The routes are listed in openapi.json."

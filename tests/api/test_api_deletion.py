@@ -61,7 +61,7 @@ def test_nothing_is_deleted_by_the_api_itself(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("UPDATE training_jobs SET status = 'running'", "has not ended: run run1 is active"),
         ("UPDATE training_jobs SET status = 'queued'", "has not ended: run run1 is active"),
@@ -83,13 +83,13 @@ def test_a_job_that_is_still_needed_is_kept(
     s3_client: S3Client,
     bucket: str,
     change: str,
-    said: str,
+    message: str,
 ) -> None:
     connection.execute(change)
     connection.commit()
     answer = delete()
     assert answer.status_code == 409
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
     assert keys(s3_client, bucket) == {*KEYS, *OTHERS}
 
 

@@ -147,7 +147,7 @@ def test_a_client_that_is_ahead_of_the_recorded_epochs_gets_all_of_them(
     assert epochs(listen(after=7).until("epoch", 2)) == [0, 1]
 
 
-def test_a_write_of_another_program_is_sent(
+def test_an_update_by_another_program_is_sent(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)
@@ -268,7 +268,7 @@ def test_a_stream_ends_by_itself_so_that_permissions_are_checked_again(
     assert asyncio.run(names()) == ["job", "epoch"]
 
 
-def test_a_short_outage_of_the_database_interrupts_no_stream(
+def test_a_short_outage_of_the_database_does_not_interrupt_streams(
     listen: Callable[..., Listener], jobs: JobRepository, postgres: Any, migrated_url: str
 ) -> None:
     started(jobs)

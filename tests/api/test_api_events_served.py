@@ -22,7 +22,7 @@ def listening(stack: Stack) -> Listener:
     return stream
 
 
-def test_an_epoch_arrives_at_once(api_stack: Stack, running_job: JobRepository) -> None:
+def test_an_epoch_arrives_immediately(api_stack: Stack, running_job: JobRepository) -> None:
     with closing(listening(api_stack)) as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")
         assert "content-encoding" not in stream.answer.headers  # compression would delay events

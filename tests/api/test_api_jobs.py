@@ -23,7 +23,7 @@ PLACE = f"s3://{DEFAULT_BUCKET}/checkpoints"
 
 @pytest.fixture(autouse=True, scope="module")
 def jobs(api_stack_connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
-    """Job rest-a is completed, rest-b continues it and is running; two rest-c wait in foreign rows."""
+    """Job rest-a is completed, rest-b continues it and is running; a host application wrote two rest-c."""
     jobs = JobRepository(api_stack_connection)
     given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
     claim(jobs, "rest-a", RUN, spec=given)
@@ -182,7 +182,7 @@ def test_a_lineage_has_ancestors_and_descendants(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "status", "said"),
+    ("path", "query", "status", "message"),
     [
         ("/jobs/nobody", {}, 404, "job_id='nobody' does not exist"),
         ("/jobs/nobody/epochs", {}, 404, "job_id='nobody' does not exist"),
@@ -199,12 +199,12 @@ def test_a_lineage_has_ancestors_and_descendants(ask: Any) -> None:
     ],
 )
 def test_an_invalid_request_is_refused_with_one_sentence(
-    ask: Any, path: str, query: dict[str, Any], status: int, said: str
+    ask: Any, path: str, query: dict[str, Any], status: int, message: str
 ) -> None:
     answer = ask(path, **query)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_a_row_that_json_cannot_express_does_not_hide_the_others(

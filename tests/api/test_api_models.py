@@ -19,7 +19,7 @@ NAME = "of-the-api"
 
 @pytest.fixture(autouse=True, scope="module")
 def models(api_stack_connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
-    """Five versions: 1 rejected, 2 archived, 3 in production, 4 and 5 candidates. Another model has one."""
+    """Versions 1 to 5 (rejected, archived, production, candidate, candidate), and one of another model."""
     models = ModelRepository(api_stack_connection)
     for number in range(1, 6):
         models.register(
@@ -62,11 +62,11 @@ def test_the_newest_version_comes_first(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("stage", "found"), [("candidate", [5, 4]), ("production", [3]), ("archived", [2]), ("rejected", [1])]
 )
-def test_a_stage_is_a_filter(ask: Any, stage: str, found: list[int]) -> None:
+def test_versions_can_be_filtered_by_stage(ask: Any, stage: str, found: list[int]) -> None:
     assert versions(ask("/models", name=NAME, stage=stage)) == found
 
 
-def test_pages_follow_each_other_and_a_newer_version_shifts_none(
+def test_pages_follow_each_other_and_a_newer_version_does_not_shift_them(
     ask: Any, models: ModelRepository, api_stack_connection: psycopg.Connection[Any]
 ) -> None:
     seen, cursor = [], None
@@ -89,7 +89,7 @@ def test_a_model_without_versions_has_an_empty_page(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "status", "said"),
+    ("path", "query", "status", "message"),
     [
         (
             f"/models/{NAME}/9",
@@ -111,12 +111,12 @@ def test_a_model_without_versions_has_an_empty_page(ask: Any) -> None:
     ],
 )
 def test_an_invalid_request_is_refused_with_one_sentence(
-    ask: Any, path: str, query: dict[str, Any], status: int, said: str
+    ask: Any, path: str, query: dict[str, Any], status: int, message: str
 ) -> None:
     answer = ask(path, **query)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_an_outdated_schema_is_reported(ask: Any, api_stack_connection: psycopg.Connection[Any]) -> None:
@@ -135,7 +135,7 @@ def test_an_outage_of_the_database_is_reported(
     with psycopg.connect(api_stack.postgres.url("postgres"), autocommit=True) as server:
         training = sql.Identifier("training")
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(training))
-        # The API keeps connections open. They are ended here, as a restart of the server would.
+        # The API keeps connections open. Terminate them, as a restart of the server would.
         server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'training' AND pid <> %s",
             [api_stack_connection.info.backend_pid],
@@ -156,6 +156,6 @@ def test_the_api_describes_itself(ask: Any) -> None:
     assert described["servers"] == [{"url": "/training/api/v1"}]
     for operations in described["paths"].values():
         for operation in operations.values():
-            errors = {status: said for status, said in operation["responses"].items() if status >= "400"}
+            errors = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
             assert {"401", "403", "422", "503"} <= set(errors)
-            assert all(list(said["content"]) == ["application/problem+json"] for said in errors.values())
+            assert all(list(answer["content"]) == ["application/problem+json"] for answer in errors.values())

@@ -20,7 +20,7 @@ ACTIONS = {
     "archive or unarchive it": ("POST", "/jobs/a/archive"),
     "delete it": ("DELETE", "/jobs/a?confirm=a"),
 }
-"""Requests by ada; the key is the end of the sentence that refuses the request."""
+"""Requests by ada; each key is the end of the error message for the request."""
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_administrators_are_allowed_and_so_is_everybody_if_ownership_is_off(
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(("dag_id", "refused"), [("train_yolo", True), (None, False)])
-def test_a_job_without_an_owner_is_open_only_if_a_host_application_wrote_it(
+def test_anybody_may_change_a_job_without_an_owner_only_if_a_host_application_wrote_it(
     send: Send, connection: psycopg.Connection[Any], action: str, dag_id: str | None, refused: bool
 ) -> None:
     connection.execute(

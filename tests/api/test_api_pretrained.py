@@ -1,4 +1,4 @@
-"""Files of pretrained weights are stored over the API for all jobs, or refused with a sentence."""
+"""Pretrained weights are uploaded through the API for all jobs, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_storing_survives_three_cut_connections(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("own.pt", b"no checkpoint", "is not a checkpoint"),
         ("own.pt", b"", "is not a checkpoint"),
@@ -147,11 +147,11 @@ def test_storing_survives_three_cut_connections(
     ],
 )
 def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
-    store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, said: str
+    store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, message: str
 ) -> None:
     answer = store(content, name)
     assert answer.status_code in {404, 422}
-    assert answer.status_code == 404 or said in answer.json()["detail"]
+    assert answer.status_code == 404 or message in answer.json()["detail"]
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
@@ -169,7 +169,7 @@ def test_a_file_whose_upload_is_interrupted_is_not_stored(
 
 @contextmanager
 def silent_client(api_url: str, sent: int = 1) -> Iterator[socket.socket]:
-    """A client that sends the first bytes of a file, and then falls silent."""
+    """A client that sends the first bytes of a file, and then nothing."""
     address = urlsplit(api_url)
     head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), 30) as connection:
@@ -216,7 +216,7 @@ def test_an_unknown_parameter_of_a_route_is_refused(api_url: str, method: str, p
 
 
 def test_a_full_disk_is_reported(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
-    """Limit the size of files of this process, in which the API server runs, to a memory page."""
+    """Let this process, in which the API server runs, write files of at most one memory page."""
     with soft_limit(resource.RLIMIT_FSIZE, os.sysconf("SC_PAGE_SIZE")):
         answer = store(weights)
     assert answer.status_code == 507

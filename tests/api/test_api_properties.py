@@ -42,7 +42,7 @@ NAMED: dict[str, list[Any]] = {
     "version": [1],
     "kind": ["best", "last"],
 }
-"""Values of existing paths. None of these jobs waits or runs, so streams of their events end at once."""
+"""Values of existing paths. None of these jobs waits or runs, so their event streams end immediately."""
 CURSORS = [
     encode_cursor("2026-01-01 00:00:00+00", "property-trained"),
     encode_cursor("-infinity", ""),

@@ -44,7 +44,7 @@ def test_samples_of_a_version_are_listed_and_served(
     assert requests.get(f"{samples}/0.jpg", headers=known, timeout=60).status_code == 304
 
 
-def test_other_objects_than_samples_are_not_served(
+def test_objects_other_than_samples_are_not_served(
     api_url: str, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     version = register(datasets, "parts", "a")

@@ -59,7 +59,7 @@ def _memory(server: psutil.Process) -> int:
     return sum(process.memory_info().rss for process in family)
 
 
-def test_many_idle_connections_block_no_other_client(api_stack: Stack, idle: list[Connection]) -> None:
+def test_many_idle_connections_do_not_block_other_clients(api_stack: Stack, idle: list[Connection]) -> None:
     assert len(idle) == MANY
     assert get(api_stack, "/session", token(api_stack, "viewer")).status_code == 200
 
@@ -86,7 +86,7 @@ def test_an_endless_request_header_is_refused_and_not_kept(api_stack: Stack, ser
         connection.send("GET /api/v2/version HTTP/1.1\r\nX-Endless: ")
         sent = connection.upload(HUGE, chunked=False)
         grown = _memory(server) - before
-        # The server's answer may be lost, because the server closes with pieces unread.
+        # The answer may be lost, because the server closes the connection with data unread.
         assert connection.closed_within(10)
     assert sent < HUGE / 4
     assert grown < 100_000_000

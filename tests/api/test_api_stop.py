@@ -37,7 +37,7 @@ def test_a_page_of_another_origin_cannot_request_a_stop(
         ("http://[", 403),
     ],
 )
-def test_the_origin_header_decides_where_a_browser_sends_no_other(
+def test_the_origin_header_decides_if_a_browser_does_not_send_sec_fetch_site(
     api_url: str, origin: str, status: int
 ) -> None:
     """Without TLS, browsers send no Sec-Fetch-Site. The third origin is the default of [api] base_url."""

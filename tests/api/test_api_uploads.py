@@ -1,4 +1,4 @@
-"""Datasets are uploaded straight to S3: announced, interrupted, continued, verified, then never changed."""
+"""Datasets are uploaded straight to S3; interrupted uploads continue, and verified ones never change."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def send(link: dict[str, Any], content: bytes) -> int:
 
 
 def cut_off(link: dict[str, Any], content: bytes, arrived: int) -> None:
-    """Begin to send the content, and close the connection after that many bytes of it."""
+    """Start to send the content, and close the connection after `arrived` bytes."""
     url = urlsplit(link["url"])
     headers = {"Host": url.netloc, "Content-Length": len(content)} | link["headers"]
     lines = [f"PUT {url.path}?{url.query} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
@@ -147,7 +147,7 @@ def test_an_upload_with_a_missing_part_is_not_completed(ask: Ask, s3_client: S3C
     [LARGE[: UPLOAD_PART - 1], LARGE[: UPLOAD_PART + 1], b""],
     ids=["a byte less", "a byte more", "nothing"],
 )
-def test_s3_refuses_a_file_of_another_size_than_announced(ask: Ask, content: bytes) -> None:
+def test_s3_refuses_a_file_whose_size_differs_from_the_announced_one(ask: Ask, content: bytes) -> None:
     upload = begin(ask, {"set.zip": LARGE})
     (link,) = sign(ask, upload["upload_id"], (0, 1))
     assert send(link, content) in {400, 403}
@@ -169,7 +169,7 @@ def test_a_complete_upload_never_changes(ask: Ask, s3_client: S3Client, bucket: 
     assert key in keys(s3_client, bucket)
 
 
-def test_two_clients_that_complete_an_upload_at_once_get_the_same_answer(ask: Ask) -> None:
+def test_two_clients_that_complete_an_upload_simultaneously_get_the_same_answer(ask: Ask) -> None:
     upload = begin(ask, {"set.zip": LARGE})
     send_all(ask, upload, {"set.zip": LARGE})
     answers: list[requests.Response] = []
@@ -203,7 +203,7 @@ def test_only_the_user_who_began_an_upload_may_continue_it(
 
 
 @pytest.mark.parametrize(
-    ("paths", "said"),
+    ("paths", "message"),
     [
         (["../set.zip"], "it leads outside through '..'"),
         (["/etc/set.zip"], "it is an absolute path"),
@@ -223,16 +223,16 @@ def test_only_the_user_who_began_an_upload_may_continue_it(
     ],
 )
 def test_files_that_cannot_be_uploaded_are_refused_before_anything_is_signed(
-    ask: Ask, s3_client: S3Client, bucket: str, paths: list[str], said: str
+    ask: Ask, s3_client: S3Client, bucket: str, paths: list[str], message: str
 ) -> None:
     answer = ask("POST", body={"files": [{"path": path, "size": 1} for path in paths]})
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
     assert keys(s3_client, bucket) == set()
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"),
+    ("sizes", "message"),
     [
         ([-1], "greater than or equal to 0"),
         ([2**60], "less than or equal to"),
@@ -240,11 +240,11 @@ def test_files_that_cannot_be_uploaded_are_refused_before_anything_is_signed(
         ([UPLOAD_PART + 1] * 501, "501 files are larger than 16 MiB"),
     ],
 )
-def test_too_many_bytes_are_refused(ask: Ask, sizes: list[int], said: str) -> None:
+def test_too_many_bytes_are_refused(ask: Ask, sizes: list[int], message: str) -> None:
     files = [{"path": f"{number}.zip", "size": size} for number, size in enumerate(sizes)]
     answer = ask("POST", body={"files": files})
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_a_part_that_an_upload_does_not_have_is_not_signed(ask: Ask) -> None:

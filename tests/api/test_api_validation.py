@@ -39,7 +39,7 @@ def test_valid_parameters_have_no_errors(errors_of: Errors, params: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("params", "field", "said"),
+    ("params", "field", "message"),
     [
         ({"epochs": 0}, "epochs", "epochs=0 is refused: input should be greater than or equal to 1"),
         ({"model": "yolo99n"}, "model", "model='yolo99n'"),
@@ -68,11 +68,11 @@ def test_valid_parameters_have_no_errors(errors_of: Errors, params: dict[str, An
     ],
 )
 def test_an_error_is_reported_for_its_field(
-    errors_of: Errors, params: dict[str, Any], field: str, said: str
+    errors_of: Errors, params: dict[str, Any], field: str, message: str
 ) -> None:
     errors = errors_of(params)
     assert list(errors) == [field]
-    assert said in errors[field]
+    assert message in errors[field]
 
 
 def test_every_wrong_field_has_its_own_sentence(errors_of: Errors) -> None:

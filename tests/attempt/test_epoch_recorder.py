@@ -25,7 +25,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def row(migrated_url: str) -> JobRecord:
-    """Return the record through which the first attempt of job a writes; `started` creates the row."""
+    """Return the record with which the first attempt of job a writes its row, which `started` creates."""
     return JobRecord("a", "run1", 1, lambda: closing(psycopg.connect(migrated_url)))
 
 
@@ -33,7 +33,7 @@ def epochs_of(jobs: JobRepository) -> list[int]:
     return [each.epoch for each in jobs.epochs("a")]
 
 
-def test_a_locked_row_does_not_hold_up_the_training(
+def test_a_locked_row_does_not_delay_training(
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
     row: JobRecord,
@@ -108,7 +108,7 @@ def test_a_long_transaction_may_exceed_both_timeouts_but_the_next_statement_may_
             patch.setattr(database, "RESPONSE_SECONDS", 1.0)
             with database.long_transaction(connection, 20):
                 connection.execute("SELECT pg_sleep(2)")
-        # With the client's usual limit, the server's is the shorter one.
+        # The client's default timeout is longer than the server's, so the server cancels the statement.
         with connection.transaction(), pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("SELECT pg_sleep(60)")
         connection.execute("SET statement_timeout = 0")

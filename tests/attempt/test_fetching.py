@@ -75,7 +75,7 @@ def test_a_job_whose_gpu_is_taken_has_its_data_already(
     assert is_fetched(settings)
 
 
-def test_a_machine_without_the_hardware_fetches_nothing(
+def test_a_machine_without_the_required_hardware_fetches_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
@@ -109,7 +109,7 @@ def test_a_machine_without_the_requested_gpu_fetches_nothing(
     assert not is_fetched(settings)
 
 
-def test_a_killed_reader_of_checked_data_counts_as_a_killed_attempt(
+def test_a_kill_of_the_process_that_reads_checked_data_counts_as_a_killed_attempt(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "read_and_fill_view", be_killed)

@@ -27,7 +27,7 @@ def place(s3: S3, s3_client: S3Client, bucket: str, training_url: str, tmp_path:
 def test_an_interrupted_run_ends_with_the_same_weights_on_the_same_and_on_another_machine(
     place: Place,
 ) -> None:
-    """The saved states of the training run include those to which a rollback could return."""
+    """The saved states also contain the older states to which a rollback could return."""
     rules = {"on_loss_spike": "roll back", "roll_back_states": 2}
     store_model(place, "classify")
     weights = Trial(place, "whole", "classify", 1, epochs=4, rules=rules).end()
@@ -38,4 +38,4 @@ def test_an_interrupted_run_ends_with_the_same_weights_on_the_same_and_on_anothe
     assert again.end() == weights, f"seed {seed}"
     assert [each.how for each in again.interruptions] == ["stop", "terminate"]
     state = load_checkpoint(place.folder / "again.pt")[EXACT]
-    assert len(state[LOSS_WATCH]["seen"]["usual"]) == 100  # all attempts watched the loss for the rules
+    assert len(state[LOSS_WATCH]["seen"]["usual"]) == 100  # the rules watched the loss in every attempt

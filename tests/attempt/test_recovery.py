@@ -59,8 +59,8 @@ class Keeps:
 def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the states of JOB after epochs 0, 1 and 2 (0.pt, 1.pt, 2.pt), and a best.pt."""
     folder = tmp_path_factory.mktemp("states")
-    asked = request("classify", folder, epochs=3, identity=JOB.identity())
-    train(asked, Keeps(asked.save_dir / "weights" / "last.pt", folder))
+    training_request = request("classify", folder, epochs=3, identity=JOB.identity())
+    train(training_request, Keeps(training_request.save_dir / "weights" / "last.pt", folder))
     strip(folder / "0.pt", folder / "best.pt")
     return folder
 
@@ -160,7 +160,7 @@ def test_after_a_takeover_the_older_attempt_is_refused_and_the_previous_generati
     assert machine.epoch_of("last.previous") == 0
 
 
-def test_a_concurrent_write_of_an_older_attempt_is_detected(
+def test_a_concurrent_write_by_an_older_attempt_is_detected(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0)
@@ -298,7 +298,7 @@ def test_a_lost_state_is_an_error_and_not_a_new_start(machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("reread_at_once")
-def test_a_damaged_best_pt_costs_no_epoch(machine: Machine, stored: Callable[..., None]) -> None:
+def test_no_epoch_is_lost_if_best_pt_is_damaged(machine: Machine, stored: Callable[..., None]) -> None:
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/best.pt")
     beginning = machine.begin()
@@ -424,12 +424,14 @@ def test_the_best_pt_of_a_run_without_validation_is_made_from_its_state(
     machine.store().upload(Checkpoint.of_file(machine.folder / "state.pt", 1), "job", "last", "8.4")
 
     beginning = machine.begin(durable=(1, 0))
-    asked = request("classify", machine.folder, epochs=3, identity=JOB.identity())
-    asked = dataclasses.replace(asked, resume_from=beginning.last, best_from=beginning.best, recover=True)
-    restored = restore(asked, asked.resume_from or Path())
+    training_request = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    training_request = dataclasses.replace(
+        training_request, resume_from=beginning.last, best_from=beginning.best, recover=True
+    )
+    restored = restore(training_request, training_request.resume_from or Path())
 
     assert (restored.best_epoch, restored.inexact_reason) == (1, None)
-    assert load_checkpoint(asked.save_dir / "weights" / "best.pt")["epoch"] == 1
+    assert load_checkpoint(training_request.save_dir / "weights" / "best.pt")["epoch"] == 1
 
 
 @pytest.mark.parametrize(("best_epoch", "kept"), [(2, 2), (1, 0)])
@@ -440,10 +442,10 @@ def test_an_outdated_best_pt_is_made_from_the_state_only_if_the_state_is_the_bes
     state[EXACT][BEST_EPOCH], state["best_fitness"] = best_epoch, 0.9
     state["train_metrics"]["fitness"] = 0.9 if best_epoch == 2 else 0.1
     save(state, machine.folder / "state.pt")
-    asked = request("classify", machine.folder, epochs=3, identity=JOB.identity())
-    asked = dataclasses.replace(asked, best_from=states / "best.pt", recover=True)
+    training_request = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    training_request = dataclasses.replace(training_request, best_from=states / "best.pt", recover=True)
 
-    restored = restore(asked, machine.folder / "state.pt")
+    restored = restore(training_request, machine.folder / "state.pt")
 
     lost = None if kept == best_epoch else "the best.pt of epoch 2 was lost"
     assert (restored.best_epoch, restored.inexact_reason) == (kept, lost)

@@ -58,7 +58,7 @@ Open = Callable[..., Any]
 def reporter(
     row: JobRecord, s3_client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Open:
-    """Return a function that opens a reporter, which wants a state every 60 s of training; last.pt exists."""
+    """Return a function that opens a reporter; a state is due every 60 s of training, and last.pt exists."""
     monkeypatch.setattr(epoch_recorder, "_PROGRESS_SECONDS", 0.05)
     last = tmp_path / "last.pt"
     last.write_bytes(b"state")
@@ -158,10 +158,10 @@ def test_a_job_that_is_asked_to_stop_after_the_epoch_finishes_it(reporter: Open,
         assert opened.report(epoch_report(1)) is False
 
 
-def test_in_a_repeated_epoch_a_stop_waits_for_the_end_but_sigterm_ends_the_job_at_once(
+def test_in_a_repeated_epoch_a_stop_waits_for_the_end_but_sigterm_ends_the_job_immediately(
     reporter: Open, jobs: JobRepository
 ) -> None:
-    """No state is saved in a repeated epoch, and a state from its first pass does not let the job stop."""
+    """No state is saved in a repeated epoch, and a state from its first pass does not allow a stop."""
 
     def train() -> None:
         with handle_sigterm() as termination, reporter(termination) as opened:

@@ -25,7 +25,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Holder(NamedTuple):
-    """A process that holds the job; `worker` is the id of its child, or else its own."""
+    """A process that holds the job; `worker` is the process id of its child, or its own if it has none."""
 
     process: ForkProcess
     worker: int
@@ -115,9 +115,9 @@ def test_a_process_of_another_container_with_the_same_pid_is_not_killed(
 ) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 1.0)
     with holder(tmp_path, "run1", 1) as older:
-        told = json.loads((tmp_path / "mine").read_text())
-        told["process"] = re.sub(r"pid:\[\d+\]", "pid:[1]", told["process"])
-        (tmp_path / "mine").write_text(json.dumps(told))
+        record = json.loads((tmp_path / "mine").read_text())
+        record["process"] = re.sub(r"pid:\[\d+\]", "pid:[1]", record["process"])
+        (tmp_path / "mine").write_text(json.dumps(record))
         with (
             pytest.raises(StillRunning, match="is still running in the same folder"),
             sole_attempt(tmp_path, "mine", "run1", 2),

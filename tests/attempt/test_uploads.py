@@ -107,7 +107,7 @@ def test_on_another_machine_the_uploads_find_the_checkpoints_that_train_has_sent
     assert upload(gone, "last", store, elsewhere).sha256 == manifest.last.sha256
 
 
-def test_a_missing_checkpoint_asks_to_clear_the_task_train(
+def test_the_error_for_a_missing_checkpoint_says_to_clear_the_task_train(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings
 ) -> None:
     gone = manifest.model_copy(update={"best": replace(manifest.best, path="/nowhere/best.pt")})

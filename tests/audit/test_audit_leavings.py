@@ -178,14 +178,14 @@ def test_without_repair_a_stuck_row_is_unchanged(world: World) -> None:
 
 
 def test_one_query_per_fifty_runs_shows_that_none_is_live() -> None:
-    asked: list[int] = []
+    query_sizes: list[int] = []
 
     def count(dag_id: str, run_ids: object) -> int:
-        asked.append(len(list(run_ids)))  # type: ignore[call-overload]
+        query_sizes.append(len(list(run_ids)))  # type: ignore[call-overload]
         return 0
 
     assert find_live([("dag", f"run {number}") for number in range(250)], count) == set()
-    assert asked == [50] * 5
+    assert query_sizes == [50] * 5
 
 
 @pytest.mark.parametrize("live", [{1}, {0, 99}, {3, 4, 50}, set(range(100))])

@@ -103,7 +103,7 @@ def test_a_flipped_byte_is_found_by_reading_and_by_nothing_else(world: World) ->
     assert world.audit(full=True).lost == 1
 
 
-def test_bytes_that_cannot_be_read_are_found_while_the_server_answers(world: World, s3: S3) -> None:
+def test_an_object_that_cannot_be_read_is_found_although_the_server_answers(world: World, s3: S3) -> None:
     large = bytes(300_000)
     world.job("a")
     whole = world.put(world.uri("a", "last.pt"), large)
@@ -127,15 +127,15 @@ def test_an_object_in_a_deleted_bucket_is_missing(world: World) -> None:
 @pytest.mark.parametrize("repair", [False, True])
 @pytest.mark.parametrize("name", ["best.pt", "last.pt"])
 @pytest.mark.parametrize(
-    ("folder", "said"),
+    ("folder", "message"),
     [
         ("s3://no-such-bucket/checkpoints/a", "Bucket 'no-such-bucket' does not exist"),
         ("/data/a", "is not the address of an object"),
     ],
     ids=["a lost bucket", "a local path"],
 )
-def test_a_path_at_which_no_object_can_be_does_not_end_the_audit(
-    world: World, folder: str, said: str, name: str, repair: bool
+def test_a_path_at_which_no_object_can_exist_does_not_abort_the_audit(
+    world: World, folder: str, message: str, name: str, repair: bool
 ) -> None:
     for job_id in ("a", "b", "c"):  # they have the same bytes, so each is a copy of the others
         world.job(job_id)
@@ -145,7 +145,7 @@ def test_a_path_at_which_no_object_can_be_does_not_end_the_audit(
     world.audit(repair=repair)
     first, second = world.findings()
     assert (first["finding"], first["path"], first["repair"]) == ("missing", f"{folder}/{name}", None)
-    assert said in first["detail"]
+    assert message in first["detail"]
     assert second["path"] == world.uri("b", "best.pt")
     assert (second["repair"] is not None) is repair
 

@@ -51,7 +51,9 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
         ({"dry_run": "no"}, "dry_run='no' is refused"),
     ],
 )
-def test_an_impossible_value_is_refused_by_name(conf: dict[str, object], field: str) -> None:
+def test_an_impossible_value_is_refused_with_an_error_that_names_it(
+    conf: dict[str, object], field: str
+) -> None:
     assert field in _refusal(conf)
 
 

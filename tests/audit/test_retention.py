@@ -87,7 +87,7 @@ def test_a_state_expires_only_after_the_days_of_the_policy(world: World) -> None
 
 @pytest.mark.parametrize("status", ["failed", "stopped"])
 def test_a_failed_or_stopped_job_is_as_old_as_its_last_change(world: World, status: str) -> None:
-    """Its whole state expires even if its row names no objects."""
+    """The whole state of such a job expires even if its row names no objects."""
     for job_id, days in (("young", 29), ("old", 31)):
         when = datetime.now(UTC) - timedelta(days=days)
         ended(world, job_id, status=status, completed_at=None, updated_at=when)
@@ -215,7 +215,7 @@ def test_reports_of_checks_expire_by_their_age(world: World) -> None:
         ({"job_id": "b"}, "last.pt was deleted by the retention policy on"),
     ],
 )
-def test_a_request_for_an_expired_state_is_told_that_it_expired(
+def test_the_error_for_an_expired_state_says_that_it_expired(
     world: World, params: dict[str, Any], sentence: str
 ) -> None:
     for job_id, status in (("a", "completed"), ("b", "failed")):

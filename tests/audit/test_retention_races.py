@@ -60,7 +60,7 @@ def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_ke
         retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set())
 
 
-def test_objects_that_a_kill_leaves_after_the_mark_are_deleted_by_the_next_run(
+def test_objects_left_by_a_run_killed_after_the_mark_are_deleted_by_the_next_run(
     world: World, migrated_url: str, s3: S3
 ) -> None:
     ended(world, "a")
@@ -106,7 +106,9 @@ def test_a_job_that_is_trained_again_after_the_mark_keeps_its_new_state(world: W
         "INSERT INTO model_versions VALUES ('digits', 1, 'a', NULL, 'candidate', 's3://b/k', 'x', 1)",
     ],
 )
-def test_a_change_after_the_choice_prevents_the_mark(world: World, migrated_url: str, change: str) -> None:
+def test_a_job_that_changes_after_it_was_chosen_is_not_marked(
+    world: World, migrated_url: str, change: str
+) -> None:
     ended(world, "a")
 
     def meanwhile(runs: Collection[Run]) -> set[Run]:

@@ -45,7 +45,7 @@ IMPATIENT = client_config().merge(
 )
 PATIENT = client_config().merge(Config(connect_timeout=60, read_timeout=60))
 ONCE = PATIENT.merge(Config(retries={"total_max_attempts": 1}))
-"""For faults that end a request at once: with a short time-out, a slow server would look like the fault."""
+"""For faults that end a request immediately: with a short time-out, a slow server would seem faulty."""
 QUICK = PublishLimits(first_pause=0.1, longest_pause=0.5)
 
 Make = Callable[..., Snapshot]
@@ -73,7 +73,7 @@ def own_bucket(own_s3: S3) -> str:
 
 
 def kill(process: psutil.Process) -> None:
-    """Kill the process and wait for its end; before that it counts as running, and would not be restarted."""
+    """Kill the process and wait until it has ended; until then it would not be restarted."""
     process.kill()
     process.wait(60)
 
@@ -194,10 +194,10 @@ def test_a_server_killed_between_best_and_last_gets_last_after_its_restart(
     assert stored(own_s3, own_bucket, "best.pt") == weights(0)
 
 
-def test_late_writes_of_a_suspended_server_are_not_mistaken_for_another_attempt(
+def test_late_writes_by_a_suspended_server_are_not_mistaken_for_another_attempt(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
-    # After SIGCONT the server carries out the requests left in its sockets as well as their repetitions.
+    # After SIGCONT the server executes the requests left in its sockets as well as their retries.
     with Run(CheckpointStore(Bucket(connect(own_s3, config=IMPATIENT), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
@@ -283,7 +283,7 @@ def test_a_large_state_is_resumed_where_its_connection_broke_before_a_newer_one_
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
-    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, but not two parts
+    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # enough for one part, but not for two
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
         with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
             run.publisher.publish(snapshot(0, 16 * 1024**2))
@@ -306,7 +306,7 @@ def test_a_state_whose_uploaded_parts_were_removed_is_sent_again(
         removers = iter([own_s3.client()])
 
         def remove_parts(**_: object) -> None:
-            """Remove the part that has arrived, once, before the first part that is sent after the break."""
+            """After the connection broke, remove the stored part once, before the next part is sent."""
             for remover in removers if proxy.cuts else ():
                 for upload in remover.list_multipart_uploads(Bucket=own_bucket)["Uploads"]:
                     remover.abort_multipart_upload(

@@ -203,7 +203,7 @@ def test_seeding_again_keeps_states_that_the_run_has_stored_since(open_store: Op
     assert again.is_the_same_as(make(5))
 
 
-def test_seeding_keeps_the_state_of_an_earlier_run_with_the_same_job_id_as_previous(
+def test_seeding_keeps_the_state_of_an_earlier_run_with_the_same_job_id_as_the_previous_generation(
     open_store: OpenStore, make: Make
 ) -> None:
     open_store("parent's run").upload(make(4), "parent", "last", VERSION)

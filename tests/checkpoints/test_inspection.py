@@ -275,7 +275,7 @@ def _load_as_python_does(payload: Raw) -> None:
 
 
 @pytest.mark.parametrize("payload", RUNS.values(), ids=RUNS)
-def test_a_payload_that_runs_elsewhere_is_refused_and_does_not_run(
+def test_a_payload_that_another_loader_would_run_is_refused_and_does_not_run(
     payload: Payload, file: Path, tmp_path: Path
 ) -> None:
     proof = tmp_path / "it-ran"
@@ -295,7 +295,7 @@ def test_content_that_would_run_code_in_a_library_is_refused(content: Raw, file:
 
 
 @pytest.mark.parametrize("content", UNFIT.values(), ids=UNFIT)
-def test_content_that_would_exhaust_memory_is_refused_in_little_memory(content: Raw, file: Path) -> None:
+def test_content_that_would_exhaust_memory_is_refused_using_little_memory(content: Raw, file: Path) -> None:
     data = crafted(content)
     file.write_bytes(data)
     tracemalloc.start()

@@ -20,14 +20,14 @@ def test_a_lag_is_logged_at_its_beginning_at_each_doubling_and_at_its_end(
     lag.record_try((0, 0), now=0)
     lag.record_durable((0, 0))
     lag.record_try((1, 0), now=0)
-    said = []
+    logged = []
     for epoch in range(1, 23):
         lag.look((epoch, 0), now=0)
-        said.append(len(caplog.records))
+        logged.append(len(caplog.records))
     lag.record_durable((22, 0))
 
     # one warning each when more than 5, 10 and 20 finished epochs are not in S3
-    assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
+    assert [logged.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
     assert "Training is at epoch 7, but the newest state in S3 is from epoch 1" in warnings(caplog)[0]
     assert warnings(caplog)[-1] == "S3 accepts uploads again: the state after epoch 23 is stored."
 

@@ -239,7 +239,7 @@ def test_a_copy_that_cannot_be_deleted_does_not_stop_the_publisher(
 ) -> None:
     first = snapshot(0)
     with first.last.open("rb") as file, publisher_of(store, durable) as publisher:
-        # Not even root can delete such a link, which can be read like the file itself.
+        # Not even root can delete such a link, but it can be read like the file itself.
         publisher.publish(replace(first, last=Path(f"/proc/self/fd/{file.fileno()}")))
         durable.wait_for(0)
         publisher.publish(snapshot(1))
@@ -295,7 +295,7 @@ def test_a_failing_callback_does_not_stop_the_publisher(
     assert "The state after epoch 1 is in S3, but this could not be recorded in the job's row" in caplog.text
 
 
-def test_a_server_that_is_gone_does_not_stop_the_training(
+def test_a_server_that_is_gone_does_not_stop_training(
     snapshot: MakeSnapshot, copies: Path, durable: Durable, caplog: pytest.LogCaptureFixture
 ) -> None:
     with publisher_of(nobody(), durable, drain_seconds=1) as publisher:

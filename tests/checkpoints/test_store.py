@@ -1,4 +1,4 @@
-"""Checkpoints in S3: their keys, the attempts that may write them, and that downloads equal uploads."""
+"""Checkpoints in S3 have the right keys, are written only by the current attempt, and download unchanged."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_bytes_that_are_already_in_s3_need_no_local_file(store: CheckpointStore,
     assert not store.upload(checkpoint, "job", "last", VERSION).was_sent
 
 
-def test_a_checkpoint_that_is_neither_local_nor_in_s3_asks_to_clear_train(
+def test_the_error_for_a_checkpoint_that_is_neither_local_nor_in_s3_says_to_clear_train(
     store: CheckpointStore, make: Make
 ) -> None:
     checkpoint = make(epoch=3)
@@ -165,7 +165,7 @@ def test_verifying_distinguishes_right_wrong_and_missing_bytes(store: Checkpoint
 
 
 @pytest.mark.usefixtures("reread_at_once")
-def test_an_object_of_another_program_is_recognised_as_foreign(
+def test_an_object_that_another_program_wrote_is_recognised_as_foreign(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     client.put_object(
@@ -182,7 +182,7 @@ def test_an_object_of_another_program_is_recognised_as_foreign(
         store.download("job", "last", tmp_path / "last.pt")
 
 
-def test_an_object_of_another_program_is_kept_when_a_training_replaces_it(
+def test_an_object_that_another_program_wrote_is_kept_when_a_training_run_replaces_it(
     store: CheckpointStore, client: S3Client, bucket: str, make: Make
 ) -> None:
     client.put_object(Bucket=bucket, Key=store.location("job", "last").key, Body=b"theirs")
@@ -295,7 +295,7 @@ def test_exactly_one_of_many_concurrent_attempts_wins(
     )
 
 
-def test_two_tasks_can_upload_best_and_last_of_a_job_at_once(
+def test_two_tasks_can_upload_best_and_last_of_a_job_simultaneously(
     client: S3Client, bucket: str, make: Make
 ) -> None:
     files = {"best": make(1, size=LARGE), "last": make(2, size=LARGE)}
@@ -323,7 +323,7 @@ def test_job_ids_up_to_the_limits_are_accepted(
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "../other", "a/b", "x" * 129, "기어", "a\n", "-a"])
-def test_job_ids_that_could_lead_elsewhere_are_refused(store: CheckpointStore, job_id: str) -> None:
+def test_job_ids_that_could_form_another_key_are_refused(store: CheckpointStore, job_id: str) -> None:
     with pytest.raises(ValueError, match="cannot name a checkpoint"):
         store.uri(job_id, "best")
 

@@ -58,7 +58,7 @@ def assert_only_the_first_generation_is_there(
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
 
-def test_a_file_that_changed_after_the_training_is_not_stored(
+def test_a_file_that_changed_after_training_is_not_stored(
     connect: Connect, bucket: str, tmp_path: Path
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0)

@@ -88,7 +88,7 @@ def test_a_missing_endpoint_is_named(connect: Connect, bucket: str) -> None:
 
 
 class _Answer(Handler):
-    """Responds as AWS documents, in cases that no S3 server on this machine can produce."""
+    """Sends the responses documented by AWS that no S3 server on this machine can produce."""
 
     protocol_version = "HTTP/1.1"
     status = 403
@@ -161,7 +161,7 @@ def server_gone_since(method: str) -> Behaviour:
     [("HEAD", True), ("PUT", True), ("PUT", False)],
     ids=["before the upload", "before the copy of the previous state", "before the new state"],
 )
-def test_a_404_of_a_proxy_does_not_mean_that_the_state_is_gone(
+def test_a_404_from_a_proxy_does_not_mean_that_the_state_is_gone(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path, method: str, keep_previous: bool
 ) -> None:
     first, second = (checkpoint_file(tmp_path, epoch, size=1000) for epoch in range(2))

@@ -1,4 +1,4 @@
-"""Every way of loading a file is safe: no connection, no program, no change, and bounded memory."""
+"""No way of loading a file opens a connection, runs a program, changes a file or exhausts memory."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_no_way_of_loading_uses_the_network(
 
 
 @pytest.mark.parametrize("options", [["--model"], ["--resume"]])
-def test_the_command_line_loads_no_unsafe_file(
+def test_the_command_line_does_not_load_unsafe_files(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, data = tmp_path / "best.pt", tmp_path / "data.yaml"
@@ -198,7 +198,7 @@ def test_other_threads_may_write_while_a_file_is_loaded(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "written"
 
 
-def test_the_classes_are_those_of_the_installed_versions() -> None:
+def test_the_table_of_allowed_classes_matches_the_installed_versions() -> None:
     assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
 
 
@@ -244,8 +244,8 @@ def test_a_description_that_is_larger_than_its_weights_is_not_built(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TrainingResult]:
-    asked = request("classify", tmp_path_factory.mktemp("trained"), epochs=1)
-    return asked, train(asked, Epochs())
+    training_request = request("classify", tmp_path_factory.mktemp("trained"), epochs=1)
+    return training_request, train(training_request, Epochs())
 
 
 CHANGED: dict[str, tuple[dict[str, Any], type[Exception] | None, str]] = {
@@ -277,12 +277,14 @@ def test_only_known_arguments_in_a_foreign_file_are_used(
     why: str,
     tmp_path: Path,
 ) -> None:
-    asked, result = trained
+    training_request, result = trained
     state = load_checkpoint(Path(result.last.path))
     state["train_args"] = {**state["train_args"], **changes}
     last = tmp_path / "last.pt"
     save(state, last)
-    again = replace(recovery(asked), save_dir=tmp_path / "run", best_from=None, recover=recover, epochs=2)
+    again = replace(
+        recovery(training_request), save_dir=tmp_path / "run", best_from=None, recover=recover, epochs=2
+    )
     if error is not None:
         with pytest.raises(error, match=why):
             restore(again, last)

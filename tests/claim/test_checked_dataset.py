@@ -70,7 +70,7 @@ def add_an_image(client: S3Client, bucket: str, folder: Path) -> None:
     client.put_object(Bucket=bucket, Key="set/images/train/new.png", Body=image)
 
 
-def test_another_run_continues_with_the_data_that_the_training_started_with(
+def test_another_run_continues_with_the_data_that_training_started_with(
     use: Use, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     begun = check(use("one"))
@@ -84,7 +84,7 @@ def test_another_run_continues_with_the_data_that_the_training_started_with(
         assert len(images(local)) == begun.train_images + begun.val_images
 
 
-def test_without_a_state_of_its_own_training_run_a_job_takes_the_newest_data(
+def test_a_job_whose_training_run_has_no_saved_state_takes_the_newest_data(
     use: Use, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     begun = check(use("one"))

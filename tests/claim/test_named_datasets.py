@@ -168,18 +168,18 @@ def test_an_unregistered_dataset_is_refused_before_anything_is_claimed(
     bucket: str,
 ) -> None:
     weights = finder(s3_client, bucket, connection)
-    for dataset, said in (
+    for dataset, message in (
         ("partz", "dataset='partz' is not registered: the registered datasets are parts"),
         ("coco8", "Ultralytics' own datasets .* are not downloaded automatically"),
         ("parts@7", "dataset='parts@7' is not registered: the versions of parts are 1"),
         ("parts@x", "dataset='parts@x': a version is a whole number from 1"),
     ):
         params = PARTS | {"dataset": dataset}
-        with pytest.raises(SpecError, match=said) as refusal:
+        with pytest.raises(SpecError, match=message) as refusal:
             resolving(params)
         assert refusal.value.field == "dataset"
         quota = check_quota(connection)
-        with pytest.raises(SpecError, match=said):
+        with pytest.raises(SpecError, match=message):
             check(
                 params, Claimant(RUN, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
             )

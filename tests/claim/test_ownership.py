@@ -102,7 +102,7 @@ def test_a_new_job_cannot_continue_somebody_elses_job(resolving: Resolve, jobs: 
         resolving(CONTINUE, BY_EVE)
     assert refusal.value.field == "resume_from"
     assert jobs.get("b") is None
-    # Users who may continue job a are told its next problem.
+    # Users who may continue job a get the error of a later check.
     for run in (AGAIN, BY_ROOT):
         with pytest.raises(SpecError, match=r"^resume_from='a' has no last.pt in S3"):
             resolving(CONTINUE, run)
@@ -188,16 +188,16 @@ def test_somebody_elses_run_does_not_fail_a_job_that_waits_for_its_first_run(
     connection.commit()
     with pytest.raises(SpecError, match="belongs to eve"):
         resolving(RESUME, FIRST)
-    record_task_failure(context_of(RESUME, exception=SpecError("refused")))  # of a run of ada
+    record_task_failure(context_of(RESUME, exception=SpecError("refused")))  # from ada's run
     assert (recorded(jobs).status, recorded(jobs).error) == ("queued", None)
 
 
 @pytest.mark.parametrize(
-    ("user", "said"),
+    ("user", "message"),
     [
         ("eve", "job_id='a' belongs to ada"),
-        (None, "job_id='a' belongs to ada"),  # a schedule, whose jobs are not ada's
-        ("root", "job_id='a' stored its state after"),  # a state that does not exist here
+        (None, "job_id='a' belongs to ada"),  # a schedule, which does not own ada's jobs
+        ("root", "job_id='a' stored its state after"),  # ownership passes; this test stored no state
     ],
 )
 def test_resolve_config_asks_airflow_who_triggered_its_run(
@@ -208,13 +208,13 @@ def test_resolve_config_asks_airflow_who_triggered_its_run(
     bucket: str,
     tmp_path: Path,
     user: str | None,
-    said: str,
+    message: str,
 ) -> None:
     started(jobs, epochs=1)
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     monkeypatch.setenv("JOB_ADMINISTRATORS", "root")
     monkeypatch.setattr("include.tasks.train_yolo.is_running", lambda dag_id, run_id: False)
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         resolve_config(context_of_run("run2", RESUME, user))
 
 

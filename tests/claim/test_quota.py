@@ -142,10 +142,12 @@ def test_a_scheduled_job_has_the_quota_of_its_owner(resolving: Resolve) -> None:
     owned = JobOwnership(scheduled_owner="ada")
     resolving("a", 1)
     waits(resolving, "b", 2, None, gpus="1", ownership=owned)
-    resolving("c", 3, None, gpus="1")  # job c belongs to nobody
+    resolving("c", 3, None, gpus="1")  # job c has no owner
 
 
-def test_of_two_claims_at_once_only_one_gets_the_last_gpu(jobs: JobRepository, migrated_url: str) -> None:
+def test_only_one_of_two_simultaneous_claims_gets_the_last_gpu(
+    jobs: JobRepository, migrated_url: str
+) -> None:
     ready = threading.Barrier(8)
 
     def take(number: int) -> bool:

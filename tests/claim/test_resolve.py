@@ -246,7 +246,7 @@ def test_resume_from_a_job_that_started_over_does_not_take_its_earlier_state(
     assert "belongs to an earlier training run with this job_id" in sentence
 
 
-def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(
+def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another_run(
     resolving: Callable[..., ResolvedJob], connection: psycopg.Connection[Any]
 ) -> None:
     resolving({"job_id": "cleared"})

@@ -97,7 +97,7 @@ def test_only_the_classes_of_the_data_are_compared(
         require_same_classes(job, _data(CLASSES), CheckpointStore(Bucket(s3_client, bucket)))
 
 
-def test_a_state_of_another_training_run_of_that_name_is_ignored(
+def test_a_state_of_another_training_run_with_the_same_job_id_is_ignored(
     s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     store = CheckpointStore(Bucket(s3_client, bucket))

@@ -1,4 +1,4 @@
-"""The browser of the tests of the console."""
+"""The browser for the console tests."""
 
 from __future__ import annotations
 

@@ -138,12 +138,12 @@ def test_a_page_reports_a_network_outage_and_recovers_from_it(visit: Visitors, p
     visitor = visit()
     page = visitor.open(path)
     expect(page.get_by_text("access-running").first).to_be_visible()
-    said = page.get_by_text("Airflow is not responding.")
+    notice = page.get_by_text("Airflow is not responding.")
     with visitor.outage():
         page.context.set_offline(True)
-        expect(said.first).to_be_visible()
+        expect(notice.first).to_be_visible()
         page.context.set_offline(False)
-        expect(said).to_have_count(0)
+        expect(notice).to_have_count(0)
     expect(page.get_by_text("access-running").first).to_be_visible()
 
 
@@ -152,12 +152,12 @@ def test_a_response_that_is_cut_off_is_requested_again(visit: Visitors) -> None:
     job = f"**{API}/jobs/access-running"
     visitor.page.route(job, lambda route: route.fulfill(body='{"job_'))
     page = visitor.open("job?id=access-running")
-    said = page.get_by_text("Airflow is not responding.")
-    expect(said).to_be_visible()
+    notice = page.get_by_text("Airflow is not responding.")
+    expect(notice).to_be_visible()
     page.unroute(job)
-    page.evaluate("window.dispatchEvent(new Event('online'))")  # the page would also ask again by itself
+    page.evaluate("window.dispatchEvent(new Event('online'))")  # the page would also retry by itself
     expect(page.get_by_text("epoch 7 of 50")).to_be_visible()
-    expect(said).to_have_count(0)
+    expect(notice).to_have_count(0)
 
 
 def test_one_lost_response_does_not_make_an_administrator_a_viewer(visit: Visitors) -> None:
@@ -173,7 +173,7 @@ def test_one_lost_response_does_not_make_an_administrator_a_viewer(visit: Visito
 
 @pytest.fixture
 def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
-    """Let the application's role no longer log in to the training database."""
+    """Prevent the application's role from logging in to the training database."""
     url = api_stack.postgres.url("postgres")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER ROLE training_app NOLOGIN")
@@ -191,9 +191,9 @@ def test_a_page_reports_a_database_outage_and_recovers_from_it(
     visitor.page.clock.install()
     with visitor.outage():
         page = visitor.open("jobs?prefix=access-")
-        said = page.get_by_text("database", exact=False)
-        expect(said).to_be_visible()
+        notice = page.get_by_text("database", exact=False)
+        expect(notice).to_be_visible()
         no_database.execute("ALTER ROLE training_app LOGIN")
         page.clock.fast_forward("01:00")  # the longest pause between two attempts of the page
         expect(page.get_by_role("link", name="access-running", exact=True)).to_be_visible()
-        expect(said).to_have_count(0)
+        expect(notice).to_have_count(0)

@@ -34,7 +34,7 @@ roboflow:
 
 
 def export_like_roboflow(folder: Path, train: int) -> bytes:
-    """A zip as Roboflow writes it: splits above images and labels, and a data.yaml that is one folder off.
+    """A zip as Roboflow writes it: splits above images and labels; paths in data.yaml are one folder off.
 
     It has the first `train` training images of the dataset in the folder, and all validation images.
     """

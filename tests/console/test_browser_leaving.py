@@ -12,7 +12,7 @@ MOVES_ON = '<meta http-equiv="refresh" content="0; URL=/next">'
 
 
 def test_a_page_that_is_navigating_is_closed(chromium: Browser) -> None:
-    """Regression: for every other such page, Playwright's own `close` never returned."""
+    """Regression: for every second such page, Playwright's own `close` never returned."""
     context = chromium.new_context()
     context.route("**/*", lambda route: route.fulfill(content_type="text/html", body=MOVES_ON))
     for _ in range(5):

@@ -48,7 +48,7 @@ def _expect_disabled(page: Page, *names: str) -> None:
         expect(button).to_have_accessible_description(REASON)
 
 
-def test_a_colleague_cannot_stop_a_training_and_sees_why_and_its_owner_can(
+def test_a_colleague_cannot_stop_a_training_run_and_sees_why_but_its_owner_can(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     colleague = visit(COLLEAGUE, width=360, height=640)

@@ -203,7 +203,7 @@ def test_a_running_job_shows_its_stored_batch_and_the_cost_of_interruptions(
     expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
 
 
-def test_a_job_that_is_loaded_twice_at_once_is_followed_by_one_stream(
+def test_a_job_that_is_loaded_twice_simultaneously_is_followed_by_one_stream(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     record_training(recorded, "pages-twice", status="running", epochs=10, finished=3)
@@ -238,7 +238,7 @@ def test_a_job_that_is_loaded_twice_at_once_is_followed_by_one_stream(
     assert page.evaluate("streams.filter((each) => each.readyState !== EventSource.CLOSED).length") <= 1
 
 
-def test_a_page_that_was_hidden_while_its_job_started_over_shows_no_epoch_of_the_old_training(
+def test_a_page_that_was_hidden_while_its_job_started_over_does_not_show_epochs_of_the_old_training_run(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     record_training(recorded, "pages-over", status="running", finished=3, origin_run_id="old", attempt=1)
@@ -311,7 +311,7 @@ def test_an_external_job_is_marked_and_says_how_to_load_its_files_safely(
 
 
 def _end_deletion(stack: Stack, run_id: str, state: str) -> None:
-    """End the Dag run in that state, because no scheduler carries it out here."""
+    """End the Dag run in that state, because no scheduler executes it here."""
     answer = requests.patch(
         f"{stack.url}/api/v2/dags/delete_data/dagRuns/{quote(run_id, safe='')}",
         json={"state": state},
@@ -321,7 +321,7 @@ def _end_deletion(stack: Stack, run_id: str, state: str) -> None:
     assert answer.ok, answer.text
 
 
-def test_an_own_job_is_archived_restored_and_deleted(
+def test_a_user_archives_restores_and_deletes_their_own_job(
     visit: Visitors, recorded: psycopg.Connection[Any], api_stack: Stack
 ) -> None:
     mine: dict[str, Any] = {

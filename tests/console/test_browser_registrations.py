@@ -48,7 +48,7 @@ def end(
     state: str,
     reason: str | None,
 ) -> str:
-    """Create a run of the Dag that has ended in that state; `reason` is the refusal that its task left."""
+    """Create a run of the Dag that has ended in that state; `reason` is the refusal that its task sent."""
     run_id = api.trigger(dag_id, conf)
     if reason is not None:
         login = airflow.Configuration(host=stack.url, access_token=log_in_over_rest(stack))
@@ -84,15 +84,15 @@ def test_a_failed_deletion_is_not_called_refused(
     api: Airflow, api_stack: Stack, reason: str | None, state: str
 ) -> None:
     run_id = end(api, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
-    said = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
-    assert said["state"] == state
-    assert (reason or "its log says why") in said["error"]
+    deletion = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
+    assert deletion["state"] == state
+    assert (reason or "its log says why") in deletion["error"]
 
 
 def test_known_content_has_no_link_to_a_version_that_the_user_may_not_read(
     api: Airflow, api_stack: Stack, connection: psycopg.Connection[Any], visit: Visitors
 ) -> None:
-    """A run without XComs looks like any run to a user who may not read XComs."""
+    """To a user who may not read XComs, every run looks like this run, which has none."""
     register(DatasetRepository(connection), NAME, "1")
     conf = {"name": NAME, "source": "digits"}
     run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "success", None)

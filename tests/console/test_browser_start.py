@@ -98,7 +98,7 @@ def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(visit: Visitor
 
 
 def test_the_form_can_be_used_again_when_back_restores_it_from_memory(visit: Visitors) -> None:
-    """Chromium keeps no page in memory while Playwright drives it, so a script sends the event."""
+    """Chromium does not keep pages in memory while Playwright drives it, so a script sends the event."""
     page = visit().open("start")
     page.route("**/dagRuns", lambda _: None)
     page.get_by_label("epochs", exact=True).fill("7")
@@ -110,7 +110,9 @@ def test_the_form_can_be_used_again_when_back_restores_it_from_memory(visit: Vis
     expect(page.get_by_label("epochs", exact=True)).to_have_value("7")
 
 
-def test_starting_again_after_a_lost_response_starts_no_second_run(visit: Visitors, api: Airflow) -> None:
+def test_starting_again_after_a_lost_response_does_not_start_a_second_run(
+    visit: Visitors, api: Airflow
+) -> None:
     runs = api.runs("train_yolo")
     visitor = visit()
     visitor.expects(409, "/dagRuns")

@@ -71,8 +71,8 @@ def test_no_request_leaves_the_path(
 ) -> None:
     visitor = visit(None, url=below)
     log_in(visitor, api_stack)
-    asked: list[str] = []
-    visitor.page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    visitor.page.on("request", lambda request: urls.append(request.url))
     for page in ("jobs", "job?id=below-child", "compare?id=below-child&id=below-parent", "start", "models"):
         expect(visitor.open_in_airflow(page).get_by_role("heading", level=1)).to_be_visible()
-    assert [url for url in asked if not url.startswith((f"{below}/", "blob:", "data:"))] == []
+    assert [url for url in urls if not url.startswith((f"{below}/", "blob:", "data:"))] == []

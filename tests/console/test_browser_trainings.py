@@ -53,7 +53,7 @@ def stopped(api: Airflow, airflow_stack: Stack, running: str) -> str:
 @pytest.fixture(scope="module")
 def finished(api: Airflow, airflow_stack: Stack, stopped: str) -> str:
     """The id of a completed job, which a test resumes from its parent's page."""
-    if not recorded_epochs(airflow_stack, CHILD):  # that test was not picked
+    if not recorded_epochs(airflow_stack, CHILD):  # that test was not selected
         api.run(
             "train_yolo", {"job_id": CHILD, "resume_from": stopped, "epochs": _trained(airflow_stack) + 2}
         )
@@ -287,7 +287,7 @@ def test_a_page_inside_airflow_has_its_own_url(visit: Visitors, finished: str) -
     expect(frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
 
 
-def test_the_theme_follows_airflows_switch_at_once(visit: Visitors, finished: str) -> None:
+def test_the_theme_follows_airflows_switch_immediately(visit: Visitors, finished: str) -> None:
     visitor = visit(apart=True)  # the browser keeps the theme
     frame = _open_job_in_airflow(visitor, finished)
     body = frame.locator("body")

@@ -64,7 +64,7 @@ def _wait(page: Page, condition: Callable[[], bool]) -> None:
 
 
 def _stored_at(stack: Stack, completed: Response) -> str:
-    """Return the key or prefix of the upload; the page navigates at once and loses the response's body."""
+    """Return the key or prefix of the upload; the response's body is lost when the page navigates."""
     upload_id = completed.url.split("/")[-2]
     source: str = stack.api.training("GET", f"uploads/{upload_id}")["source"]
     return source.removeprefix(f"s3://{DEFAULT_BUCKET}/")
@@ -78,7 +78,7 @@ def test_an_upload_that_a_reload_interrupts_sends_only_what_is_missing(
     sent: list[str] = []
 
     def hold(route: Route) -> None:
-        """Let the first part pass, and never answer the requests of the other parts."""
+        """Let the first part pass, and never answer the requests for the other parts."""
         if "partNumber=1&" in route.request.url:
             route.continue_()
 

@@ -146,7 +146,7 @@ def test_a_file_of_another_version_is_never_cached(api_stack: Stack) -> None:
     assert again.status_code == 304
 
 
-def test_a_page_names_all_its_modules_and_styles_so_that_they_load_at_once(api_stack: Stack) -> None:
+def test_a_page_names_all_its_modules_and_styles_so_that_they_load_in_parallel(api_stack: Stack) -> None:
     page = get(api_stack, "job").text
     for name in FILES:
         if not name.endswith(".svg") and (not name.startswith("pages/") or name == "pages/job.js"):
@@ -161,7 +161,7 @@ def test_a_changed_set_of_files_has_another_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OUR_OWN)
-def test_our_own_files_name_no_other_host(name: str) -> None:
+def test_our_own_files_do_not_name_other_hosts(name: str) -> None:
     text = OUR_OWN[name].read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"(?:https?|wss?):|[\"'(]//", text)
 

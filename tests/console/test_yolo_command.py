@@ -1,4 +1,4 @@
-"""The command of plain Ultralytics that the start form shows has none of our own parameters."""
+"""The plain Ultralytics command that the start form shows contains none of our own parameters."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_a_range_is_divided_within_its_bounds(names: list[str], last: str) -> No
 
 
 @pytest.mark.parametrize("known", [None, "9999.jpg"])
-def test_a_long_range_is_divided_a_few_pages_ahead(known: str | None) -> None:
+def test_a_long_range_is_divided_a_few_pages_after_its_start(known: str | None) -> None:
     names = [f"{number:04}.jpg" for number in range(1000, 1100)]
     division = find_division(names, known)
     assert division is not None

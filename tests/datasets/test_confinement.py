@@ -83,7 +83,7 @@ def test_a_kill_is_distinguished_from_a_crash(number: signal.Signals, is_kill: b
     assert isinstance(refused.value, ReaderKilled) is is_kill
 
 
-def test_an_answer_that_is_too_long_is_refused_and_not_taken_for_a_kill(
+def test_an_answer_that_is_too_long_is_refused_and_not_mistaken_for_a_kill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("include.datasets.confinement._LONGEST_MESSAGE", 1024)

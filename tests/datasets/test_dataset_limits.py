@@ -259,7 +259,7 @@ def nested(folder: Path) -> Iterator[Path]:
         path /= "d"
         path.mkdir()
     yield folder
-    subprocess.run(["rm", "-rf", folder], check=True)  # shutil.rmtree would recurse too deep
+    subprocess.run(["rm", "-rf", folder], check=True)  # shutil.rmtree would recurse too deeply
 
 
 def test_folders_that_are_nested_too_deep_are_refused(nested: Path) -> None:
@@ -302,7 +302,7 @@ def test_an_image_that_is_too_large_is_named_with_the_limit(bomb: str, folder: P
 
 
 @pytest.mark.parametrize("bits", [8, 24], ids=["mapped", "decoded"])
-def test_an_image_that_takes_too_much_memory_is_refused_for_good(bits: int, folder: Path) -> None:
+def test_an_image_that_takes_too_much_memory_is_refused_permanently(bits: int, folder: Path) -> None:
     build("classify", folder, train=2, val=2)
     side, colours = 13_000, 1024 if bits == 8 else 0
     size = 54 + colours + side * side * bits // 8

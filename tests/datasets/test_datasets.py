@@ -165,7 +165,7 @@ def test_splits_may_be_lists_of_images_and_lists_of_folders(folder: Path, cache:
     assert len(list((view / "labels" / "train").rglob("*.txt"))) == 5
 
 
-def test_a_list_with_missing_images_is_refused_by_line(folder: Path, cache: Path) -> None:
+def test_a_list_with_missing_images_is_refused_with_their_lines(folder: Path, cache: Path) -> None:
     build("detect", folder)
     (folder / "train.txt").write_text("images/train/0.png\n\nimages/train/nothing.png\nnotes.doc\n")
     message = refusal(describe(folder, train="train.txt"), "detect", cache)

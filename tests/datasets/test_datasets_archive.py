@@ -67,7 +67,9 @@ def test_dataset_files_are_unpacked_and_all_others_are_skipped(target: Path) -> 
     "name",
     ["../evil", "a/../../evil", "/evil", "C:/evil", "c:evil", "..\\evil", "a\\evil", "a//evil", "a/\nevil"],
 )
-def test_a_name_that_may_lead_outside_is_refused_before_a_byte_is_written(name: str, target: Path) -> None:
+def test_a_name_that_may_point_outside_the_target_is_refused_before_a_byte_is_written(
+    name: str, target: Path
+) -> None:
     message = refusal(archive(target, {"good.txt": b"good", name: b"evil"}), target)
     assert "not an allowed name" in message
     assert {path.name for path in target.parents[1].rglob("*")} == {"outer", "target", "data.zip"}

@@ -88,7 +88,7 @@ def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
 
 
 class _Uploaded(S3ObjectReader):
-    """Reads a bucket whose root holds the file instead of data.zip."""
+    """Reads a bucket after replacing data.zip in its root with `file`."""
 
     def __init__(self, client: S3Client, bucket: str, file: Path) -> None:
         super().__init__(client)
@@ -173,7 +173,7 @@ def _pipe_as_list(folder: Path, secrets: Path) -> None:
 
 
 def _path_of_roots(folder: Path, secrets: Path) -> None:
-    """Point `path` to TRAINING_ROOT: it may be any folder below a root except TRAINING_ROOT."""
+    """Point `path` to TRAINING_ROOT, the only folder below a root that `path` may not name."""
     (folder.parent / "cache" / "secrets").mkdir(parents=True)
     (folder.parent / "cache" / "secrets" / "list.txt").write_text(SECRET)
     describe(folder, path=str(folder.parent), train="cache/secrets/list.txt")
@@ -224,7 +224,7 @@ HARD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", HARD)
-def test_a_dataset_that_leads_outside_is_refused_and_no_outside_file_is_quoted(
+def test_a_dataset_that_points_outside_itself_is_refused_and_no_outside_file_is_quoted(
     case: str, folder: Path, cache: Path, secrets: Path
 ) -> None:
     build("detect", folder)
@@ -243,7 +243,7 @@ def test_a_dataset_that_leads_outside_is_refused_and_no_outside_file_is_quoted(
         ("train/box/0.png", "images/train/0.png", "train/box/0.png: it leads outside"),
     ],
 )
-def test_class_folders_that_lead_outside_are_refused_by_name(
+def test_class_folders_that_point_outside_the_dataset_are_refused_with_their_names(
     place: str, target: str, reason: str, folder: Path, cache: Path, secrets: Path
 ) -> None:
     build("classify", folder)
@@ -277,7 +277,7 @@ def test_the_path_of_a_data_yaml_may_be_another_folder_below_the_roots(folder: P
     assert "so it is ignored" in message
 
 
-def test_the_machine_that_trains_follows_its_own_roots(folder: Path, cache: Path) -> None:
+def test_the_machine_that_trains_applies_its_own_roots(folder: Path, cache: Path) -> None:
     reference = check_here(build("detect", folder), "detect", cache)
     with pytest.raises(DatasetError, match="DATASET_ROOTS is not set"):
         materialize(reference, cache, None, roots=DatasetRoots())

@@ -242,7 +242,7 @@ def test_files_shared_with_a_new_version_are_not_evicted_with_the_old_one(
     assert not (cache / first.fingerprint).exists()
 
 
-def test_two_processes_fetch_two_datasets_with_the_same_files_at_once(
+def test_two_processes_fetch_two_datasets_with_the_same_files_simultaneously(
     s3: S3,
     folder: Path,
     cache: Path,

@@ -1,4 +1,4 @@
-"""Broken images, labels and class folders are refused by file and line."""
+"""Broken images, labels and class folders are refused with their file and line."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ LABEL_FAULTS: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("task", "line", "reason"), LABEL_FAULTS)
-def test_a_malformed_label_is_named_by_file_and_line(
+def test_a_malformed_label_is_named_with_its_file_and_line(
     task: Task, line: str, reason: str, folder: Path, cache: Path
 ) -> None:
     data = build(task, folder)

@@ -181,7 +181,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Refused]:
 @pytest.mark.parametrize(
     ("task", "fault"), [(task, fault) for task, faults in BAD.items() for fault in faults]
 )
-def test_what_ultralytics_would_leave_out_is_named(
+def test_images_that_ultralytics_would_skip_are_named(
     task: Task, fault: str, refused: dict[Task, Refused]
 ) -> None:
     number = list(BAD[task]).index(fault)
@@ -304,7 +304,9 @@ def test_maps_that_would_count_as_images_are_refused(task: Task, folder: Path, c
     assert "is below a folder named images within its split" in refusal(folder, task, cache)
 
 
-def test_a_folder_of_masks_that_leads_outside_is_refused(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_folder_of_masks_that_points_outside_the_dataset_is_refused(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
     data = build("semantic", folder)
     shutil.move(folder / "masks", tmp_path / "elsewhere")
     (folder / "masks").symlink_to(tmp_path / "elsewhere")
@@ -340,7 +342,7 @@ def test_the_pixels_of_a_single_class_are_counted(folder: Path, cache: Path) -> 
 @pytest.mark.parametrize(
     ("task", "nothing"), [("semantic", mask(filled(255))), ("depth", mask(filled(0, np.uint16)))]
 )
-def test_a_map_with_nothing_to_learn_is_a_warning(
+def test_a_map_with_nothing_to_learn_causes_a_warning(
     task: Task, nothing: Change, folder: Path, cache: Path
 ) -> None:
     found = inspect_dataset(str(changed(task, folder, [nothing])), task, cache, None, roots_beside(cache))

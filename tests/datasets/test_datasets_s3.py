@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     [
         *(("prefix", task) for task in TASKS),
         *(("zip", task) for task in ("detect", "classify", "depth")),
-        # Once unpacked, their labels are read like those of a prefix.
+        # These are long, because the labels of an unpacked zip are read like those of a prefix.
         *(
             pytest.param("zip", task, marks=pytest.mark.long)
             for task in ("segment", "semantic", "pose", "obb")
@@ -164,7 +164,7 @@ def test_caches_and_hidden_objects_are_neither_fetched_nor_part_of_the_content(
     assert inspect_dataset(f"s3://{bucket}/", "detect", cache, reader).reference == before
 
 
-def test_a_data_yaml_in_s3_may_not_lead_outside(
+def test_a_data_yaml_in_s3_may_not_point_outside_its_dataset(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader, tmp_path: Path
 ) -> None:
     build("detect", folder, train=3, val=2)

@@ -66,7 +66,7 @@ def test_rejected_access_keys_are_named(s3: S3, bucket: str, cache: Path) -> Non
                 inspect_dataset(source, "detect", cache, reader)
 
 
-def test_no_response_from_the_server_is_a_retryable_error(s3: S3, cache: Path) -> None:
+def test_a_server_that_does_not_respond_causes_a_retryable_error(s3: S3, cache: Path) -> None:
     with socket.socket() as unused:  # bound, so that nobody else gets the port, but not listening
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -121,7 +121,7 @@ def start_fetcher(
     )
 
 
-def test_two_processes_at_once_fetch_the_content_once(
+def test_two_simultaneous_processes_fetch_the_content_once(
     s3: S3,
     folder: Path,
     cache: Path,

@@ -97,7 +97,7 @@ def test_an_invalid_label_does_not_break_the_drawing(label: bytes, tmp_path: Pat
     assert len(drawn) == 2
 
 
-def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path, target: Path) -> None:
+def test_an_image_that_cannot_be_decoded_is_omitted(tmp_path: Path, target: Path) -> None:
     build("detect", tmp_path / "data", train=3, val=1)
     (tmp_path / "data/images/train/1.png").write_bytes(b"no image")
     drawn = draw(tmp_path / "data", "detect", target)

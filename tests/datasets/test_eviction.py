@@ -60,7 +60,9 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "cache")
 
 
-def test_the_least_recently_used_go_first_and_only_as_many_as_needed(machine: Machine) -> None:
+def test_the_least_recently_used_datasets_are_evicted_first_and_only_as_many_as_needed(
+    machine: Machine,
+) -> None:
     for name in ("old", "middle", "new"):
         machine.add(name)
     with machine.cache.use(fingerprint("old")):
@@ -238,7 +240,7 @@ def test_no_eviction_removes_a_dataset_that_is_in_use(machine: Machine) -> None:
 
 
 def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(machine: Machine) -> None:
-    """Processes fetch, use and evict at once; tests/support/cache_kills.py checks the cache meanwhile."""
+    """Processes fetch, use and evict simultaneously; tests/support/cache_kills.py checks the cache."""
     seed = secrets.randbelow(2**32)
     command = [sys.executable, "-m", "tests.support.cache_kills", str(machine.cache.folder), str(seed), "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -171,7 +171,7 @@ def test_a_mount_without_its_daemon_is_not_blamed_on_the_data(dead_mount: Path) 
         *(errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ESHUTDOWN),
     ],
 )
-def test_errors_of_a_failing_mount_may_pass(number: int) -> None:
+def test_errors_of_a_failing_mount_may_be_temporary(number: int) -> None:
     assert is_passing(OSError(number, os.strerror(number)))
 
 

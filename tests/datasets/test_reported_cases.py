@@ -34,7 +34,7 @@ def _layout(folder: Path, task: Task) -> Layout:
 
 
 def check(folder: Path, task: Task, **arguments: object) -> ValidationResult:
-    """Return the check's findings; run in this process to save the second that another one takes."""
+    """Return the check's findings; run in this process, because starting another takes a second."""
     return validate(_layout(folder, task), "s3://bucket/data/", check_rules(arguments))
 
 
@@ -183,7 +183,7 @@ def test_a_link_to_another_folder_is_followed(folder: Path) -> None:
     assert len(_layout(folder, "classify").splits["train"]) == 8
 
 
-def test_duplicates_are_named_within_a_split_and_across(folder: Path) -> None:
+def test_duplicates_are_named_within_and_across_splits(folder: Path) -> None:
     build("detect", folder)
     for target in ("train/7.png", "train/6.png", "val/1.png"):
         shutil.copy(folder / "images" / "train" / "0.png", folder / "images" / target)
@@ -205,7 +205,7 @@ def test_an_image_that_is_listed_twice_is_not_a_duplicate(folder: Path) -> None:
     assert not warnings(folder, "detect")
 
 
-def test_each_probable_mistake_is_a_warning(folder: Path) -> None:
+def test_each_probable_mistake_causes_a_warning(folder: Path) -> None:
     build("detect", folder)
     describe(folder, names=["box", "arrow", "arrow"])
     labels = folder / "labels"

@@ -63,7 +63,7 @@ def one_fails(file: str) -> None:
     list(share_out(work, PROCESSES, PROCESSES))
 
 
-def test_an_error_in_one_process_ends_all() -> None:
+def test_an_error_in_one_process_ends_all_processes() -> None:
     with pytest.raises(OSError, match="Input/output error"):
         run_confined(one_fails, "/proc/self/mem", source="data")
 
@@ -78,7 +78,7 @@ def one_is_killed() -> None:
     list(share_out(work, PROCESSES, PROCESSES))
 
 
-def test_a_killed_process_is_reported_as_if_the_whole_work_was_killed() -> None:
+def test_a_killed_process_is_reported_as_if_all_of_them_were_killed() -> None:
     with pytest.raises(DatasetError, match=r"was killed \(SIGKILL\), most likely because memory ran out"):
         run_confined(one_is_killed, source="data")
 

@@ -1,4 +1,4 @@
-"""The record of an upload is written although the response that says so is lost."""
+"""The record of an upload is written even if the response that confirms it is lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def upload() -> Upload:
 
 @contextmanager
 def losing_a_response(s3: S3, bucket: str) -> Iterator[UploadStore]:
-    """Yield a store whose first write is carried out, but not answered."""
+    """Yield a store whose first write is executed, but not answered."""
     lost = 0
 
     def behave(request: Request) -> Answer | None:
@@ -66,7 +66,7 @@ def test_an_upload_is_removed_although_the_response_is_lost(
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-def test_a_record_that_another_request_has_written_is_not_taken_for_our_own(
+def test_a_record_that_another_request_has_written_is_not_mistaken_for_our_own(
     s3_client: S3Client, bucket: str, upload: Upload
 ) -> None:
     store = UploadStore(Bucket(s3_client, bucket))

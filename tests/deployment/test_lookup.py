@@ -1,4 +1,4 @@
-"""An outage is no missing connection: a connection is missing only if Airflow says that it does not exist."""
+"""A connection counts as missing only if Airflow says that it does not exist, and never during an outage."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ USES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("connection_id", USES)
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_an_outage_is_not_taken_for_a_missing_connection(
+def test_an_outage_is_not_mistaken_for_a_missing_connection(
     outage: Callable[[ApiServer, Server], None],
     connection_id: str,
     api_server: ApiServer,
@@ -106,7 +106,7 @@ def test_the_environment_comes_first_and_needs_no_api_server(
 
 
 @pytest.mark.usefixtures("serving")
-def test_a_name_that_a_secrets_backend_may_not_read_counts_as_missing(
+def test_a_connection_that_a_secrets_backend_may_not_read_counts_as_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class NarrowPolicy(BaseSecretsBackend):
@@ -128,7 +128,9 @@ def test_without_a_supervisor_there_is_no_api_server_to_ask(monkeypatch: pytest.
         look_up("training_backend")
 
 
-def test_the_api_server_itself_cannot_look_up_without_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_server_itself_cannot_look_up_a_connection_without_its_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")  # this process has no tables of Airflow
     with pytest.raises(LookupFailed, match=r"training_backend could not be looked up \(MetastoreBackend\)"):
         look_up("training_backend")

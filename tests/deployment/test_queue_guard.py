@@ -23,7 +23,7 @@ WORKERS = sorted(name for name in SERVICES if name.startswith("airflow-worker"))
 def airflows_celery(environment: dict[str, str]) -> Any:
     """Return Airflow's Celery application with the settings in these environment variables.
 
-    Call this in a process of its own, which keeps only these variables.
+    Call this in a separate process, because it removes all other variables.
     """
     os.environ.clear()
     os.environ |= environment
@@ -114,7 +114,7 @@ def test_without_the_guard_airflow_calls_any_function_that_a_message_names(tmp_p
     assert made.is_dir()
 
 
-def test_a_worker_calls_no_function_that_a_message_names(tmp_path: Path) -> None:
+def test_a_worker_does_not_call_functions_that_a_message_names(tmp_path: Path) -> None:
     made, guarded = tmp_path / "made", {CONFIG: SERVICES["airflow-worker-migrate"]["environment"][CONFIG]}
     workload = callback("os.mkdir", path=str(made))
     messages: list[tuple[str, list[Any]]] = [

@@ -36,8 +36,8 @@ class Backend(Server):
 
         class Called(Handler):
             def do_POST(self) -> None:
-                told = {"key": self.headers["Idempotency-Key"], "bearer": self.headers["Authorization"]}
-                received.append(json.loads(self.body()) | told)
+                headers = {"key": self.headers["Idempotency-Key"], "bearer": self.headers["Authorization"]}
+                received.append(json.loads(self.body()) | headers)
                 self.respond(204)
 
         super().__init__(Called)
@@ -153,11 +153,11 @@ def test_a_resumed_job_continues_at_the_next_epoch_without_changing_its_parent(
 
     assert steps(job["last_checkpoint_path"]) > steps(before["last_checkpoint_path"])
     assert row(finished_job) == before
-    (told,) = backend.received
-    assert told["job_id"] == "four-epochs"
-    assert told["bearer"] == f"Bearer {BACKEND_TOKEN}"
-    assert told["last_checkpoint_path"] == job["last_checkpoint_path"]
-    assert told["best_checkpoint_sha256"] == job["best_checkpoint_sha256"]
+    (notification,) = backend.received
+    assert notification["job_id"] == "four-epochs"
+    assert notification["bearer"] == f"Bearer {BACKEND_TOKEN}"
+    assert notification["last_checkpoint_path"] == job["last_checkpoint_path"]
+    assert notification["best_checkpoint_sha256"] == job["best_checkpoint_sha256"]
 
 
 def test_a_completed_job_is_refused_and_its_row_is_unchanged(
@@ -176,7 +176,9 @@ def test_rest_refuses_a_bad_job_id_before_a_run_exists(api: Airflow) -> None:
         api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
 
 
-def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, airflow_stack: Stack) -> None:
+def test_a_data_yaml_in_training_root_cannot_read_files_of_the_worker(
+    api: Airflow, airflow_stack: Stack
+) -> None:
     """Data from a bucket are unpacked into TRAINING_ROOT, and must not be usable as a local dataset."""
     settings = airflow_stack.airflow.home / "airflow.cfg"
     content = Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / ".datasets" / "f" / "content"
@@ -205,7 +207,7 @@ def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, 
         assert secret not in api.log("train_yolo", runs[name], "check_dataset", 1)
 
 
-def test_too_large_data_fail_the_run_at_once_and_the_check_logs_into_the_task(
+def test_data_that_are_too_large_fail_the_run_immediately_and_the_check_logs_into_the_task(
     api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data")
@@ -219,7 +221,9 @@ def test_too_large_data_fail_the_run_at_once_and_the_check_logs_into_the_task(
     assert "labels/val/0.txt: the file is 57.2 MiB" in log
 
 
-def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:
+def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(
+    airflow_stack: Stack, finished_job: str
+) -> None:
     """This test is the last one in the file, so that it sees all runs of the file."""
     found = places_of(airflow_stack, {"job": finished_job})
     for place in (

@@ -22,7 +22,7 @@ def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), 40)
 
 
-def test_an_api_server_that_hangs_does_not_hold_the_training_up(
+def test_an_api_server_that_hangs_does_not_delay_training(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:
     training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 8})
@@ -49,7 +49,7 @@ def begun(training: Training) -> int:
 
 
 @pytest.mark.long
-def test_a_training_that_is_killed_three_times_without_progress_ends_with_the_likely_cause(
+def test_a_training_run_that_is_killed_three_times_without_progress_ends_with_the_likely_cause(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:
     with psycopg.connect(airflow_stack.training_db_url) as connection:
@@ -73,7 +73,7 @@ def test_a_training_that_is_killed_three_times_without_progress_ends_with_the_li
     assert "Run gone ended without recording it" in unrecorded["error"]
 
 
-def test_what_a_person_marks_in_airflow_is_recorded_in_the_row_and_named_by_the_tasks_after_it(
+def test_a_state_that_a_person_sets_in_airflow_is_recorded_in_the_row_and_named_by_later_tasks(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:
     training = Training(api, airflow_stack, job | {"job_id": "marked"})
@@ -90,7 +90,7 @@ def test_what_a_person_marks_in_airflow_is_recorded_in_the_row_and_named_by_the_
     assert (training.row["status"], training.row["error"]) == ("running", None)
     api.mark(DAG, training.run_id, "success", "train")
     training.fails()
-    said = "Task train returned nothing, because it was marked as success by hand"
-    until(lambda: said in training.row["error"], "the reason, which the Dag processor does not know", 30)
+    reason = "Task train returned nothing, because it was marked as success by hand"
+    until(lambda: reason in training.row["error"], "the reason, which the Dag processor does not know", 30)
     for task_id in ("upload_best", "upload_last"):
         assert api.attempt(DAG, training.run_id, task_id)[1] <= 1

@@ -36,7 +36,7 @@ WEIGHTS = "yolov5nu.pt"
 
 @pytest.fixture(scope="module")
 def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
-    """Run ids, by the ids of jobs that wait for a GPU, in the order in which they were triggered."""
+    """The run ids of jobs that wait for a GPU, by job id, in the order in which they were triggered."""
     api.set_slots(GPU_POOL, 0)
     runs = {f"wait-{name}": api.trigger(DAG, CONF | {"job_id": f"wait-{name}"}) for name in WAITING}
     until(
@@ -70,7 +70,7 @@ def test_jobs_wait_in_the_order_in_which_they_were_triggered(
     assert {job["job_id"] for job in listed["jobs"]} == set(runs)
 
 
-def test_a_job_that_waits_is_stopped_at_once_and_its_run_ends(
+def test_a_job_that_waits_is_stopped_immediately_and_its_run_ends(
     api: Airflow, airflow_stack: Stack, runs: dict[str, str]
 ) -> None:
     owner = log_in_over_rest(airflow_stack)
@@ -98,7 +98,7 @@ BY_HAND = "The run was marked as {} by hand"
 
 
 @pytest.mark.parametrize(
-    ("name", "act", "said"),
+    ("name", "act", "message"),
     [
         ("marked-failed", lambda api, run: api.mark(DAG, run, "failed"), BY_HAND.format("failed")),
         ("marked-success", lambda api, run: api.mark(DAG, run, "success"), BY_HAND.format("success")),
@@ -111,13 +111,13 @@ BY_HAND = "The run was marked as {} by hand"
     ],
 )
 def test_the_row_names_an_intervention_in_its_run_within_seconds(
-    api: Airflow, airflow_stack: Stack, runs: dict[str, str], name: str, act: Act, said: str
+    api: Airflow, airflow_stack: Stack, runs: dict[str, str], name: str, act: Act, message: str
 ) -> None:
     job_id = f"wait-{name}"
     act(api, runs[job_id])
     until(lambda: job_row(airflow_stack, job_id)["status"] == "failed", "the end in the row", SOON)
     row: dict[str, Any] = job_row(airflow_stack, job_id)
-    assert said in row["error"]
+    assert message in row["error"]
     assert "\n" not in row["error"]
 
 

@@ -87,7 +87,7 @@ def newest_run(stack: Stack) -> int:
 
 
 @pytest.mark.usefixtures("closed_pool", "shapes")
-def test_runs_by_rest_the_form_with_a_date_a_schedule_and_a_retraining_start_first_come_first_served(
+def test_runs_start_first_come_first_served_however_they_were_triggered(
     api: Airflow, airflow_stack: Stack, request: pytest.FixtureRequest
 ) -> None:
     before = newest_run(airflow_stack)

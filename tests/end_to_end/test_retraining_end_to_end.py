@@ -96,7 +96,7 @@ def retrained(
     assert not api.ended(DAG, run_id), api.tasks(DAG, run_id)
 
     def answered() -> bool:
-        # Wait, as a person does who reads first: if the answer resumes the task before Airflow 3.3's
+        # Wait, like a person who reads first: if the answer resumes the task before Airflow 3.3's
         # scheduler has seen the asking process end, the scheduler takes that end for a failure of the
         # resumed task (apache/airflow#72716).
         if api.tasks(DAG, run_id).get("ask_approval") == "awaiting_input":
@@ -209,6 +209,6 @@ def test_an_earlier_version_is_restored_by_one_trigger(
     assert production(airflow_stack) == body(airflow_stack.s3.client(), first_champion.path)
 
 
-def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack) -> None:
+def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(airflow_stack: Stack) -> None:
     """This test is the last one in the file, so that it sees all runs of the file."""
     assert places_of(airflow_stack, secrets_of(airflow_stack)) == []

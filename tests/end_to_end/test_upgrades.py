@@ -65,14 +65,16 @@ def test_a_state_of_an_earlier_version_is_resumed_and_then_saved_within_its_epoc
 ) -> None:
     assert inspect_file(folder / "last.pt").resumable
     identity = load_checkpoint(folder / "last.pt")[EXACT]["identity"]
-    asked = request("classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity)
-    weights = asked.save_dir / "weights"
+    training_request = request(
+        "classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity
+    )
+    weights = training_request.save_dir / "weights"
     weights.mkdir(parents=True)
     shutil.copy(folder / "last.pt", weights / "last.pt")
     shutil.copy(folder / "last.pt", weights / "best.pt")
 
     states = EndsAt((1, 2), (9, 9))
-    result = train(recovery(asked), states, states)
+    result = train(recovery(training_request), states, states)
 
     assert (result.stop_reason, result.epoch, result.start_epoch) == ("completed", 2, 2)
     assert [(state.epoch, state.batch) for state in states.saved_states] == [(1, 2), (2, 0)]
@@ -135,12 +137,12 @@ def test_a_new_parameter_in_a_later_version_keeps_the_identity_of_a_running_job(
     assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
 
 
-def test_a_replaced_parameter_is_refused_by_name() -> None:
+def test_a_replaced_parameter_is_refused_with_an_error_that_names_it() -> None:
     with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no longer a parameter; use publish_sec"):
         TrainingSpec.parse({"publish_interval": 30.0})
 
 
-def test_a_running_job_survives_the_way_back_and_the_next_upgrade(
+def test_a_running_job_survives_a_downgrade_and_the_next_upgrade(
     version: str, written: dict[str, Any], database_url: str
 ) -> None:
     upgrade(database_url, version, written["row"])

@@ -30,7 +30,7 @@ class DatabaseProxy:
 
     @property
     def url(self) -> str:
-        """Return the given URL, but through this proxy."""
+        """Return the given URL with the address of this proxy."""
         user = self._place.netloc.rpartition("@")[0]
         port = self._listener.getsockname()[1]
         return self._place._replace(netloc=f"{user}@127.0.0.1:{port}").geturl()

@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A fault. The context manager `inject` causes the fault for `seconds` from the moment on.
+    """A fault, which lasts for `seconds`. The context manager `inject` causes it at the chosen moment.
 
     `ends` are the allowed final states of the row; None among them means that the row no longer exists.
     `moments` are the names of the moments at which the fault makes sense; None means all in MOMENTS. With

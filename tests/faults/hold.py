@@ -42,7 +42,7 @@ class Hold:
         self._released.set()
 
     def pass_by(self, contact: Contact) -> None:
-        """Return at once, unless the contact is to be held; then return when it is released."""
+        """If the contact must be held, return when it is released; otherwise, return immediately."""
         with self._lock:
             if self._wanted is None or not self._wanted(contact):
                 return

@@ -122,7 +122,7 @@ class Job:
         )  # fmt: skip
 
     def _run(self, tasks: Sequence[str], moment: Moment | None) -> bool:
-        """Attempt the tasks until they are done; return False if one failed for good."""
+        """Attempt the tasks until they are done; return False if one failed permanently."""
         for _ in range(ATTEMPTS):
             if moment and self._healed is None:
                 self._run_into_fault(tasks, moment)

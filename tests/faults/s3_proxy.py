@@ -82,7 +82,7 @@ class S3Proxy:
 
     @contextmanager
     def refuse(self) -> Iterator[None]:
-        """Refuse connections during the block, and answer no pending request."""
+        """Refuse connections and leave pending requests unanswered during the block."""
         with self.behave_as(lambda _: None):
             self._listener.__exit__()
             try:

@@ -34,7 +34,7 @@ TASKS = (
 """The tasks in the order in which they run here; Airflow runs both uploads in parallel."""
 
 DONE, AGAIN, FAILED = 0, 75, 76
-"""Exit statuses: the task is done; Airflow would retry it; it failed for good."""
+"""Exit statuses: the task is done; Airflow would retry it; it failed permanently."""
 
 SAID = "SAID "
 """Prefix of the log lines that a person would read in Airflow's log of the task."""

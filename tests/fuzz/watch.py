@@ -49,7 +49,7 @@ _CHANGES = (
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _PROGRAM = tuple(str(Path(folder).resolve()) for folder in (*sys.path, sys.prefix, sys.base_prefix) if folder)
-"""Folders that imports may read with any input."""
+"""Folders that imports may read, whatever the input."""
 
 _SYSTEM = ("/dev/null", "/dev/urandom", "/proc/self/", "/proc/meminfo", "/sys/fs/cgroup/", "/etc/mime.types")
 

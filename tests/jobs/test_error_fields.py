@@ -1,4 +1,4 @@
-"""An error carries the name of the parameter to change, whatever words its sentence consists of."""
+"""An error names the parameter to change in a separate field, whatever its message says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEMANTIC = {"task": "semantic", "dataset": "s3://bucket/data.zip"}
 
 
 class _Pair(BaseModel):
-    """A model whose first field must be the lower one."""
+    """A model whose first field must be less than its second field."""
 
     low: int = 0
     high: int = 0
@@ -36,7 +36,7 @@ class _Pair(BaseModel):
         ({"low": 1, "high": 1}, {"": "low and high are equal"}),
     ],
 )
-def test_the_words_of_a_sentence_do_not_decide_where_it_is_shown(
+def test_the_words_of_an_error_do_not_decide_where_it_is_shown(
     given: dict[str, int], sentences: dict[str, str]
 ) -> None:
     with pytest.raises(ValidationError) as refusal:

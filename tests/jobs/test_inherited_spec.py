@@ -1,4 +1,4 @@
-"""A job that continues another inherits its parameters, and refuses changes that a resume cannot make."""
+"""A job that continues another inherits its parameters; changes that a resume cannot make are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_resumed_job_inherits_the_parameters_that_it_is_not_given() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"model": "yolo11s"}, {"dataset": "/other"}, {"seed": 7}])
-def test_a_resumed_job_cannot_change_the_training(changed: dict[str, Any]) -> None:
+def test_a_resumed_job_cannot_change_parameters_of_the_whole_training_run(changed: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 10}).with_defaults()
     with pytest.raises(SpecError, match=f"{next(iter(changed))}=.* differs from"):
         TrainingSpec.parse({"resume_from": "p", **changed}).inherit_from(parent)

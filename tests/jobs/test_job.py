@@ -36,7 +36,7 @@ def test_a_row_has_the_properties_of_its_status() -> None:
     assert (job.is_active, job.has_ended, job.has_ended_well) == (False, True, True)
 
 
-def test_a_job_that_was_cancelled_in_the_queue_has_ended_but_not_well() -> None:
+def test_a_job_that_was_cancelled_in_the_queue_has_ended_without_success() -> None:
     job = job_of("stopped").model_copy(update={"stop_requested": True})
     assert (job.was_cancelled, job.has_ended, job.has_ended_well) == (True, True, False)
 

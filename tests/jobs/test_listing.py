@@ -148,7 +148,7 @@ def test_a_job_is_found_by_its_run(connection: psycopg.Connection[Any], listing:
 
 
 @pytest.mark.parametrize("prefix", [None, "job"])
-def test_more_than_ten_thousand_jobs_are_estimated_and_never_below_that_number(
+def test_a_count_above_ten_thousand_is_an_estimate_and_never_below_that_number(
     connection: psycopg.Connection[Any],
     owner: psycopg.Connection[Any],
     listing: JobListing,

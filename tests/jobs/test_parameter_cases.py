@@ -1,4 +1,4 @@
-"""Parameters that once caused problems: each is now understood as it was meant, or refused at once."""
+"""Parameters that once caused problems: each is now understood as intended, or refused immediately."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _accepts(params: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("name", ["job_id", "resume_from", "task", "optimizer", "dataset", "model", "device"])
 @pytest.mark.parametrize("blank", ["", "  "])
 def test_rest_and_the_model_treat_a_blank_text_as_not_given(name: str, blank: str) -> None:
-    if not (blank and name in {"task", "optimizer"}):  # the only blank choice of these two is the empty text
+    if not (blank and name in {"task", "optimizer"}):  # for these two, only the empty text is a choice
         assert _accepts({name: blank})
     assert TrainingSpec.parse({name: blank}) == TrainingSpec()
 

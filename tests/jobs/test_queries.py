@@ -1,4 +1,4 @@
-"""The statements in sql/queries: a part that several share is a separate file, inserted at reading."""
+"""The statements in sql/queries: a shared part is a separate file, inserted when a statement is read."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def let_pass(connection: psycopg.Connection[Any], seconds: float) -> None:
 
 
 def waits(connection: psycopg.Connection[Any], seconds: int, job_id: str = "a") -> None:
-    """Let the job have waited for this many seconds."""
+    """Change the row as if the job had waited for this many seconds."""
     connection.execute(
         "UPDATE training_jobs SET queued_at = now() - make_interval(secs => %s) WHERE job_id = %s",
         [seconds, job_id],
@@ -86,7 +86,7 @@ def test_the_duration_of_a_job_is_the_time_in_which_its_attempts_had_gpus(
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_attempts_of_a_deleted_job_of_that_name_do_not_count(
+def test_the_attempts_of_a_deleted_job_with_the_same_id_do_not_count(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)

@@ -25,7 +25,7 @@ def test_a_job_without_an_owner_has_no_quota() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"QUOTA_GPUS": "two"}, "QUOTA_GPUS='two' is not a whole number of GPUs; correct it, or give none"),
         ({"QUOTA_GPUS": "1.5"}, "QUOTA_GPUS='1.5' is not a whole number of GPUs"),
@@ -39,10 +39,10 @@ def test_a_job_without_an_owner_has_no_quota() -> None:
     ],
 )
 def test_a_malformed_quota_setting_is_refused_with_its_name(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], message: str
 ) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingRefused) as refusal:
         Settings.from_environment()
-    assert said in str(refusal.value)
+    assert message in str(refusal.value)

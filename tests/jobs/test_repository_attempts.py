@@ -33,7 +33,7 @@ WRITES: dict[str, Write] = {
 
 @pytest.fixture(params=WRITES)
 def write(request: pytest.FixtureRequest) -> Write:
-    """Each kind of write of an attempt."""
+    """Each kind of write that an attempt makes."""
     return WRITES[request.param]
 
 
@@ -97,7 +97,7 @@ def test_a_write_to_a_deleted_row_names_the_deletion(
         write(jobs, "run1", 1)
 
 
-def test_a_write_of_an_older_attempt_is_refused_while_a_newer_one_begins(
+def test_a_write_by_an_older_attempt_is_refused_while_a_newer_one_begins(
     jobs: JobRepository, connection: psycopg.Connection[Any], migrated_url: str, write: Write
 ) -> None:
     started(jobs, epochs=2)
@@ -169,7 +169,7 @@ def test_a_child_has_its_own_state_after_its_first_batch(jobs: JobRepository) ->
     assert jobs.has_own_state("a")
 
 
-def test_a_child_of_a_parent_stopped_within_an_epoch_has_no_own_state_at_first(
+def test_a_child_of_a_parent_stopped_within_an_epoch_has_no_state_of_its_own_at_first(
     jobs: JobRepository,
 ) -> None:
     started(jobs, epochs=5)

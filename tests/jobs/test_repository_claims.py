@@ -30,7 +30,7 @@ def test_a_claim_creates_the_row(jobs: JobRepository) -> None:
     assert claimed.created_at.tzinfo is not None
 
 
-def test_a_claim_is_committed_at_once(jobs: JobRepository, migrated_url: str) -> None:
+def test_a_claim_is_committed_immediately(jobs: JobRepository, migrated_url: str) -> None:
     claim(jobs)
     with psycopg.connect(migrated_url) as other:
         assert JobRepository(other).get("a") is not None

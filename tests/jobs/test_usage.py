@@ -136,7 +136,7 @@ def test_gpu_use_counts_to_the_end_of_an_attempt_even_if_it_fails(
     assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
 
 
-def test_a_database_outage_at_the_end_of_an_attempt_hides_no_error() -> None:
+def test_a_database_outage_at_the_end_of_an_attempt_does_not_hide_an_error() -> None:
     record = JobRecord("a", "run1", 1, lambda: psycopg.connect("host=127.0.0.1 port=1 connect_timeout=2"))
     with pytest.raises(RuntimeError, match="the training failed"), record.counting_gpu_use():
         raise RuntimeError("the training failed")

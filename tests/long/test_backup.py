@@ -58,7 +58,7 @@ def unrepaired(stack: Stack) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
-def test_a_job_that_trains_during_a_backup_ends_with_the_same_weights_where_that_is_restored(
+def test_a_job_that_trains_during_a_backup_ends_with_the_same_weights_where_the_backup_is_restored(
     api: Airflow,
     gated_stack: GatedStack,
     elsewhere: Stack,

@@ -12,7 +12,7 @@ from include.training.run import train
 from tests.support.tiny_datasets import TASKS
 from tests.support.tiny_models import nano
 from tests.support.tiny_trainings import Epochs, request
-from tests.training.test_exact_batches import asked, interrupted, last_of, uninterrupted
+from tests.training.test_exact_batches import interrupted, last_of, make_request, uninterrupted
 from tests.training.test_trainer_resume import Parent
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_nano_model_ends_with_the_same_weights(task: Task, tmp_path: Path) -> None:
-    wanted = asked(task, tmp_path, model=nano(task))
+    wanted = make_request(task, tmp_path, model=nano(task))
     whole, _ = uninterrupted(wanted, workers=1)
     interrupted(wanted, (-1, 3), (1, 0), (2, 4), workers=(2, 0, 1, 2))
     assert last_of(wanted) == whole

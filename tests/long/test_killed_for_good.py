@@ -36,12 +36,12 @@ def test_a_run_whose_attempts_are_always_killed_fails_in_the_end(
     assert training.attempt == 2
 
 
-def test_a_job_that_is_killed_for_good_reports_it_and_another_job_continues_it(
+def test_a_job_that_airflow_gives_up_after_kills_reports_it_and_another_job_continues_it(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
     parent = Training(api, gated_stack, job | {"job_id": "given-up"})
     parent.reaches(1)
-    parent.leave_one_retry()  # before the kill, because the next attempt may already count after it
+    parent.leave_one_retry()  # before the kill, because Airflow may count the next attempt immediately
     parent.kill("once", parent.process())
     parent.reaches(3)
     parent.kill("for good", parent.process())

@@ -1,4 +1,4 @@
-"""Kills only the trainer's process; with those of the Dag runs, there are a hundred kills in total."""
+"""Kills of the trainer's process alone; together with those of Dag runs, they are a hundred kills."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KillsWithCosts(Killed):
         self.stage = ""
 
     def die(self) -> None:
-        """Kill an attempt anywhere, but around the write of best.pt only while each epoch is the best."""
+        """Kill an attempt anywhere, but near the write of best.pt only while each epoch is a new best."""
         places = [*PLACES, *(AROUND_BEST if self.saved < 1 else [])]
         if self.rng.random() < 0.3:
             self.stage = "at random"

@@ -93,7 +93,7 @@ class Stages:
             assert durable_epoch(self.stack, self.training.job_id) > self.training.row["durable_epoch"]
 
     def with_its_supervisor(self) -> None:
-        """Kill the supervisor too, as if the machine had died, so that nobody tells Airflow of the death."""
+        """Kill the supervisor too, as if the machine had died, so that Airflow is not told of the death."""
         process = self._wait_for_epoch()
         supervisor = process.parent()
         assert supervisor is not None

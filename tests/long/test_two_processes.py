@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.tiny_trainings import Epochs, GivesUp, recovery, weights_of
-from tests.training.test_distributed import Seen, asked, in_two, ranks
+from tests.training.test_distributed import Seen, in_two, make_request, ranks
 
 
 def test_an_interrupted_run_in_two_processes_ends_with_the_same_weights(tmp_path: Path) -> None:
-    wanted, whole = asked("classify", tmp_path, dropout=0.2), Seen()
+    wanted, whole = make_request("classify", tmp_path, dropout=0.2), Seen()
     result = in_two(wanted, whole)
     assert [report.epoch for report in whole.reports] == [0, 1, 2]
     assert {report.inexact_reason for report in whole.reports} == {None}

@@ -36,7 +36,7 @@ LARGE = Random(7).randbytes(5 * 1024**2 + 77)
 def versions(
     versions: list[ModelVersion], connection: Connection, client: S3Client, bucket: str
 ) -> list[ModelVersion]:
-    """The same versions; the first is in production."""
+    """Three versions of model digits; the first is in production."""
     promote_over_present(connection, Bucket(client, bucket), "digits", 1, by="ada", reason="the first")
     return versions
 
@@ -71,7 +71,7 @@ def test_an_object_that_a_crash_left_at_the_next_version_is_replaced(
 
 
 @pytest.mark.parametrize(
-    ("damage", "error", "said"),
+    ("damage", "error", "message"),
     [
         ("", NotRegistered, "Job b has no row in training_jobs"),
         (
@@ -98,19 +98,19 @@ def test_a_job_without_its_recorded_best_pt_is_not_registered(
     bucket: str,
     damage: str,
     error: type[Exception],
-    said: str,
+    message: str,
 ) -> None:
     trained(connection, client, bucket, "a", b"weights")
     connection.execute(damage or "SELECT")
     connection.commit()
     job_id = "a" if damage else "b"
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         register_copy(connection, Bucket(client, bucket), "digits", job_id=job_id, run_id="run1")
     assert models.list() == []
     assert client.list_objects_v2(Bucket=bucket, Prefix="models/")["KeyCount"] == 0
 
 
-def test_a_promoted_version_is_what_production_holds(
+def test_production_holds_the_promoted_version(
     models: ModelRepository,
     connection: Connection,
     client: S3Client,
@@ -198,8 +198,8 @@ def test_a_version_that_was_measured_against_another_champion_is_not_promoted(
     production: str,
 ) -> None:
     promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
-    for expected, said in ((1, "version 1"), (None, "no version")):
-        with pytest.raises(PromotionRefused, match=f"was meant to replace {said}, but version 2 is in prod"):
+    for expected, named in ((1, "version 1"), (None, "no version")):
+        with pytest.raises(PromotionRefused, match=f"was meant to replace {named}, but version 2 is in prod"):
             promote(
                 connection,
                 Bucket(client, bucket),
@@ -240,7 +240,7 @@ def test_a_rollback_without_an_older_version_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("conf", "said"),
+    ("conf", "message"),
     [
         ({}, "name={} is refused: field required"),
         ({"name": "digits", "versoin": 2}, "versoin is not a parameter of promote_model; its parameters are"),
@@ -253,8 +253,10 @@ def test_a_rollback_without_an_older_version_is_refused(
         ({"name": "digits", "force": "yes"}, "force='yes' is refused"),
     ],
 )
-def test_an_invalid_conf_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(RequestRefused, match=said):
+def test_an_invalid_conf_is_refused_with_an_error_that_names_the_parameter(
+    conf: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestRefused, match=message):
         PromotionRequest.parse(conf)
 
 

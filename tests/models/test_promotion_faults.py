@@ -1,4 +1,4 @@
-"""Production stays one whole version despite damaged files, concurrent and interrupted promotions."""
+"""Production always holds one whole version, despite damaged files and concurrent or killed promotions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Connection = psycopg.Connection[Any]
 def versions(
     versions: list[ModelVersion], connection: Connection, s3_client: S3Client, bucket: str
 ) -> list[ModelVersion]:
-    """The same versions and another one; the first is in production."""
+    """Four versions of model digits; the first is in production."""
     promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
     return [*versions, version_of(connection, s3_client, bucket, b"weights 4")]
 
@@ -50,7 +50,7 @@ def terminate(url: str, victim: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "error", "said"),
+    ("damage", "error", "message"),
     [
         (
             "missing",
@@ -73,14 +73,14 @@ def test_a_version_whose_file_is_damaged_is_not_promoted(
     production: str,
     damage: str,
     error: type[Exception],
-    said: str,
+    message: str,
 ) -> None:
     path = versions[1].path
     if damage == "missing":
         client.delete_object(Bucket=bucket, Key=path.removeprefix(f"s3://{bucket}/"))
     else:
         replace(client, path, {"flipped": b"weighus 2", "truncated": b"weig"}[damage], metadata(client, path))
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     assert body(client, production) == b"weights 1"
     assert stages(connection) == ["production", "candidate", "candidate", "candidate"]
@@ -106,7 +106,7 @@ def test_a_file_that_was_restored_without_its_metadata_gets_its_checksum_in_prod
     }
 
 
-def test_of_several_promotions_at_once_one_wins_and_the_others_say_so(
+def test_one_of_several_simultaneous_promotions_wins_and_the_others_report_it(
     connection: Connection,
     migrated_url: str,
     bucket: str,
@@ -139,15 +139,15 @@ def test_of_several_promotions_at_once_one_wins_and_the_others_say_so(
         thread.join()
     (winner,) = won
     assert len(refused) == 2
-    for said in refused:
-        assert "is under way" in said or f"but version {winner} is in production now" in said
+    for message in refused:
+        assert "is under way" in message or f"but version {winner} is in production now" in message
     assert body(client, production) == f"weights {winner}".encode()
     assert metadata(client, production)["model-version"] == str(winner)
     assert stages(connection)[winner - 1] == "production"
     assert sorted(stages(connection)) == ["archived", "candidate", "candidate", "production"]
 
 
-def test_while_one_promotion_copies_another_is_told_to_wait(
+def test_a_second_promotion_is_refused_while_the_first_one_copies_its_file(
     connection: Connection,
     client: S3Client,
     migrated_url: str,
@@ -156,16 +156,16 @@ def test_while_one_promotion_copies_another_is_told_to_wait(
     versions: list[ModelVersion],
     production: str,
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def promote_another(**_: object) -> None:
         with psycopg.connect(migrated_url) as other, pytest.raises(PromotionConflict) as conflict:
             promote_over_present(other, Bucket(s3.client(), bucket), "digits", 3, by="eve", reason=None)
-        said.append(str(conflict.value))
+        messages.append(str(conflict.value))
 
     client.meta.events.register("before-send.s3.CopyObject", promote_another)
     promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
-    (sentence,) = said
+    (sentence,) = messages
     assert "Another promotion of model digits is under way, so version 3 was not promoted" in sentence
     assert stages(connection) == ["archived", "production", "candidate", "candidate"]
     assert body(client, production) == b"weights 2"

@@ -67,7 +67,7 @@ def test_the_official_tool_accepts_a_signature_and_refuses_the_file_with_one_byt
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"version": 4}, "vouches for digits@3 with SHA-256 .*, not for digits@4"),
         ({"name": "letters"}, "vouches for digits@3 with SHA-256 .*, not for letters@3"),
@@ -75,11 +75,11 @@ def test_the_official_tool_accepts_a_signature_and_refuses_the_file_with_one_byt
     ],
 )
 def test_a_signature_is_valid_only_for_its_version_and_sha256(
-    key: SigningKey, given: dict[str, Any], said: str
+    key: SigningKey, given: dict[str, Any], message: str
 ) -> None:
     signature = key.sign(version())
     key.public.verify(signature, version())
-    with pytest.raises(SignatureRefused, match=said) as refusal:
+    with pytest.raises(SignatureRefused, match=message) as refusal:
         key.public.verify(signature, version(**given))
     assert not isinstance(refusal.value, NotSigned)
 
@@ -157,7 +157,7 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
 
 
 @pytest.mark.parametrize(
-    ("pem", "said"),
+    ("pem", "message"),
     [
         (b"", "contains no public key in PEM"),
         (private_pem(new_key()).encode(), "contains no public key in PEM"),
@@ -170,8 +170,8 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
     ],
     ids=["nothing", "a private key", "a damaged key", "Ed25519", "another curve"],
 )
-def test_an_unusable_public_key_is_refused(pem: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_unusable_public_key_is_refused(pem: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         VerificationKeys.parse(pem)
 
 

@@ -32,7 +32,7 @@ SIGNING = trusting(OLD, signs_with=OLD)
 
 @pytest.fixture
 def promoting(connection: Connection, s3_client: S3Client, bucket: str, versions: list[ModelVersion]) -> Any:
-    """A function that promotes a version over the present one."""
+    """A function that promotes a version in place of the current one."""
 
     def run(version: int, signing: ModelSigning = SIGNING, *, force: bool = False) -> ModelVersion:
         return promote_over_present(
@@ -61,7 +61,7 @@ def test_a_promoted_version_is_signed_beside_its_file_and_in_production(
     assert models.require("digits", 3).signature_sha256 is None
 
 
-def test_promoting_again_creates_no_second_signature(promoting: Any, s3_client: S3Client) -> None:
+def test_promoting_again_does_not_create_a_second_signature(promoting: Any, s3_client: S3Client) -> None:
     first = promoting(1)
     signature = body(s3_client, first.signature_path)
     promoting(2)

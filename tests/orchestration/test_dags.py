@@ -80,7 +80,7 @@ def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _recorded(dags: dict[str, Any], parameter: str, manifest: dict[str, Any]) -> str:
-    """Return the value of that parameter of `record_checkpoints` if `train` returns the manifest."""
+    """Return the value that `record_checkpoints` gets for the parameter if `train` returns the manifest."""
     templates = _tasks(dags["train_yolo"])["record_checkpoints"]["parameters"]
     template = Environment(undefined=StrictUndefined).from_string(templates[parameter])  # noqa: S701
     ti = SimpleNamespace(xcom_pull=lambda *, task_ids: {"train": manifest}[task_ids])
@@ -209,7 +209,7 @@ def test_no_training_is_scheduled_until_its_dag_is_unpaused(dags: dict[str, Any]
         assert dags[dag_id]["is_paused_upon_creation"] is False
 
 
-def test_retraining_waits_for_its_training_and_for_the_gate(dags: dict[str, Any]) -> None:
+def test_retraining_waits_for_its_training_run_and_for_the_gate(dags: dict[str, Any]) -> None:
     for dag_id in ("retrain_yolo", "retrain_yolo__digits"):
         after = {
             name: set(task.get("downstream_task_ids", [])) for name, task in _tasks(dags[dag_id]).items()

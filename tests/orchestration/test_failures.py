@@ -1,4 +1,4 @@
-"""The reason of a failed run is recorded in its job's row, even if the database is unavailable at first."""
+"""The reason why a run failed is recorded in its job's row, even if the database is unavailable at first."""
 
 from __future__ import annotations
 
@@ -91,12 +91,14 @@ def test_an_unavailable_backend_is_an_outage_and_a_refusal_is_not(
             self.body()
             self.respond(status or 500)
 
-    told = TrainingCompletionCallback(best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last")
+    completion = TrainingCompletionCallback(
+        best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last"
+    )
     with Server(Backend) as server:
         connection = json.dumps({"conn_type": "http", "host": f"{server.url}/done"})
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_BACKEND", connection)
         if status is None:
             server.server_close()
         with pytest.raises(error) as failure:
-            notify(told)
+            notify(completion)
         assert is_transient(failure.value) is (error is BackendUnavailable)

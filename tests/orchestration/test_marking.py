@@ -28,11 +28,11 @@ def test_only_a_committed_deletion_of_a_run_is_recorded(
     jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
-    told: list[str] = []
+    deleted: list[str] = []
     write = marking._write
 
     def tell_and_write(dag_id: str, run_id: str, reason: str) -> None:
-        told.append(run_id)
+        deleted.append(run_id)
         write(dag_id, run_id, reason)
 
     monkeypatch.setattr(marking, "_write", tell_and_write)
@@ -48,7 +48,7 @@ def test_only_a_committed_deletion_of_a_run_is_recorded(
         session.rollback()
         session.delete(session.get_one(Run, "run2"))
         session.commit()
-        until(lambda: told == ["run2"], "the record of the other run")
+        until(lambda: deleted == ["run2"], "the record of the other run")
         assert recorded(jobs).error is None
         session.delete(session.get_one(Run, "run1"))
         session.commit()

@@ -48,7 +48,7 @@ class Task:
 
     @property
     def context(self) -> Context:
-        """The context of the present attempt."""
+        """The context of the current attempt."""
         task = SimpleNamespace(op_args=[self.job, {"source": "digits"}], op_kwargs={})
         ti = SimpleNamespace(try_number=self.attempt, max_tries=self.max_tries, task_id="train")
         return cast("Context", {"task": task, "task_state_store": self, "ti": ti})
@@ -64,7 +64,7 @@ class Task:
         start_attempt(self.context, (progress,) if isinstance(progress, int) else progress, trace)
 
     def end(self, error: BaseException) -> None:
-        """End the present attempt with an error; an attempt without this call counts as killed."""
+        """End the current attempt with an error; an attempt without this call counts as killed."""
         self._decide(error, CountErrors())
 
     def interrupt(self, error: BaseException, progress: int) -> RetryDecision:
@@ -109,7 +109,7 @@ def test_preemptions_never_count_as_errors(task: Task) -> None:
     assert task.fail(FULL, CountErrors())[0] is RetryAction.RETRY
 
 
-def test_a_preemption_is_retried_at_once_and_an_error_later() -> None:
+def test_a_preemption_is_retried_immediately_and_an_error_later() -> None:
     policy = CountErrors(delay=timedelta(minutes=1))
     ti = SimpleNamespace(try_number=1, max_tries=RETRIES)
     context = cast("Context", {"task": None, "task_state_store": Task(None), "ti": ti})
@@ -330,7 +330,7 @@ def test_a_late_error_of_an_attempt_does_not_count_for_the_next_one(task: Task) 
     task.begin()
     late = task.context
     task.begin()
-    CountErrors().evaluate(Preempted(), 1, RETRIES, late)  # the scheduler has already given up this attempt
+    CountErrors().evaluate(Preempted(), 1, RETRIES, late)  # the scheduler has given up on this attempt
     task.begin()
     with pytest.raises(AirflowFailException):
         task.begin()

@@ -1,1 +1,1 @@
-"""Tests of `include/claim`."""
+"""Tests of `include/pictures`."""

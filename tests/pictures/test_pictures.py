@@ -191,9 +191,9 @@ def test_no_database_connection_is_held_while_waiting_for_s3(
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
         with ThreadPoolExecutor(1) as threads:
             answer = threads.submit(requests.get, f"{url}/jobs/a/{path}", timeout=60)
-            asked, _ = silent.accept()
+            accepted, _ = silent.accept()
             lent = database.pool.checkedout()
-            asked.close()
+            accepted.close()
             silent.close()
             assert answer.result().status_code == 503
     assert lent == 0

@@ -69,8 +69,8 @@ def test_a_transfer_is_compared_with_the_fastest_other_client_excluding_its_star
 def test_the_result_of_a_table_names_the_ratios_that_miss_the_target(tmp_path: Path) -> None:
     table = Table("Speed", "How.", ("what", "ratio"), [("a", "1.50")])
     table.result = str(table.compare("at most 1.2", {"a": 1.5, "b": 1.0}, 1.2))
-    said = "the target is at most 1.2, and it is missed by a (1.50), and met by b (1.00)."
-    assert str(table).endswith(f"| a | 1.50 |\n\nResult: {said}\n")
+    result = "the target is at most 1.2, and it is missed by a (1.50), and met by b (1.00)."
+    assert str(table).endswith(f"| a | 1.50 |\n\nResult: {result}\n")
     assert str(Comparison("1", {"b": 1.0}, 1.0, at_least=True)) == "the target is 1, and it is met: b (1.00)."
     draw(table, tmp_path / "speed.svg")
     drawn = (tmp_path / "speed.svg").read_text()
@@ -92,7 +92,7 @@ def test_the_bytes_sent_by_a_job_are_compared_with_its_files_and_its_epochs() ->
 
 
 def test_a_killed_attempt_keeps_the_last_usable_state() -> None:
-    """States are saved after 60 and 120 s; 1 s of pause later, a state takes 2 s to disk and 10 s to S3."""
+    """Training pauses for 1 s at 60 and 120 s; the state is on disk 2 s later, and in S3 after 8 s more."""
     parts = Parts(publish=60, pause=1, written=2, upload=8, job=600)
     assert train(parts, 0, 125).durable == 120
     assert train(parts, 0, 123).durable == 60
@@ -136,8 +136,8 @@ def test_all_parts_are_measured_unless_some_are_named(tmp_path: Path) -> None:
 def test_an_unknown_part_is_refused_with_a_list_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read_arguments(KNOWN, ["kills", "transfer"])
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"there is no part transfer; the parts are {', '.join(KNOWN)}" in said
+    output = " ".join(capsys.readouterr().err.split())
+    assert f"there is no part transfer; the parts are {', '.join(KNOWN)}" in output
 
 
 def test_every_module_that_measures_is_a_part_and_is_documented() -> None:

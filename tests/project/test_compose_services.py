@@ -209,7 +209,7 @@ def test_every_queue_of_the_dags_has_a_worker_and_every_pool_is_created() -> Non
     assert f"airflow pools set {GPU_POOL} " in (REPOSITORY / "config" / "airflow-init.sh").read_text()
 
 
-def test_the_api_server_allows_many_connections_and_trusts_no_unknown_proxy() -> None:
+def test_the_api_server_allows_many_connections_and_does_not_trust_unknown_proxies() -> None:
     service = SERVICES["airflow-apiserver"]
     assert service["ulimits"]["nofile"] >= MOST_DESCRIPTORS
     assert service["command"] == "api-server --proxy-headers"

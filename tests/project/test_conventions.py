@@ -26,7 +26,7 @@ LONG_FILES = {
     "include/training/gpus.py",
     "include/training/resume.py",
 }
-"""Files above FILE_LINES. Only remove files from here."""
+"""Files that are longer than FILE_LINES. Only remove files from this set."""
 
 LONG_FUNCTIONS = {
     "dags/retrain_yolo.py define_tasks",
@@ -37,7 +37,7 @@ LONG_FUNCTIONS = {
     "include/training/__main__.py _parser",
     "include/training/resume.py restore",
 }
-"""Functions above FUNCTION_LINES. Only remove functions from here."""
+"""Functions that are longer than FUNCTION_LINES. Only remove functions from this set."""
 
 
 def test_no_two_public_classes_have_the_same_name() -> None:

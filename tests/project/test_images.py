@@ -1,4 +1,4 @@
-"""The images: their targets, the files that they copy, and that their versions match the locks and tests."""
+"""The images have the right targets and files, and their versions match the locks and the tests."""
 
 from __future__ import annotations
 

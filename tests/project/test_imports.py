@@ -50,7 +50,7 @@ IMPORT_BOTO3 = {
 S3_REQUEST = re.compile(
     r"translate_s3_errors|client\.(?:get|put|head|list|delete|copy|create|abort|complete|upload|generate)_\w+\("
 )
-"""A request that is sent with a boto3 client, or the translation of its errors."""
+"""Matches code that sends a request with a boto3 client, or translates the errors of such a request."""
 
 
 class Import(NamedTuple):
@@ -124,7 +124,7 @@ def test_the_table_of_folders_is_complete() -> None:
 
 
 @pytest.mark.parametrize(("folder", "unknown"), forbidden().items(), ids=lambda value: value)
-def test_no_folder_imports_a_module_that_it_must_not_know(folder: str, unknown: str) -> None:
+def test_no_folder_imports_a_module_that_is_forbidden_for_it(folder: str, unknown: str) -> None:
     names = modules_for(unknown)
     path = ROOT / folder
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))

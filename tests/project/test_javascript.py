@@ -50,10 +50,10 @@ def test_without_the_registry_the_checks_are_skipped_and_named(
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
     assert javascript.main(checkout) == 0
-    said = capsys.readouterr().err
-    assert "The npm registry cannot be reached: " in said
-    assert "http://127.0.0.1:9/" in said
-    assert "The JavaScript checks (ESLint, Prettier, TypeScript) were skipped." in said
+    output = capsys.readouterr().err
+    assert "The npm registry cannot be reached: " in output
+    assert "http://127.0.0.1:9/" in output
+    assert "The JavaScript checks (ESLint, Prettier, TypeScript) were skipped." in output
 
 
 @pytest.fixture

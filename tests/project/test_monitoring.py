@@ -58,13 +58,13 @@ def reader(postgres: Postgres, owner: psycopg.Connection[Any]) -> Iterator[psyco
 def measured(reader: psycopg.Connection[Any]) -> dict[tuple[str, ...], float]:
     """Return every value that the exporter would publish, by metric and labels."""
     found = {}
-    for name, asked in EXPORTER["queries"].items():
+    for name, query in EXPORTER["queries"].items():
         with reader.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(asked["sql"].encode()).fetchall()
+            rows = cursor.execute(query["sql"].encode()).fetchall()
         for row in rows:
-            labels = {label for metric in asked["metrics"] for label in LABELS[metric]}
-            assert set(row) == labels | set(asked["metrics"]), name
-            for metric in asked["metrics"]:
+            labels = {label for metric in query["metrics"] for label in LABELS[metric]}
+            assert set(row) == labels | set(query["metrics"]), name
+            for metric in query["metrics"]:
                 found[metric, *(str(row[label]) for label in LABELS[metric])] = float(row[metric])
     return found
 

@@ -100,9 +100,9 @@ def test_a_completion_with_control_characters_is_refused(url: str, field: str) -
 
 
 def test_output_to_a_terminal_is_escaped() -> None:
-    said = io.StringIO()
-    Steps(Console(file=said, force_terminal=True, highlight=False)).say(NASTY)
-    assert said.getvalue().strip() == SEEN
+    output = io.StringIO()
+    Steps(Console(file=output, force_terminal=True, highlight=False)).say(NASTY)
+    assert output.getvalue().strip() == SEEN
 
 
 def test_an_audit_reports_a_key_with_control_characters_on_one_line() -> None:

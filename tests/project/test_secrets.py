@@ -38,8 +38,8 @@ def test_the_documentation_has_a_backend_for_files_and_one_for_a_service() -> No
 
 def test_every_setting_in_the_documentation_may_come_from_a_command() -> None:
     assert len(COMMANDS) > 3
-    asked = {(section.lower(), option.lower()) for section, option in COMMANDS}
-    assert asked <= set(conf.sensitive_config_values)
+    options = {(section.lower(), option.lower()) for section, option in COMMANDS}
+    assert options <= set(conf.sensitive_config_values)
 
 
 def test_settings_come_from_commands_and_connections_from_files(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_settings_come_from_commands_and_connections_from_files(tmp_path: Path) 
     (tmp_path / "connections.json").write_text(json.dumps({"training_db": connection}))
     backend, arguments = next(each for each in BACKENDS if each[0].endswith("LocalFilesystemBackend"))
     kwargs = json.loads(arguments) | {"connections_file_path": str(tmp_path / "connections.json")}
-    asked = """
+    program = """
 from airflow.configuration import conf
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 print(conf.get("api_auth", "jwt_secret"), PostgresHook("training_db").get_connection("training_db").password)
@@ -60,7 +60,7 @@ print(conf.get("api_auth", "jwt_secret"), PostgresHook("training_db").get_connec
         "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs),
     }
     found = subprocess.run(
-        [sys.executable, "-c", asked],
+        [sys.executable, "-c", program],
         env=os.environ | environment,
         capture_output=True,
         text=True,

@@ -46,7 +46,7 @@ as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Yield a folder that every account can reach, and only our account can write to."""
+    """Yield a folder that every account can reach, but that only our account can write to."""
     with reachable_directory() as directory:
         yield directory
 
@@ -81,11 +81,11 @@ def test_a_folder_of_our_own_is_accepted(place: Path, mode: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
 def test_a_folder_that_everybody_can_write_to_is_refused(place: Path, mode: int) -> None:
-    told = refusal(made(place / "root", mode))
-    assert told is not None
-    assert f"Every account of this machine can write to {place / 'root'} (owner " in told
-    assert f"mode {mode:04o})" in told
-    assert told.endswith("set TRAINING_ROOT to a folder of your own")
+    message = refusal(made(place / "root", mode))
+    assert message is not None
+    assert f"Every account of this machine can write to {place / 'root'} (owner " in message
+    assert f"mode {mode:04o})" in message
+    assert message.endswith("set TRAINING_ROOT to a folder of your own")
 
 
 @as_root
@@ -114,8 +114,8 @@ def test_containers_with_varying_users_share_folders_through_group_0(place: Path
 @as_root
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o2775])
 def test_a_folder_of_another_account_is_refused(place: Path, mode: int) -> None:
-    told = refusal_for_us(made(place / "root", mode, SOMEBODY, SHARED))
-    assert told == (
+    message = refusal_for_us(made(place / "root", mode, SOMEBODY, SHARED))
+    assert message == (
         f"{place / 'root'} (owner uid {SOMEBODY}, mode {mode:04o}) belongs to another account, which could "
         "have put anything in it; remove it, or set TRAINING_ROOT to a folder of your own"
     )
@@ -131,10 +131,10 @@ def test_root_also_refuses_the_folder_of_an_ordinary_account(place: Path) -> Non
 
 def test_a_folder_within_a_world_writable_folder_is_refused(place: Path) -> None:
     made(place / "open", 0o777)
-    told = refusal(made(place / "open" / "root", 0o700))
-    assert told is not None
-    assert f"{place / 'open'} (owner " in told
-    assert "mode 0777) is open to all and not sticky" in told
+    message = refusal(made(place / "open" / "root", 0o700))
+    assert message is not None
+    assert f"{place / 'open'} (owner " in message
+    assert "mode 0777) is open to all and not sticky" in message
 
 
 def test_our_folder_within_a_sticky_folder_is_accepted(place: Path) -> None:
@@ -146,9 +146,9 @@ def test_our_folder_within_a_sticky_folder_is_accepted(place: Path) -> None:
 def test_a_folder_below_another_accounts_folder_in_a_sticky_one_is_refused(place: Path) -> None:
     made(place / "tmp", 0o1777, 0, 0)
     made(place / "tmp" / "trap", 0o755, SOMEBODY)
-    told = refusal_for_us(made(place / "tmp" / "trap" / "root", 0o700, US))
-    assert told is not None
-    assert "was created by another account in a folder open to all" in told
+    message = refusal_for_us(made(place / "tmp" / "trap" / "root", 0o700, US))
+    assert message is not None
+    assert "was created by another account in a folder open to all" in message
 
 
 @as_root
@@ -280,7 +280,7 @@ CACHED = f".datasets/{digits.FINGERPRINT}"
         ("train", CACHED),
     ],
 )
-def test_a_folder_that_others_could_have_prepared_is_a_final_error(
+def test_a_folder_that_others_could_have_prepared_causes_a_final_error(
     place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.attempt.attempt.training_db_factory", lambda: None)
@@ -305,7 +305,7 @@ def test_a_folder_that_others_could_have_prepared_is_a_final_error(
         (0o700, "/mnt/data.yaml", "local paths are switched off on machine"),
     ],
 )
-def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
+def test_a_machine_that_was_set_up_wrongly_does_not_end_a_training_run_that_has_a_state(
     mode: int,
     dataset: str,
     sentence: str,

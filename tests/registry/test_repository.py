@@ -42,7 +42,7 @@ def test_a_version_records_the_checked_data_and_who_registered_it(datasets: Data
     }
 
 
-def test_content_equal_to_the_newest_version_creates_no_version(datasets: DatasetRepository) -> None:
+def test_content_equal_to_the_newest_version_does_not_create_a_version(datasets: DatasetRepository) -> None:
     first = register(datasets, "parts", "a")
     for again in (reference_of("a"), reference_of("a", source="s3://elsewhere/")):
         assert datasets.register(Registration("parts", run_id="run2"), again) == (first, False)
@@ -61,7 +61,7 @@ def test_a_repeated_run_finds_the_version_that_it_has_registered(datasets: Datas
     assert (third.version, created) == (3, True)
 
 
-def test_versions_that_are_registered_at_once_get_different_numbers(
+def test_versions_that_are_registered_simultaneously_get_different_numbers(
     migrated_url: str, datasets: DatasetRepository
 ) -> None:
     def race(content: str) -> int:

@@ -111,7 +111,7 @@ def _peculiar(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("airflow_connections")
-def test_a_report_that_cannot_be_stored_hides_no_finding(
+def test_a_report_that_cannot_be_stored_does_not_hide_findings(
     job: ResolvedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = json.loads(os.environ["AIRFLOW_CONN_TRAINING_S3"])

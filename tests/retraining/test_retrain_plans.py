@@ -48,7 +48,7 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"name": "Bad Name"}, r"plan 'Bad Name': name='Bad Name' is refused: it must be 1 to 64 lower-case"),
         ({"name": 7}, r"plan 7: name=7 is refused: input should be a valid string"),
@@ -94,11 +94,11 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
         ({"aproval": True}, r"plan 'good': aproval is not a field of a plan; the fields are name, dataset"),
     ],
 )
-def test_an_error_names_its_plan_and_field(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_an_error_names_its_plan_and_field(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     plans = load_plans(written(tmp_path, GOOD | given))
     assert plans.valid == {}
     (error,) = plans.errors
-    assert re.search(said, error), error
+    assert re.search(message, error), error
 
 
 def test_a_wrong_plan_does_not_affect_others_and_all_its_errors_are_reported(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_run_may_override_its_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("conf", "said"),
+    ("conf", "message"),
     [
         ({}, "plan=.* is refused: field required"),
         ({"plan": "good", "epochs": 3}, "epochs is not a parameter of retrain_yolo; its parameters are plan"),
@@ -174,8 +174,8 @@ def test_a_run_may_override_its_plan() -> None:
         ({"plan": "good", "parameters": {"model": "yolo11s"}}, "parameters: model does not belong here"),
     ],
 )
-def test_an_invalid_request_to_a_run_is_named(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises((RequestRefused, PlanError), match=said):
+def test_an_invalid_request_to_a_run_is_named(conf: dict[str, Any], message: str) -> None:
+    with pytest.raises((RequestRefused, PlanError), match=message):
         RetrainRequest.parse(conf).apply_to(plan())
 
 
@@ -215,12 +215,12 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_wrong_plans_cause_one_import_error_that_names_them_and_their_fields(parsed: dict[str, Any]) -> None:
     ((file, error),) = parsed["errors"].items()
     assert Path(file).name == "retrain_plan_errors.py"
-    for said in (
+    for message in (
         "plan 'wrong': schedule.cron",
         "plan 'wrong': timeout_hours=0",
         "plan 'wrong-too': gate.metric",
     ):
-        assert said in error, error
+        assert message in error, error
     assert "on-demand" not in error
 
 

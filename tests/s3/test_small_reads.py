@@ -70,7 +70,7 @@ def test_an_object_that_differs_from_the_listed_one_is_never_read(s3_client: S3C
 def test_after_three_failures_in_a_row_boto3_reads_everything(
     s3: S3, s3_client: S3Client, bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Otherwise each object of a server whose certificate only boto3 trusts would be requested twice."""
+    """Without this, each object of a server whose certificate only boto3 trusts would be requested twice."""
     caplog.set_level("INFO")
     stored = put(s3_client, bucket, "set/a.jpg", b"1234")
     with CuttingProxy(s3.endpoint_url, throttled=100) as proxy:

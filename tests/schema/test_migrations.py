@@ -1,4 +1,4 @@
-"""An empty database gets the right schema however often it is migrated; downgrades lose no data silently."""
+"""Migrating an empty database any number of times gives one schema; no downgrade loses data silently."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def of_database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(scope="module")
 def stepwise(postgres: Postgres) -> Iterator[host_applications.Database]:
-    """Yield a schema that is at any revision, because each test begins where the test before has ended."""
+    """Yield a schema that is at any revision, because each test begins where the previous one ended."""
     with host_applications.fresh_schema(postgres) as schema:
         yield schema
 
@@ -93,7 +93,7 @@ def test_an_empty_database_gets_every_column_of_the_design(database_url: str) ->
     assert found["training_jobs", "best_checkpoint_path"] == "character varying(500)"
     assert found["training_jobs", "last_checkpoint_path"] == "character varying(500)"
     job = {name for table, name in found if table == "training_jobs"}
-    assert job - {"class_table"} == set(TrainingJob.model_fields)  # up to thousands of lines: read on demand
+    assert job - {"class_table"} == set(TrainingJob.model_fields)  # thousands of lines: read only on demand
     assert {name for table, name in found if table == "training_epochs"} == {
         "job_id",
         *RecordedEpoch.model_fields,
@@ -400,7 +400,7 @@ def test_a_migration_does_not_wait_forever_for_another(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (
             "ALTER TABLE training_jobs DROP COLUMN last_checkpoint_path",
@@ -416,16 +416,16 @@ def test_a_migration_does_not_wait_forever_for_another(
     ],
 )
 def test_verify_names_what_the_database_lacks(
-    engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
+    engine: Engine, connection: psycopg.Connection[Any], damage: str, message: str
 ) -> None:
     apply(engine)
     connection.execute(damage)
     connection.commit()
-    with pytest.raises(SchemaUnverified, match=said):
+    with pytest.raises(SchemaUnverified, match=message):
         verify(engine)
 
 
-def test_the_schema_of_other_tests_is_a_migrated_one(
+def test_the_schema_that_other_tests_load_equals_a_migrated_one(
     engine: Engine, connection: psycopg.Connection[Any], migrated_url: str, owner: psycopg.Connection[Any]
 ) -> None:
     apply(engine, application_role=TRAINING_APPLICATION)

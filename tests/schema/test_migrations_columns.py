@@ -47,7 +47,7 @@ def test_a_host_applications_empty_job_ids_are_filled_and_made_unique(
 
 
 @pytest.mark.parametrize(
-    ("column", "said"),
+    ("column", "message"),
     [
         (
             "metrics text",
@@ -109,7 +109,7 @@ def test_a_host_applications_empty_job_ids_are_filled_and_made_unique(
     ],
 )
 def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is_changed(
-    engine: Engine, connection: psycopg.Connection[Any], column: str, said: str
+    engine: Engine, connection: psycopg.Connection[Any], column: str, message: str
 ) -> None:
     connection.execute("CREATE TYPE mood AS ENUM ('completed', 'failed', 'happy')")
     connection.execute("CREATE DOMAIN word AS text CHECK (value ~ '^f')")
@@ -118,12 +118,12 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
     connection.commit()
     before = host_applications.structure(connection)
     assert "PROBLEM: " in plan(engine).report
-    with pytest.raises(MigrationRefused, match=said):
+    with pytest.raises(MigrationRefused, match=message):
         apply(engine)
     assert host_applications.structure(connection) == before
 
 
-def test_a_locked_list_of_values_is_not_taken_for_an_empty_one(
+def test_a_locked_list_of_values_is_not_mistaken_for_an_empty_one(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
@@ -182,9 +182,9 @@ def test_a_column_about_the_dataset_that_holds_values_is_refused(
     connection.execute("INSERT INTO training_jobs VALUES (1, %s), (2, NULL)", [value])
     connection.commit()
     name = column.split(maxsplit=1)[0]
-    said = rf"training_jobs\.{name} holds values of another application \(rows: 1\), .*: rename it"
-    assert re.search(said, plan(engine).report)
-    with pytest.raises(MigrationRefused, match=said):
+    message = rf"training_jobs\.{name} holds values of another application \(rows: 1\), .*: rename it"
+    assert re.search(message, plan(engine).report)
+    with pytest.raises(MigrationRefused, match=message):
         apply(engine)
     connection.execute(f"ALTER TABLE training_jobs RENAME {name} TO old_{name}")
     connection.commit()
@@ -193,7 +193,7 @@ def test_a_column_about_the_dataset_that_holds_values_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("create", "said"),
+    ("create", "message"),
     [
         ("CREATE TABLE training_jobs (a int, b int, PRIMARY KEY (a, b))", "no single-column primary key"),
         ("CREATE TABLE training_jobs (a int UNIQUE)", "no single-column primary key"),
@@ -225,11 +225,11 @@ def test_a_column_about_the_dataset_that_holds_values_is_refused(
     ],
 )
 def test_a_table_that_cannot_be_adopted_is_refused(
-    engine: Engine, connection: psycopg.Connection[Any], create: str, said: str
+    engine: Engine, connection: psycopg.Connection[Any], create: str, message: str
 ) -> None:
     connection.execute(create)
     connection.commit()
     before = host_applications.structure(connection)
-    with pytest.raises(MigrationRefused, match=said):
+    with pytest.raises(MigrationRefused, match=message):
         apply(engine)
     assert host_applications.structure(connection) == before

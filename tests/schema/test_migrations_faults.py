@@ -113,9 +113,9 @@ def test_only_one_of_several_simultaneous_runs_migrates(
     start: Start, database_url: str, as_it_was: None
 ) -> None:
     runs = [start() for _ in range(3)]
-    said = sorted(run.communicate()[0].strip() for run in runs)
+    outputs = sorted(run.communicate()[0].strip() for run in runs)
     assert [run.returncode for run in runs] == [0, 0, 0]
-    assert said == [str(REVISIONS), "()", "()"]
+    assert outputs == [str(REVISIONS), "()", "()"]
     verify(host_applications.engine(database_url))
 
 

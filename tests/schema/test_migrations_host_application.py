@@ -39,7 +39,7 @@ def _one(connection: psycopg.Connection[Any], statement: str) -> Any:
     return row[0]
 
 
-def test_every_row_is_as_it_was_and_named_by_its_key(
+def test_every_row_is_unchanged_and_gets_its_key_as_job_id(
     host_application: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     columns = host_applications.columns(connection)
@@ -139,7 +139,7 @@ def test_an_upsert_of_the_host_application_still_works(
     assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'new name'") == "7"
 
 
-def test_an_application_that_knows_only_insert_can_still_insert(
+def test_an_application_that_may_only_insert_can_still_insert(
     adopted: HostApplication, connection: psycopg.Connection[Any], empty: host_applications.Database
 ) -> None:
     schema = _one(connection, "SELECT current_schema()")
@@ -160,7 +160,7 @@ def test_a_renamed_key_does_not_break_the_host_applications_inserts(
     assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'renamed'") is None
 
 
-def test_an_adopted_table_is_never_dropped_by_any_confirmation(
+def test_an_adopted_table_is_never_dropped_whatever_is_confirmed(
     adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute(
@@ -174,7 +174,7 @@ def test_an_adopted_table_is_never_dropped_by_any_confirmation(
     assert "epoch" not in host_applications.columns(connection)
 
 
-def test_job_ids_that_are_not_keys_are_data(
+def test_job_ids_that_differ_from_the_keys_count_as_data(
     adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
@@ -220,7 +220,7 @@ def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         ("ALTER TABLE training_jobs DISABLE TRIGGER USER", "job_id of training_jobs is missing or disabled"),
         ("UPDATE training_jobs SET job_id = NULL WHERE id = 7", "1 rows of training_jobs have no job_id"),
@@ -229,9 +229,9 @@ def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
     ],
 )
 def test_verify_names_what_an_adopted_table_lost(
-    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
+    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any], damage: str, message: str
 ) -> None:
     connection.execute(damage)
     connection.commit()
-    with pytest.raises(SchemaUnverified, match=said):
+    with pytest.raises(SchemaUnverified, match=message):
         verify(engine)

@@ -1,4 +1,4 @@
-"""Guessing passwords from many addresses, at SimpleAuthManager's real login without a server around it."""
+"""Limits for guessing passwords from many addresses, tested at SimpleAuthManager's login without a server."""
 
 from __future__ import annotations
 

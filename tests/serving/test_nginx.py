@@ -61,7 +61,7 @@ def test_a_body_without_an_end_is_refused(nginx: Nginx) -> None:
             assert connection.answer().status == 413, path
 
 
-def test_events_are_passed_on_at_once(nginx: Nginx, api_stack: Stack, running_job: JobRepository) -> None:
+def test_events_are_passed_on_immediately(nginx: Nginx, api_stack: Stack, running_job: JobRepository) -> None:
     address = f"{nginx.url}{PREFIX}/jobs/a/events"
     bearer = token(api_stack, "viewer")
     with closing(Listener(address, bearer=bearer, trusted=nginx.certificate)) as stream:

@@ -34,7 +34,7 @@ COMPLETION = "/jobs/a/completion"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The API by itself."""
+    """The URL of a server that serves only our API."""
     with serving(open_app()) as url:
         yield url
 
@@ -56,7 +56,7 @@ def _any_app() -> Starlette:
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[str]:
-    """An application whose request bodies must arrive within a second and may have 100 kB."""
+    """An application whose request bodies must arrive within a second and may have at most 100 kB."""
     with serving(RequestLimits(_any_app(), BodyLimit(100_000, 1.0))) as url:
         yield url
 
@@ -84,7 +84,7 @@ def test_a_body_without_an_end_is_refused_while_it_is_sent(url: str, announced: 
         connection.send(head("POST", COMPLETION, **announced))
         sent = connection.upload(60_000_000, chunked="Transfer_Encoding" in announced)
         assert connection.answer().status == 413
-    assert sent < 30_000_000  # bytes in the kernel's buffers and on their way
+    assert sent < 30_000_000  # bytes in the kernel's buffers and in transit
 
 
 def test_a_body_of_the_largest_size_is_accepted() -> None:
@@ -167,7 +167,9 @@ def test_a_request_header_without_an_end_is_refused(guarded: str, monkeypatch: p
     assert sent < 30_000_000  # the limit is 64 KiB; the rest was in the kernel's buffers
 
 
-def test_a_connection_answered_before_its_body_does_not_stay_open(guarded: str) -> None:
+def test_a_connection_whose_request_is_answered_before_its_body_arrives_does_not_stay_open(
+    guarded: str,
+) -> None:
     with connect(guarded) as connection:
         connection.send(head("POST", "/nowhere", Content_Length=100))
         assert connection.answer().status == 404

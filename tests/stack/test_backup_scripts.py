@@ -1,4 +1,4 @@
-"""config/backup.sh and config/restore.sh with a table and two objects; tests/long/test_backup.py has jobs."""
+"""config/backup.sh and config/restore.sh with a table and two objects; for jobs see long/test_backup.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules are imported before tasks start, and dropped when the project is edited."""
+"""Modules are imported before tasks need them; after the project is edited, tasks import them again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ for configuration in ({"AWS_PROFILE": "unknown"}, {}):
     assert "torch" not in sys.modules
     assert threading.active_count() == 1  # a fork has only one
 """
-"""On a machine whose configuration of AWS is wrong, and then on one whose configuration is right."""
+"""A program that preloads with an invalid AWS configuration, and then with a valid one."""
 
 
 def run(program: str, folder: Path) -> None:

@@ -154,7 +154,7 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
     owner.create_bucket(Bucket=other)
     owner.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"1")
     policy = '{"Version": "2012-10-17", "Statement": []}'
-    asked: dict[str, Callable[[], Any]] = {
+    operations: dict[str, Callable[[], Any]] = {
         "list": lambda: client.list_objects_v2(Bucket=other),
         "read": lambda: client.get_object(Bucket=other, Key="checkpoints/a/best.pt"),
         "write": lambda: client.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"2"),
@@ -173,7 +173,7 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
         ),
     }
     try:
-        assert [name for name, ask in asked.items() if allowed(ask)] == []
+        assert [name for name, ask in operations.items() if allowed(ask)] == []
     finally:
         owner.delete_object(Bucket=other, Key="checkpoints/a/best.pt")
         owner.delete_bucket(Bucket=other)
@@ -211,7 +211,7 @@ def test_a_link_that_the_api_signs_can_only_read_its_object(
     assert {ask(link, timeout=30).status_code for ask in (requests.put, requests.delete)} == {403}
 
 
-def test_workers_probe_the_conditions_of_writes_and_maintenance_those_of_deletions(
+def test_workers_can_probe_conditional_writes_and_maintenance_can_probe_conditional_deletions(
     s3: S3, bucket: str
 ) -> None:
     place = Bucket(s3.client(Role.WORKER), bucket)

@@ -29,7 +29,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from include.stack.local import Stack
 
-pytestmark = pytest.mark.timeout(600)  # a killed scheduler is waited for twice
+pytestmark = pytest.mark.timeout(600)  # two tests wait for a killed scheduler
 
 
 def _command_line(process: psutil.Process) -> str:
@@ -62,17 +62,17 @@ OPEN_TO_ANYONE = {
     "/api/v2/monitor/health": "tells load balancers whether the components of Airflow are healthy",
     "/api/v2/version": "tells load balancers that the server answers, and its version",
 }
-"""The paths that the API server answers without a login, and why it may."""
+"""The paths that the API server serves without a login, each with the reason."""
 
 
 def test_the_api_server_refuses_requests_without_a_login(airflow_stack: Stack) -> None:
     server = airflow_stack.url
     paths = requests.get(f"{server}/openapi.json", timeout=30).json()["paths"]
     readable = [path for path, methods in paths.items() if "get" in methods]
-    asked = {path: re.sub(r"\{\w+\}", "1", path) for path in readable if path.startswith("/api/")}
+    urls = {path: re.sub(r"\{\w+\}", "1", path) for path in readable if path.startswith("/api/")}
 
     def ask() -> dict[str, int]:
-        return {path: requests.get(f"{server}{url}", timeout=30).status_code for path, url in asked.items()}
+        return {path: requests.get(f"{server}{url}", timeout=30).status_code for path, url in urls.items()}
 
     answers = as_stranger(ask)
     assert len(answers) > 50
@@ -123,12 +123,12 @@ else:
     Path("training").touch()
     time.sleep(60)
 """
-"""A program that ends when its child ends, and passes no signal on to the child."""
+"""A program that ends when its child ends, and does not pass signals on to the child."""
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("stops_children", [True, False])
 def test_the_children_of_a_stopped_service_may_drain_if_it_is_configured_so(
-    tmp_path: Path, *, told: bool
+    tmp_path: Path, *, stops_children: bool
 ) -> None:
     service = Service(
         name="like-the-scheduler",
@@ -137,14 +137,14 @@ def test_the_children_of_a_stopped_service_may_drain_if_it_is_configured_so(
         directory=tmp_path,
         state=tmp_path,
         stop_seconds=30.0,
-        stops_children=told,
+        stops_children=stops_children,
     )
     processes.start(service)
     processes.wait_until_ready(service, (tmp_path / "training").exists, 30)
 
-    assert processes.stop(service if told else replace(service, stop_seconds=1.0))
+    assert processes.stop(service if stops_children else replace(service, stop_seconds=1.0))
 
-    assert (tmp_path / "drained").exists() == told
+    assert (tmp_path / "drained").exists() == stops_children
     assert processes.running(service) is None
 
 

@@ -57,8 +57,8 @@ def test_a_folder_whose_upload_was_interrupted_and_then_a_zip_become_versions(
 
     earlier: dict[str, datetime] = {}
     earlier = stored()
-    said = Console(file=io.StringIO(), width=200)
-    arguments = airflow_stack, Steps(said), folder, "by-make", "detect"
+    console = Console(file=io.StringIO(), width=200)
+    arguments = airflow_stack, Steps(console), folder, "by-make", "detect"
     uploading = get_context("fork").Process(target=upload_until_killed, args=arguments)
     uploading.start()
     uploading.join()
@@ -72,8 +72,8 @@ def test_a_folder_whose_upload_was_interrupted_and_then_a_zip_become_versions(
     assert len({key.split("/")[1] for key in stored()}) == 1
     build("detect", folder, train=9)
     packed = Path(shutil.make_archive(str(tmp_path / "signs"), "zip", folder))
-    upload_dataset(airflow_stack, Steps(said), packed, "by-make", "detect")
-    lines = said.file.getvalue()  # type: ignore[attr-defined]
+    upload_dataset(airflow_stack, Steps(console), packed, "by-make", "detect")
+    lines = console.file.getvalue()  # type: ignore[attr-defined]
     assert "dataset=by-make@1" in lines
     assert "dataset=by-make@2" in lines
     assert f"{airflow_stack.url}/plugin/trainings/training/console/dataset?name=by-make&version=2" in lines
@@ -103,7 +103,7 @@ def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
     assert len(sent) == 1
 
 
-def test_two_commands_that_upload_the_same_files_at_once_both_succeed(
+def test_two_commands_that_upload_the_same_files_simultaneously_both_succeed(
     airflow_stack: Stack, api: Airflow, tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "twice")

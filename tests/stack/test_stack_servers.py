@@ -102,7 +102,7 @@ def test_a_server_that_is_still_starting_is_waited_for(
     server: Any = getattr(own_stack, name)
     answers = type(server)._answers
     server.stop()
-    # It starts when it is resumed, after it was asked for the first time.
+    # The server starts only when it is resumed, after the first check of whether it is ready.
     command = ("/bin/sh", "-c", 'kill -STOP $$; exec "$@"', "sh", *server.service.command)
     process = processes.start(replace(server.service, command=command))
     until(lambda: process.status() == psutil.STATUS_STOPPED, "the server waits", pause=0.02)

@@ -1,4 +1,4 @@
-"""`make` on a machine on which something is missing, and the lock file."""
+"""`make` on a machine that lacks a requirement, and the lock file."""
 
 from __future__ import annotations
 

@@ -113,19 +113,19 @@ def test_a_port_is_not_free_while_another_accounts_socket_would_block_the_s3_ser
 
 def test_s3_itself_refuses_unsigned_requests(s3: S3, kept: str) -> None:
     paths = ["", BUCKET, kept, f"{BUCKET}?delete", f"{kept}?acl", "?Action=ListUsers"]
-    asked = list(product(["GET", "HEAD", "PUT", "POST", "DELETE"], paths))
+    requested = list(product(["GET", "HEAD", "PUT", "POST", "DELETE"], paths))
 
     def ask() -> list[int]:
         return [
             requests.request(method, f"{s3.endpoint_url}/{path}", timeout=10).status_code
-            for method, path in asked
+            for method, path in requested
         ]
 
-    answers = dict(zip(asked, as_stranger(ask), strict=True))
+    answers = dict(zip(requested, as_stranger(ask), strict=True))
     assert not {request: status for request, status in answers.items() if status not in {400, 403, 405}}
 
 
-def test_unsigned_requests_to_s3_learn_only_that_it_runs(s3: S3) -> None:
+def test_unsigned_requests_to_s3_reveal_only_that_it_runs(s3: S3) -> None:
     for path in ("status", "healthz"):
         answered = as_stranger(partial(requests.get, f"{s3.endpoint_url}/{path}", timeout=10))
         assert answered.content == b""
@@ -227,7 +227,7 @@ def test_mismatched_certificates_are_replaced(tmp_path: Path, name: str, damage:
     assert str(folder) in made["security.toml"].decode()
 
 
-def test_a_moved_stack_names_its_new_folder(tmp_path: Path) -> None:
+def test_the_certificate_settings_of_a_moved_stack_name_its_new_folder(tmp_path: Path) -> None:
     prepare_certificates(tmp_path / "before")
     moved = (tmp_path / "before").rename(tmp_path / "after")
     prepare_certificates(moved)

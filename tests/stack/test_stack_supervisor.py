@@ -66,7 +66,7 @@ def parent(tmp_path: Path) -> Iterator[Service]:
     processes.start(service)
     until(lambda: len(of_service(service)) == 2)
     yield service
-    processes.stop(replace(service, stops_children=True))  # otherwise the child has a second to end by itself
+    processes.stop(replace(service, stops_children=True))  # by default, the child has a second
 
 
 def of_service(service: Service) -> list[psutil.Process]:
@@ -164,7 +164,7 @@ def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> No
 
 
 def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kept(tmp_path: Path) -> None:
-    """Its session is no proof that it is a child of PostgreSQL, which itself starts in the root folder."""
+    """Its session and working directory do not prove that it is a child of PostgreSQL, which starts in /."""
     data = tmp_path / "pgdata"
     service = Service("postgres", ("postgres",), {}, Path("/"), tmp_path, children_directory=data)
     script = "sleep 600 >/dev/null 2>&1 & echo $$ $!"
@@ -209,7 +209,7 @@ def test_damaged_counts_of_restarts_are_reset(parent: Service, content: str) -> 
     assert History(file).read()["example"].total == 1
 
 
-def test_a_service_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
+def test_a_service_that_keeps_dying_is_no_longer_restarted(tmp_path: Path) -> None:
     service, history = service_of(tmp_path, "raise SystemExit(1)"), History(tmp_path / "restarts.json")
     at_once = Supervisor([service], history, pause=lambda in_row: 0.0)
     processes.start(service)
@@ -270,7 +270,7 @@ def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack)
     assert describe_services(supervised)["Supervisor"] == "running"
 
 
-def test_stopping_the_supervisor_stops_no_service_that_it_has_restarted(supervised: Stack) -> None:
+def test_stopping_the_supervisor_does_not_stop_services_that_it_has_restarted(supervised: Stack) -> None:
     kill(supervised.s3.service)
     until(supervised.s3.running)
     processes.stop(supervised.supervisor)
@@ -287,7 +287,7 @@ def processes_below(folder: Path) -> list[psutil.Process]:
     ]
 
 
-def test_down_leaves_nothing_even_after_kills(supervised: Stack) -> None:
+def test_make_down_leaves_nothing_even_after_kills(supervised: Stack) -> None:
     busy = psycopg.connect(supervised.training_db_url)
     busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
     with psycopg.connect(supervised.training_db_url, autocommit=True) as observer:

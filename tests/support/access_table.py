@@ -15,7 +15,7 @@ from include.console import app as console
 from tests.support.ask_as_roles import USERS
 
 EVERYBODY = (None, *USERS)
-"""Users are named after their roles; `newcomer` has no role, and None stands for nobody logged in."""
+"""Users are named after their roles; `newcomer` has no role, and None means that nobody is logged in."""
 
 Expected = dict[str | None, int]
 
@@ -239,7 +239,7 @@ TABLE = [
     for row in rows
 ]
 
-TOLD_APART = [
+DISTINGUISHING = [
     (path, row)
     for path, row in TABLE
     if path in {f"{PREFIX}/jobs", "/api/v2/eventLogs"} or (row.route == "start" and row.method == "POST")

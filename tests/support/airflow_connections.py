@@ -52,7 +52,7 @@ def lead_to(
 
     Local datasets are allowed in the parent folder of TRAINING_ROOT.
 
-    Also close the API's open database connections, which lead to the database of the previous test file.
+    Also close the API's open database connections, which belong to the previous test file.
     """
     database.pool.dispose()
     for name, value in connections_to(database_url, s3, role).items():

@@ -1,8 +1,8 @@
 """Sends requests as users of each role to an API server with FAB, config/roles.json and config/oidc.py.
 
 Reads requests from standard input as JSON: lists of user, method, path and body. The user is null if nobody
-is logged in. Prints the status, the media type and, for a problem, the detail of each answer; before that, as
-long as nothing else has been imported, which modules the plugins import.
+is logged in. First prints which modules the plugins import, while nothing else has been imported. Then prints
+the status, the media type and, for a problem, the detail of each answer.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def ask(client: TestClient, method: str, path: str, headers: dict[str, str], bod
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
+    all_requests = json.load(sys.stdin)
     with redirect_stdout(sys.stderr), providing() as provider:
         os.environ.update(CLIENT, OIDC_ISSUER=provider.issuer)
         loaded = load_plugins()
@@ -122,7 +122,7 @@ def main() -> None:
 
         users, client = log_in(), TestClient(app)
         users |= {name: log_in_by_oidc(app, provider, name) for name in PEOPLE}
-        answers = [ask(client, method, path, users[who], body) for who, method, path, body in asked]
+        answers = [ask(client, method, path, users[who], body) for who, method, path, body in all_requests]
     print(json.dumps({"loaded": loaded, "answers": answers}))
 
 

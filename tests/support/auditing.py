@@ -203,7 +203,7 @@ class World:
 
 
 def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
-    """Apply the policy; the default keeps nothing that may be removed."""
+    """Apply the policy; by default, everything that may be removed is removed."""
     given = {"live_runs": world.live_runs} | options
     return retain(world.connection, Bucket(world.client, world.bucket), policy, **given)
 

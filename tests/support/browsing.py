@@ -146,11 +146,11 @@ class Visitor:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> int:
         """Return the status that a script running in the person's page would get."""
-        script = "async ([url, asked]) => (await fetch(url, asked)).status"
-        asked: dict[str, Any] = {"method": method}
+        script = "async ([url, options]) => (await fetch(url, options)).status"
+        options: dict[str, Any] = {"method": method}
         if body is not None:
-            asked |= {"body": json.dumps(body), "headers": {"Content-Type": "application/json"}}
-        return int(self.page.evaluate(script, [f"{self.url}{path}", asked]))
+            options |= {"body": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+        return int(self.page.evaluate(script, [f"{self.url}{path}", options]))
 
     def barriers(self) -> list[str]:
         """Return the serious and critical accessibility problems that axe-core finds on the current page."""
@@ -318,8 +318,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visitors]:
-    """Yield the visitors for one file's tests, at the Airflow that these tests share."""
-    from tests.support.distribution import airflow_of  # it is a plugin, which pytest itself has to load first
+    """Yield the visitors for one file's tests; they use the Airflow that these tests share."""
+    from tests.support.distribution import airflow_of  # here, because pytest must load this plugin first
 
     visitors = Visitors(chromium, request.getfixturevalue(airflow_of(str(request.path)) or "api_stack"))
     yield visitors

@@ -27,7 +27,7 @@ from include.datasets.storage import Page, StoredObject
 
 _SETS = 4
 _LIMIT = 600_000
-"""The cache limit in bytes, at which two of the datasets fit."""
+"""The cache limit in bytes; two of the datasets fit into the cache."""
 
 
 @dataclass(frozen=True)

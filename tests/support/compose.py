@@ -28,7 +28,7 @@ def required_variables() -> set[str]:
 
 
 def mounts(service: dict[str, Any]) -> dict[str, str]:
-    """Return each mounted source with its path in the container; mounts without a source are left out."""
+    """Return each mounted source with its path in the container; mounts without a source are omitted."""
     written = [
         f"{mount['source']}:{mount['target']}" if isinstance(mount, dict) else mount
         for mount in service.get("volumes", [])

@@ -32,7 +32,7 @@ class CountingReader(S3ObjectReader):
         super().__init__(client)
         self._hang, self._hang_after = hang, hang_after
         self._keys: list[str] = []
-        self._numbers = count(1)  # numbers each read, even if several threads read at once
+        self._numbers = count(1)  # numbers each read, even if several threads read concurrently
 
     @property
     def reads(self) -> int:

@@ -56,7 +56,7 @@ def materialize(
 
 
 def check_here(source: Path | str, task: Task, cache: Path, **arguments: object) -> DatasetReference:
-    """Check local data in this process, to save the half second that another one takes."""
+    """Check local data in this process, because starting another takes half a second."""
     rules, origin = check_rules(arguments), parse_source(str(source), task)
     opened, roots = DatasetCache.open(cache), roots_beside(cache)
     with fetch.locate(origin, str(source), opened, None, roots) as (location, fingerprint):

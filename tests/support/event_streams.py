@@ -58,6 +58,6 @@ class Listener:
 
 def epochs(events: list[Event]) -> list[int]:
     """Return the epochs among the events; the id of an epoch's event must be the epoch's number."""
-    told = [(event_id, data["epoch"]) for name, event_id, data in events if name == "epoch"]
-    assert [event_id for event_id, _ in told] == [str(epoch) for _, epoch in told]
-    return [epoch for _, epoch in told]
+    numbered = [(event_id, data["epoch"]) for name, event_id, data in events if name == "epoch"]
+    assert [event_id for event_id, _ in numbered] == [str(epoch) for _, epoch in numbered]
+    return [epoch for _, epoch in numbered]

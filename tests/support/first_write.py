@@ -13,7 +13,7 @@ _BUCKET = "test-first-write"
 
 
 def wait_until_storing(s3: S3) -> None:
-    """Wait until the server stores an object; it answers to other requests earlier."""
+    """Wait until the server stores an object; it answers other requests earlier."""
     client = s3.client()
     s3.ensure_bucket(_BUCKET)
 

@@ -18,8 +18,8 @@ from include.watchdog.limits import Limits
 EPOCHS = 4
 
 IMAGES = 64
-"""Number of images for a run with loader workers. They load up to 32 images ahead, and an epoch that has
-begun must still need them."""
+"""Number of images for a run with loader workers. Workers load up to 32 images ahead, so only a larger epoch
+still needs its workers after its beginning."""
 
 
 def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:
@@ -68,7 +68,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
 
     default_callbacks["on_pretrain_routine_start"].append(equip)
     default_callbacks["on_train_batch_start"].append(lambda _: time.sleep(0.05))
-    asked = request(
+    training_request = request(
         "classify",
         folder,
         images=IMAGES if "workers" in options else tiny_models.IMAGES,
@@ -78,13 +78,13 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
         arguments={"imgsz": 64, "batch": 4, "plots": False, "patience": 0},
         identity={"job": "a"},
     )
-    if (asked.save_dir / "weights" / "last.pt").exists():
-        asked = recovery(asked)
-    asked = replace(asked, heartbeats=heartbeats)
+    if (training_request.save_dir / "weights" / "last.pt").exists():
+        training_request = recovery(training_request)
+    training_request = replace(training_request, heartbeats=heartbeats)
     if "ranks" not in options:
-        run.train(asked, Epochs())
+        run.train(training_request, Epochs())
         return
-    with plan_training(asked) as plan:
+    with plan_training(training_request) as plan:
         train_in_ranks(plan, int(options["ranks"]), Epochs(), program="tests.support.ranks_on_cpu")
 
 

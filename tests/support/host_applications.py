@@ -115,7 +115,7 @@ def dump(postgres: Postgres, schema: Database) -> str:
     url = schema.owner_url.partition("?")[0]
     command = [str(postgres.programs / "pg_dump"), "--inserts", "--no-owner", f"--schema={name}", url]
     dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    # Psycopg does not understand the commands of psql, and the schema to fill exists.
+    # Omit psql's commands, which Psycopg does not understand, and CREATE SCHEMA, because the schema exists.
     lines = [line for line in dumped.splitlines() if not line.startswith(("\\", "CREATE SCHEMA "))]
     return "\n".join(lines).replace(name, _NAME)
 

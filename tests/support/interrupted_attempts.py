@@ -94,7 +94,7 @@ class Trial:
             build(self.task, data, train=100, val=4)
         dataset = str(data if self.task == "classify" else data / "data.yaml")
         model = f"s3://{self.place.bucket}/{self.task}.pt"
-        asked = TrainingSpec(
+        job_spec = TrainingSpec(
             task=self.task,
             dataset=dataset,
             model=model,
@@ -104,7 +104,7 @@ class Trial:
             overrides={"plots": False, "nbs": 12, "close_mosaic": 2},
             **self.rules,
         )
-        self.spec = asked.with_defaults().model_copy(update={"publish_seconds": PUBLISH_SECONDS})
+        self.spec = job_spec.with_defaults().model_copy(update={"publish_seconds": PUBLISH_SECONDS})
         settings = _settings(self.place.bucket, self._root, folder)
         reader = S3ObjectReader(self.place.client)
         self.dataset = inspect_dataset(
@@ -163,7 +163,7 @@ class Trial:
         assert psutil.pid_exists(attempt.pid), attempt.log.read_text()
         if row.attempt != self.attempts:
             return False
-        self._account()  # the attempt has recorded the loss of the previous one
+        self._account()  # the attempt has recorded the loss of the previous attempt
         return _durable(row) > before
 
     @property

@@ -1,4 +1,4 @@
-"""The end of a confined process by the kernel, which kills it for lack of memory."""
+"""Simulates the kernel killing a confined process for lack of memory."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ PRELOADED = [
     "airflow.providers.postgres.hooks.postgres",
     "tests.support.interrupted_attempts",
 ]
-"""Modules that take seconds to import and, unlike polars, start no thread, which would not survive a fork."""
+"""Modules that are slow to import and, unlike polars, start no threads, which would not survive a fork."""
 
 
 class Place(NamedTuple):
@@ -135,7 +135,7 @@ def _run(
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.__stdout__.fileno())  # type: ignore[union-attr]
         os.dup2(file.fileno(), sys.__stderr__.fileno())  # type: ignore[union-attr]
-    multiprocessing.set_start_method("fork", force=True)  # for loader workers: the usual default
+    multiprocessing.set_start_method("fork", force=True)  # the usual default, for loader workers
     default_callbacks["on_pretrain_routine_start"].append(equip)
     default_callbacks["on_train_epoch_start"].append(begin_epoch)
     if dies_at:

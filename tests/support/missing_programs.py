@@ -23,7 +23,7 @@ class SystemProgram:
 
     @property
     def reason(self) -> str:
-        """Return the reason for which a test is skipped."""
+        """Return the reason why a test is skipped."""
         return f"there is no {self.name}"
 
     def leave_out(self, items: list[pytest.Item]) -> None:

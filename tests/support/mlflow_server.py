@@ -1,4 +1,4 @@
-"""A real MLflow tracking server with a login, and queries for a job's data, which survive a kill."""
+"""A real MLflow tracking server with a login, and queries for a job's data, which also work after a kill."""
 
 from __future__ import annotations
 

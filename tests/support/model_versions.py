@@ -1,4 +1,4 @@
-"""Jobs with a best.pt in S3, and model versions made of them, for tests of registration and promotion."""
+"""Jobs with a best.pt in S3, and model versions made from them, for tests of registration and promotion."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ LABELS: dict[str, tuple[str, list[float]]] = {
     "pose": ("pose", [0.5, 0.5, 0.2, 0.2, 0.4, 0.4, 2, 0.6, 0.6, 0]),
     "obb": ("obb", [0.1, 0.1, 0.9, 0.1, 0.9, 0.5, 0.1, 0.5]),
 }
-"""The key of each task's annotations, with the values of a label after its class."""
+"""For each task, the key of its annotations, and the values that follow the class in a label."""
 
 
 def png(seed: int, *, depth: bool = False) -> bytes:

@@ -96,7 +96,7 @@ def nginx(api_stack: Stack, proxied: Service) -> Iterator[Nginx]:
     folder.chmod(0o777)  # nginx runs under another account if the tests run as root
     try:
         certificate, key = certify(NAME, folder)
-        key.chmod(0o644)  # readable for the account of nginx
+        key.chmod(0o644)  # readable by the account of nginx
         replaced = {
             "127.0.0.1:8080": f"{LOOPBACK}:{port_of(proxied)}",
             "airflow.example.org": NAME,

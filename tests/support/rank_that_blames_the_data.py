@@ -1,4 +1,4 @@
-"""Two ranks instead of include.training.rank: rank 1 blames the data for what the kill of rank 0 has broken.
+"""Two ranks instead of include.training.rank: rank 1 blames the data for an error caused by killing rank 0.
 
 The parent can see the death of rank 0 only a moment after the error of rank 1.
 """

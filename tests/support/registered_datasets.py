@@ -1,4 +1,4 @@
-"""Registered datasets for tests that check no data."""
+"""Registered datasets for tests that do not check data."""
 
 from __future__ import annotations
 

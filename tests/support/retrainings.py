@@ -1,4 +1,4 @@
-"""Runs of retrain_yolo, in the form that their tasks exchange."""
+"""Runs of retrain_yolo, in the form in which their tasks pass them to one another."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Training:
         self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
 
     def leave_one_retry(self) -> None:
-        """Make the next attempt the last one; only Airflow's database allows this, its API does not."""
+        """Make the next attempt the last one; Airflow's database allows this, but its API does not."""
         with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
             connection.execute(
                 "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",
@@ -214,11 +214,11 @@ class Training:
                 if after <= 0:
                     continue
                 started = after if started is None else started
-                said = str(line.get("event"))
-                if found is None and (begun := _BEGUN.match(said)):
+                event = str(line.get("event"))
+                if found is None and (begun := _BEGUN.match(event)):
                     epoch = int(begun[2]) - (2 if begun[1] else 1)
                     found = replace(kill, went_on_after=epoch, seconds=after, started_after=started)
-                elif found is not None and said.startswith(_TRAINS):
+                elif found is not None and event.startswith(_TRAINS):
                     return replace(found, trains_after=after)
             if found is not None:
                 return found

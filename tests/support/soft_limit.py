@@ -1,4 +1,4 @@
-"""A limit that the operating system sets to this process, for a full disk or too many open files."""
+"""Limits this process through the operating system, to simulate a full disk or too many open files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacks of the tests: their folders, their processes, and their end."""
+"""Stacks for the tests: functions that create, start, inspect and stop them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def start_airflow(stack: Stack, published: Release) -> None:
 
 
 def kill(*services: Service) -> None:
-    """Stop the services at once; Airflow and S3 would take ten seconds to end by themselves."""
+    """Kill the services; Airflow and S3 would take ten seconds to stop in the usual way."""
     processes.stop(
         *(replace(service, stop_signal=signal.SIGKILL, stops_children=True) for service in services)
     )

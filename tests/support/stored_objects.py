@@ -1,4 +1,4 @@
-"""The objects in S3, as a test looks at them and changes them."""
+"""Functions with which tests read and change objects in S3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of another account, as far as a test can have one, and their attempts at a port."""
+"""Processes of another account (only if the tests run as root), and what they can read and reach."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def in_child(look: Callable[[], T]) -> T:
                 os._exit(0)
         os.waitpid(child, 0)
         answer.seek(0)
-        succeeded, told = pickle.load(answer)  # noqa: S301 - written by the line above
-    assert succeeded, told
-    value: T = told
+        succeeded, result = pickle.load(answer)  # noqa: S301 - written by the line above
+    assert succeeded, result
+    value: T = result
     return value
 
 
 def demands_certificate(port: int) -> bool:
-    """Return whether the server serves no client without a certificate, neither with TLS nor without it."""
+    """Return whether the server refuses every client without a certificate, with and without TLS."""
     http, grpc = (answer(port, sent) for sent in (HTTP, GRPC))
     plainly = http.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400")) or not http
     return plainly and grpc[3:4] != b"\4" and all(refused_over_tls(port, sent) for sent in (HTTP, GRPC))

@@ -51,7 +51,7 @@ def supervised(api_server: ApiServer) -> Iterator[Server]:
     """Make this process a task whose supervisor uses that API server; yield the HTTP server behind it.
 
     Connections must contain no secrets: here the supervisor runs in the task's own process, and would mask a
-    secret by a request to itself.
+    secret by sending a request to itself.
     """
 
     class Api(Handler):

@@ -48,7 +48,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def nano(task: str) -> str:
-    """Return the task's smallest architecture: that of YOLO11, which has one head, or else the default."""
+    """Return the task's smallest architecture: YOLO11's, which has one head, if it exists, or the default."""
     name = f"yolo11n{MODEL_SUFFIX[task]}"
     return name if is_architecture(name) else default_architecture(require_task(task))
 

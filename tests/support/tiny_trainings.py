@@ -56,10 +56,10 @@ class GivesUp:
 
 
 class EndsAt(Epochs):
-    """An Epoch- and StateReporter that wants a state at each position, and gives up after the last one.
+    """An Epoch- and StateReporter that requests a state at each position; the last state ends the run.
 
-    A position is the last finished epoch and the number of batches after it. A state that is wanted during
-    the write of another one is skipped, and these epochs are as short as a write, so `flush` waits for it.
+    A position is the last finished epoch and the number of batches after it. A request is skipped while
+    another state is being written. These epochs are as short as a write, so `flush` waits for the write.
     """
 
     class Enough(Exception):
@@ -102,15 +102,17 @@ def request(
     return TrainingRequest(**(settings | given))
 
 
-def recovery(asked: TrainingRequest) -> TrainingRequest:
+def recovery(training_request: TrainingRequest) -> TrainingRequest:
     """Return the request of the next attempt on the same machine."""
-    weights = asked.save_dir / "weights"
-    return replace(asked, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True)
+    weights = training_request.save_dir / "weights"
+    return replace(
+        training_request, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True
+    )
 
 
-def train_with(workers: int, asked: TrainingRequest, reporter: EpochReporter) -> None:
+def train_with(workers: int, training_request: TrainingRequest, reporter: EpochReporter) -> None:
     """Train with loader workers; on a CPU, Ultralytics uses none unless they are set after its setup."""
-    with build_trainer(asked, reporter) as trainer:
+    with build_trainer(training_request, reporter) as trainer:
         trainer.args.workers = workers
         trainer.train()
 

@@ -51,7 +51,7 @@ def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture
 
 
 def stored_start(client: S3Client, bucket: str, folder: Path) -> str:
-    """Store a tiny detector's weights in S3, because jobs use no local file of a worker; return the URI."""
+    """Store a tiny detector's weights in S3, because jobs do not read local weights; return the URI."""
     weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
     client.upload_file(str(weights), bucket, "start/tiny.pt")
     return f"s3://{bucket}/start/tiny.pt"

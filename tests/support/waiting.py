@@ -1,4 +1,4 @@
-"""Waiting for what another process or thread does."""
+"""Waits until another process or thread has done something."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _ended(api: Airflow, conf: dict[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def _trigger_as_another_person(stack: Stack, conf: dict[str, Any]) -> str:
-    """Trigger delete_data as a user who may start every Dag, but is no job administrator."""
+    """Trigger delete_data as a user who may start every Dag, but is not a job administrator."""
     answer = requests.post(
         f"{stack.url}/api/v2/dags/delete_data/dagRuns",
         json={"conf": conf, "logical_date": None},
@@ -126,7 +126,7 @@ def test_a_user_cannot_delete_jobs_of_others_by_triggering_delete_data(
     run_id = _trigger_as_another_person(airflow_stack, {"job_id": "audited-eves"})
     api.wait("delete_data", run_id)
     assert api.tasks("delete_data", run_id) == {"check_schema": "success", "delete": "failed"}
-    said = airflow_stack.api.training("GET", f"deletions/{quote(run_id, safe='')}")
-    assert (said["state"], said["objects"]) == ("refused", None)
-    assert "job_id='audited-eves' belongs to eve; only eve or a job administrator" in said["error"]
+    deletion = airflow_stack.api.training("GET", f"deletions/{quote(run_id, safe='')}")
+    assert (deletion["state"], deletion["objects"]) == ("refused", None)
+    assert "job_id='audited-eves' belongs to eve; only eve or a job administrator" in deletion["error"]
     assert world.names("audited-eves") == WHOLE

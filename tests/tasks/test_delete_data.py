@@ -106,7 +106,7 @@ def test_a_job_is_deleted_with_everything_that_it_has_stored_and_nothing_else(
     assert keys(s3_client, bucket) == set(OF_OTHER_JOBS)
     assert jobs.get("a") is None
     assert jobs.epochs("a") == []
-    assert delete(job_id="a") == {"objects": 0, "bytes": 0}  # as a retry after a deletion that succeeded
+    assert delete(job_id="a") == {"objects": 0, "bytes": 0}  # as in a retry after the deletion
 
 
 @pytest.mark.usefixtures("ended")
@@ -268,7 +268,7 @@ def test_a_deletion_waits_for_a_job_that_is_being_recorded(
 
 
 @pytest.mark.parametrize(
-    ("conf", "said"),
+    ("conf", "message"),
     [
         ({}, "give either job_id or dataset"),
         ({"job_id": "a", "dataset": "parts@1"}, "give either job_id or dataset"),
@@ -278,12 +278,12 @@ def test_a_deletion_waits_for_a_job_that_is_being_recorded(
         ({"job": "a"}, "job is not a parameter of delete_data"),
     ],
 )
-def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(AirflowFailException, match=said):
+def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, Any], message: str) -> None:
+    with pytest.raises(AirflowFailException, match=message):
         delete(**conf)
 
 
-def test_a_worker_without_the_maintenance_connection_fails_with_its_name(
+def test_a_worker_without_the_maintenance_connection_fails_with_the_connections_name(
     delete: Delete, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_TRAINING_S3_MAINTENANCE")

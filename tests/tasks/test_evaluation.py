@@ -58,8 +58,8 @@ class XComs:
         self._found = check_dataset(str(folder), "detect", cache, None).model_dump(mode="json")
 
     def xcom_pull(self, *, dag_id: str, run_id: str, task_ids: str) -> Any:
-        asked = (dag_id, run_id, task_ids)
-        return self._found if asked == ("train_yolo", "retrain__shapes-1", "check_dataset") else None
+        source = (dag_id, run_id, task_ids)
+        return self._found if source == ("train_yolo", "retrain__shapes-1", "check_dataset") else None
 
 
 def evaluated(folder: Path, challenger: Challenger, run_id: str = "retrain__shapes-1") -> Evaluations:

@@ -82,7 +82,7 @@ def test_a_plan_reports_what_apply_refuses(airflow_stack: Stack, trained_job: No
     assert verify(host_applications.engine(airflow_stack.training_db_url))
 
 
-@pytest.mark.long  # test_audit_dag.py shows it for another Dag, and the cases below for this one
+@pytest.mark.long  # test_audit_dag.py and the cases below test the same in less time
 def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: Stack, migrated: Run) -> None:
     run = _run(airflow_stack, targt="base")
     assert run.states == {"plan": "failed", "apply": "upstream_failed", "verify": "upstream_failed"}
@@ -90,7 +90,7 @@ def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: 
 
 
 @pytest.mark.parametrize(
-    ("conf", "said"),
+    ("conf", "message"),
     [
         ({"tarrget": "head"}, "tarrget is not a parameter of migrate_schema; its parameters are target, "),
         ({"dry_run": "yes"}, "dry_run='yes' is refused"),
@@ -99,6 +99,8 @@ def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: 
         ({"target": ""}, "target='' is refused"),
     ],
 )
-def test_an_invalid_conf_is_refused_with_the_name_of_the_parameter(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(RequestRefused, match=said):
+def test_an_invalid_conf_is_refused_with_the_name_of_the_parameter(
+    conf: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestRefused, match=message):
         MigrationRequest.parse(conf)

@@ -119,7 +119,7 @@ def test_a_worker_with_the_key_signs_the_version_that_it_promotes(
 
 
 @pytest.mark.parametrize(
-    ("private", "public", "said"),
+    ("private", "public", "message"),
     [
         ("x", public_pem(new_key()), "Connection model_signing_key contains no private key in PEM"),
         (private_pem(new_key()), "x", "MODEL_VERIFICATION_KEYS=.* contains no public key in PEM; give"),
@@ -134,7 +134,7 @@ def test_a_worker_with_the_key_signs_the_version_that_it_promotes(
 def test_keys_that_cannot_sign_are_named_and_nothing_is_promoted(
     private: str | None,
     public: str,
-    said: str,
+    message: str,
     versions: tuple[ModelVersion, ModelVersion],
     connection: psycopg.Connection[Any],
     tmp_path: Path,
@@ -143,7 +143,7 @@ def test_keys_that_cannot_sign_are_named_and_nothing_is_promoted(
     give_keys(monkeypatch, private, [public], tmp_path)
     context = run(name="digits", version=1)
     chosen = choose_version(context)
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         promote_chosen(chosen, context)
     assert ModelRepository(connection).production("digits") is None
 

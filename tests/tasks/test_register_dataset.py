@@ -107,9 +107,9 @@ def test_a_version_whose_data_were_replaced_is_refused_with_a_reason(
     monkeypatch.setenv("TRAINING_ROOT", str(machine / "another"))
     with pytest.raises(DatasetError) as refused:
         parameter("parts@1")
-    said = str(refused.value)
-    assert said.startswith(f"dataset='parts@1' can no longer be used, because {source} has changed since")
-    assert "labels/train/0.txt was replaced" in said
+    message = str(refused.value)
+    assert message.startswith(f"dataset='parts@1' can no longer be used, because {source} has changed since")
+    assert "labels/train/0.txt was replaced" in message
 
 
 def test_a_version_at_a_path_whose_files_changed_is_refused_with_a_reason(
@@ -180,15 +180,15 @@ def test_refused_data_become_no_version_and_the_reason_is_passed_on(
         check_data(context)
     assert "labels/train/0.txt" in cast("Any", context["ti"]).sent["refusal"]
     assert datasets.get("parts") is None
-    for conf, said in (
+    for conf, message in (
         ({"name": "parts"}, "source"),
         ({"name": "digits", "source": source}, "name='digits' is refused"),
         ({"name": "parts", "source": source, "colour": "x"}, "colour is not a parameter of register_dataset"),
     ):
         context = run_of(**conf)
-        with pytest.raises(AirflowFailException, match=said):
+        with pytest.raises(AirflowFailException, match=message):
             check_data(context)
-        assert said in cast("Any", context["ti"]).sent["refusal"]
+        assert message in cast("Any", context["ti"]).sent["refusal"]
 
 
 def test_only_a_complete_upload_can_be_used(
@@ -263,7 +263,7 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "message"),
     [
         ("datasets", "is under datasets/"),
         (f"datasets/{'a' * 64}/", "is under datasets/"),
@@ -272,6 +272,8 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
         ("uploads/", "contains every upload"),
     ],
 )
-def test_the_projects_own_objects_are_not_registered(machine: Path, bucket: str, key: str, said: str) -> None:
-    with pytest.raises(AirflowFailException, match=said):
+def test_the_projects_own_objects_are_not_registered(
+    machine: Path, bucket: str, key: str, message: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=message):
         check_data(run_of(name="parts", source=f"s3://{bucket}/{key}"))

@@ -72,10 +72,10 @@ def test_both_evaluations_and_the_decision_are_recorded_with_the_version(
         challenge = Challenge(
             job_id=job_id, run_id="r", conf={}, timeout_hours=1, parameters_fingerprint="p" * 64
         )
-        asked = retraining(planned, job_id)
+        judged = retraining(planned, job_id)
         given = (challenge, found)
-        verdict = judge(asked, *given, context())
-        assert judge(asked, *given, context()) == verdict  # a retry of the task
+        verdict = judge(judged, *given, context())
+        assert judge(judged, *given, context()) == verdict  # a retry of the task
         assert (verdict.version, verdict.champion_version, verdict.ask) == (number, 7, True)
     better, worse = models.require("good", 1), models.require("good", 2)
     assert (better.stage, worse.stage) == (Stage.CANDIDATE, Stage.REJECTED)
@@ -103,9 +103,9 @@ def test_a_remeasured_challenger_is_judged_again(
             champion_version=champion_version,
             champion=Evaluation({"metrics/mAP50-95(B)": before}, {}),
         )
-        asked = retraining(plan())
+        judged = retraining(plan())
         given = (challenge, found)
-        verdict = judge(asked, *given, context())
+        verdict = judge(judged, *given, context())
         version = models.require("good", verdict.version)
         assert (verdict.version, version.champion_version) == (1, champion_version)
         assert version.champion_metrics == {"metrics/mAP50-95(B)": before}
@@ -156,7 +156,7 @@ def test_a_challenger_that_passed_is_promoted_and_announced(
 
 
 @pytest.mark.parametrize(
-    ("passed", "answer", "said"),
+    ("passed", "answer", "reason"),
     [
         (True, Approval(approved=False, by="grace"), "grace refused it, although the gate passed: it rose"),
         (True, Approval(approved=False, by=None), "nobody approved it, although the gate passed: it rose"),
@@ -167,12 +167,12 @@ def test_a_challenger_that_passed_is_promoted_and_announced(
 def test_a_refused_challenger_is_skipped_and_nothing_is_announced(
     passed: bool,
     answer: Approval | None,
-    said: str,
+    reason: str,
     candidate: ModelVersion,
     models: ModelRepository,
 ) -> None:
     given = context()
-    with pytest.raises(AirflowSkipException, match=f"Version 2 of model digits was refused: {said}"):
+    with pytest.raises(AirflowSkipException, match=f"Version 2 of model digits was refused: {reason}"):
         concluded(given, passed=passed, ask=True, answer=answer)
     assert not list(given["outlet_events"])
     present = models.production("digits")
@@ -180,7 +180,7 @@ def test_a_refused_challenger_is_skipped_and_nothing_is_announced(
     assert present.version == 1
     if passed:  # a version that the gate refuses is already rejected
         version = models.require("digits", 2)
-        assert (version.stage, version.reason) == (Stage.REJECTED, said)
+        assert (version.stage, version.reason) == (Stage.REJECTED, reason)
 
 
 def test_a_challenger_whose_champion_was_replaced_meanwhile_is_not_promoted(
@@ -214,15 +214,15 @@ def test_a_run_follows_its_plan_and_always_gets_the_same_job_id() -> None:
 
 @pytest.mark.usefixtures("plans")
 @pytest.mark.parametrize(
-    ("conf", "said"),
+    ("conf", "message"),
     [
         ({"plan": "bad"}, "plan 'bad': gate=1 is refused"),
         ({"plan": "none"}, "plan='none' is not in .* are: good"),
         ({"plan": "good", "epochs": 5}, "epochs is not a parameter of retrain_yolo"),
     ],
 )
-def test_a_run_with_an_invalid_request_fails_at_once(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(AirflowFailException, match=said):
+def test_a_run_with_an_invalid_request_fails_immediately(conf: dict[str, Any], message: str) -> None:
+    with pytest.raises(AirflowFailException, match=message):
         resolve_plan(context(dag_run=a_run(**conf)), None)
 
 

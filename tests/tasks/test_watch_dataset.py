@@ -110,12 +110,12 @@ def test_the_datasets_of_all_plans_are_watched_or_only_the_requested_one() -> No
     deployed = Plans(Path("plans.yaml"), {plan.name: plan for plan in plans}, ())
     assert list_datasets({}, deployed) == ["s3://bucket/a/", "s3://bucket/b.zip"]
     assert list_datasets({"dataset": "s3://bucket/other/"}, deployed) == ["s3://bucket/other/"]
-    for conf, said in (
+    for conf, message in (
         ({"dataset": "digits"}, "is not in S3"),
         ({"dataset": "s3://bucket/a.tar"}, "only .zip"),
         ({"prefix": "s3://bucket/"}, "prefix is not a parameter of watch_dataset"),
     ):
-        with pytest.raises(AirflowFailException, match=said):
+        with pytest.raises(AirflowFailException, match=message):
             list_datasets(conf, deployed)
 
 

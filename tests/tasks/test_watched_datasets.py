@@ -107,8 +107,8 @@ def test_an_archived_version_is_not_registered_again(
     datasets.set_archived("parts", 2, archived=True)
     for deployed in (plans("parts"), plans(source)):
         assert list_registrations({}, deployed) == []
-    # A run may have been triggered before the archiving, or for converted data, whose source has no
-    # recorded fingerprint.
+    # A run may have been triggered before the version was archived, or for converted data, whose source
+    # has no recorded fingerprint.
     late = registered("watch__parts__1__abc", name="parts", source=source)
     assert (late.version, late.created) == (2, False)
     datasets.set_archived("parts", 1, archived=True)
@@ -133,7 +133,7 @@ def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
     assert registered("by hand", name="parts", source=source).created is False
 
 
-def test_a_plan_called_digits_creates_no_dataset_of_that_name(datasets: DatasetRepository) -> None:
+def test_a_plan_called_digits_does_not_create_a_dataset_of_that_name(datasets: DatasetRepository) -> None:
     plan = RetrainPlan.model_validate({"name": "digits", "dataset": "s3://bucket/digits/"})
     deployed = Plans(Path("plans.yaml"), {"digits": plan}, ())
     assert find_watched(None, deployed, datasets) == []

@@ -1,4 +1,4 @@
-"""A real MLflow server with an experiment for each test, and the actions of the tests on it."""
+"""A real MLflow server with an experiment for each test, and functions that send data to it and query it."""
 
 from __future__ import annotations
 

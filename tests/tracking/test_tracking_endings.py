@@ -1,4 +1,4 @@
-"""Jobs that end without a task of their own (cancelled, marked by hand, found dead) also end in MLflow."""
+"""Jobs that do not end in one of their tasks (cancelled, marked by hand, found dead) also end in MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An MLflow server that is killed, hangs or loses responses delays no training and gets all data later."""
+"""An MLflow server that fails, hangs or loses responses does not delay training, and gets all data later."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_server_that_was_never_reachable_gets_everything_from_the_last_task(
     assert (tracking.run()["status"], tracking.steps()) == ("FINISHED", [0, 1])
 
 
-def test_a_server_that_hangs_does_not_hold_up_the_training(
+def test_a_server_that_hangs_does_not_delay_training(
     jobs: JobRepository,
     tracking: Tracking,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Architecture names are distinguished from file names as Ultralytics does it, without importing it."""
+"""Architecture names are distinguished from file names as in Ultralytics, but without importing it."""
 
 from __future__ import annotations
 

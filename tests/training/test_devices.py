@@ -61,9 +61,11 @@ def test_an_attempt_that_only_validates_takes_one_gpu(stopped: bool, tmp_path: P
     restored = RestoredState(
         tmp_path / "resumed.pt", best_epoch=0, has_ended=not stopped, was_stopped=stopped
     )
-    asked = TrainingRequest("detect", "yolo11n", tmp_path / "data.yaml", tmp_path / "run", device="2,3")
-    assert count_devices(TrainingPlan(asked, {}).device) == 2
-    assert TrainingPlan(asked, {}, restored).device == "2"
+    training_request = TrainingRequest(
+        "detect", "yolo11n", tmp_path / "data.yaml", tmp_path / "run", device="2,3"
+    )
+    assert count_devices(TrainingPlan(training_request, {}).device) == 2
+    assert TrainingPlan(training_request, {}, restored).device == "2"
 
 
 class Api:

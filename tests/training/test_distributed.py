@@ -44,7 +44,7 @@ from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, wei
 ON_CPU = "tests.support.ranks_on_cpu"
 
 
-def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
+def make_request(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
     """Return a request with five batches per epoch, two images per process, and no step at an epoch's end."""
     return request(
         task,
@@ -88,7 +88,7 @@ class Seen(Epochs):
 
 
 class EndsWithinEpoch(GivesUp):
-    """An Epoch- and StateReporter that always wants a state, and gives up after one within an epoch."""
+    """An Epoch- and StateReporter that always requests a state; a state within an epoch ends the run."""
 
     def __init__(self) -> None:
         super().__init__(after=99)
@@ -104,7 +104,7 @@ class EndsWithinEpoch(GivesUp):
 
 
 def test_two_processes_resume_within_an_epoch_and_end_with_the_same_weights(tmp_path: Path) -> None:
-    wanted = asked("detect", tmp_path, epochs=2)
+    wanted = make_request("detect", tmp_path, epochs=2)
     weights = weights_of(Path(in_two(wanted, Epochs()).last.path))
     shutil.rmtree(wanted.save_dir)
 
@@ -134,7 +134,7 @@ class Stops(Seen):
 @pytest.mark.long
 def test_all_processes_stop_if_the_reporter_requests_it(tmp_path: Path) -> None:
     stops = Stops()
-    result = in_two(asked("classify", tmp_path), stops)
+    result = in_two(make_request("classify", tmp_path), stops)
     assert (result.stop_reason, result.epoch, len(stops.reports)) == ("stopped", 0, 1)
     assert result.fitness is not None
     assert stops.left() == []
@@ -151,15 +151,15 @@ class KillsRank(Seen):
         go_on = super().report(epoch)
         killed = ranks()[self.rank]
         killed.kill()
-        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # the answer finds a closed connection
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # now its connection is closed
         return go_on
 
 
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_a_killed_rank_is_named_and_ends_the_other_and_one_process_resumes_inexactly(
+def test_a_killed_rank_is_named_and_ends_the_other_rank_and_a_single_process_resumes_inexactly(
     rank: int, tmp_path: Path
 ) -> None:
-    wanted, kills = asked("classify", tmp_path, epochs=2), KillsRank(rank)
+    wanted, kills = make_request("classify", tmp_path, epochs=2), KillsRank(rank)
     with pytest.raises(ProcessKilled, match=rf"Rank {rank} of the training run was killed by SIGKILL$"):
         in_two(wanted, kills)
     assert kills.left() == []
@@ -174,7 +174,7 @@ def test_a_killed_rank_is_named_and_ends_the_other_and_one_process_resumes_inexa
 def test_a_killed_rank_is_named_even_if_another_rank_blames_the_data(tmp_path: Path) -> None:
     program = "tests.support.rank_that_blames_the_data"
     with (
-        plan_training(asked("classify", tmp_path)) as plan,
+        plan_training(make_request("classify", tmp_path)) as plan,
         pytest.raises(ProcessKilled, match=r"^Rank 0 of the training run was killed by SIGKILL$"),
     ):
         train_in_ranks(plan, 2, Epochs(), program=program)
@@ -197,7 +197,7 @@ def test_an_error_in_a_process_is_raised_in_the_parent_with_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, "_PATIENCE", 0.1)  # no process has died
-    wanted = asked("classify", tmp_path)
+    wanted = make_request("classify", tmp_path)
     removes = RemovesFolder(wanted.save_dir / "weights")
     with pytest.raises(DiskError, match=r"Parent directory") as failed:
         in_two(wanted, removes)
@@ -220,19 +220,19 @@ def test_a_full_disk_in_a_process_is_raised_as_a_full_disk_in_the_parent() -> No
 @pytest.mark.long
 def test_unsupported_arguments_are_refused_with_a_reason_also_for_several_processes(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; omit it"):
-        in_two(asked("detect", tmp_path, rect=True), Epochs())
+        in_two(make_request("detect", tmp_path, rect=True), Epochs())
     assert ranks() == {}
 
 
 def train_for_ever(folder: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
-    in_two(asked("classify", folder, epochs=9999), Epochs())
+    in_two(make_request("classify", folder, epochs=9999), Epochs())
     return 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path)
+    wanted = make_request("classify", tmp_path)
     parent = Attempt(train_for_ever, tmp_path, folder=tmp_path / "parent", machine=Machine(threads=1))
     families: dict[int, list[psutil.Process]] = {}
     try:

@@ -38,10 +38,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Return a tiny detector that has learnt something, and its data."""
     folder = tmp_path_factory.mktemp("trained")
     data = build("detect", folder / "data", train=IMAGES, val=8)
-    asked = request(
+    training_request = request(
         "detect", folder, data=data, model=architecture(folder), epochs=EPOCHS, arguments=ARGUMENTS
     )
-    result = train(asked, Epochs())
+    result = train(training_request, Epochs())
     assert (result.metrics["metrics/mAP50-95(B)"] or 0) > 0.02
     return Trained(result, Path(result.best.path), data)
 
@@ -72,7 +72,7 @@ def test_evaluation_returns_the_metrics_that_training_measured(trained: Trained)
 
 
 def test_a_model_that_lacks_a_class_of_the_data_fails_on_it(trained: Trained, tmp_path: Path) -> None:
-    """Ultralytics would skip the labels of that class, and rate the old model as good as before."""
+    """Ultralytics would skip the labels of that class, and rate the old model as highly as before."""
     before = measured(trained.weights, trained.data)
     data = changed(trained, tmp_path / "more", (*CLASSES, "ring"), {0: 0, 1: 2})
     found = measured(trained.weights, data)
@@ -158,7 +158,7 @@ def test_a_model_of_one_class_is_measured_on_data_with_more_and_vice_versa(tmp_p
     assert measured(tmp_path / "b.pt", single, "semantic") == measured(tmp_path / "a.pt", single, "semantic")
 
 
-def test_nothing_is_written_but_label_caches(
+def test_only_label_caches_are_written(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

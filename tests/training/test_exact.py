@@ -25,10 +25,10 @@ Mosaic is off in the last two epochs.
 """
 
 
-def asked(
+def make_request(
     task: str, folder: Path, /, images: int = IMAGES, model: str | None = None, **arguments: Any
 ) -> TrainingRequest:
-    """Return a request for five epochs ending between optimizer steps; the last batch has 2 of 18 images."""
+    """Return a request for five epochs that end between optimizer steps; their last batch has 2 images."""
     return request(
         task,
         folder,
@@ -66,15 +66,15 @@ def uninterrupted(wanted: TrainingRequest, workers: int = 0) -> str:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the hash of the final weights of an uninterrupted classifier."""
-    return uninterrupted(asked("classify", tmp_path_factory.mktemp("whole")))
+    return uninterrupted(make_request("classify", tmp_path_factory.mktemp("whole")))
 
 
 def test_the_bits_depend_on_the_seed(whole: str, tmp_path: Path) -> None:
-    assert uninterrupted(asked("classify", tmp_path, seed=1)) != whole
+    assert uninterrupted(make_request("classify", tmp_path, seed=1)) != whole
 
 
 def test_early_stopping_stops_at_the_same_epoch(tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path, patience=2, optimizer="SGD", lr0=1e-9, warmup_epochs=0)
+    wanted = make_request("classify", tmp_path, patience=2, optimizer="SGD", lr0=1e-9, warmup_epochs=0)
     whole = uninterrupted(wanted)
     assert interrupted(wanted, 2) == whole
     result = train(recovery(wanted), Epochs())
@@ -84,7 +84,7 @@ def test_early_stopping_stops_at_the_same_epoch(tmp_path: Path) -> None:
 def test_an_attempt_that_ended_before_the_final_validation_resumes_with_that_validation(
     whole: str, tmp_path: Path
 ) -> None:
-    wanted, epochs = asked("classify", tmp_path), Epochs()
+    wanted, epochs = make_request("classify", tmp_path), Epochs()
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=5))
     result = train(recovery(wanted), epochs)
@@ -108,7 +108,7 @@ class CountsThreads(Epochs):
 
 
 def test_the_thread_count_of_the_interrupted_attempt_is_restored(tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path)
+    wanted = make_request("classify", tmp_path)
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))
     before = torch.get_num_threads()
@@ -128,7 +128,7 @@ def test_the_thread_count_of_the_interrupted_attempt_is_restored(tmp_path: Path)
 def test_another_numeric_profile_continues_and_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wanted = asked("classify", tmp_path)
+    wanted = make_request("classify", tmp_path)
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))
     last = wanted.save_dir / "weights" / "last.pt"
@@ -147,12 +147,12 @@ def test_another_numeric_profile_continues_and_is_reported(
 
 def test_a_time_budget_is_outside_the_guarantee(tmp_path: Path) -> None:
     epochs = Epochs()
-    train(asked("classify", tmp_path, time=1e-4), epochs)
+    train(make_request("classify", tmp_path, time=1e-4), epochs)
     assert "time=0.0001" in (epochs.reports[0].inexact_reason or "")
 
 
 def test_the_state_of_another_training_run_is_refused_and_the_difference_is_named(tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path)
+    wanted = make_request("classify", tmp_path)
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))
     other = TrainingRequest(**(vars(recovery(wanted)) | {"identity": {"job": "a", "batch": 8}}))
@@ -171,7 +171,7 @@ class Stops:
 
 
 def test_a_stopped_training_run_resumes_and_ends_with_the_same_weights(whole: str, tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path)
+    wanted = make_request("classify", tmp_path)
     stopped = train(wanted, Stops(after=2))
     assert (stopped.stop_reason, stopped.epoch) == ("stopped", 1)
     assert stopped.fitness is not None
@@ -181,7 +181,7 @@ def test_a_stopped_training_run_resumes_and_ends_with_the_same_weights(whole: st
 
 def test_random_numbers_drawn_by_other_threads_change_nothing(tmp_path: Path) -> None:
     """On a CPU, samples are made in this process, where clients also draw random delays between retries."""
-    wanted = asked("detect", tmp_path, multi_scale=0.5)
+    wanted = make_request("detect", tmp_path, multi_scale=0.5)
     whole = uninterrupted(wanted)
     ended = threading.Event()
 

@@ -25,7 +25,7 @@ from tests.support.tiny_trainings import EndsAt, Epochs, recovery, request, weig
 EPOCHS = 4
 
 
-def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) -> TrainingRequest:
+def make_request(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) -> TrainingRequest:
     """Return a request for four epochs of five batches (4, 4, 4, 4 and 2 images) and steps of three batches.
 
     So the first epoch ends between two optimizer steps.
@@ -85,11 +85,11 @@ def last_of(wanted: TrainingRequest) -> str:
 
 @pytest.fixture(scope="module")
 def whole_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, list[EpochReport]]]:
-    """Return a function that trains a task without an interruption once, and returns weights and reports."""
+    """Return a function that trains each task once without interruption, and returns weights and reports."""
 
     @cache
     def train_whole(task: str) -> tuple[str, list[EpochReport]]:
-        return uninterrupted(asked(task, tmp_path_factory.mktemp(task)), workers=1)
+        return uninterrupted(make_request(task, tmp_path_factory.mktemp(task)), workers=1)
 
     return train_whole
 
@@ -100,19 +100,19 @@ def whole_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
 def test_every_task_ends_with_the_same_weights_and_the_same_numbers(
     task: str, whole_of: Callable[[str], tuple[str, list[EpochReport]]], tmp_path: Path
 ) -> None:
-    wanted = asked(task, tmp_path)
+    wanted = make_request(task, tmp_path)
     whole, reports = whole_of(task)
     again = interrupted(wanted, (-1, 2), (0, 0), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
     assert last_of(wanted) == whole
     # The metrics include running losses and learning rates.
-    told = {report.epoch: report.metrics for report in again}
-    assert [told[report.epoch] for report in reports] == [report.metrics for report in reports]
+    reported = {report.epoch: report.metrics for report in again}
+    assert [reported[report.epoch] for report in reports] == [report.metrics for report in reports]
     assert again[-1].inexact_reason is None
 
 
 def test_a_model_with_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None:
     """In YOLO26 the balance of the two heads changes after each epoch, even if no batch was left to train."""
-    wanted = asked("detect", tmp_path, model=architecture(tmp_path, end2end=True))
+    wanted = make_request("detect", tmp_path, model=architecture(tmp_path, end2end=True))
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, BATCHES), (1, 2))
     assert last_of(wanted) == whole
@@ -134,28 +134,28 @@ def test_a_model_with_two_heads_ends_with_the_same_weights(tmp_path: Path) -> No
 def test_a_run_ends_with_the_same_weights_whatever_the_arguments(
     arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    wanted = asked("detect", tmp_path, **arguments)
+    wanted = make_request("detect", tmp_path, **arguments)
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, 1), (1, 0), (2, 2))
     assert last_of(wanted) == whole
 
 
 def test_dropout_draws_the_same_random_numbers(tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path, dropout=0.5)
+    wanted = make_request("classify", tmp_path, dropout=0.5)
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, 3), (0, 0), (2, 1))
     assert last_of(wanted) == whole
 
 
 def test_mosaic_uses_the_images_that_the_interrupted_attempt_would_have_used(tmp_path: Path) -> None:
-    wanted = replace(asked("detect", tmp_path, images=66, batch=2, nbs=8, close_mosaic=1), epochs=3)
+    wanted = replace(make_request("detect", tmp_path, images=66, batch=2, nbs=8, close_mosaic=1), epochs=3)
     whole, _ = uninterrupted(wanted, workers=1)
     interrupted(wanted, (0, 20), (1, 31), workers=(2, 0, 1))
     assert last_of(wanted) == whole
 
 
 def test_saving_states_changes_nothing(whole_of: Callable[[str], tuple[str, Any]], tmp_path: Path) -> None:
-    wanted = asked("detect", tmp_path)
+    wanted = make_request("detect", tmp_path)
     whole, _ = whole_of("detect")
     saves = EndsAt((-1, 2), (0, 1), (2, 4), (9, 9))
     run(wanted, saves)
@@ -170,7 +170,7 @@ def test_saving_states_changes_nothing(whole_of: Callable[[str], tuple[str, Any]
 
 
 def test_the_duration_of_an_epoch_includes_both_attempts(tmp_path: Path) -> None:
-    wanted = asked("classify", tmp_path)
+    wanted = make_request("classify", tmp_path)
     first, rest = EndsAt((0, 4)), EndsAt()
     with pytest.raises(EndsAt.Enough):
         run(wanted, first)
@@ -191,7 +191,7 @@ class Poisons(EndsAt):
         super().__init__(*positions)
         self.model: Any = None
         self.poisoned = False
-        self.asked = 0
+        self.requested = 0
 
     def progress(self, progress: TrainingProgress) -> bool:
         if (progress.epoch, progress.batch) == (0, 4) and not self.poisoned:
@@ -199,7 +199,7 @@ class Poisons(EndsAt):
             with torch.no_grad():
                 next(self.model().parameters()).fill_(torch.nan)
         wanted = super().progress(progress)
-        self.asked += wanted
+        self.requested += wanted
         return wanted
 
 
@@ -211,7 +211,7 @@ def poisoned(wanted: TrainingRequest, reporter: Poisons) -> None:
 
 
 def test_an_epoch_that_ends_in_nan_is_repeated_even_after_states_within_it(tmp_path: Path) -> None:
-    wanted = asked("detect", tmp_path)
+    wanted = make_request("detect", tmp_path)
     poisoned(wanted, Poisons())
     whole = last_of(wanted)
     shutil.rmtree(wanted.save_dir)
@@ -231,7 +231,7 @@ def test_an_epoch_that_ends_in_nan_is_repeated_even_after_states_within_it(tmp_p
 def test_the_loss_of_the_state_at_an_epochs_start_is_reported_if_the_epoch_ends_in_nan(
     tmp_path: Path,
 ) -> None:
-    wanted = asked("detect", tmp_path)
+    wanted = make_request("detect", tmp_path)
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((0, 2)))
     (wanted.save_dir / "weights" / "epoch-end.pt").unlink()
@@ -242,16 +242,16 @@ def test_the_loss_of_the_state_at_an_epochs_start_is_reported_if_the_epoch_ends_
 
 def test_no_state_is_saved_in_an_epoch_after_a_nan_or_during_its_repetition(tmp_path: Path) -> None:
     """A state saved in the first pass would seem newer than one saved in the second pass."""
-    wanted, reporter = asked("detect", tmp_path), Poisons((0, 4), (0, 5), (9, 9))
+    wanted, reporter = make_request("detect", tmp_path), Poisons((0, 4), (0, 5), (9, 9))
     poisoned(wanted, reporter)
-    assert reporter.asked == 4
+    assert reporter.requested == 4
     assert [(state.epoch, state.batch) for state in reporter.saved_states] == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
 
 def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(
     whole_of: Callable[[str], tuple[str, Any]], tmp_path: Path
 ) -> None:
-    wanted = asked("detect", tmp_path)
+    wanted = make_request("detect", tmp_path)
     whole, _ = whole_of("detect")
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((-1, 3)))
@@ -266,9 +266,9 @@ def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(
 
 @pytest.fixture(scope="module")
 def within_epoch(tmp_path_factory: pytest.TempPathFactory) -> TrainingRequest:
-    """Interrupt a training run within its third epoch; return its request. New jobs leave it as it is."""
+    """Interrupt a training run within its third epoch; return its request. Tests only read the run."""
     folder = tmp_path_factory.mktemp("within-epoch")
-    wanted = replace(asked("detect", folder), identity={"job": "a", "data": "0" * 64})
+    wanted = replace(make_request("detect", folder), identity={"job": "a", "data": "0" * 64})
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((1, 3)))
     return wanted
@@ -295,7 +295,7 @@ def test_a_new_job_continues_within_the_epoch_but_restarts_it_with_another_batch
 
 
 def test_a_dataset_that_has_grown_restarts_the_epoch_with_a_reason(tmp_path: Path) -> None:
-    wanted = asked("detect", tmp_path)
+    wanted = make_request("detect", tmp_path)
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((1, 3)))
     images = wanted.data.parent / "images" / "train"
@@ -311,7 +311,7 @@ def test_a_dataset_that_has_grown_restarts_the_epoch_with_a_reason(tmp_path: Pat
 def test_plain_ultralytics_resumes_a_mid_epoch_state_at_the_beginning_of_the_epoch(tmp_path: Path) -> None:
     from ultralytics import YOLO
 
-    wanted = asked("detect", tmp_path)
+    wanted = make_request("detect", tmp_path)
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((0, 2)))
     begun: list[int] = []
@@ -322,8 +322,8 @@ def test_plain_ultralytics_resumes_a_mid_epoch_state_at_the_beginning_of_the_epo
 
 
 def test_the_batch_may_be_halved_in_the_first_epoch_even_after_a_resume(tmp_path: Path) -> None:
-    """Until an epoch has finished, the batch is not known to fit."""
-    wanted = asked("detect", tmp_path)
+    """Until an epoch has finished, nothing proves that the batch fits into memory."""
+    wanted = make_request("detect", tmp_path)
     for position, fits in (((-1, 3), False), ((0, 3), True)):
         with pytest.raises(EndsAt.Enough):
             run(wanted, EndsAt(position))
@@ -340,5 +340,5 @@ def test_a_new_job_with_other_data_restarts_the_epoch(within_epoch: TrainingRequ
         child = replace(within_epoch, save_dir=tmp_path / data[:1], resume_from=last, identity={"data": data})
         restored = restore(replace(child, best_from=last.with_name("best.pt")), last)
         assert load_checkpoint(restored.path)[EXACT]["batch"] == batches
-        told = None if batches else "the data or the image size changed, so epoch 3 restarted"
-        assert restored.inexact_reason == told
+        reason = None if batches else "the data or the image size changed, so epoch 3 restarted"
+        assert restored.inexact_reason == reason

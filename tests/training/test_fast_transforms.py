@@ -123,9 +123,7 @@ def test_mosaics_of_nine_images_equal_those_of_ultralytics(noisy: Callable[[str]
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-def test_the_faster_transforms_are_used_until_the_training_ends(
-    task: str, noisy: Callable[[str], Path]
-) -> None:
+def test_the_faster_transforms_are_used_until_training_ends(task: str, noisy: Callable[[str], Path]) -> None:
     images = dataset(task, noisy(task))
     slow = {Mosaic, *FASTER}
     assert {RandomPerspective, RandomHSV, RandomFlip} < slow

@@ -30,7 +30,7 @@ from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, wei
 SETTINGS: dict[str, Any] = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False}
 
 
-def asked(folder: Path) -> TrainingRequest:
+def make_request(folder: Path) -> TrainingRequest:
     return request(
         "detect",
         folder,
@@ -50,7 +50,7 @@ def out_of_memory(trainer: Any) -> None:
 @pytest.fixture(scope="module")
 def after_two_epochs(tmp_path_factory: pytest.TempPathFactory) -> TrainingRequest:
     """Interrupt a training run after two epochs; return its request."""
-    wanted = asked(tmp_path_factory.mktemp("after-two-epochs"))
+    wanted = make_request(tmp_path_factory.mktemp("after-two-epochs"))
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=2))
     return wanted
@@ -124,7 +124,7 @@ def train_with_nan(wanted: TrainingRequest, reporter: Any) -> list[float]:
 def test_the_loss_weights_are_correct_after_a_repeated_epoch(tmp_path: Path) -> None:
     model = Path(architecture(tmp_path))
     model.write_text(f"end2end: true\n{model.read_text()}")  # two heads, as in YOLO26
-    wanted = asked(tmp_path)
+    wanted = make_request(tmp_path)
     weights = train_with_nan(wanted, Epochs())
     assert weights == pytest.approx([0.8 - epoch * 0.7 / 3 for epoch in range(4)])
     whole = weights_of(wanted.save_dir / "weights" / "last.pt")
@@ -167,16 +167,16 @@ def test_a_run_resumed_on_a_gpu_after_a_cpu_gets_loader_workers(interrupted: Tra
     assert moved.resume_from is not None
     assert load_checkpoint(moved.resume_from)["train_args"]["workers"] == 0
     assert "workers" not in load_checkpoint(restore(moved, moved.resume_from).path)["train_args"]
-    told = replace(moved, arguments={"workers": 3})
-    assert load_checkpoint(restore(told, moved.resume_from).path)["train_args"]["workers"] == 3
+    with_workers = replace(moved, arguments={"workers": 3})
+    assert load_checkpoint(restore(with_workers, moved.resume_from).path)["train_args"]["workers"] == 3
 
 
 def test_an_interrupted_run_frees_its_models_before_its_caller_continues(tmp_path: Path) -> None:
-    with build_trainer(asked(tmp_path), GivesUp(after=1)) as trainer:
+    with build_trainer(make_request(tmp_path), GivesUp(after=1)) as trainer:
         trainer.add_callback("on_train_start", lambda t: held.extend(map(weakref.ref, (t.model, t.ema.ema))))
         held: list[weakref.ref[Any]] = []
-        with pytest.raises(GivesUp.Enough) as told:
+        with pytest.raises(GivesUp.Enough) as enough:
             trainer.train()
         assert held
         assert [reference() for reference in held] == [None, None]
-        assert told.value.__traceback__ is not None  # a handler can still see where the error was raised
+        assert enough.value.__traceback__ is not None  # a handler can still see where the error was raised

@@ -43,7 +43,7 @@ AROUND_BEST = ["os.rename best.pt.part", "os.rename last.pt.part"]
 class Killed:
     """One training run whose attempts are all killed, except the last; each may be on another machine.
 
-    `start` starts an attempt, given its number, its machine and the place at which it is to die. The next
+    `start` starts an attempt, given its number, its machine and the place at which it must die. The next
     attempt continues from the file `last`. `rng` makes all random choices.
     """
 
@@ -101,7 +101,7 @@ class Killed:
 
 
 def killed(folder: Path, epochs: int = EPOCHS) -> Killed:
-    call = command(folder, epochs, "--recover", "--save-seconds", "0.1")  # saves within most epochs
+    call = command(folder, epochs, "--recover", "--save-seconds", "0.1")  # saves states within most epochs
 
     def start(number: int, machine: Machine, dies_at: Place | None) -> Attempt:
         return Attempt(main, call, folder=folder / f"attempt-{number}", machine=machine, dies_at=dies_at)
@@ -124,7 +124,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     for name in training.rng.sample(AROUND_BEST, 2):
         training.die_at(name, times=2)
     training.die_while("last.pt")
-    for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long draws a hundred
+    for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long makes a hundred kills
         if name:
             training.die_at(name)
         else:
@@ -132,7 +132,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     # One more validation than there are epochs left: the final one.
     training.die_at("on_val_start", times=EPOCHS - training.saved)
     assert training.saved == EPOCHS - 1
-    training.die_at("on_val_batch_start", times=1)  # in the final validation, and once more below
+    training.die_at("on_val_batch_start", times=1)  # here and below: in the final validation
     training.die_at("on_val_end", times=1)
     training.end()
     assert training.kills >= 10

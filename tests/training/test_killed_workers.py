@@ -29,7 +29,7 @@ BY_SIGNAL = r"^DataLoader worker \(pid.*\) is killed by signal: Killed$"
 
 
 class DisconnectedImages(Dataset[torch.Tensor]):
-    """Images whose worker refuses connections, as a process does whose files the kernel has closed."""
+    """Images whose worker refuses connections, like a process whose files the kernel has closed."""
 
     def __init__(self, disconnected: Path, is_killed: bool) -> None:
         self.disconnected = disconnected
@@ -87,7 +87,7 @@ def worker() -> Iterator[int]:
 
 @pytest.fixture
 def kill_worker(worker: int) -> Callable[..., None]:
-    """A function that kills the worker, and returns only if nobody notices."""
+    """A function that kills the worker; it returns only if the death raises no error."""
 
     def kill(*_: object, **__: object) -> None:
         os.kill(worker, signal.SIGKILL)
@@ -120,7 +120,7 @@ def test_a_broken_connection_to_a_living_worker_is_not_reported_as_a_kill(tmp_pa
 
 
 @pytest.mark.parametrize(("is_killed", "wait_seconds"), [(True, 60), (False, 0.2)])
-def test_a_broken_connection_may_show_as_the_end_of_the_thread_that_pins_memory(
+def test_a_broken_connection_may_appear_as_the_end_of_the_thread_that_pins_memory(
     worker: int, is_killed: bool, wait_seconds: float
 ) -> None:
     if is_killed:

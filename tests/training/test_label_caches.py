@@ -53,12 +53,12 @@ def test_the_payload_of_these_tests_runs_when_it_is_unpickled(tmp_path: Path) ->
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_training_does_not_run_code_from_a_cache_beside_the_data(task: str, tmp_path: Path) -> None:
-    asked = request(task, tmp_path, model=architecture(tmp_path, task), epochs=1)
-    for cache in caches(asked.data):
+    training_request = request(task, tmp_path, model=architecture(tmp_path, task), epochs=1)
+    for cache in caches(training_request.data):
         plant(cache, tmp_path / "proof")
-    train(asked, Epochs())
+    train(training_request, Epochs())
     assert not (tmp_path / "proof").exists()
-    assert [load_label_cache(cache)["version"] for cache in caches(asked.data)]
+    assert [load_label_cache(cache)["version"] for cache in caches(training_request.data)]
 
 
 def test_evaluation_does_not_run_code_from_a_cache_beside_the_data(tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_evaluation_does_not_run_code_from_a_cache_beside_the_data(tmp_path: Pat
 
 
 def test_a_later_training_run_reuses_the_scanned_labels(tmp_path: Path) -> None:
-    asked = request("detect", tmp_path, model=architecture(tmp_path), epochs=1)
-    train(asked, Epochs())
-    scanned = [cache.stat().st_ino for cache in caches(asked.data)]
-    train(asked, Epochs())
-    assert [cache.stat().st_ino for cache in caches(asked.data)] == scanned
+    training_request = request("detect", tmp_path, model=architecture(tmp_path), epochs=1)
+    train(training_request, Epochs())
+    scanned = [cache.stat().st_ino for cache in caches(training_request.data)]
+    train(training_request, Epochs())
+    assert [cache.stat().st_ino for cache in caches(training_request.data)] == scanned
 
 
 def test_a_cache_holds_every_number_as_it_was(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_compiled_code_is_not_loaded_from_a_shared_folder(
 
 
 def test_training_refuses_a_folder_that_every_account_can_write_to(tmp_path: Path) -> None:
-    asked = request("detect", tmp_path, save_dir=tmp_path / "open")
+    training_request = request("detect", tmp_path, save_dir=tmp_path / "open")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(TrainingError, match=r"Every account .* give another save_dir"):
-        train(replace(asked, model="yolo11n"), Epochs())
+        train(replace(training_request, model="yolo11n"), Epochs())

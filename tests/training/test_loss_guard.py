@@ -38,7 +38,7 @@ ROLL_BACK = LossRules(on_spike=Action.ROLL_BACK, on_nan=Action.ROLL_BACK)
 BATCHES, EPOCHS = 10, 4
 
 
-def asked(
+def make_request(
     folder: Path, rules: LossRules, task: str = "classify", images: int = BATCHES, **arguments: Any
 ) -> TrainingRequest:
     """Return a request for four epochs of ten one-image batches; an optimizer step takes four batches.
@@ -71,7 +71,7 @@ def spoils(value: float, *batches: Position) -> Callable[[Any], None]:
 
 
 SPIKES = spoils(1000.0, (2, 3))
-"""After this, an image of the other class has a loss of 1,000; with SEED, the next three images are of it."""
+"""After this, images of the other class (with SEED, the next three images) have a loss of 1,000."""
 
 SEED = 14
 
@@ -124,7 +124,7 @@ def watch_of(wanted: TrainingRequest) -> dict[str, Any]:
 def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_with_the_same_weights(
     tmp_path: Path,
 ) -> None:
-    wanted = asked(tmp_path, replace(ROLL_BACK, states=2))
+    wanted = make_request(tmp_path, replace(ROLL_BACK, states=2))
     whole = run(wanted, SPIKES, (1, 4), (1, 5), (1, 6), (9, 9), workers=1)
     assert watch_of(wanted)["roll_backs"] == 1
     # No state was saved between the spike and the rollback.
@@ -141,8 +141,10 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
         attempt = on_another_machine(wanted, tmp_path)
     rest = run(attempt, SPIKES)
     assert rest.weights[3, 0] == whole.weights[3, 0]
-    told = {report.epoch: report.metrics for report in [*reports, *rest.reports]}
-    assert [told[report.epoch] for report in whole.reports] == [report.metrics for report in whole.reports]
+    reported = {report.epoch: report.metrics for report in [*reports, *rest.reports]}
+    assert [reported[report.epoch] for report in whole.reports] == [
+        report.metrics for report in whole.reports
+    ]
     assert rest.reports[-1].inexact_reason is None
 
     child = replace(recovery(wanted), save_dir=tmp_path / "child", epochs=9, arguments={}, recover=False)
@@ -154,7 +156,7 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
 def test_a_spike_that_began_in_the_previous_epoch_is_rolled_back_to_the_beginning_of_that_epoch(
     tmp_path: Path,
 ) -> None:
-    wanted = asked(
+    wanted = make_request(
         tmp_path, ROLL_BACK, images=11, seed=2
     )  # with this seed the next three images are of the other class
     spiked = run(replace(wanted, epochs=3), spoils(1000.0, (1, 10)))
@@ -163,27 +165,27 @@ def test_a_spike_that_began_in_the_previous_epoch_is_rolled_back_to_the_beginnin
 
 
 def test_an_ordinary_run_breaks_no_rule_and_watching_it_changes_nothing(tmp_path: Path) -> None:
-    rules = replace(asked(tmp_path, replace(ROLL_BACK, factor=1.5), "detect", val=False), epochs=3)
+    rules = replace(make_request(tmp_path, replace(ROLL_BACK, factor=1.5), "detect", val=False), epochs=3)
     watched = run(rules, spoils(0.0))
     assert watch_of(rules)["roll_backs"] == 0
     assert len(watch_of(rules)["seen"]["usual"]) == 3 * BATCHES
-    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # of no use after the end
+    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # no rollback follows
     none = run(replace(rules, loss_rules=NO_RULES), spoils(0.0))
     assert none.weights == watched.weights
 
 
 def test_a_warning_is_one_line_and_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(asked(tmp_path, LossRules(on_spike=Action.WARN), val=False), SPIKES)
-    said = [record.message for record in caplog.records if "The loss" in record.message]
-    assert len(said) == 1
-    assert "exceeded 2 times the largest loss of the previous 23 batches" in said[0]
-    assert said[0].endswith("in batch 6 of epoch 3.")
+    run(make_request(tmp_path, LossRules(on_spike=Action.WARN), val=False), SPIKES)
+    warnings = [record.message for record in caplog.records if "The loss" in record.message]
+    assert len(warnings) == 1
+    assert "exceeded 2 times the largest loss of the previous 23 batches" in warnings[0]
+    assert warnings[0].endswith("in batch 6 of epoch 3.")
 
 
 def test_a_run_stopped_by_a_rule_keeps_its_state_and_a_new_job_continues_it_with_rollbacks(
     tmp_path: Path,
 ) -> None:
-    parent = asked(tmp_path, LossRules(on_spike=Action.STOP))
+    parent = make_request(tmp_path, LossRules(on_spike=Action.STOP))
     with pytest.raises(
         TrainingError, match=r"previous 23 .* in batch 6 of epoch 3, and on_loss_spike='stop'"
     ):
@@ -207,8 +209,8 @@ def test_a_run_stopped_by_a_rule_keeps_its_state_and_a_new_job_continues_it_with
     assert watch_of(child)["rate"] == 0.5
 
 
-def test_weights_that_become_nan_in_the_first_epoch_end_the_training_by_its_rule(tmp_path: Path) -> None:
-    wanted = asked(tmp_path, LossRules(on_nan=Action.STOP))
+def test_weights_that_become_nan_in_the_first_epoch_end_training_by_its_rule(tmp_path: Path) -> None:
+    wanted = make_request(tmp_path, LossRules(on_nan=Action.STOP))
     with pytest.raises(TrainingError, match=r"^The loss was nan, in batch 5 of epoch 1, and on_nan='stop'"):
         run(wanted, spoils(math.nan, (0, 2)))
 
@@ -216,7 +218,7 @@ def test_weights_that_become_nan_in_the_first_epoch_end_the_training_by_its_rule
 def test_without_a_rule_an_epoch_of_nan_is_repeated_three_times_before_an_error_with_a_remedy(
     tmp_path: Path,
 ) -> None:
-    wanted = asked(tmp_path, NO_RULES, batch=5)
+    wanted = make_request(tmp_path, NO_RULES, batch=5)
     begun: list[int] = []
 
     def always(trainer: Any) -> None:
@@ -235,7 +237,7 @@ def test_without_a_rule_an_epoch_of_nan_is_repeated_three_times_before_an_error_
 def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_previous_epoch(
     tmp_path: Path,
 ) -> None:
-    wanted = asked(tmp_path, LossRules(on_spike=Action.ROLL_BACK, states=2), batch=5)
+    wanted = make_request(tmp_path, LossRules(on_spike=Action.ROLL_BACK, states=2), batch=5)
     passes: list[tuple[int, list[int]]] = []
 
     def once(trainer: Any) -> None:
@@ -248,8 +250,8 @@ def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_prev
     assert passes == [(0, [0]), (1, [0, 1]), (2, [1, 2]), (2, [1, 2]), (3, [2, 3])]
 
 
-def test_without_a_rule_a_nan_first_epoch_ends_the_training(tmp_path: Path) -> None:
-    wanted = asked(tmp_path, NO_RULES, batch=5)
+def test_without_a_rule_a_nan_first_epoch_ends_training(tmp_path: Path) -> None:
+    wanted = make_request(tmp_path, NO_RULES, batch=5)
     with pytest.raises(
         TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 and a named"
     ):
@@ -258,7 +260,7 @@ def test_without_a_rule_a_nan_first_epoch_ends_the_training(tmp_path: Path) -> N
 
 
 def test_a_run_that_diverges_repeatedly_is_not_rolled_back_for_ever(tmp_path: Path) -> None:
-    wanted = replace(asked(tmp_path, ROLL_BACK, batch=5), epochs=9)
+    wanted = replace(make_request(tmp_path, ROLL_BACK, batch=5), epochs=9)
     with pytest.raises(
         TrainingError,
         match=r"^The loss was nan, in batch 2 of epoch 7, after 5 rollbacks and at 0\.031 times",
@@ -272,15 +274,15 @@ def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> None:
         train_in_ranks(plan, 2, reporter, program="tests.support.spoilt_ranks")
 
 
-def asked_of_two(folder: Path, epochs: int) -> TrainingRequest:
+def make_request_for_two(folder: Path, epochs: int) -> TrainingRequest:
     """Return a request with one image per process and batch; with this seed the second process diverges."""
-    wanted = asked(folder, ROLL_BACK, images=2 * BATCHES, batch=2, seed=5)
+    wanted = make_request(folder, ROLL_BACK, images=2 * BATCHES, batch=2, seed=5)
     return replace(wanted, epochs=epochs)
 
 
 def test_two_processes_roll_back_together_although_only_one_diverges(tmp_path: Path) -> None:
     """If only one process rolled back, each would wait for ever for the other."""
-    wanted, reporter = asked_of_two(tmp_path, epochs=3), Epochs()
+    wanted, reporter = make_request_for_two(tmp_path, epochs=3), Epochs()
     in_two(wanted, reporter)
     assert [report.epoch for report in reporter.reports] == [0, 1, 2]
     assert watch_of(wanted)["roll_backs"] == 1

@@ -63,7 +63,7 @@ def test_only_the_newest_batches_count() -> None:
 
 
 def test_empty_images_do_not_make_images_with_objects_a_spike() -> None:
-    """With many empty images, a batch without objects has a hundredth of the loss of one with objects."""
+    """With many empty images, the loss of a batch without objects is a hundredth of that of other batches."""
     dice = random.Random(0)
     assert found([12.0 if dice.random() < 0.3 else 0.1 for _ in range(20_000)]) == []
 
@@ -87,7 +87,7 @@ def test_nothing_is_found_for_a_rule_that_is_off() -> None:
     assert found(losses, LossRules()) == []
 
 
-def test_a_watch_restored_after_every_batch_finds_the_same() -> None:
+def test_a_watch_restored_after_every_batch_has_the_same_findings() -> None:
     dice = random.Random(1)
     rules = LossRules(on_spike=Action.WARN, on_nan=Action.STOP, factor=1.01)
     losses = [1.02**index * dice.choice([0.5, 1.0, 1.0, 1.0, math.nan]) for index in range(600)]

@@ -16,7 +16,7 @@ from include.training.recent import RecentImages, Slot
 from tests.support.tiny_datasets import build
 
 IMAGES, BATCH, EPOCHS = 131, 1, 2
-"""So many that the images of a mosaic come from every eighth batch, and not all images stay in memory."""
+"""Enough images that a mosaic takes them from many batches, and that not all images stay in memory."""
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def test_the_bytes_are_synced_before_the_rename_and_the_rename_before_save_retur
     assert steps == [("fsync", staged), ("replace", "last.pt"), ("fsync", tmp_path.name)]
 
 
-def test_a_disk_too_full_for_best_pt_costs_no_state(
+def test_no_state_is_lost_if_the_disk_is_too_full_for_best_pt(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A training run in this process may have set this variable.

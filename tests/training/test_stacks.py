@@ -1,4 +1,4 @@
-"""A process writes the stacks of its threads when asked, and survives that while they run."""
+"""A process can write the stacks of its threads on request without crashing while the threads run."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_previous_handler_is_restored(tmp_path: Path) -> None:
     previous = signal.signal(STACKS_SIGNAL, lambda number, _: received.append(number))
     try:
         enable_stack_dumps(tmp_path)
-        enable_stack_dumps(tmp_path)  # as for a single process, in which both the task and the training do so
+        enable_stack_dumps(tmp_path)  # as in a single process, where both the task and the trainer call it
         os.kill(os.getpid(), STACKS_SIGNAL)
         assert not received
         assert " in test_the_previous_handler" in stacks_file(tmp_path, os.getpid()).read_text()

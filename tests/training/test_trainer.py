@@ -45,14 +45,14 @@ class Finished:
 @pytest.fixture(scope="module", params=TASKS)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp(request.param)
-    asked, epochs = _request(request.param, folder, model=nano(request.param)), Epochs()
-    return Finished(asked, train(asked, epochs), epochs.reports)
+    training_request, epochs = _request(request.param, folder, model=nano(request.param)), Epochs()
+    return Finished(training_request, train(training_request, epochs), epochs.reports)
 
 
 _request = request  # kept under another name, because the fixture `finished` has a parameter `request`
 
 
-def test_last_pt_is_the_whole_training_state_after_the_training(finished: Finished) -> None:
+def test_last_pt_is_the_whole_training_state_after_training(finished: Finished) -> None:
     state = load_training_state(finished.weights / "last.pt", finished.request.task)
     assert state["epoch"] == 1
     assert state["optimizer"]["state"]
@@ -113,13 +113,16 @@ def test_only_the_two_checkpoints_are_left(finished: Finished) -> None:
     [task if task in {"pose", "depth"} else pytest.param(task, marks=pytest.mark.long) for task in TASKS],
 )
 def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(task: str, tmp_path: Path) -> None:
-    """Plots of pose include all of detect, and depth's include one of ours."""
-    asked, threads = request(task, tmp_path, arguments=QUICK | {"plots": True}), set(threading.enumerate())
-    train(asked, Epochs())
+    """The plots of pose include all those of detect; those of depth include one by this project."""
+    training_request, threads = (
+        request(task, tmp_path, arguments=QUICK | {"plots": True}),
+        set(threading.enumerate()),
+    )
+    train(training_request, Epochs())
     for drawing in set(threading.enumerate()) - threads:
         if not drawing.daemon:
             drawing.join()
-    folder = asked.save_dir
+    folder = training_request.save_dir
     drawn = {path.name for path in folder.iterdir() if path.suffix in {".jpg", ".png"}}
     kept = [name for name, _ in choose_pictures(folder)]
     assert set(kept) == drawn
@@ -153,20 +156,20 @@ def test_without_validation_no_validation_metrics_are_reported_before_the_last_e
     assert result.metrics["metrics/accuracy_top1"] is not None
 
 
-def test_an_exception_in_the_reporter_ends_the_training_and_keeps_the_finished_epoch(tmp_path: Path) -> None:
+def test_an_exception_in_the_reporter_ends_training_and_keeps_the_finished_epoch(tmp_path: Path) -> None:
     with pytest.raises(GivesUp.Enough):
         train(request("classify", tmp_path, epochs=5), GivesUp(after=1))
     assert load_training_state(tmp_path / "runs" / "train" / "weights" / "last.pt")["epoch"] == 0
 
 
-def test_a_second_training_in_the_same_folder_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_training_run_in_the_same_folder_replaces_the_first(tmp_path: Path) -> None:
     first = train(request("classify", tmp_path, epochs=3), Epochs())
     second = train(request("classify", tmp_path, epochs=1), Epochs())
     assert (first.epoch, second.epoch, second.best_epoch) == (2, 0, 0)
     assert len((tmp_path / "runs" / "train" / "results.csv").read_text().splitlines()) == 2
 
 
-def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path) -> None:
+def test_a_run_can_start_from_the_weights_of_another_run(tmp_path: Path) -> None:
     taught = train(request("classify", tmp_path), Epochs())
     result = train(
         request(

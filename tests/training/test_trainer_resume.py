@@ -50,8 +50,10 @@ class Parent:
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Parent:
-    asked = request("classify", tmp_path_factory.mktemp("parent"), epochs=3, arguments=QUICK | {"nbs": 4})
-    return Parent(asked, train(asked, Epochs()))
+    training_request = request(
+        "classify", tmp_path_factory.mktemp("parent"), epochs=3, arguments=QUICK | {"nbs": 4}
+    )
+    return Parent(training_request, train(training_request, Epochs()))
 
 
 @pytest.fixture(scope="module")
@@ -165,14 +167,14 @@ def _weights(path: Path) -> str:
 
 
 def test_a_used_up_patience_is_reset_on_resume(tmp_path: Path) -> None:
-    asked = request("classify", tmp_path, epochs=9, arguments=STANDSTILL | {"patience": 2})
-    stopped = Parent(asked, train(asked, Epochs()))
+    training_request = request("classify", tmp_path, epochs=9, arguments=STANDSTILL | {"patience": 2})
+    stopped = Parent(training_request, train(training_request, Epochs()))
     assert (stopped.result.stop_reason, stopped.result.epoch) == ("early_stopping", 2)
     result = train(stopped.continued(tmp_path / "child", epochs=None), Epochs())
     assert (result.stop_reason, result.epoch, result.epochs) == ("early_stopping", 4, 9)
 
 
-def test_only_arguments_that_may_change_on_resume_do(parent: Parent, tmp_path: Path) -> None:
+def test_only_arguments_that_may_change_on_resume_are_changed(parent: Parent, tmp_path: Path) -> None:
     changes = {"batch": 2, "patience": 7, "close_mosaic": 1, "lr0": 0.5, "optimizer": "auto"}
     result = train(parent.continued(tmp_path, epochs=4, arguments=changes), Epochs())
     before, after = (load_checkpoint(path)["train_args"] for path in (parent.last, Path(result.last.path)))
@@ -186,8 +188,8 @@ def test_only_arguments_that_may_change_on_resume_do(parent: Parent, tmp_path: P
 
 def test_a_changed_learning_rate_and_momentum_are_used_and_reported(tmp_path: Path) -> None:
     arguments = QUICK | {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 0, "momentum": 0.9}
-    asked = request("classify", tmp_path, epochs=2, arguments=arguments)
-    parent = Parent(asked, train(asked, Epochs()))
+    training_request = request("classify", tmp_path, epochs=2, arguments=arguments)
+    parent = Parent(training_request, train(training_request, Epochs()))
     changes = arguments | {"lr0": 0.002, "momentum": 0.8, "weight_decay": 0.001}
     epochs = Epochs()
     result = train(parent.continued(tmp_path / "child", epochs=4, arguments=changes), epochs)
@@ -223,12 +225,14 @@ def test_only_arguments_that_affect_the_weights_count_as_changed(
 
 
 def test_an_interrupted_run_continues_in_its_own_folder(tmp_path: Path) -> None:
-    asked = request("classify", tmp_path, epochs=4)
+    training_request = request("classify", tmp_path, epochs=4)
     with pytest.raises(GivesUp.Enough):
-        train(asked, GivesUp(after=2))
-    weights = asked.save_dir / "weights"
+        train(training_request, GivesUp(after=2))
+    weights = training_request.save_dir / "weights"
     epochs = Epochs()
-    again = replace(asked, epochs=None, resume_from=weights / "last.pt", best_from=weights / "best.pt")
+    again = replace(
+        training_request, epochs=None, resume_from=weights / "last.pt", best_from=weights / "best.pt"
+    )
     result = train(again, epochs)
     assert [report.epoch for report in epochs.reports] == [2, 3]
     assert (result.epoch, result.epochs) == (3, 4)

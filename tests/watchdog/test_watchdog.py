@@ -244,8 +244,10 @@ def test_a_killed_loader_worker_leaves_a_trace_of_the_attempt(tmp_path: Path) ->
 
 
 def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) -> None:
-    asked = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
-    with plan_training(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
+    training_request = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
+    with plan_training(
+        replace(training_request, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))
+    ) as plan:
         make_trusted_folder(tmp_path / "beats")
         try:
             with send_heartbeats(plan.request.heartbeats):
@@ -256,7 +258,7 @@ def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) 
         finally:
             disable_stack_dumps()  # a training process keeps them until it ends
     assert after.phase is before.phase is Phase.STARTING
-    assert after.beats - before.beats >= 8 + 4  # one beat per image whose labels were read, in both splits
+    assert after.beats - before.beats >= 8 + 4  # one heartbeat per image whose labels were read
 
 
 def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:
@@ -274,7 +276,7 @@ def test_a_watchdog_that_was_suspended_counts_only_the_time_in_which_it_ran(tmp_
         watchdog.suspend()
         time.sleep(11)
         watchdog.resume()
-        time.sleep(1.5)  # the watchdog notices the same again
+        time.sleep(1.5)  # the watchdog notices it again
         suspended.root.resume()
         assert suspended.status() == 0, suspended.log
 

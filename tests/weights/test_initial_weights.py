@@ -1,4 +1,4 @@
-"""Initial weights are found before a job takes a GPU, and from then on are identified by their hash."""
+"""Initial weights are found before a job takes a GPU, and afterwards are identified by their hash."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_training_run_from_scratch_has_no_initial_weights(
     assert recorded(jobs, "a").initial_weights_sha256 is None
 
 
-def test_other_weights_with_the_same_name_make_another_training_run(
+def test_different_weights_with_the_same_name_make_a_different_training_run(
     resolving: Resolving, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     first = resolving({"job_id": "a", "model": "yolo11n.pt"})
@@ -152,7 +152,7 @@ def test_an_unavailable_file_is_refused_with_the_alternatives(
     assert jobs.get("a") is None
 
 
-def test_weights_of_another_task_are_refused_even_if_their_name_names_the_right_one(
+def test_weights_of_another_task_are_refused_even_if_their_name_suggests_the_right_task(
     resolving: Resolving, s3_client: S3Client, bucket: str, weights: Path
 ) -> None:
     s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")
@@ -345,11 +345,11 @@ def test_a_check_inspects_the_stored_weights(
     weights: Path, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")
-    asked = finder(s3_client, bucket, connection)
-    asked.check("company.pt", "detect", "a")
+    weights_finder = finder(s3_client, bucket, connection)
+    weights_finder.check("company.pt", "detect", "a")
     with pytest.raises(SpecError, match="is a model for detect, but the task is pose"):
-        asked.check("company.pt", "pose", "a")
+        weights_finder.check("company.pt", "pose", "a")
     with pytest.raises(SpecError, match="PRETRAINED_URL is off") as refusal:
-        asked.check("yolo11n.pt", "detect", "a")
+        weights_finder.check("yolo11n.pt", "detect", "a")
     assert refusal.value.field == "model"
     assert "sha256" not in s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")["Metadata"]

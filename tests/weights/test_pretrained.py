@@ -224,7 +224,7 @@ def test_two_concurrent_runs_can_pin_the_same_file(
     monkeypatch: pytest.MonkeyPatch,
     operation: str,
 ) -> None:
-    """The other run records the hash while this one inspects the file, or just before it records it, too."""
+    """The other run records the hash while this run inspects the file, or just before this run records it."""
     monkeypatch.setattr("include.s3.reading.REREAD_SECONDS", (0.0, 0.0))
     key, sha256 = "pretrained/company.pt", _sha256(content)
     _upload_in_parts(s3_client, bucket, key, content)
@@ -232,7 +232,7 @@ def test_two_concurrent_runs_can_pin_the_same_file(
 
     def pin(**_: object) -> None:
         for metadata in others:
-            # As on AWS, a new ETag; SeaweedFS could keep that of an object that is copied onto itself.
+            # A new ETag, as on AWS; SeaweedFS may keep the ETag if an object is copied onto itself.
             s3_client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=metadata)
 
     client.meta.events.register(f"before-call.s3.{operation}", pin)

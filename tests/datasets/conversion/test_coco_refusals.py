@@ -201,7 +201,7 @@ def test_an_unreadable_json_file_without_a_split_in_its_name_is_ignored(tmp_path
     assert convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path)) is not None
 
 
-def test_a_json_file_with_images_only_is_counted_among_those_left_out(
+def test_a_json_file_with_images_only_is_counted_among_the_omitted_files(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = build_coco(tmp_path / "data")

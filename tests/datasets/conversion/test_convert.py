@@ -181,7 +181,7 @@ def test_a_dataset_that_was_refused_during_conversion_is_converted_once_it_is_co
     assert world.check(str(folder), machine="here/cache").train_images > 0
 
 
-def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
+def test_two_workers_convert_the_same_dataset_simultaneously(world: World) -> None:
     source = upload_zip(world.client, world.bucket, build_coco(world.folder / "data"))
     barrier = threading.Barrier(3)
 
@@ -238,7 +238,9 @@ def test_an_interrupted_fetch_continues_where_it_stopped(world: World, host: Ima
     assert sum(count for path, count in host.asked.items() if "photo-5" not in path) == 9
 
 
-def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host: ImageHost, s3: S3) -> None:
+def test_a_conversion_that_was_killed_does_not_fetch_an_image_twice(
+    world: World, host: ImageHost, s3: S3
+) -> None:
     source = world.upload_export("detect", host)
     host.drip.add("/photo-7.png")
     job = {

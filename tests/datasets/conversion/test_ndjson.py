@@ -46,7 +46,7 @@ def splits(work: Path) -> dict[str, str]:
 
 
 def convert_plainly(folder: Path, lines: list[dict[str, Any]]) -> Path:
-    """Let Ultralytics convert an export whose images lie beside it; return the data YAML."""
+    """Let Ultralytics convert an export whose images are in the same folder; return the data YAML."""
     for line in lines[1:]:
         path = folder / "files" / "images" / line["split"] / line["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def test_classes_without_names_get_numbers_as_names(tmp_path: Path) -> None:
     assert data["names"] == {0: "class_0", 1: "class_1", 2: "class_2"}
 
 
-def test_depth_maps_lie_beside_their_images(tmp_path: Path) -> None:
+def test_depth_maps_are_written_beside_their_images(tmp_path: Path) -> None:
     lines = [header("depth", depth_scale=256), *export("depth")[1:]]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "depth")
     assets = {asset.name for asset in ConvertedFiles(tmp_path / "work").assets()}
@@ -91,7 +91,7 @@ def test_depth_maps_lie_beside_their_images(tmp_path: Path) -> None:
     assert (data["names"], data["depth_scale"]) == ({0: "depth"}, 256)
 
 
-def test_images_to_classify_lie_in_folders_of_their_classes(tmp_path: Path) -> None:
+def test_images_to_classify_are_written_to_folders_of_their_classes(tmp_path: Path) -> None:
     lines = [*export("classify"), record("classify", 11, annotations={})]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
     assets = [asset.name for asset in ConvertedFiles(tmp_path / "work").assets()]
