@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from include.datasets import digits
 from include.datasets.caching.fetch import materialize
@@ -69,6 +68,8 @@ def test_every_scene_shows_the_digits_that_its_labels_name(scenes: Layout) -> No
 
 
 def test_training_and_validation_share_no_scan() -> None:
+    from sklearn.datasets import load_digits  # here, because it imports pandas and SciPy for a second
+
     scans = digits.load_scans()
     train, val = ({id(scan) for scan in digits.deal(scans)[split]} for split in ("train", "val"))
     assert not train & val

@@ -12,7 +12,8 @@ from tests.support.api_client import get, token
 from tests.support.scheduled_trainings import DAG
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(600)
+# tests/tasks/test_quota_at_start.py also shows the wait, without Airflow.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
 USER = "limited"
 """The user who may have one GPU at a time (tests/conftest.py)."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch._inductor.runtime.cache_dir_utils import cache_dir
 from ultralytics.utils import USER_CONFIG_DIR
 
 from include.training.contract import TrainingError
@@ -136,6 +135,8 @@ def test_a_file_that_is_not_a_cache_is_ignored(tmp_path: Path) -> None:
 def test_compiled_code_is_not_loaded_from_a_shared_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # here, because it takes seconds
+
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     tame_ultralytics.__wrapped__()
     assert cache_dir() == str(USER_CONFIG_DIR / "torchinductor")
