@@ -37,7 +37,7 @@ _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 _CRON_FIELDS = 5
 
 _RESERVED = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
-"""Parameters of `train_yolo` that the plan and its run determine; `parameters` may contain all others."""
+"""Parameters of `train_yolo` that `parameters` must not contain: other fields, or the run, set them."""
 
 
 class PlanError(FinalError):

@@ -8,7 +8,7 @@ from include.errors import FinalError, ProjectError, TransientError
 
 
 class SchemaError(ProjectError):
-    """The schema is not, or cannot be brought to, the requested revision."""
+    """The schema is not at the requested revision, or cannot be migrated to it."""
 
 
 class SchemaBehind(SchemaError, FinalError):

@@ -207,7 +207,7 @@ def notify_backend(job: ResolvedJob, context: Context) -> int:
 
 
 def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context) -> None:
-    """Fail if an XCom names another run, because users may edit XComs but must not reach others' jobs.
+    """Fail if an XCom names another run: users may edit XComs, but must not gain access to others' jobs.
 
     Airflow itself records which run a task belongs to; the run id in an XCom is only a claim.
     """
@@ -219,5 +219,5 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
 
 
 def _store(origin_run_id: str | None = None) -> CheckpointStore:
-    """Return the checkpoint store; writing requires the run that started the training."""
+    """Return the checkpoint store; to write to it, give the Dag run that began the training run."""
     return CheckpointStore(open_bucket(Settings.from_environment()), run_id=origin_run_id)

@@ -1,4 +1,4 @@
--- A row from before revision 0003 was trained by a single run, which is its origin.
+-- A job whose row is from before revision 0003 was trained by a single run, which is therefore its origin.
 SELECT
     job_id::text AS job_id,
     status::text AS status,
