@@ -107,7 +107,7 @@ PREFIX_OBJECTS = 4_000_000
 """Number of objects under an S3 prefix: images and labels of both splits, and some other files."""
 
 LISTING_LINE = 8 * KIB
-"""Length of a line with an object's name, size and ETag as JSON, in which a character takes up to 6 bytes."""
+"""Length of a JSON line with an object's name, size and ETag; in JSON, a character takes up to 6 bytes."""
 
 # Uploads
 

@@ -171,5 +171,5 @@ def _is_whole(client: S3Client, location: S3Location, sha256: str, size: int) ->
 
 def _checked(name: str) -> str:
     if not re.match(MODEL_NAME, name):
-        raise ValueError(f"name={name!r} cannot name a model: it must be {MODEL_NAME_RULE}")
+        raise ValueError(f"name={name!r} is not a valid name of a model: it must be {MODEL_NAME_RULE}")
     return name

@@ -114,9 +114,9 @@ def promote(
 ) -> ModelVersion:
     """Put the chosen version into production, archive the previous one, and return the new one.
 
-    The version's own file is read, compared with the registered hash, and signed (or its existing
-    signature is verified). The file is copied within S3 to the production key, with its metadata, and read
-    back. Only then do the rows change. After an interruption, promote again: even a version that is already in
+    The version's own file is read, compared with the registered hash, and signed (or its existing signature
+    is verified). The file is copied within S3 to the production key, with its metadata, and read back. Only
+    then do the rows change. After an interruption, promote again: even a version that is already in
     production is copied to the production key, unless an intact copy is there.
 
     Raises PromotionRefused if a version other than `chosen.expected` is in production now, or if the gate

@@ -216,7 +216,7 @@ class _Migration:
             return describe_excess(self.connection, self.application_role, tables)
 
     def list_tables(self, revision: str) -> list[str]:
-        """Return the tables at that revision; at base, only the table that another application may have."""
+        """Return the tables at that revision; at base, only the one that a host application may have."""
         if revision == BASE:
             return ["training_jobs"]
         return [*promised_columns(self.scripts, revision), *KEPT_TABLES]

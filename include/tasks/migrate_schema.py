@@ -91,7 +91,7 @@ def _find_application_role() -> str | None:
 
 
 def _find_owner() -> str:
-    """Return the id of the connection that migrates: the owner's if it exists, or else that of all tasks.
+    """Return the id of the connection that migrates: the owner's if it exists, or else the one for all tasks.
 
     Raises LookupFailed if Airflow cannot tell whether the owner's connection exists.
     """
