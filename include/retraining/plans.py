@@ -156,7 +156,7 @@ class Plans:
     valid: Mapping[str, RetrainPlan]
     """The valid plans, by name."""
     problems: tuple[tuple[object, str], ...]
-    """For each error, the name of its plan (None if it has none) and a sentence."""
+    """For each error, the name of the plan (None if the plan has no name) and a sentence."""
 
     @property
     def errors(self) -> tuple[str, ...]:

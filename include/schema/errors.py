@@ -1,4 +1,4 @@
-"""Errors of the schema, phrased for the person who reads a task's log."""
+"""Errors about the schema, phrased for the person who reads a task's log."""
 
 from __future__ import annotations
 

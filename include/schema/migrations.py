@@ -250,7 +250,7 @@ class _Migration:
         )
 
     def _revisions_between(self, current: str, target: str) -> tuple[str, ...]:
-        """Return the revisions whose upgrade or downgrade will run, in that order."""
+        """Return the revisions whose upgrade or downgrade will run, in the order in which they run."""
         start, end = self.order.index(current), self.order.index(target)
         if end >= start:
             return self.order[start + 1 : end + 1]

@@ -104,7 +104,7 @@ class Revision:
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
         """Create indexes; `indexes` maps each name to the part of `CREATE INDEX` after the table's name.
 
-        Warns once if the table takes 1 MiB or more: nothing can be written to it while indexes are built.
+        Warns once if the table has 1 MiB or more: nothing can be written to it while indexes are built.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:

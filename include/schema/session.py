@@ -1,4 +1,4 @@
-"""The database session of a migration: one at a time, and never blocking others for long."""
+"""The database session of a migration, which runs alone and never blocks other sessions for long."""
 
 from __future__ import annotations
 

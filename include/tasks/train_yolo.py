@@ -186,7 +186,7 @@ def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context:
     _require_this_run(manifest, context)
     with record_final_failure(context):
         with open_training_db() as connection:
-            # If an old run's upload is cleared, it must not touch checkpoints that another run owns now.
+            # If an old run's upload task is cleared, it must not touch checkpoints that another run owns now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
         return upload(manifest, kind, _store(manifest.origin_run_id), Settings.from_environment())
 
