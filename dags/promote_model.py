@@ -11,7 +11,7 @@ same model at the same time, one succeeds, and the other fails with a message th
 
 | where | what |
 |---|---|
-| `s3://{bucket}/models/{name}/production/best.pt` | the model in production; its metadata name the version |
+| `s3://{bucket}/models/{name}/production/best.pt` | the model in production; its version is in the metadata |
 | `s3://{bucket}/models/{name}/versions/{version}/best.pt` | a version's own file, never replaced |
 | `best.pt.sig` beside each file | its signature, if the deployment signs models (`docs/models.md`) |
 | table `model_versions` | evaluations, and who promoted which version when and why |

@@ -10,7 +10,7 @@ challenger must pass. This Dag runs any plan on demand; every plan with a schedu
 | `check_dataset` | finds the newest data and checks them |
 | `challenge_champion` | skips the rest if the champion or a rejected version used these data and parameters |
 | `trigger_training` | starts `train_yolo`, from the champion's best.pt or from the `model` of the plan |
-| `wait_for_training` | waits, without occupying a worker, until the job's row says how the training ended |
+| `wait_for_training` | waits, without occupying a worker, until the job's row says how training ended |
 | `evaluate` | evaluates challenger and champion on the same split of the same data, on the same GPU |
 | `judge` | registers the challenger as a version with both evaluations, and applies the gate |
 | `ask_approval` | asks a person to approve or reject, if the plan requires it |
@@ -46,7 +46,7 @@ PLANS = deployed_plans().valid
 
 
 def define_tasks(plan: str | None) -> None:
-    """Define the tasks, for the given plan or for the plan that the run names."""
+    """Define the tasks, for the given plan or for the plan in the run's parameters."""
 
     @typed_task()
     def resolve_plan() -> Retraining:
@@ -100,7 +100,7 @@ def define_tasks(plan: str | None) -> None:
     wait_for_training = WaitForTraining(
         task_id="wait_for_training",
         challenge=challenge,
-        doc_md="Wait, without occupying a worker, until the job's row says how the training ended.",
+        doc_md="Wait, without occupying a worker, until the job's row says how training ended.",
     )
     verdict = judge(resolved, challenge, evaluate(resolved, challenge, wait_for_training.challenger))
     ask_approval = AskForApproval(

@@ -39,8 +39,8 @@ from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000
-"""Maximum number of interruptions of a training run. It ends sooner after three kills, or 51 interruptions of
-any kind, without durable progress (interruptions.py), unless its process dies before it can count them."""
+"""Maximum number of interruptions of a training run. A run ends sooner after three kills, or 51 interruptions
+of any kind, without durable progress (interruptions.py), unless its process dies before it can count them."""
 
 
 @dag(

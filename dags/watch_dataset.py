@@ -1,7 +1,7 @@
 """Announce changed training data in S3, and register them as versions.
 
 Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans; a run with the
-parameter `dataset` lists only that one. Nothing is downloaded.
+parameter `dataset` lists only that dataset. Nothing is downloaded.
 
 | task | what it does |
 |---|---|

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Statements:
     """Runs statements by name over one psycopg connection.
 
-    The caller closes the connection and controls its transactions. A row is a named tuple; values that the
-    statement does not use are ignored.
+    The caller closes the connection and controls its transactions. Rows are returned as named tuples.
+    Keyword arguments that the statement does not use are ignored.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:

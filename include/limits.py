@@ -22,10 +22,11 @@ YAML_DEPTH = 20
 """Levels of nesting. A data YAML needs four levels."""
 
 YAML_SCALAR = 64 * KIB
-"""Characters of one value. The longest value in Ultralytics' own files, a `download` script, has 4,000."""
+"""Length of one value. The longest value in Ultralytics' own files, a `download` script, has 4,000
+characters."""
 
 YAML_NUMBER = 18
-"""Digits of a whole number: PostgreSQL and NumPy store it in 64 bits."""
+"""Number of digits of a whole number: PostgreSQL and NumPy store it in 64 bits."""
 
 CLASSES = 25_000
 """ImageNet-21K has 21,841."""
@@ -43,7 +44,7 @@ LABEL_BYTES = 16 * MIB
 
 LABEL_LINES = 100_000
 LABEL_COLUMNS = 20_001
-"""Numbers in one line: the class, and an outline of 10,000 points."""
+"""Number of values in one line: the class, and an outline of 10,000 points."""
 
 LABEL_LINE = 512 * KIB
 """Characters."""
@@ -59,7 +60,7 @@ REPEATS = 100
 
 FINDINGS_PER_FILE = 100
 FINDINGS = 10_000
-"""Number of problems after which a check stops, because longer reports are not read."""
+"""Number of problems after which a check stops, because nobody would read a longer report."""
 
 PLACES_PER_KIND = 20
 """How many places of each kind of problem a report lists; further places are only counted."""
@@ -103,15 +104,15 @@ ARCHIVE_DIRECTORY = 256 * MIB
 """Size of the list of files at the end of a zip; enough for 256 bytes for each of a million files."""
 
 PREFIX_OBJECTS = 4_000_000
-"""Objects under an S3 prefix: images and labels of both splits, and some other files."""
+"""Number of objects under an S3 prefix: images and labels of both splits, and some other files."""
 
 LISTING_LINE = 8 * KIB
-"""Length of a line with an object's name, size and ETag as JSON, in which a character takes up to 6 bytes."""
+"""Length of a JSON line with an object's name, size and ETag; in JSON, a character takes up to 6 bytes."""
 
 # Uploads
 
 UPLOAD_FILES = 20_000
-"""Files of one upload; a larger number of files uploads faster as one zip."""
+"""Number of files in one upload; more files upload faster as one zip."""
 
 UPLOAD_BODY = 4 * MIB
 """Size of the list of files with which an upload begins; enough for UPLOAD_FILES paths of 150 characters."""
@@ -120,10 +121,10 @@ UPLOAD_PART = 16 * MIB
 """Size of the parts in which larger files are sent; an interrupted upload resends only unfinished parts."""
 
 UPLOAD_FILES_IN_PARTS = 500
-"""Files larger than UPLOAD_PART in one upload; each of them costs several requests to S3."""
+"""Number of files larger than UPLOAD_PART in one upload; each of them costs several requests to S3."""
 
 UPLOAD_LINKS = 100
-"""Links that are signed in one request."""
+"""Number of links that one request signs."""
 
 UPLOAD_LINK_SECONDS = 3600
 """How long a link is valid. S3 checks the link when the PUT starts."""
@@ -134,13 +135,13 @@ NDJSON_LINE = 16 * MIB
 """Size of a line: an image with all its annotations."""
 
 COCO_VALUE = 64 * MIB
-"""Characters of one element of a COCO file, such as an image or an annotation."""
+"""Length of one element of a COCO file, such as an image or an annotation."""
 
 COCO_FILES = 100
 """Number of JSON files in a dataset that are searched for COCO annotations."""
 
 COCO_ANNOTATIONS = 20_000_000
-"""Annotations in all files of a dataset. Objects365 has 10 million in 600,000 images."""
+"""Number of annotations in all files of a dataset. Objects365 has 10 million in 600,000 images."""
 
 URL_BYTES = 16 * KIB
 """Size of an image's URL; a signed one takes up to 4 KiB."""
@@ -154,7 +155,8 @@ MANIFEST_LINE = 512 * KIB
 """Size of one image's line in a manifest, with counts of up to CLASSES classes."""
 
 COMPARED_IMAGES = 300_000
-"""Total images of two versions that the API server compares while a user waits, for about three seconds."""
+"""Total number of images in two versions that the API server compares while a user waits. A comparison of
+this size takes about three seconds."""
 
 # Images
 
@@ -186,14 +188,14 @@ CHECK_CPU_SECONDS = 600
 # Requests
 
 TEXT = 1024
-"""Characters of a text parameter, as for S3 keys."""
+"""Length of a text parameter, as for S3 keys."""
 
 OVERRIDES_VALUES = 1_000
-"""Values in `overrides`, including those of lists. Ultralytics has 113 arguments."""
+"""Number of values in `overrides`, including the items of lists. Ultralytics has 113 arguments."""
 
 OVERRIDES_DEPTH = 4
 METRICS = 1_000
-"""Entries of `metrics`."""
+"""Number of entries in `metrics`."""
 
 
 def in_words(size: int) -> str:

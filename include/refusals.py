@@ -16,7 +16,7 @@ _OTHERS_NAMED = 10
 
 
 class FieldError(ValueError):
-    """A wrong value, with the field to correct; a validator of several fields must name the field itself."""
+    """A wrong value, with the field to correct; a validator of several fields must set it with `about`."""
 
     field = ""
     """Empty if the error concerns no single field."""
@@ -70,7 +70,7 @@ def first_error(error: ValidationError, model: type[BaseModel], taker: str) -> F
 
 
 def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
-    """Map each wrong field to a sentence about its first error; "" is the key if no single field is wrong."""
+    """Map each wrong field to a sentence about its first error; the key is "" if no single field is wrong."""
     sentences: dict[str, str] = {}
     for found in error.errors(include_url=False):
         field = found["loc"][0] if found["loc"] else getattr(found.get("ctx", {}).get("error"), "field", "")

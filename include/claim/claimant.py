@@ -51,7 +51,7 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class Claimant:
-    """A run that claims a job, access to the data that the claim checks, and the rules for the run's user."""
+    """A run that claims a job, with the stores that the claim uses and the rules for the run's user."""
 
     run: RunIdentity
     jobs: JobRepository

@@ -76,6 +76,6 @@ def inspect_source(source: str, task: Task, settings: Settings, bucket: Bucket) 
 
 
 def _storage(settings: Settings, bucket: Bucket) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
-    """Return the arguments of a check that say where data may come from, and where they are kept."""
+    """Return the arguments that tell a check where data may come from and where to keep them."""
     reader = S3ObjectReader(bucket.client)
     return settings.dataset_cache, reader, settings.dataset_roots, S3Listings(bucket)

@@ -39,7 +39,7 @@ def pin_dataset(
 
 
 def pinned_version(spec: TrainingSpec) -> DatasetVersionName | None:
-    """Return the version that a pinned spec names; None if its dataset is not a registered one."""
+    """Return the dataset version in a pinned spec; None if its dataset is not registered."""
     named = parse_registered(spec.dataset or "")
     if named is None or named.version is None:
         return None

@@ -1,4 +1,4 @@
-"""Requires that a run's user may change the jobs that the run names, and decides who owns the run's job.
+"""Requires that a run's user may change the jobs in its parameters, and decides who owns the run's job.
 
 A job's owner is the user who triggered its first run, or SCHEDULED_JOBS_OWNER if a schedule did. An owned job
 keeps its owner when an administrator resumes it or starts it over. But if everyone may change every job, a
@@ -32,7 +32,7 @@ def require_own_job(row: TrainingJob, run: RunIdentity, spec: TrainingSpec, owne
 
 
 def require_own_parent(parent: TrainingJob, run: RunIdentity, ownership: JobOwnership) -> None:
-    """Raise SpecError unless the run's user may continue the job in `resume_from` as a new one."""
+    """Raise SpecError unless the run's user may continue the job in `resume_from` as a new job."""
     if not _may_change(parent, run, ownership):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {ownership.explain(parent)} continue it. Start a new training "
@@ -50,7 +50,7 @@ def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnershi
 def refuse_waiting_job(
     job_id: str, error: str, triggered_by: str | None, jobs: JobRepository, ownership: JobOwnership
 ) -> bool:
-    """Fail a queued job without a run, recording why a run that this user triggered could not claim it.
+    """Fail a queued job that has no run, recording why a run that this user triggered could not claim it.
 
     Returns False if there is no such queued job, or if it belongs to another user, who may still train it.
     """

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from include.jobs.usage import OtherJobs, UsageRepository
 
 _PAUSE = timedelta(seconds=20)
-"""Time between two checks of whether a user's first waiting job may start. The second waiting job checks half
-as often, and so on."""
+"""Time between two checks of whether a user's first waiting job may start. The second waiting job waits twice
+as long between checks, the third three times as long, and so on."""
 _LONGEST_PAUSE = timedelta(minutes=10)
 
 _NAMED = 5
@@ -56,7 +56,7 @@ class QuotaCheck:
     now: datetime
 
     def of(self, user: str | None) -> UserQuotaCheck:
-        """Return the check of one user; None, an unknown user, has no limits."""
+        """Return the check for one user; None (an unknown user) has no limits."""
         return UserQuotaCheck(user, self.quotas.of(user), self.usage, self.now)
 
 

@@ -1,4 +1,4 @@
-"""Turns the parameters of a run into a job that it owns: validated, with defaults, and claimed."""
+"""Turns the parameters of a run into a job: validates them, adds defaults, and claims the job for the run."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class _Start:
     """The state of the job's parent, or the copy of that state under the job's own prefix."""
     weights: InitialWeights | None
     resumed_epoch: int | None
-    """The parent's last epoch, as recorded in the row."""
+    """The last epoch in the parent's state, as recorded in the job's row."""
 
 
 def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
     """Check `params`, and create the job's row for the claimant's run or take it over.
 
-    Raises SpecError for parameters that cannot be trained, a quota that is used up or another user's job,
-    RepositoryError for a row that cannot be claimed, OwnershipLost if the job was cancelled while this run
-    waited, and StoreError if S3 fails. The reason is also written into the job's row if a retry cannot help,
-    the row waits for its first run, and the job does not belong to another user.
+    Raises SpecError for parameters that cannot be trained, a quota that is used up or another user's job;
+    RepositoryError for a row that cannot be claimed; OwnershipLost if the job was cancelled while this run
+    waited; and StoreError if S3 fails. If a retry cannot help, the reason is also written into the job's row,
+    provided that the row waits for its first run and the job does not belong to another user.
 
     The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
     claimed and QuotaWait is raised.

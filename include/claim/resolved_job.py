@@ -34,17 +34,17 @@ class ResolvedJob(Payload):
     run_id: str
     """This run, which owns the job."""
     origin_run_id: str
-    """The Dag run that began this training run: `run_id`, or an earlier one that `run_id` continues."""
+    """The Dag run that began this training run: `run_id`, or an earlier run that `run_id` continues."""
     spec: ResolvedSpec
     """The parameters; null means Ultralytics' default."""
     resume: ResumePoint | None = None
     """The parent's state; None without a parent, and once the job has stored a state itself."""
     weights: InitialWeights | None = None
     """The weights from which the training run started. None if it started from scratch, or from a file in S3
-    before this project recorded hashes."""
+    under an earlier release, which recorded no hashes."""
 
     def identity(self) -> dict[str, object]:
-        """Return the identity of this training run; a state with a different one belongs to another run."""
+        """Return this training run's identity; a state with a different identity belongs to another run."""
         weights = {"initial_weights": self.weights.sha256} if self.weights else {}
         return {
             "job_id": self.job_id,

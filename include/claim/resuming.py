@@ -1,4 +1,4 @@
-"""Continues a job as a new job, which inherits its state, and its parameters unless new ones are given."""
+"""Continues a job as a new job, which inherits the state and all parameters that its run does not set."""
 
 from __future__ import annotations
 

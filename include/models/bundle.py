@@ -22,7 +22,7 @@ class Bundle:
     """A signature and the statement that it signs."""
 
     key_id: str
-    """Names the public key that verifies the signature."""
+    """Id of the public key that verifies the signature."""
     payload: bytes
     """The statement, as JSON."""
     signature: bytes
@@ -33,7 +33,7 @@ class Bundle:
         try:
             found = _Bundle.model_validate_json(content)
         except ValidationError:
-            raise InvalidBundle("is not a signature with a key in the format of Model Signing") from None
+            raise InvalidBundle("is not a key-based signature in the format of Model Signing") from None
         envelope = found.dsseEnvelope
         return cls(found.verificationMaterial.publicKey.hint, envelope.payload, envelope.signatures[0].sig)
 

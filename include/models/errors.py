@@ -18,7 +18,7 @@ class NotRegistered(ModelError):
 
 
 class PromotionRefused(ModelError):
-    """The present stages of the model's versions do not allow this promotion or rejection."""
+    """The current stages of the model's versions do not allow this promotion or rejection."""
 
 
 class PromotionConflict(PromotionRefused):

@@ -62,7 +62,7 @@ def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]
 def read_version(client: S3Client, version: ModelVersion) -> FetchedObject:
     """Read every byte of the version's own file, and return its identity.
 
-    Raises CheckpointNotFound or CorruptObject if it is not the registered file, and other StoreErrors.
+    Raises CheckpointNotFound or CorruptObject if the file is missing or damaged, and other StoreErrors.
     """
     location = S3Location.parse(version.path)
     remedy = (
@@ -77,8 +77,8 @@ def read_version(client: S3Client, version: ModelVersion) -> FetchedObject:
         raise CorruptObject(f"{error}. So {remedy}") from error
     if (found.sha256, found.size) != (version.sha256, version.size):
         raise CorruptObject(
-            f"{location.uri} is damaged: it has {found.size} bytes of SHA-256 {found.sha256}, but "
-            f"{version.size} of {version.sha256} were registered, so {remedy}"
+            f"{location.uri} is damaged: it has {found.size} bytes with SHA-256 {found.sha256}, but "
+            f"{version.size} bytes with SHA-256 {version.sha256} were registered, so {remedy}"
         )
     return found
 
@@ -94,9 +94,9 @@ def copy_verified(
 ) -> None:
     """Copy `source`, whose identity is `found`, to `to` and read the copy back.
 
-    Nothing is copied if `to` is already an intact copy. Only the object that was at `to` before, or that
-    `condition` names, is replaced: raises StoreBusy if another process writes there too, and CorruptObject if
-    source or copy differs from `found`.
+    Nothing is copied if `to` is already an intact copy. The copy is written only under `condition`; by
+    default, `to` must not have changed in the meantime. Raises StoreBusy if another process writes there too;
+    CorruptObject if the source or the copy differs from `found`; and other StoreErrors.
     """
     head = head_object(client, to)
     if (
@@ -123,10 +123,10 @@ def copy_verified(
 def place_signature(
     client: S3Client, signature: Signature, signed: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    """Store a signature next to the file `signed`, with this metadata and its own hash, unless it exists.
+    """Store a signature next to the file `signed`, unless it is already stored there.
 
-    Only the object that was there before is replaced: raises StoreBusy if another process writes there too,
-    and other StoreErrors.
+    The object gets this metadata and the signature's hash. Raises StoreBusy, and replaces nothing, if another
+    process writes there too; also raises other StoreErrors.
     """
     to = signature_of(signed)
     head = head_object(client, to)
@@ -153,7 +153,7 @@ def _require_copied(
         )
     current = head_object(client, to)
     if current is None or not metadata.items() <= current["Metadata"].items():
-        # Most likely, a process that lost the lock without noticing has written; a retry replaces its object.
+        # Most likely, a process that lost the lock without noticing wrote there; a retry replaces its object.
         raise _busy(to)
 
 
@@ -171,5 +171,5 @@ def _is_whole(client: S3Client, location: S3Location, sha256: str, size: int) ->
 
 def _checked(name: str) -> str:
     if not re.match(MODEL_NAME, name):
-        raise ValueError(f"name={name!r} cannot name a model: it must be {MODEL_NAME_RULE}")
+        raise ValueError(f"name={name!r} is not a valid name of a model: it must be {MODEL_NAME_RULE}")
     return name

@@ -49,12 +49,13 @@ def register_copy(
     limits: TransferLimits | None = None,
     **evidence: Unpack[Evidence],
 ) -> ModelVersion:
-    """Register the recorded best.pt of a job as the next version of the model, a candidate.
+    """Register a job's recorded best.pt as the model's next version, which is a candidate.
 
     The version gets its own file, copied within S3 and read back before the row is written. If the job
-    already has a version of the model, that one is returned unchanged. Raises NotRegistered,
-    CheckpointNotFound or CorruptObject if the job's file is not the recorded one, and other StoreErrors. The
-    connection must be idle.
+    already has a version of the model, that version is returned unchanged. The connection must be idle.
+
+    Raises NotRegistered if the job has no recorded best.pt, or if its version has a different file;
+    CheckpointNotFound or CorruptObject if the recorded file is missing or damaged; and other StoreErrors.
     """
     source, found = _recorded_best(connection, bucket.client, job_id)
 
@@ -113,9 +114,9 @@ def promote(
 ) -> ModelVersion:
     """Put the chosen version into production, archive the previous one, and return the new one.
 
-    The version's own file is read, compared with the registered hash, and signed; an existing signature is
-    verified instead. The file is copied within S3 to the production key, with its metadata, and read back.
-    Only then do the rows change. After an interruption, promote again: even a version that is already in
+    The version's own file is read, compared with the registered hash, and signed (or its existing signature
+    is verified). The file is copied within S3 to the production key, with its metadata, and read back. Only
+    then do the rows change. After an interruption, promote again: even a version that is already in
     production is copied to the production key, unless an intact copy is there.
 
     Raises PromotionRefused if a version other than `chosen.expected` is in production now, or if the gate
@@ -125,7 +126,7 @@ def promote(
     """
     models = ModelRepository(connection)
     registered = models.require(chosen.name, chosen.version)
-    # Before the lock is taken, which must be held only briefly; a version's own file never changes anyway.
+    # Read before the lock is taken, which must be held only briefly; a version's own file never changes.
     found = read_version(bucket.client, registered)
     signature = (signing or ModelSigning()).obtain(bucket.client, registered, force=chosen.force)
     with connection.transaction():

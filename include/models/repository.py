@@ -38,8 +38,8 @@ _EVERY = dict.fromkeys(
 class ModelRepository:
     """Reads and writes versions of models over one psycopg connection.
 
-    Each method is one transaction, committed when it returns, or part of the caller's if one is open. The
-    caller closes the connection.
+    Each method runs in one transaction, which is committed when the method returns, or in the caller's
+    transaction if one is open. The caller closes the connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -105,11 +105,11 @@ class ModelRepository:
         place: Callable[[int], str],
         **evidence: Unpack[Evidence],
     ) -> ModelVersion:
-        """Register the job's best.pt as the next version of the model, a candidate, and return it.
+        """Register the job's best.pt as the model's next version, a candidate; return that version.
 
-        `place(version)` stores the file and returns its path. While it runs, no other version gets a number;
-        the row is written only when it has returned. If the job already has a version of the model, that one
-        is returned unchanged. Raises NotRegistered if that version has a different file.
+        `place(version)` stores the file and returns its path. While `place` runs, no other version gets a
+        number; the row is written after it has returned. If the job already has a version of the model, that
+        version is returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():
             self._statements.row("number_model_version", name=name)

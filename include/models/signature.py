@@ -1,9 +1,9 @@
 """Signing a version's file and verifying the signature, in the format of OpenSSF Model Signing (key method).
 
 A signature is a Sigstore bundle: a DSSE envelope around an in-toto statement with the file's SHA-256, signed
-with an elliptic-curve key. `model_signing verify key` of the package model-signing accepts it. That package
-is not used here, because it signs only files on disk and depends on a client of Sigstore's servers; the files
-of versions are in S3, and their SHA-256 is known from reading them.
+with an elliptic-curve key. The command `model_signing verify key` of the package model-signing accepts it.
+That package is not used here, because it depends on a client of Sigstore's servers and signs only files on
+disk. A version's file is in S3, and has been hashed before it is signed.
 
 https://github.com/sigstore/model-transparency, https://github.com/secure-systems-lab/dsse
 """
@@ -47,7 +47,7 @@ _PEM_END = b"-----END PUBLIC KEY-----"
 
 @dataclass(frozen=True)
 class VerificationKeys:
-    """Public keys, by the id that signatures name: whoever holds one of their private keys is trusted."""
+    """Public keys, by the key ids in signatures; whoever holds one of the private keys is trusted."""
 
     keys: Mapping[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
 
@@ -108,7 +108,8 @@ class SigningKey:
     def parse(cls, pem: bytes) -> Self:
         """Parse a private key in PEM, without a passphrase.
 
-        Raises ValueError, which never quotes the key; its text ends a sentence about the source of the key.
+        Raises ValueError, which never quotes the key; its text ends a sentence that starts with the source of
+        the key.
         """
         try:
             key = load_pem_private_key(pem, password=None)
@@ -132,7 +133,7 @@ class SigningKey:
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> str:
-    """Return the id by which signatures name the key: the SHA-256 of its PEM, in hex."""
+    """Return the id that signatures give for the key: the SHA-256 of its PEM, in hex."""
     return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 

@@ -68,7 +68,7 @@ class ModelSigning:
             self._verify(_read(client, version), version)
 
     def obtain(self, client: S3Client, version: ModelVersion, *, force: bool) -> Signature | None:
-        """Return the signature with which the version is promoted; None if it has none and there are no keys.
+        """Return the signature to promote the version with; None if there is none and there are no keys.
 
         A version is signed when it is promoted for the first time; later its signature is verified. With
         `force`, a version that no trusted key has signed is also signed; a wrong signature is refused in any

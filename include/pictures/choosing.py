@@ -53,7 +53,7 @@ def media_type(name: str) -> str:
 
 
 def choose_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of the pictures to keep, as many as fit, the most informative first."""
+    """Yield the name and bytes of each picture to keep: as many as fit, the most informative first."""
     files = (path for path in folder.glob("*") if path.is_file())
     ranked = [(rank, path) for path in files if (rank := rank_picture(path.name))]
     number = together = 0

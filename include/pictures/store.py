@@ -41,7 +41,8 @@ class PictureStore:
     def add(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
         """Store these pictures of a training run, and return their number. Raises StoreErrors.
 
-        Earlier pictures with other names are kept, because an attempt that only validates draws fewer.
+        Earlier pictures with other names are kept, because an attempt that only validates draws fewer
+        pictures.
         """
         metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
         number = 0
@@ -76,9 +77,9 @@ class PictureStore:
     def fetch(
         self, job_id: str, origin_run_id: str | None, name: str, known: str = ""
     ) -> ObjectContent | None:
-        """Return a picture of that training run; None if it has none of this name. Raises StoreErrors.
+        """Return this picture of the training run; None if the run has no such picture. Raises StoreErrors.
 
-        `known` holds the ETags of the pictures that the client has cached, which are not read again.
+        `known` holds the ETags of the pictures that the client has cached; these are not read again.
         """
         if rank_picture(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None

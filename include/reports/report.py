@@ -21,7 +21,7 @@ class ReportedFinding(BaseModel):
     """One problem of a dataset."""
 
     file: str
-    """Path of a file, relative to the dataset if it is inside; or a part of the dataset, such as a split."""
+    """Path of a file (relative if the file is in the dataset), or a part of the dataset, such as a split."""
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str

@@ -1,4 +1,4 @@
-"""Stores the reports of checks in one bucket: of jobs, including failed jobs, and of registered datasets."""
+"""Stores reports of dataset checks in one bucket: for jobs, even failed ones, and registered datasets."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def find_reason_to_skip(
     parameters: str,
     job_id: str,
 ) -> str | None:
-    """Return why a training run on `data` with `parameters` (fingerprints) is not worth a GPU; None if it is.
+    """Return why training on `data` with `parameters` (fingerprints) is not needed; None if it is.
 
     `earlier` holds versions of the same model. A rejected version counts only if it was compared with the
     current champion: with a new champion, both the starting point and the bar are different. Versions from

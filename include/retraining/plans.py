@@ -37,7 +37,7 @@ _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 _CRON_FIELDS = 5
 
 _RESERVED = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
-"""Parameters of `train_yolo` that the plan and its run determine; `parameters` may contain all others."""
+"""Parameters of `train_yolo` that `parameters` must not contain: other fields, or the run, set them."""
 
 
 class PlanError(FinalError):
@@ -156,7 +156,7 @@ class Plans:
     valid: Mapping[str, RetrainPlan]
     """The valid plans, by name."""
     problems: tuple[tuple[object, str], ...]
-    """For each error, the name of its plan (None if it has none) and a sentence."""
+    """For each error, the name of the plan (None if the plan has no name) and a sentence."""
 
     @property
     def errors(self) -> tuple[str, ...]:

@@ -47,4 +47,4 @@ class RetrainRequest(LenientRequest):
             return RetrainPlan.model_validate(plan.model_dump() | given)
         except ValidationError as error:
             problems = "; ".join(describe_problems(error))
-            raise PlanError(f"plan={self.plan!r} for this run: {problems}") from None
+            raise PlanError(f"plan={self.plan!r} with this run's parameters: {problems}") from None

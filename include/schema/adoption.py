@@ -71,8 +71,8 @@ def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> 
     """Return whether our table already exists, for instance because only the version table was lost.
 
     Another application's table does not count if it is in a later schema of the search path, because our
-    table will hide it. Raises MigrationRefused if it is in the schema in which our table would be created.
-    MLflow, for example, also has tables model_versions and datasets.
+    table will hide it. Raises MigrationRefused if another application's table is in the first schema, where
+    ours would be created. MLflow, for example, also has tables model_versions and datasets.
     """
     if catalog.table_kind(revision.connection, table) is None:
         return False
@@ -91,7 +91,7 @@ def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> 
 def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> None:
     """Add the `columns` that the table lacks, and a unique job_id for current and future rows.
 
-    Raises MigrationRefused with every obstacle.
+    Raises MigrationRefused, which lists every obstacle.
     """
     connection = revision.connection
     kind = catalog.table_kind(connection, table)
@@ -128,7 +128,7 @@ def _find_objections(
 
 
 def _find_key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
-    """Return a column that identifies a row of the host application and is never empty."""
+    """Return a NOT NULL column that identifies a row of the host application; None if there is none."""
     for name in catalog.unique_columns(connection, table):
         column = actual[name]
         if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:

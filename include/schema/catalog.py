@@ -23,7 +23,7 @@ def quote_identifier(name: str) -> str:
 
 
 def table_kind(connection: Connection, table: str) -> str | None:
-    """Return PostgreSQL's letter for the kind of relation (r is an ordinary table); None if it is missing."""
+    """Return PostgreSQL's letter for the kind of relation (r is an ordinary table); None if there is none."""
     rows = _rows(connection, "table_kind", table=table)
     return rows[0][0] if rows else None
 
@@ -79,7 +79,7 @@ def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[
 def missing_privileges(
     connection: Connection, role: str, needed: Sequence[tuple[str, str]]
 ) -> list[MissingPrivilege]:
-    """Return those of the `needed` privileges, given as pairs of table and privilege, that the role lacks."""
+    """Return which of the `needed` privileges, each given with its table, the role lacks."""
     rows = _rows(
         connection,
         "missing_privileges",

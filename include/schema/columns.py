@@ -35,10 +35,10 @@ class Column:
     default: str | None = None
     """SQL expression of the default; None for no default."""
     required: bool = False
-    """Whether our own table has the column as NOT NULL."""
+    """Whether the column is NOT NULL in our own table."""
     longest: int | None = None
-    """Maximum length of the text written to the column, which an existing column must have room for; None for
-    any length."""
+    """Maximum length of the text written to the column; None for any length. An existing column must be at
+    least this long."""
     values: tuple[str, ...] = ()
     """All values ever written to the column, which an existing enum must accept; empty if not known."""
     always_written: bool = False
@@ -92,7 +92,7 @@ def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> s
 
 
 def describe_difference(table: str, expected: Column, actual: ActualColumn) -> str | None:
-    """Return how an existing column that stands in for ours differs; None if it is identical."""
+    """Return how an existing column differs from ours, for which it stands in; None if it is identical."""
     if actual.base_type == "timestamp without time zone":
         return (
             f"Column {table}.{expected.name} has no time zone: its values are read and written in the "

@@ -1,4 +1,4 @@
-"""Checks whether the schema is the one this code needs; fast, because each training run starts with it."""
+"""Checks whether the schema is the one that this code needs. Every training run starts with this check."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def require_current(connection: Connection[Any]) -> None:
 
 
 def describe_newer_schema(current: str) -> str:
-    """Return the message for a schema whose revision this code does not know."""
+    """Return the message for a schema whose revision this code does not contain."""
     return (
         f"The training database is at schema revision {current}, which this code does not know "
         f"(it goes up to {revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that version."

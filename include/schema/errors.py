@@ -1,4 +1,4 @@
-"""Errors of the schema, phrased for the person who reads a task's log."""
+"""Errors about the schema, phrased for the person who reads a task's log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from include.errors import FinalError, ProjectError, TransientError
 
 
 class SchemaError(ProjectError):
-    """The schema is not, or cannot be brought to, the requested revision."""
+    """The schema is not at the requested revision, or cannot be migrated to it."""
 
 
 class SchemaBehind(SchemaError, FinalError):

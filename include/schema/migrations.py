@@ -216,7 +216,7 @@ class _Migration:
             return describe_excess(self.connection, self.application_role, tables)
 
     def list_tables(self, revision: str) -> list[str]:
-        """Return the tables at that revision; at base, only the table that another application may have."""
+        """Return the tables at that revision; at base, only the one that a host application may have."""
         if revision == BASE:
             return ["training_jobs"]
         return [*promised_columns(self.scripts, revision), *KEPT_TABLES]
@@ -250,7 +250,7 @@ class _Migration:
         )
 
     def _revisions_between(self, current: str, target: str) -> tuple[str, ...]:
-        """Return the revisions whose upgrade or downgrade will run, in that order."""
+        """Return the revisions whose upgrade or downgrade will run, in the order in which they run."""
         start, end = self.order.index(current), self.order.index(target)
         if end >= start:
             return self.order[start + 1 : end + 1]

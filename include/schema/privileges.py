@@ -1,7 +1,7 @@
 """The rights of the application's role on the tables: to read and write their rows, and nothing else.
 
-The role that migrates has the rights of the tables' owner, and grants these rights and USAGE on the tables'
-schema. If a right is missing that the migrating role may not grant, the migration is refused.
+The role that migrates must have the rights of the tables' owner. It grants the application's role its rights
+on the tables, and USAGE on their schema. If it may not grant a missing right, the migration is refused.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def find_missing(connection: Connection, role: str, tables: Iterable[str]) -> Se
 
 
 def describe_excess(connection: Connection, role: str, tables: Iterable[str]) -> list[str]:
-    """Return a warning if the role can change the schema, although it is meant for rows only."""
+    """Return a warning if the role, which should only read and write rows, can change the schema."""
     reasons = "; ".join(catalog.schema_changing_reasons(connection, role, tables))
     if not reasons:
         return []

@@ -84,7 +84,7 @@ class Revision:
     ) -> None:
         """Create an object with `statement`, and note it for the journal.
 
-        `derived_from` names the column from which a new one is filled, so dropping the new one loses no data.
+        `derived_from` is the column whose values fill a new column; dropping the new one then loses no data.
         """
         self.execute(statement)
         self._created.append(_Created(kind, table, name, derived_from))
@@ -104,7 +104,7 @@ class Revision:
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
         """Create indexes; `indexes` maps each name to the part of `CREATE INDEX` after the table's name.
 
-        Warns once if the table has a MiB or more: nothing can be written to it while indexes are built.
+        Warns once if the table has 1 MiB or more: nothing can be written to it while indexes are built.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:
@@ -115,7 +115,7 @@ class Revision:
     def drop_created(self) -> None:
         """Remove what this revision created, in reverse order.
 
-        Raises MigrationRefused if that would lose data and was not confirmed.
+        Raises MigrationRefused if data would be lost and the loss was not confirmed.
         """
         created = self._read_journal()
         for table in sorted({item.table for item in created}):

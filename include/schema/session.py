@@ -1,4 +1,4 @@
-"""The database session of a migration: one at a time, and never blocking others for long."""
+"""The database session of a migration, which runs alone and never blocks other sessions for long."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEFAULT_TIMEOUTS = LockTimeouts()
 
 
 def engine_over(connect: Callable[[], Any]) -> Engine:
-    """Return an engine that gets its psycopg connections from the caller, such as from a hook's get_conn."""
+    """Return an engine that opens psycopg connections with `connect`, such as a hook's get_conn."""
 
     def connect_for_sqlalchemy() -> psycopg.Connection[Any]:
         connection: psycopg.Connection[Any] = connect()
@@ -50,7 +50,7 @@ def engine_over(connect: Callable[[], Any]) -> Engine:
 
 @contextmanager
 def open_exclusive_session(engine: Engine, timeouts: LockTimeouts) -> Iterator[Connection]:
-    """Open a session that holds the lock that all migrations of this database share.
+    """Open a session that holds this database's lock for migrations.
 
     Raises SchemaBusy if another migration holds the lock for longer than `timeouts` allows.
     """

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary"
-"""Key of the XCom with the figures of `audit`, which is set even if the task then reports lost objects."""
+"""Key of the XCom with the figures of `audit`. The XCom is set even if the task then fails because of lost
+objects."""
 
 
 def run_audit(context: Context) -> None:
-    """Compare rows and objects. Fails at the end if an object that a row names is lost."""
+    """Compare rows and objects. Fails at the end if an object recorded in a row is lost."""
     settings = Settings.from_environment()
     with no_retry():
         request = AuditRequest.parse(context["dag_run"].conf)

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def delete_data(context: Context) -> dict[str, int]:
-    """Delete the job or version that the run's conf names; return the number and size of deleted objects.
+    """Delete the job or version given in the run's conf; return the number and size of deleted objects.
 
     A job or version that no longer exists counts as deleted, because a retry may follow a deletion that
     succeeded. The size is in bytes.

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _FOLDER = ".evaluation-"
 
 _LEFTOVER_SECONDS = 24 * 3600.0
-"""Age from which the folder of an evaluation counts as left behind by a kill."""
+"""Age from which an evaluation's folder counts as left behind by a kill."""
 
 
 def evaluate_models(

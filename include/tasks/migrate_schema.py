@@ -76,7 +76,7 @@ def _engine() -> Engine:
 
 
 def _find_application_role() -> str | None:
-    """Return the role of `training_db`, which all tasks use; None if that role also migrates."""
+    """Return the role of connection `training_db`; None if that role also migrates."""
     if _find_owner() == TRAINING_DB:
         log.warning(
             "This worker has no connection %s, so %s migrates: every worker could change the schema. "
@@ -91,7 +91,7 @@ def _find_application_role() -> str | None:
 
 
 def _find_owner() -> str:
-    """Return the id of the connection that migrates: the owner's if it exists, or else that of all tasks.
+    """Return the id of the connection that migrates: the owner's if it exists, or else the one for all tasks.
 
     Raises LookupFailed if Airflow cannot tell whether the owner's connection exists.
     """

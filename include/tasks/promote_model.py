@@ -37,7 +37,7 @@ def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
 def promote_and_announce(
     connection: Connection[Any], chosen: ChosenVersion, by: str, context: Context
 ) -> ModelVersion:
-    """Promote the version on behalf of `by`, and describe it in the event of the asset that the task emits.
+    """Promote the version on behalf of `by`, and describe the version in the asset event that the task emits.
 
     The event's `path` is the version's own file, not the production key. That file is never replaced, so a
     deployment that handles the event late still gets this version.

@@ -34,7 +34,7 @@ _WARNINGS = 20
 
 
 def check_data(context: Context) -> CheckedData:
-    """Find and check the data that the run's conf names."""
+    """Find and check the data given in the run's conf."""
     with keep_refusal(context):
         request = RegisterRequest.parse(context["dag_run"].conf)
         settings = Settings.from_environment()

@@ -56,7 +56,7 @@ class NothingToDo(Exception):
 
 
 def resolve_plan(context: Context, plan: str | None) -> Retraining:
-    """Return the plan `plan`, or the one that the run's conf names, with the conf applied.
+    """Return the plan named `plan`, or else the one in the run's conf, with the conf applied.
 
     Raises AirflowSkipException if the run was triggered by data that the plan does not use.
     """
@@ -115,7 +115,7 @@ def build_challenge(
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)
-    elif dataset.version is not None:  # not a newer one, whose data were not compared with the champion's
+    elif dataset.version is not None:  # a newer version's data were not compared with the champion's
         spec = spec.model_copy(update={"dataset": str(dataset.version)})
     return Challenge(
         job_id=job_id,
@@ -171,7 +171,7 @@ def promote_challenger(
 ) -> ModelVersion:
     """Promote the challenger if it passed the gate and, where required, was approved; emit the asset.
 
-    Raises AirflowSkipException for a challenger that was refused. The run's note says why in either case.
+    Raises AirflowSkipException if the challenger was refused. The run's note gives the reason in either case.
     """
     refusal = find_refusal(verdict, approval)
     if refusal:
@@ -212,7 +212,7 @@ def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
     """Raise AirflowSkipException if all events that triggered the run are about other datasets.
 
-    One asset represents all datasets. An event that names no dataset counts as an event about every dataset.
+    One asset represents all datasets. An event without a dataset counts as an event about every dataset.
     """
     if context["dag_run"].run_type != "asset_triggered":
         return

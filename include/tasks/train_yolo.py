@@ -186,7 +186,7 @@ def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context:
     _require_this_run(manifest, context)
     with record_final_failure(context):
         with open_training_db() as connection:
-            # If an old run's upload is cleared, it must not touch checkpoints that another run owns now.
+            # If an old run's upload task is cleared, it must not touch checkpoints that another run owns now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
         return upload(manifest, kind, _store(manifest.origin_run_id), Settings.from_environment())
 
@@ -207,7 +207,7 @@ def notify_backend(job: ResolvedJob, context: Context) -> int:
 
 
 def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context) -> None:
-    """Fail if an XCom names another run, because users may edit XComs but must not reach others' jobs.
+    """Fail if an XCom names another run: users may edit XComs, but must not gain access to others' jobs.
 
     Airflow itself records which run a task belongs to; the run id in an XCom is only a claim.
     """
@@ -219,5 +219,5 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
 
 
 def _store(origin_run_id: str | None = None) -> CheckpointStore:
-    """Return the checkpoint store; writing requires the run that started the training."""
+    """Return the checkpoint store; to write to it, give the Dag run that began the training run."""
     return CheckpointStore(open_bucket(Settings.from_environment()), run_id=origin_run_id)

@@ -40,7 +40,7 @@ class TriggerTraining(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
     If the challenge's run has ended without completing the job, the run is cleared, so that it resumes from
-    its last durable state. When this task is retried or cleared, it therefore finds the existing job.
+    its last durable state. When this task is retried or cleared, it therefore continues the existing job.
     """
 
     template_fields = ("challenge",)
@@ -66,7 +66,7 @@ class TriggerTraining(TriggerDagRunOperator):
 class TriggerRegistration(TriggerDagRunOperator):
     """Starts a run of `register_dataset`, or is skipped if a run with that id exists.
 
-    Its arguments come from users and are not templates.
+    Its arguments come from users, so they are not rendered as templates.
     """
 
     template_fields = ()
@@ -107,8 +107,8 @@ class WaitForTraining(BaseOperator):
 class JobEnded(BaseTrigger):
     """Fires when the job's row says how its training ended, or at the deadline (seconds since 1970).
 
-    The row decides, not the state of the run: a run may fail after its row was completed, and a successful
-    run may have been stopped. Unless the row is completed, the run must also have ended. A database or API
+    The row decides, not the state of the run: a run may fail after its row was completed, and a run succeeds
+    even if its job was stopped. Unless the row is completed, the run must also have ended. A database or API
     server that is unavailable is polled again.
     """
 
@@ -146,7 +146,7 @@ class JobEnded(BaseTrigger):
 def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
     """Return whether the job has ended, and whether its run of `train_yolo` is still active.
 
-    A failed or stopped row is final only if the run has ended, because the run may have been cleared. If a
+    The status failed or stopped is final only if the run has ended: a cleared run may still change it. If a
     run has ended and there is no row, the run was refused before it could claim the job.
     """
     job = _load_job(job_id)

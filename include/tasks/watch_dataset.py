@@ -89,9 +89,9 @@ def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
 def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any]]:
     """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
 
-    The run watches the registered datasets that plans name and, for each address in a plan, the registered
-    dataset whose data are at that address. If no dataset is registered for an address, its data become a
-    dataset with the plan's name.
+    Unless the run's conf gives a dataset, the run watches the registered datasets of all plans and, for each
+    address in a plan, the datasets that were registered from there. If there are none, the data at that
+    address become a dataset with the plan's name.
     """
     with no_retry():
         request = WatchRequest.parse(conf)
@@ -145,11 +145,12 @@ def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
 
 
 def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, Any] | None:
-    """Return the run that registers the current content; None if it is already registered or unreadable.
+    """Return the run that registers the current content; None if it is registered already or cannot be read.
 
-    The id of the run names the change, so data whose registration failed are not checked again until they
-    change. Data that need a conversion are checked once more after each version, because a version has only
-    the fingerprint of the converted data. Raises StoreErrors, except refusals.
+    The run's id identifies the change, so data whose registration failed are not checked again until they
+    change. Data that need a conversion are checked once more after each version: a version records only the
+    fingerprint of the converted data, so the source seems to have changed. Raises StoreErrors other than
+    StoreRefusal.
     """
     try:
         fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
@@ -188,7 +189,7 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
 def find_change(
     dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReader
 ) -> dict[str, str] | None:
-    """Return the extra of the event to emit; None if the last announcement was about this content.
+    """Return the extra of the event to emit; None if the last announcement was of the same content.
 
     `announced` contains the extras of previous events, newest first. Raises DatasetError if there are no
     data, and StoreErrors.

@@ -135,7 +135,7 @@ def _params(job: TrainingJob) -> dict[str, str]:
 
 
 def _tags(job: TrainingJob) -> dict[str, str]:
-    """Return the tags, empty where the row has no value, so that no tag of an earlier attempt remains."""
+    """Return the tags; those without a value in the row are empty, to overwrite an earlier attempt's tags."""
     checkpoints = {
         f"checkpoint.{kind}.{what}": getattr(job.checkpoint(kind), what, None)
         for kind in CHECKPOINT_KINDS

@@ -30,7 +30,7 @@ TIMEOUT_SECONDS = (3.05, 10.0)
 """Time limits: to connect, and between two bytes of a response."""
 
 LONGEST_PARAM = 500
-"""Maximum number of characters that every version of MLflow accepts; 2.8 and later accept 6000."""
+"""Maximum length of a parameter that every version of MLflow accepts; 2.8 and later accept 6000."""
 
 LONGEST_TAG = 5000
 
@@ -67,7 +67,7 @@ class TrackingServer:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> TrackingServer | None:
-        """Return the server that MLflow's own variables name, or None. Raises TrackingSettingsError."""
+        """Return the server in MLflow's own environment variables, or None. Raises TrackingSettingsError."""
         uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
         if not uri:
             return None
@@ -192,7 +192,7 @@ class TrackingServer:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Send one request. Errors omit the URL and the messages of `requests`, which may contain secrets."""
+        """Send one request. Errors omit the URL and messages from `requests`: both may contain secrets."""
         try:
             response = self._session.request(
                 method,

@@ -1,6 +1,6 @@
 -- Privileges that a role needs and does not have yet, in the words of GRANT: to connect, to find the tables, to
 -- read and write them, to fill a key from a sequence, and to create temporary tables. `sequences` is
--- materialized, because has_sequence_privilege fails for any other relation.
+-- materialized, so that has_sequence_privilege is called only for sequences: it fails for any other relation.
 WITH needed AS (
     SELECT
         c.oid,

@@ -1,4 +1,4 @@
--- Why a role can change the schema of these tables, although it is meant for their rows only.
+-- Why a role, which should only read and write rows, can change the schema of these tables.
 SELECT reasons.reason
 FROM pg_roles AS r
 CROSS JOIN LATERAL (

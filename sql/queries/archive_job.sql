@@ -1,4 +1,4 @@
--- Only a job that has ended can be archived: otherwise lists would hide that it is running.
+-- Only a job that has ended can be archived, because lists would hide an archived job that is still running.
 UPDATE training_jobs
 SET archived_at = CASE WHEN %(archived)s THEN COALESCE(archived_at, now()) END
 WHERE job_id = %(job_id)s

@@ -1,4 +1,4 @@
--- Applies only to a job that this run owns and that has not ended or, with `again`, has already failed.
+-- Applies only to a job that this run owns: one that is queued or running or, with `again`, one that has failed.
 UPDATE training_jobs
 SET
     status = 'failed',

@@ -1,6 +1,6 @@
 -- Whether anything else uses the objects of a version that has been deleted: its converted copy, which has its
 -- own address (NULL if the data were not converted), the objects derived from its content for its task, and
--- its upload (NULL if the data were not uploaded). An address that names a prefix may lack the last slash.
+-- its upload (NULL if the data were not uploaded). The address of a prefix may lack the final slash.
 SELECT
     EXISTS (
         SELECT

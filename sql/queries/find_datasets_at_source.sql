@@ -1,4 +1,4 @@
--- For each dataset, its newest version, archived or not, whose data are at an address or were converted from it.
+-- For each dataset, its newest version, archived or not, whose data are at the address or were converted from there.
 SELECT DISTINCT ON (name)
     class_table,
     warnings,

@@ -1,6 +1,6 @@
 -- The job, its ancestors (which it resumed, or from whose weights it started) and its descendants. If there are too
 -- many, ancestors are preferred to descendants, and near relatives to distant ones.
--- UNION drops rows seen before, so that the recursion ends even for a cycle in a host application's table.
+-- UNION drops rows seen before, so the recursion ends even if a host application's table contains a cycle.
 WITH RECURSIVE ancestors AS (
     SELECT
         job_id::text AS job_id,

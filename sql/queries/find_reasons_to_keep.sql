@@ -1,5 +1,5 @@
 -- The jobs and model versions that still need a job's objects, at most three of each kind, and whether the table of
--- jobs is our own, so that the row may be deleted.
+-- jobs is our own: only then may the row be deleted.
 SELECT
     ARRAY(
         SELECT child.job_id::text

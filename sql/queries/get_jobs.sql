@@ -1,4 +1,4 @@
--- A row from before revision 0003 was trained by a single run, which is its origin.
+-- A job whose row is from before revision 0003 was trained by a single run, which is therefore its origin.
 SELECT
     job_id::text AS job_id,
     status::text AS status,
@@ -39,7 +39,7 @@ SELECT
     COALESCE(pinned, FALSE) AS pinned,
     archived_at::timestamptz AS archived_at,
     inexact_reason::text AS inexact_reason,
-    -- A killed task may have left a text in the row of a job that has since ended.
+    -- A killed task may have left its progress in the row of a job that has since ended.
     CASE WHEN status IN ('queued', 'running') THEN preparation::text END AS preparation,
     error::text AS error,
     triggered_by::text AS triggered_by,

@@ -1,4 +1,4 @@
--- For each user, the numbers of GPUs of the jobs that are running, that wait for a GPU, and that wait for the quota.
+-- For each user, the number of GPUs of running jobs, of jobs that wait for a GPU, and of jobs that wait for the quota.
 SELECT
     triggered_by AS user_name,
     COALESCE(sum(gpus) FILTER (WHERE status = 'running'), 0)::integer AS running,

@@ -1,5 +1,5 @@
--- The given values that are fingerprints of recorded datasets, or names of the prefixes of converted copies. A copy's
--- name may differ from its fingerprint.
+-- The given values that are fingerprints of recorded datasets, or that occur as the name of a converted copy's prefix.
+-- That name may differ from the copy's fingerprint.
 SELECT fingerprint
 FROM datasets
 WHERE fingerprint = ANY(%(values)s::text[])

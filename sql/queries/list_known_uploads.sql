@@ -1,4 +1,4 @@
--- Ids of uploads, in any bucket, that a version or a job names.
+-- Ids of uploads, in any bucket, that a version or a job refers to.
 SELECT substring(named.place FROM '^s3://[^/]+/uploads/([^/]+)') AS upload
 FROM (
     SELECT source AS place

@@ -1,4 +1,4 @@
--- Those of the given epochs that have no row.
+-- The given epochs that have no row.
 SELECT finished.epoch
 FROM unnest(%(epochs)s::integer[]) AS finished (epoch)
 WHERE NOT EXISTS (

@@ -1,4 +1,4 @@
--- Waits for jobs that are just being recorded with the version: see hold_dataset_version.sql.
+-- Waits for transactions that are recording jobs with the version: see hold_dataset_version.sql.
 SELECT version
 FROM datasets
 WHERE name = %(name)s

@@ -1,5 +1,5 @@
--- The last write of a training run: the objects that this row names exist in S3 and were verified there. Its status
--- is completed, or stopped on request; either way the job has ended, so no request to stop is pending.
+-- The last write of a training run: the recorded objects exist in S3 and were verified there. The job's new status is
+-- completed, or stopped on request; either way the job has ended, so no request to stop is pending.
 -- If no run owns the row, the job was trained elsewhere and was reported as complete.
 UPDATE training_jobs
 SET

@@ -1,5 +1,5 @@
 -- Writes and returns nothing if the attempt no longer owns the job. Progress that arrives after the end of its epoch
--- records no batch.
+-- leaves the recorded batch unchanged.
 UPDATE training_jobs
 SET
     epoch_batch = CASE WHEN COALESCE(epoch, -1) <= %(epoch)s THEN %(batch)s ELSE epoch_batch END,

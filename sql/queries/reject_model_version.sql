@@ -1,4 +1,4 @@
--- A version that is or was in production cannot be rejected, because that would not undo its promotion.
+-- A version that is or was in production cannot be rejected, because a rejection would not undo its promotion.
 UPDATE model_versions
 SET
     stage = 'rejected',

@@ -1,7 +1,8 @@
--- An attempt starts training: from now on, no older attempt can write. The row names no objects until the attempt ends,
--- because the attempt replaces them. If epochs or batches are repeated, the row, including its durable state, is reset
--- to the attempt's starting point, and the time spent on the repeated ones counts as lost. Writes and returns nothing
--- if a failure of this attempt is already recorded, because its task or run was marked by hand: that reason is kept.
+-- An attempt starts training: from now on, no older attempt can write. The row records no checkpoints until the attempt
+-- ends, because the attempt replaces them. If epochs or batches are repeated, the row, including its durable state, is
+-- reset to the attempt's starting point, and the time that was spent on them before counts as lost. Writes and returns
+-- nothing if a failure of this attempt is already recorded, because its task or run was marked by hand: the recorded
+-- reason is kept.
 UPDATE training_jobs
 SET
     status = 'running',

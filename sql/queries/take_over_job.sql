@@ -29,13 +29,13 @@ SET
         ELSE COALESCE(%(queued_at)s::timestamptz, now())
     END,
     -- A request to stop applies to the run that owns the job or, if there is none yet, to its first run. If a run died
-    -- while waiting, its request is dropped.
+    -- while waiting, a request to stop it is dropped.
     stop_requested = COALESCE(job.stop_requested AND before.same_wish, FALSE),
     stop_after_epoch = CASE WHEN before.same_wish THEN job.stop_after_epoch END,
     waits_for_quota = NULL,
     dag_id = %(dag_id)s,
     run_id = %(run_id)s,
-    -- A row from before revision 0003 was trained by a single run.
+    -- A job whose row is from before revision 0003 was trained by a single run.
     origin_run_id = COALESCE(job.origin_run_id, job.run_id),
     -- Attempts are numbered within a run, and a run that was deleted and created again starts at 1.
     attempt = NULL,

@@ -60,7 +60,7 @@ def terminate(url: str, victim: Connection) -> None:
         (
             "flipped",
             CorruptObject,
-            r"versions/2/best.pt is damaged: it has 9 bytes of SHA-256 \w+, but 9",
+            r"versions/2/best.pt is damaged: it has 9 bytes with SHA-256 \w+, but 9",
         ),
         ("truncated", CorruptObject, "versions/2/best.pt is damaged: it has 4 bytes .* another version"),
     ],

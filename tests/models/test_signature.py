@@ -131,9 +131,7 @@ def test_a_statement_that_names_a_trusted_key_must_be_signed_with_it(key: Signin
     ],
 )
 def test_bytes_that_are_not_a_signature_are_refused(key: SigningKey, content: bytes) -> None:
-    with pytest.raises(
-        SignatureRefused, match="is not a signature with a key in the format of Model Signing"
-    ):
+    with pytest.raises(SignatureRefused, match="is not a key-based signature in the format of Model Signing"):
         key.public.verify(content, version())
 
 

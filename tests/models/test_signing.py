@@ -96,7 +96,7 @@ def test_a_candidate_with_one_changed_byte_is_not_signed(
     promoting: Any, s3_client: S3Client, versions: list[ModelVersion]
 ) -> None:
     replace(s3_client, versions[0].path, b"weights 9", metadata(s3_client, versions[0].path))
-    with pytest.raises(CorruptObject, match=r"1/best.pt is damaged: it has 9 bytes of SHA-256"):
+    with pytest.raises(CorruptObject, match=r"1/best.pt is damaged: it has 9 bytes with SHA-256"):
         promoting(1)
     with pytest.raises(s3_client.exceptions.NoSuchKey):
         body(s3_client, versions[0].signature_path)

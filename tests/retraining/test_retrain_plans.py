@@ -170,7 +170,10 @@ def test_a_run_may_override_its_plan() -> None:
         ({}, "plan=.* is refused: field required"),
         ({"plan": "good", "epochs": 3}, "epochs is not a parameter of retrain_yolo; its parameters are plan"),
         ({"plan": "good", "force": "yes"}, "force='yes' is refused"),
-        ({"plan": "good", "parameters": {"epochs": 0}}, "plan='good' for this run: parameters.epochs=0"),
+        (
+            {"plan": "good", "parameters": {"epochs": 0}},
+            "plan='good' with this run's parameters: parameters.epochs=0",
+        ),
         ({"plan": "good", "parameters": {"model": "yolo11s"}}, "parameters: model does not belong here"),
     ],
 )

@@ -1,2 +1,2 @@
--- The number of GPUs that the job names, or 1 if it names none, even on a CPU. This is also its number of pool slots.
+-- The number of GPUs in the job's `device`, or 1 if it lists none, even for a CPU. The job takes as many pool slots.
 GREATEST(cardinality(string_to_array(spec ->> 'device', ',')), 1)

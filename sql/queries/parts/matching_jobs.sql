@@ -1,6 +1,6 @@
 job_id IS NOT NULL
--- A filter that is NULL matches every job. The given status gets the type of the column, which may be a host
--- application's enum. The indexes on dataset and model cover 250 characters (revision 0005), and are used only for
+-- A filter that is NULL matches every job. PostgreSQL gives the parameter status the type of the column, which may be a
+-- host application's enum. The indexes on dataset and model cover 250 characters (revision 0005), and are used only for
 -- exactly this expression.
 AND (%(any_status)s::boolean OR status = %(status)s)
 AND (%(dataset)s::text IS NULL OR left(spec ->> 'dataset', 250) = %(dataset)s)
