@@ -88,7 +88,7 @@ class DatasetVersionsPage(BaseModel):
 
 
 class DatasetVersionResponse(DatasetVersion):
-    """A version with its class table, and the newest jobs that were trained on it, at most 50."""
+    """A version with its class table, and the newest jobs (at most 50) that were trained on it."""
 
     jobs: list[DatasetJob]
 
@@ -155,7 +155,7 @@ def compare_dataset_versions(
         int, Query(ge=1, le=LARGEST_VERSION, description="Number of the version to compare with.")
     ],
 ) -> DatasetDifference:
-    """Return the changes from version `base` to this one: counts, and at most 50 images for each kind.
+    """Return the changes from version `base` to this one: counts, and at most 50 images per kind of change.
 
     An image is identified by its path within its split, a class by its name.
     """

@@ -69,7 +69,7 @@ class _LoginBeforeBody:
 
 @asynccontextmanager
 async def _guard_server(_: FastAPI) -> AsyncIterator[None]:
-    """Limit the connections of the process that serves the application, if its server supports limits."""
+    """Limit the connections of this process, if its server supports limits."""
     raise_descriptor_limit()
     limit_connections()
     yield

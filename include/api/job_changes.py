@@ -102,7 +102,7 @@ def stop_job(
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:
-        # A cancelled run has no task that reports to MLflow, so a thread does, without delaying the response.
+        # A cancelled run has no task that reports to MLflow. A thread reports instead, to answer promptly.
         threading.Thread(target=lambda: track_recorded(job_id, training_db_factory()), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")

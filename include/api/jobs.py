@@ -46,7 +46,7 @@ def _require_job(job_id: JobId) -> TrainingJob:
 
 
 FoundJob = Annotated[TrainingJob, Depends(_require_job)]
-"""The job in the URL, for routes that then wait for S3 or events without holding a database connection."""
+"""The job in the URL; no database connection is held while the route waits for S3 or events."""
 
 _POSITION = TypeAdapter(PagePosition)
 _Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
@@ -86,8 +86,8 @@ class JobsPage(BaseModel):
     total: int
     """Number of matching jobs on all pages."""
     total_is_estimate: bool
-    """True if `total` is the database's estimate instead of a count: above 10,000 matches, or if the database
-    expects more than 100,000."""
+    """True if `total` is the database's estimate instead of a count: if there are more than 10,000 matches,
+    or if the database expects more than 100,000."""
 
 
 class EpochsPage(BaseModel):

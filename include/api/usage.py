@@ -23,7 +23,7 @@ _JOBS_SHOWN = 200
 class UsageQuery(BaseModel):
     """Query parameters of the table of GPU hours."""
 
-    weeks: int = Field(8, ge=1, le=53, description="Number of weeks, the current one included.")
+    weeks: int = Field(8, ge=1, le=53, description="Number of weeks, including the current week.")
 
 
 class WeekQuery(BaseModel):
@@ -50,11 +50,11 @@ class UserUsage(BaseModel):
     gpu_hours: list[float]
     """One number for each week."""
     running: int
-    """Number of GPUs of running jobs."""
+    """Number of GPUs that running jobs use."""
     queued: int
-    """Number of GPUs of jobs that wait for a GPU."""
+    """Number of GPUs that jobs in the GPU queue have requested."""
     held: int
-    """Number of GPUs of jobs that wait for the quota."""
+    """Number of GPUs that jobs waiting for the quota have requested."""
     quota_gpus: int | None
     """The user's limit on GPUs; null if there is none."""
     quota_gpu_hours: float | None
@@ -92,7 +92,7 @@ class WeekUsage(BaseModel):
 
 @router.get("")
 def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usage:
-    """Return GPU hours in the last weeks and the quota of each user, those with the most hours first."""
+    """Return the quota of each user and the GPU hours in the last weeks; the heaviest users come first."""
     current = start_of_week(datetime.now(UTC))
     weeks = [current - WEEK * number for number in range(query.weeks)]
     quotas = Settings.from_environment().quotas

@@ -59,7 +59,7 @@ def _find_conflicts(
     """Return problems that only the database and S3 reveal, and the reason why the job would wait.
 
     For example, the job id is taken, or the job belongs to another user, cannot be resumed, or was started
-    with different parameters. A job waits if a quota is used up.
+    with different parameters. A job waits if its user's quota is used up.
     """
     settings = Settings.from_environment()
     bucket = open_bucket(settings, interactive=True)

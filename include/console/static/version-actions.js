@@ -1,5 +1,5 @@
 // @ts-check
-// The actions on a version of a dataset. Viewers do not see the buttons, and the server would refuse the requests.
+// The actions on a version of a dataset. Viewers do not see the buttons, and the server would refuse their requests.
 /** @import { Problem } from "./api.js" */
 import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";

@@ -153,13 +153,13 @@ function Resume({ job, fields }) {
 function noteOf({ name, about }, job, spec) {
   const value = spec[name] ?? null;
   if (name === "device" && isSeveral(value)) {
-    return `${about} ${job.job_id} was trained on ${formatParameter(value)}. Enter the GPUs to use, several or one.`;
+    return `${about} ${job.job_id} was trained on ${formatParameter(value)}. Enter one or more GPUs.`;
   }
   return `${about} Default: as in ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
 }
 
 /**
- * Whether a value of `device` names several GPUs. A resumed training run does not inherit such a value.
+ * Whether a value of `device` lists several GPUs. If so, a resumed training run does not inherit the value.
  * @param {unknown} device
  */
 function isSeveral(device) {
