@@ -1,9 +1,9 @@
 """Limits on connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
 
 uvicorn's httptools protocol waits forever for the first request and for the rest of a head, and keeps the
-whole head in memory. Neither an application, which is not called until the head is complete, nor an option
-of `airflow api-server` can set these limits. But uvicorn looks up the protocol class in its configuration for
-each new connection, so an application can replace the class at startup.
+whole head in memory. An application is not called until the head is complete, and `airflow api-server` has no
+options for these limits. But uvicorn looks up the protocol class in its configuration for each new
+connection, so an application can replace the class at startup.
 """
 
 from __future__ import annotations
