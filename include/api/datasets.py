@@ -38,7 +38,7 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 
 
 class DatasetsQuery(BaseModel):
-    """Query parameters of the list of datasets."""
+    """Query parameters for listing datasets."""
 
     prefix: str | None = Field(None, max_length=128, description="Only datasets whose name starts with this.")
     archived: bool | None = Field(
@@ -71,7 +71,7 @@ class DatasetsPage(BaseModel):
 
 
 class DatasetVersionsQuery(BaseModel):
-    """Query parameters of the list of a dataset's versions."""
+    """Query parameters for listing a dataset's versions."""
 
     limit: Limit = 50
     before: int | None = Field(None, ge=1, le=LARGEST_VERSION, description="Only versions before this one.")

@@ -44,7 +44,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[
     int | None,
-    Header(ge=-1, le=2**31 - 1, description="Replaces `after`; browsers send it when they reconnect."),
+    Header(ge=-1, le=2**31 - 1, description="Overrides `after`; browsers send it when they reconnect."),
 ]
 
 

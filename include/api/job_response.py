@@ -229,7 +229,10 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
-    """Return whether the job has a dataset report: it passed the check, or the error names the report."""
+    """Return whether the job has a dataset report.
+
+    It has one if its dataset passed the check, or if its error contains the report's URI.
+    """
     if job.dataset_fingerprint is not None:
         return True
     return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error

@@ -53,13 +53,13 @@ _Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
 class JobsQuery(BaseModel):
-    """Query parameters of the list of jobs."""
+    """Query parameters for listing jobs."""
 
     status: JobStatus | None = None
     dataset: _Filter | None = Field(None, description="Only jobs trained on this dataset.")
     model: _Filter | None = Field(None, description="Only jobs that train this model.")
     prefix: _Filter | None = Field(None, description="Only jobs whose id starts with this.")
-    dag_id: _Filter | None = Field(None, description="Only jobs of runs of this Dag.")
+    dag_id: _Filter | None = Field(None, description="Only jobs whose runs belong to this Dag.")
     run_id: _Filter | None = Field(None, description="Only jobs of this Dag run.")
     archived: bool | None = Field(
         None, description="Only archived jobs (true), or only jobs that are not archived (false)."
@@ -69,7 +69,7 @@ class JobsQuery(BaseModel):
 
 
 class EpochsQuery(BaseModel):
-    """Query parameters of the list of epochs."""
+    """Query parameters for listing epochs."""
 
     after: int = Field(-1, ge=-1, le=2**31 - 1, description="Only epochs after this one, counted from 0.")
     limit: int = Field(1000, ge=1, le=5000, description="Maximum number of epochs per page.")

@@ -41,7 +41,7 @@ class SamplePicture(BaseModel):
 
 
 class Samples(BaseModel):
-    """At most twelve samples: images at even intervals from both splits. Empty if no image was drawn."""
+    """At most twelve images, taken at even intervals from each split; empty if none were drawn."""
 
     samples: list[SamplePicture]
 

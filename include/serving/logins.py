@@ -34,7 +34,7 @@ _MOST_COUNTED = 20_000
 """Maximum number of accounts and addresses that are remembered (a few MB); the oldest are forgotten first."""
 
 _MOST_KNOWN = 2_000
-"""Maximum number of remembered pairs of an account and an address with a successful login."""
+"""Maximum number of remembered pairs: an account, and an address from which it has logged in."""
 
 _AT_ONCE = 4
 """Maximum number of concurrent logins: verifying a password is CPU-intensive on purpose."""

@@ -97,7 +97,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def limit_connections() -> None:
-    """Apply the limits to all new connections of this process's server, if it supports them.
+    """Apply the limits to all new connections of this process's server, if the server supports limits.
 
     Call this before the server listens, in the lifespan of an application.
     """

@@ -24,7 +24,7 @@ export async function filesOfDrop(transfer) {
 }
 
 /**
- * The files that a user chose in an input. Files of a chosen folder have their paths within the folder.
+ * The files that a user chose in a file input. Files of a chosen folder have their paths within the folder.
  * @param {FileList} files
  */
 export function filesOfInput(files) {

@@ -83,7 +83,7 @@ function lead() {
 }
 
 /**
- * The initial parameters: the parameters of the job, if given, with `model` or `dataset` from the URL.
+ * The initial parameters: those of the given job, if any, with `model` or `dataset` from the URL.
  * @param {Job | null} job
  * @returns {Spec}
  */
