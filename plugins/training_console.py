@@ -17,7 +17,7 @@ from include.console import PREFIX
 
 
 class TrainingConsole(AirflowPlugin):
-    """The applications to mount, and their views in Airflow's UI: menu entries, and a tab for each Dag run."""
+    """The applications to mount, and their views in Airflow's UI: menu entries and a tab for each Dag run."""
 
     name = "training_console"
 
