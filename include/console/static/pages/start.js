@@ -153,7 +153,7 @@ function Resume({ job, fields }) {
 function noteOf({ name, about }, job, spec) {
   const value = spec[name] ?? null;
   if (name === "device" && isSeveral(value)) {
-    return `${about} ${job.job_id} was trained on ${formatParameter(value)}. Enter one or more GPUs.`;
+    return `${about} ${job.job_id} was trained on ${formatParameter(value)}. Enter the GPUs to use (one or more).`;
   }
   return `${about} Default: as in ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
 }
