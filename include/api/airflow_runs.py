@@ -139,7 +139,7 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
 
 
 def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
-    """Call Airflow's API in this process and return the response; None if the process does not serve it."""
+    """Call Airflow's API within this process and return its response; None if the process lacks the API."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None

@@ -231,7 +231,7 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 def has_report(job: TrainingJob, bucket: str) -> bool:
     """Return whether the job has a dataset report.
 
-    It has one if its dataset passed the check, or if its error contains the report's URI.
+    The job has one if its dataset passed the check, or if its error contains the report's URI.
     """
     if job.dataset_fingerprint is not None:
         return True
