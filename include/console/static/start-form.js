@@ -121,7 +121,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
 }
 
 /**
- * Find errors, by name of the parameter. Return no errors if the check is unavailable: the run checks all parameters again.
+ * Find errors, by name of the parameter. Return no errors if the check is unavailable, because the run repeats it.
  * @param {Record<string, unknown>} conf
  * @returns {Promise<Record<string, string>>}
  */
