@@ -3,7 +3,7 @@
 #
 #   config/backup.sh REMOTE
 #
-# REMOTE is an rclone remote, such as `offsite:training-backups`; `rclone config` or RCLONE_CONFIG_* describes it. The
+# REMOTE is an rclone remote, such as `offsite:training-backups`; define it with `rclone config` or RCLONE_CONFIG_*. The
 # backup writes database/TIME.dump, objects/ (the bucket as it is now) and replaced/TIME/ (the files that it replaced or
 # removed in objects/). Needs rclone, pg_dump of the server's version or later, and what `make env` prints:
 # TRAINING_DB_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, CHECKPOINT_BUCKET and, unless the bucket is at
@@ -19,8 +19,8 @@ trap 'rm -rf "$work"' EXIT
 echo "1. Database, at $time"
 pg_dump --format=custom --no-owner --no-acl --file="$work/$time.dump" "$database"
 
-# A worker writes best.pt before the last.pt that refers to it. As last.pt is copied first, no copy of it refers to a
-# best.pt that is newer than the copied one.
+# A worker writes best.pt before the last.pt that refers to it. They are copied in the opposite order, so that a copied
+# last.pt never refers to a newer best.pt than the copied one.
 echo "2. Bucket $CHECKPOINT_BUCKET: the states of all jobs, then everything else"
 sync=(rclone sync "bucket:$CHECKPOINT_BUCKET" "$remote/objects" --metadata --backup-dir="$remote/replaced/$time" "${report[@]}")
 "${sync[@]}" --include '/checkpoints/*/last.pt'

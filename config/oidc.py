@@ -1,7 +1,7 @@
 """FAB's configuration for logins by OpenID Connect, written for Keycloak: docs/access.md says how to use it.
 
-Groups of the identity provider become roles in Airflow, and each login updates them. Users who are in none of
-these groups can log in, but see nothing.
+Groups of the identity provider become roles in Airflow; each login updates the user's roles. Users who are in
+none of these groups can log in, but see nothing.
 """
 
 from __future__ import annotations

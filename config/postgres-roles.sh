@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs at each start: creates the roles and databases that do not exist, and sets the roles' passwords to those in .env.
+# Runs whenever the services start: creates missing roles and databases, and sets the roles' passwords to those in .env.
 # psql reads the server and the superuser from PGHOST, PGUSER and PGPASSWORD.
 set -euo pipefail
 

@@ -28,7 +28,7 @@ fi
 echo "1. Bucket $CHECKPOINT_BUCKET"
 rclone copy "$remote/objects" "bucket:$CHECKPOINT_BUCKET" --metadata "${report[@]}"
 # objects/ holds the bucket as of the newest backup. For each backup after TIME, newest first, restore the objects that
-# it replaced or removed. Every object that existed at TIME then has its content from that time.
+# it replaced or removed. Afterwards, every object that existed at TIME has the content that it had at TIME.
 rclone lsf --recursive --files-only --include '/replaced/**' "$remote" | cut --delimiter / --fields 2 | sort --unique --reverse |
     while read -r later; do
         if [[ $later > $time ]]; then

@@ -17,10 +17,10 @@ def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | N
     """Order the tasks of pool `gpu` by the creation time of their runs; give `train` one slot for each GPU.
 
     Airflow calls this function without a run while it creates the instance, and then again with the run. The
-    scheduler starts the task with the highest weight first, and orders tasks of equal weight by logical date,
-    which runs triggered over REST may lack. A task's `pool_slots` is fixed when the Dag is parsed, but only
-    the run's conf says how many GPUs the run uses. `resolve_config` refuses an invalid device before `train`
-    is scheduled.
+    scheduler starts the task with the highest weight first. It orders tasks of equal weight by the logical
+    date of their runs, but runs triggered over REST may have none. A task's `pool_slots` is fixed when the
+    Dag is parsed, but only the run's conf says how many GPUs the run uses. `resolve_config` refuses an
+    invalid device before `train` is scheduled.
     """
     if dag_run is None or task_instance.pool != "gpu":
         return

@@ -17,7 +17,7 @@ from include.console import PREFIX
 
 
 class TrainingConsole(AirflowPlugin):
-    """The applications to mount, and their views in Airflow's UI: menu entries, and a tab of each Dag run."""
+    """The applications to mount, and their views in Airflow's UI: menu entries and a tab for each Dag run."""
 
     name = "training_console"
 
@@ -48,7 +48,7 @@ class TrainingConsole(AirflowPlugin):
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The views. Their paths include the path of `[api] base_url`, because Airflow does not add it."""
+        """The views. Their URLs begin with the path of `[api] base_url`, because Airflow does not add it."""
         path = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
         console = f"{path}{PREFIX}"
         icons = {

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def require_login() -> Guard:
-    """Refuse requests without a login to Airflow: 401, or 403 for a token with an unknown signature."""
+    """Refuse requests without a login to Airflow: 401, or 403 for a token with an invalid signature."""
     return Guard(requires_authenticated())
 
 
@@ -71,9 +71,9 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
 
 
 async def authentication_error(request: Request) -> HTTPException | None:
-    """Return the authentication error for this request (401, or 403 for a forged token), or None.
+    """Return the request's authentication error (401, or 403 for an invalid signature), or None.
 
-    Use it for errors that occur before any guard runs: an unknown route, a wrong method, an invalid body.
+    Call this for errors that occur before any guard runs: an unknown route, a wrong method, an invalid body.
     """
     try:
         await get_user(request, bearer_credentials=await bearer_scheme(request))

@@ -1,7 +1,7 @@
 """Dag runs, accessed through Airflow's REST API as the caller: Airflow's permissions and audit log apply.
 
-A route that uses this module waits for a second request to the same process. Decorate it with
-`in_own_thread`.
+A route that uses this module waits for a second request to the same process, so every such route must be
+decorated with `in_own_thread`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ T = TypeVar("T")
 _LOGIN = ("authorization", "cookie")
 
 _CALLERS = CapacityLimiter(16)
-"""Maximum number of concurrent routes of this process that call Airflow's API. It is lower than the number of
-threads that all other routes share, so that these requests to Airflow cannot occupy every thread."""
+"""Maximum number of concurrent calls to Airflow's API in this process. It is lower than the number of threads
+that all other routes share, so that these calls cannot occupy every thread."""
 
 
 def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
@@ -118,9 +118,9 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
 
 
 def read_failure(request: Request, dag_id: str, run_id: str, *task_ids: str) -> tuple[str, str]:
-    """Return why the run failed: "refused" and the reason if a task refused its request, otherwise "failed".
+    """Return "refused" and the reason if a task refused the request, otherwise "failed" and the log to read.
 
-    With "failed", the second text names the log to read. Users who may not read XComs always get "failed".
+    Users who may not read XComs always get "failed".
     """
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
@@ -139,7 +139,7 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
 
 
 def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
-    """Return the response of Airflow's API, called in this process; None if the process does not serve it."""
+    """Call Airflow's API within this process and return its response; None if the process lacks the API."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None

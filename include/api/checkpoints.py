@@ -72,7 +72,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
 
 
 def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
-    """Return why an unrecorded checkpoint cannot be downloaded; None if the job's training run stored one."""
+    """Return why an unrecorded checkpoint cannot be downloaded; None if this training run stored it."""
     if stored is None:
         return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):

@@ -1,7 +1,7 @@
 """A connection to the training database for the duration of a request, from a pool in each process.
 
-Opening a connection takes longer than most requests: PostgreSQL starts a process for it, and hashes the
-password thousands of times to check it. SQLAlchemy's pool pings a connection before it is reused, because the
+Opening a connection takes longer than most requests: PostgreSQL starts a process for each connection, and
+hashes the password thousands of times. SQLAlchemy's pool pings a connection before it is reused, because the
 server may have been restarted. The pool is used without an engine and lends psycopg's own connections.
 """
 
@@ -46,7 +46,7 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
         recycle=MAX_AGE_SECONDS,
         pre_ping=True,
         use_lifo=True,  # surplus connections then stay idle, so the server may close them
-        reset_on_return=None,  # only connections outside a transaction are returned
+        reset_on_return=None,  # only connections outside a transaction return to the pool
         dialect=PGDialect_psycopg(dbapi=psycopg),  # type: ignore[no-untyped-call]
     )
 
@@ -55,9 +55,8 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
 def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
     """Lend a working connection from the pool for the block.
 
-    If the pool has to open a connection and cannot, the error is raised.
-
-    A connection that is broken or still in a transaction after the block is closed.
+    If a new connection is needed and cannot be opened, the error is raised. After the block, the connection
+    is closed if it is broken or still in a transaction.
     """
     pooled = pool.connect()
     connection = cast("Connection[Any]", pooled.driver_connection)
@@ -71,7 +70,7 @@ def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
 
 
 def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
-    """Make the connection read None for values that Python or JSON cannot represent, and return it.
+    """Make the connection read None for values that Python or JSON cannot represent.
 
     A host application may have written timestamps such as infinity and numbers such as 1e999. A single such
     row must not make the whole page fail.
@@ -93,7 +92,7 @@ def _lenient_json(data: str | bytes) -> Any:
     text = data if isinstance(data, str) else data.decode()
     try:
         value = json.loads(text, parse_float=_finite, parse_int=_representable)
-        if "\\u" in text:  # half a surrogate pair is allowed in a column of type json
+        if "\\u" in text:  # PostgreSQL allows half a surrogate pair in a column of type json
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None

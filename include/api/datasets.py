@@ -38,7 +38,7 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 
 
 class DatasetsQuery(BaseModel):
-    """Query parameters of the list of datasets."""
+    """Query parameters for listing datasets."""
 
     prefix: str | None = Field(None, max_length=128, description="Only datasets whose name starts with this.")
     archived: bool | None = Field(
@@ -71,7 +71,7 @@ class DatasetsPage(BaseModel):
 
 
 class DatasetVersionsQuery(BaseModel):
-    """Query parameters of the list of a dataset's versions."""
+    """Query parameters for listing a dataset's versions."""
 
     limit: Limit = 50
     before: int | None = Field(None, ge=1, le=LARGEST_VERSION, description="Only versions before this one.")
@@ -88,7 +88,7 @@ class DatasetVersionsPage(BaseModel):
 
 
 class DatasetVersionResponse(DatasetVersion):
-    """A version with its class table, and the newest jobs that were trained on it, at most 50."""
+    """A version with its class table, and the newest jobs (at most 50) that were trained on it."""
 
     jobs: list[DatasetJob]
 
@@ -155,7 +155,7 @@ def compare_dataset_versions(
         int, Query(ge=1, le=LARGEST_VERSION, description="Number of the version to compare with.")
     ],
 ) -> DatasetDifference:
-    """Return the changes from version `base` to this one: counts, and at most 50 images for each kind.
+    """Return the changes from version `base` to this one: counts, and at most 50 images per kind of change.
 
     An image is identified by its path within its split, a class by its name.
     """

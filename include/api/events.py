@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from include.api.hub import JobState, KnownEpoch
 
 MAX_STREAMS = 32
-"""Limit for each user in each process of the API server: each stream costs the process a connection and a
-task. A browser opens one stream for each job page."""
+"""Maximum number of streams for each user in each process of the API server: each stream costs the process a
+connection and a task. A browser opens one stream for each job page."""
 
 LONGEST_SECONDS = 300.0
 """Maximum duration of a stream. The browser then reconnects, and the user's permissions are checked again."""
@@ -44,7 +44,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[
     int | None,
-    Header(ge=-1, le=2**31 - 1, description="Replaces `after`; browsers send it when they reconnect."),
+    Header(ge=-1, le=2**31 - 1, description="Overrides `after`; browsers send it when they reconnect."),
 ]
 
 
@@ -55,7 +55,7 @@ def _hub(request: Request) -> Hub:
 
 
 async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[None]:
-    """Count the block as one more stream of this user. Raises ProblemError (429) above the limit."""
+    """Count one more stream of this user during the block. Raises ProblemError (429) above the limit."""
     streams: Counter[str] = request.app.state.streams
     user_id = user.get_id()
     if streams[user_id] >= MAX_STREAMS:
@@ -86,9 +86,9 @@ async def follow_job(
     after: Annotated[Epoch, Query(description="Only epochs after this one, counted from 0.")] = -1,
     last_event_id: EpochHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Stream events of a job: `job` first and after each change, `epoch` after each epoch, `end` at its end.
+    """Stream events of a job: `job` first and after each change, `epoch` after each epoch, `end` last.
 
-    The events carry the same data as the routes of the job and of its epochs. The stream ends after five
+    The events carry the same data as the routes for the job and its epochs. The stream ends after five
     minutes at the latest; a client that reconnects continues after the last epoch that it received.
     """
     last_seen = after if last_event_id is None else last_event_id

@@ -27,7 +27,7 @@ class GuardedApp(FastAPI):
     """An application that requires a login for all routes and adds `headers` to all responses.
 
     FastAPI's own documentation pages are disabled because they would be public. FastAPI's redirects from
-    /path/ to /path are disabled because their target is the host that the request names. `limits` maps the
+    /path/ to /path are disabled because they redirect to the host that the request names. `limits` maps the
     prefixes of paths that accept larger bodies to their limits.
     """
 
@@ -69,7 +69,7 @@ class _LoginBeforeBody:
 
 @asynccontextmanager
 async def _guard_server(_: FastAPI) -> AsyncIterator[None]:
-    """Limit the connections of the process that serves the application, if its server supports limits."""
+    """Limit the connections of this process, if its server supports limits."""
     raise_descriptor_limit()
     limit_connections()
     yield

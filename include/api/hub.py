@@ -39,7 +39,7 @@ class KnownEpoch(NamedTuple):
 
 @dataclass(frozen=True)
 class JobState:
-    """A job at one poll."""
+    """The state of a job at one poll."""
 
     version: tuple[object, ...]
     """Differs between states."""

@@ -2,7 +2,7 @@
 
 A running job that is stopped keeps its state and can be resumed; a queued job is cancelled immediately.
 Archiving hides a job from the console's list by default, and deletes nothing. A run of `delete_data` deletes
-a job, with everything that it has stored.
+a job and everything that the job has stored.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def stop_job(
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:
-        # A cancelled run has no task that reports to MLflow, so a thread does, without delaying the response.
+        # A cancelled run has no task that reports to MLflow, so a thread reports in the background.
         threading.Thread(target=lambda: track_recorded(job_id, training_db_factory()), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")

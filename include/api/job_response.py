@@ -46,7 +46,7 @@ class Progress(BaseModel):
     durable_epochs: int | None
     """Number of epochs that survive the loss of the machine."""
     durable_batch: int | None
-    """Number of batches after `durable_epochs` that survive the loss of the machine."""
+    """Number of batches of the next epoch that also survive the loss of the machine."""
     goodput: float | None
     """Share of `duration_seconds` spent training, not counting training that was later repeated; null if
     unknown."""
@@ -81,7 +81,8 @@ class JobLineage(BaseModel):
     parent_job_id: str | None
     """The job that this job continues, or whose best.pt it started from."""
     resumed_epoch: int | None
-    """The parent's epoch, counted from 0, after which the job continues; null if it started from best.pt."""
+    """The parent's epoch, counted from 0, after which the job continues; null for a job that started from
+    best.pt."""
     children: list[str] = Field(max_length=CHILDREN_SHOWN)
 
 
@@ -114,9 +115,9 @@ class TrainingJobResponse(TrainingJob):
     """`dataset` of `spec`."""
     duration_seconds: float | None
     """Time for which the job's attempts have held their GPUs. Waits, the time between two attempts, and the
-    time between a job's end and its resumption are not included. If this time was not recorded, because the
-    job began before revision 0013 or because a host application trains it, this is the time from `started_at`
-    to the job's end, or until now."""
+    time between a job's end and its resumption are not included. If the job began before schema revision
+    0013, or if a host application trains it, this is the time from `started_at` to the job's end, or until
+    now."""
     queue: JobQueue | None
     """Null unless the job waits for a GPU."""
     progress: Progress
@@ -170,7 +171,7 @@ def _build(
 def escape_row(row: dict[str, Any]) -> dict[str, Any]:
     """Escape control characters, which could manipulate a terminal or page, in the values of the row.
 
-    Ids stay as they are, because clients use them to request the job.
+    Ids are not escaped, because clients use them to request the job.
     """
     escaped: dict[str, Any] = escape_all_controls(row)
     return escaped | {name: row[name] for name in _IDS if name in row}
@@ -201,7 +202,10 @@ def _progress(job: TrainingJob, details: JobDetails, duration: float | None) -> 
 
 
 def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
-    """Return the number of finished epochs; without a last epoch, 0 for an active job, otherwise None."""
+    """Return the number of finished epochs.
+
+    If `last_epoch` is None, return 0 for an active job, and None for all other jobs.
+    """
     if last_epoch is not None:
         return last_epoch + 1
     return 0 if job.is_active else None
@@ -225,17 +229,19 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
-    """Return whether the job has a dataset report: the dataset passed the check, or the error names one."""
+    """Return whether the job has a dataset report.
+
+    The job has one if its dataset passed the check, or if its error contains the report's URI.
+    """
     if job.dataset_fingerprint is not None:
         return True
     return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
 
 
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
-    """Return the download URL of the checkpoint, or None if the row does not show that it is stored.
+    """Return the checkpoint's download URL, or None if the row does not show that the checkpoint is stored.
 
-    The checkpoint is stored if the row records it at its usual key, or if the row records a durable epoch but
-    no checkpoint.
+    The row shows this if it records the checkpoint at its usual key, or a durable epoch but no checkpoint.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)

@@ -46,20 +46,20 @@ def _require_job(job_id: JobId) -> TrainingJob:
 
 
 FoundJob = Annotated[TrainingJob, Depends(_require_job)]
-"""The job in the URL, for routes that then wait for S3 or events without holding a database connection."""
+"""The job in the URL; no database connection is held while the route waits for S3 or events."""
 
 _POSITION = TypeAdapter(PagePosition)
 _Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
 class JobsQuery(BaseModel):
-    """Query parameters of the list of jobs."""
+    """Query parameters for listing jobs."""
 
     status: JobStatus | None = None
     dataset: _Filter | None = Field(None, description="Only jobs trained on this dataset.")
     model: _Filter | None = Field(None, description="Only jobs that train this model.")
     prefix: _Filter | None = Field(None, description="Only jobs whose id starts with this.")
-    dag_id: _Filter | None = Field(None, description="Only jobs of runs of this Dag.")
+    dag_id: _Filter | None = Field(None, description="Only jobs whose runs belong to this Dag.")
     run_id: _Filter | None = Field(None, description="Only jobs of this Dag run.")
     archived: bool | None = Field(
         None, description="Only archived jobs (true), or only jobs that are not archived (false)."
@@ -69,7 +69,7 @@ class JobsQuery(BaseModel):
 
 
 class EpochsQuery(BaseModel):
-    """Query parameters of the list of epochs."""
+    """Query parameters for listing epochs."""
 
     after: int = Field(-1, ge=-1, le=2**31 - 1, description="Only epochs after this one, counted from 0.")
     limit: int = Field(1000, ge=1, le=5000, description="Maximum number of epochs per page.")
@@ -86,8 +86,8 @@ class JobsPage(BaseModel):
     total: int
     """Number of matching jobs on all pages."""
     total_is_estimate: bool
-    """True if `total` is the database's estimate instead of a count: above 10,000 matches, or if the database
-    expects more than 100,000."""
+    """True if `total` is the database's estimate instead of a count: if there are more than 10,000 matches,
+    or if the database expects more than 100,000."""
 
 
 class EpochsPage(BaseModel):

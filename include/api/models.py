@@ -23,7 +23,7 @@ _POSITION = TypeAdapter(tuple[str, int])
 
 
 class ModelsQuery(BaseModel):
-    """Query parameters of the list of versions."""
+    """Query parameters for listing versions of models."""
 
     name: str | None = Field(None, max_length=128, description="Only versions of this model.")
     stage: Stage | None = Field(None, description="Only versions in this stage.")

@@ -81,7 +81,7 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
 
 
 def answer_picture(picture: ObjectContent, media_type: str) -> Response:
-    """Return the response with the picture, which a browser may cache but must revalidate, or 304."""
+    """Return a response that browsers may cache but must revalidate: the picture, or 304 if unchanged."""
     headers = {"ETag": picture.etag, "Cache-Control": "private, no-cache"}
     if picture.content is None:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

@@ -106,7 +106,7 @@ def list_pretrained() -> PretrainedFiles:
 async def store_pretrained(
     request: Request,
     user: GetUserDep,
-    name: Annotated[str, Path(description="Name of the file, such as yolo26n.pt; jobs give it as `model`.")],
+    name: Annotated[str, Path(description="Name of the file, such as yolo26n.pt; the value for `model`.")],
     replace: Annotated[
         bool, Query(description="Whether to replace the stored file if its content differs.")
     ] = False,
@@ -114,7 +114,7 @@ async def store_pretrained(
     """Store a .pt file for all jobs. The file is inspected first, and none of its code is run.
 
     A stored file of the same name with different content is kept (409) unless `replace` is true. Jobs that
-    have already started identify their initial weights by SHA-256.
+    have already started identify their initial weights by SHA-256, so they never train from other weights.
     """
     try:
         name = parse_weights_name(name)

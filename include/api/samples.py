@@ -28,7 +28,7 @@ _BYTES = {"content": {"image/jpeg": {}}, "description": "The picture."}
 
 
 class SamplePicture(BaseModel):
-    """A picture of an image with its labels."""
+    """An image with its labels drawn on it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -41,7 +41,7 @@ class SamplePicture(BaseModel):
 
 
 class Samples(BaseModel):
-    """At most twelve samples, spread evenly over each of the two splits; empty if none were drawn."""
+    """At most twelve images, taken at even intervals from each split; empty if none were drawn."""
 
     samples: list[SamplePicture]
 

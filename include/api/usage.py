@@ -21,13 +21,13 @@ _JOBS_SHOWN = 200
 
 
 class UsageQuery(BaseModel):
-    """Query parameters of the table of GPU hours."""
+    """Query parameters for the table of GPU hours."""
 
-    weeks: int = Field(8, ge=1, le=53, description="Number of weeks, the current one included.")
+    weeks: int = Field(8, ge=1, le=53, description="Number of weeks, including the current week.")
 
 
 class WeekQuery(BaseModel):
-    """Query parameters of the jobs of one user in one week."""
+    """Query parameters for listing one user's jobs in one week."""
 
     user: str | None = Field(
         None, max_length=250, description="User whose jobs are listed; omit it for jobs of unknown users."
@@ -50,11 +50,11 @@ class UserUsage(BaseModel):
     gpu_hours: list[float]
     """One number for each week."""
     running: int
-    """Number of GPUs of running jobs."""
+    """Number of GPUs that running jobs use."""
     queued: int
-    """Number of GPUs of jobs that wait for a GPU."""
+    """Number of GPUs that jobs in the GPU queue have requested."""
     held: int
-    """Number of GPUs of jobs that wait for the quota."""
+    """Number of GPUs that jobs waiting for the quota have requested."""
     quota_gpus: int | None
     """The user's limit on GPUs; null if there is none."""
     quota_gpu_hours: float | None
@@ -92,7 +92,7 @@ class WeekUsage(BaseModel):
 
 @router.get("")
 def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usage:
-    """Return GPU hours in the last weeks and the quota of each user, those with the most hours first."""
+    """Return each user's quota and GPU hours in the last weeks; users with the most hours come first."""
     current = start_of_week(datetime.now(UTC))
     weeks = [current - WEEK * number for number in range(query.weeks)]
     quotas = Settings.from_environment().quotas

@@ -34,7 +34,7 @@ PAGES = {
     "dataset": "Dataset",
     "usage": "GPU hours",
 }
-"""Pages with their initial titles. All pages have the same path depth, because their links are relative."""
+"""Pages with their initial titles. All pages must have the same path depth: their links are relative."""
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src {connected}; "
@@ -89,7 +89,7 @@ def _redirect_to_jobs() -> Response:
 def _serve_page(request: Request) -> Response:
     """Serve a page.
 
-    The URLs of its files contain a version, so that browsers reload the files only after updates.
+    The URLs of the page's files contain a version, so that browsers reload the files only after updates.
     """
     files = list_served_files()
     page = request.url.path.rpartition("/")[2]

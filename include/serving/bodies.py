@@ -115,7 +115,7 @@ class _Upload:
             await self._refusal(scope, self._receive_next, self._send_next)
 
     async def _receive(self) -> Message:
-        """Receive the next message. The application sees a refused body as a client that has disconnected."""
+        """Receive the next message; if the body is refused, tell the application that the client has left."""
         if self._complete:  # the application is waiting for the client to disconnect
             return await self._receive_next()
         message = None if self._refusal else await self._receive_in_time()
@@ -137,7 +137,7 @@ class _Upload:
             return None
 
     async def _send(self, message: Message) -> None:
-        """Send the application's response, unless it is a reaction to the refused body."""
+        """Send the application's response, unless the body was refused before the response began."""
         if self._refusal is None or self._answered:
             self._answered = True
             await self._send_next(message)

@@ -34,14 +34,14 @@ _MOST_COUNTED = 20_000
 """Maximum number of accounts and addresses that are remembered (a few MB); the oldest are forgotten first."""
 
 _MOST_KNOWN = 2_000
-"""Maximum number of remembered pairs of an account and an address with a successful login."""
+"""Maximum number of remembered pairs: an account, and an address from which it has logged in."""
 
 _AT_ONCE = 4
 """Maximum number of concurrent logins: verifying a password is CPU-intensive on purpose."""
 
 _PATHS = ("/auth/token", "/auth/login")
-"""Login paths of both auth managers: the first returns a token, and SimpleAuthManager's form uses it, too;
-the second is FAB's form."""
+"""Login paths of both auth managers: the first returns a token, and is also used by SimpleAuthManager's
+form; the second is FAB's form."""
 
 _SESSION_COOKIE = "_token="
 
@@ -53,7 +53,7 @@ class LoginThrottle:
 
     Once an account has logged in from an address, attempts on that account from that address have a separate
     counter. So the owner is not locked out by failed attempts on the account from other addresses, or by
-    failed attempts on other accounts from the same address, such as that of a proxy.
+    failed attempts on other accounts from the same address (a proxy's, for example).
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,7 +1,7 @@
 """Limits on connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
 
 uvicorn's httptools protocol waits forever for the first request and for the rest of a head, and keeps the
-whole head in memory. An application is called only once the head is complete, and `airflow api-server` has no
+whole head in memory. An application is not called until the head is complete, and `airflow api-server` has no
 options for these limits. But uvicorn looks up the protocol class in its configuration for each new
 connection, so an application can replace the class at startup.
 """
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 10.0
-"""Time for the first request to start, and for each head to arrive. Clients send the head in one piece, but
-some browsers and load balancers connect a few seconds before they send a request."""
+"""Limit on the time until the first request starts, and on the time that each head takes to arrive. Clients
+send the head in one piece, but some browsers and load balancers connect a few seconds before they send a
+request."""
 
 MOST_HEAD_BYTES = 64 * 1024
 """Limit on request line and headers together; uvicorn's other parser, h11, has the same limit."""
@@ -96,7 +97,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def limit_connections() -> None:
-    """Apply the limits to all new connections of this process's server, if it supports them.
+    """Apply the limits to all new connections of this process's server, if the server supports limits.
 
     Call this before the server listens, in the lifespan of an application.
     """
@@ -111,8 +112,8 @@ def limit_connections() -> None:
 def find_running_server() -> Server | None:
     """Return the uvicorn server of this process; None if the process runs another server.
 
-    No variable refers to the server, but the SIGTERM handler is a method of it, both in uvicorn's own process
-    and in a gunicorn worker.
+    No variable refers to the server, but the SIGTERM handler is one of its methods, both in uvicorn's own
+    process and in a gunicorn worker.
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, Server) else None

@@ -1,5 +1,5 @@
 // @ts-check
-// The actions on a job. Viewers do not see the buttons, and the server would refuse the requests.
+// The actions on a job. Viewers do not see the buttons, and the server would refuse their requests.
 /** @import { Problem } from "./api.js" */
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";

@@ -21,7 +21,7 @@ const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 const colour = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const curve = (/** @type {number} */ tone) => colour(`--curve-${(tone % 6) + 1}`);
 
-/** The colour for the part of a line whose epochs another job trained. */
+/** The colour for the part of a line that shows epochs trained by another job. */
 const paler = (/** @type {number} */ tone) => `color-mix(in oklab, ${curve(tone)} 45%, ${colour("--bg")})`;
 
 /**

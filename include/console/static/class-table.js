@@ -8,7 +8,7 @@ import { isActive, usePolled } from "./live.js";
 const SHOWN = 30;
 
 /**
- * What the table counts, by task; for every other task, instances.
+ * What the table counts, by task. For tasks that are not listed here, the table counts instances.
  * @type {Record<string, string>}
  */
 const COUNTED = { classify: "Images", semantic: "Images that contain the class" };

@@ -31,7 +31,7 @@ export function VersionView({ name, version: number }) {
       html`
       ${
         data.archived_at &&
-        html`<${Note} title="Archived">Archived <${When} at=${data.archived_at} />. Training runs that name${" "}
+        html`<${Note} title="Archived">Archived <${When} at=${data.archived_at} />. Training runs that specify${" "}
         <code>${name}</code> without a version skip this version; nothing has been deleted.</${Note}>`
       }
       <${Facts} version=${data} />

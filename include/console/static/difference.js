@@ -70,7 +70,7 @@ function Found({ name, version, base }) {
   return html`${
     data.files
       ? html`<${Files} files=${data.files} />`
-      : html`<p class="muted">The files of one of these versions were not recorded, so they cannot be compared.</p>`
+      : html`<p class="muted">The files cannot be compared, because those of one version were not recorded.</p>`
   }
   ${data.classes && html`<${Classes} classes=${data.classes} />`}`;
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// Keeps a form's input for this browser tab, so that the input survives a refusal, the Back button and a reload.
+// Keeps a form's input for this browser tab: the input survives a refused request, the Back button and a reload.
 import { useState } from "./h.js";
 
 /** @typedef {Record<string, string | boolean>} Texts the user's input, by name of the field */

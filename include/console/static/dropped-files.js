@@ -1,5 +1,5 @@
 // @ts-check
-// The files that a user dropped or chose, with their paths in the folder, without files that are never trained on.
+// The files that a user dropped or chose, with their paths in the folder. Files that are never trained on are omitted.
 
 /**
  * @typedef {object} LocalFile
@@ -8,14 +8,15 @@
  */
 
 /**
- * The files of a drop. Call this in the event handler itself, because the browser discards the files afterwards.
+ * The files that a user dropped. Call this in the event handler itself, because the browser discards the files
+ * afterwards.
  * @param {DataTransfer} transfer
  * @returns {Promise<LocalFile[]>}
  */
 export async function filesOfDrop(transfer) {
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   const plain = [...transfer.files];
-  // If a script, not a user, created the drop, its files have no entries.
+  // If a script created the drop event, the dropped files have no entries.
   const found = entries.length
     ? await Promise.all(entries.map(walk))
     : [plain.map((file) => ({ path: file.name, file }))];
@@ -23,7 +24,7 @@ export async function filesOfDrop(transfer) {
 }
 
 /**
- * The files of an input; the files of a chosen folder have their paths within the folder.
+ * The files that a user chose in a file input. Files of a chosen folder have their paths within the folder.
  * @param {FileList} files
  */
 export function filesOfInput(files) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The filters of the list: a plain form, so that the page's URL contains the filters and can be shared.
+// The filters of the job list: a plain form, so that the page's URL contains the filters and can be shared.
 import { html } from "./h.js";
 
 export const FILTERS = ["prefix", "status", "dataset", "model", "archived"];

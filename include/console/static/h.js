@@ -7,7 +7,7 @@ import * as bundle from "./vendor/htm-preact-3.1.1.js";
  * @typedef {Event & { currentTarget: HTMLInputElement }} InputChange
  * @typedef {object} Htm
  * @property {(strings: TemplateStringsArray, ...values: unknown[]) => import("preact").VNode} html TypeScript does not
- * read the templates: it checks a component's own code, but not the properties that a template passes to it
+ * read the templates: it checks components, but not the properties that templates pass to them
  */
 
 /** @type {Htm & Pick<typeof import("preact"), "render"> & typeof import("preact/hooks")} */

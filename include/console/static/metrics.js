@@ -1,5 +1,5 @@
 // @ts-check
-// Ultralytics' metrics: their labels, their grouping into charts, and the one that represents a job's quality.
+// Ultralytics' metrics: their labels, their grouping into charts, and the metric that represents a job's quality.
 
 /**
  * @typedef {Record<string, number | null> | null | undefined} Metrics by Ultralytics' names

@@ -1,5 +1,5 @@
 // @ts-check
-// Shown instead of an empty list: explains how to start a training run, or says that none matches the filters.
+// Shown instead of an empty list: explains how to start a training run, or says that no run matches the filters.
 import { html } from "./h.js";
 import { requestOf } from "./yolo-command.js";
 

@@ -1,6 +1,6 @@
 // @ts-check
-// Links to Airflow's own pages. Airflow may show the console in a frame, which must not navigate Airflow's window.
-// Therefore the link is created and clicked in that window's document.
+// Links to Airflow's own pages. Airflow may show the console in a frame that is not allowed to navigate Airflow's
+// window. Therefore the link is created and clicked in the document of Airflow's window.
 /** @import { Children } from "./h.js" */
 import { html } from "./h.js";
 

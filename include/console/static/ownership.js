@@ -1,5 +1,5 @@
 // @ts-check
-// Who may change a job or a version of a dataset. The server applies the same rules and refuses all other requests.
+// Who may change a job or a version of a dataset. The server enforces the same rules.
 
 /** The Dag that trains. A job with neither an owner nor a run of this Dag was written by a host application. */
 const TRAINING_DAG = "train_yolo";
@@ -22,8 +22,8 @@ export function explainNotYours(session, { triggered_by: owner, dag_id: dag }) {
 }
 
 /**
- * Why the current user may not delete the version; null if they may. Job administrators have no right to delete the
- * versions of other users.
+ * Why the current user may not delete the version; null if they may. Job administrators may not delete the
+ * versions of other users either.
  * @param {Api.Session} session
  * @param {Api.DatasetVersionResponse} version
  * @returns {string | null}

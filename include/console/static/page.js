@@ -49,7 +49,7 @@ export function Page({ tab, heading, title = heading, lead, actions, children })
  */
 export function show(component) {
   render(html`<${component} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
-  // The Back button may restore a page from memory, with the button that the user pressed last still disabled.
+  // The Back button may restore a page from memory, where the button that the user pressed last is still disabled.
   window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 }
 

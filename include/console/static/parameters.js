@@ -143,7 +143,7 @@ function isDefault(value, field, task) {
 }
 
 /**
- * Describe the value that the trainer uses if the parameter is not given; null if it then has no value.
+ * Describe the value that the trainer uses if the parameter is not given; null if there is no such value.
  * @param {FormField} field
  */
 export function defaultOf({ initial, schema }) {

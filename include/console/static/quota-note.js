@@ -8,7 +8,7 @@ import { usePolled } from "./live.js";
 /** @type {(signal: AbortSignal) => Promise<Api.Validation>} */
 const load = (signal) => fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
 
-/** Shows nothing until the server has responded, or if a new training run could start immediately. */
+/** Shows nothing if a new training run could start immediately, or if the server has not responded yet. */
 export function QuotaNote() {
   const { data } = usePolled(load, null);
   const refused = data?.errors[""];

@@ -36,7 +36,7 @@ export async function sign(uploadId, pieces, signal) {
 export async function sendPiece(uploadId, piece, link, progress, signal) {
   for (let attempt = 1, current = link; ; attempt += 1) {
     const status = await put(current, piece.bytes, progress, signal);
-    // 412: S3 already has the file, complete or truncated. If it is truncated, completing the upload fails.
+    // 412: S3 already has the file, complete or truncated. If the file is truncated, completing the upload fails.
     if ((status >= 200 && status < 300) || status === 412) return;
     if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
     await pause(2 ** attempt * 250, signal);

@@ -1,7 +1,7 @@
 // @ts-check
 // The form that starts a training run through Airflow's REST API, so that Airflow's permissions, validation and audit
-// log apply. The training API checks the parameters first, and errors are shown beside their fields. If that API is
-// down, the run is triggered unchecked.
+// log apply. The training API checks the parameters first, and errors are shown beside their fields. If the training
+// API is down, the run is triggered unchecked.
 /** @import { Children } from "./h.js" */
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
@@ -121,7 +121,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
 }
 
 /**
- * Find errors, by name of the parameter. Return no errors if the check is unavailable: the run checks them again.
+ * Find errors, by name of the parameter. Return no errors if the check is unavailable, because the run repeats it.
  * @param {Record<string, unknown>} conf
  * @returns {Promise<Record<string, string>>}
  */

@@ -15,7 +15,7 @@ const SUFFIX = {
   obb: "-obb",
 };
 const FAMILIES = ["yolo11", "yolo26"];
-/** Tasks that only the newest family supports. */
+/** Tasks that only the newest model family supports. */
 const NEW_TASKS = ["semantic", "depth"];
 const SIZES = [..."nsmlx"];
 

@@ -66,7 +66,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   </form>`;
 }
 
-/** Sends the files, starts the check and then opens the page that shows it. */
+/** Sends the files, starts the check and then opens the page that shows the check. */
 function useUpload() {
   const [upload, setUpload] = useState(/** @type {UploadState} */ ({ step: "none" }));
   const stop = useRef(/** @type {AbortController | null} */ (null));

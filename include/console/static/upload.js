@@ -31,7 +31,7 @@ export async function uploadDataset(files, report, signal) {
       const answer = await fetchJson(trainingUrl([...path, "complete"]), { method: "POST", signal });
       state = { ...state, source: answer.source };
     } catch (problem) {
-      // S3 lacks parts that were sent, or another page has completed the upload. Check again, at most twice.
+      // S3 lacks parts that were sent, or another page has completed the upload. Fetch the state again, at most twice.
       if (!(problem instanceof Problem) || problem.status !== 409 || round > 1) throw problem;
       state = await fetchJson(trainingUrl(path), { signal });
     }

@@ -1,5 +1,5 @@
 // @ts-check
-// The actions on a version of a dataset. Viewers do not see the buttons, and the server would refuse the requests.
+// The actions on a version of a dataset. Viewers do not see the buttons, and the server would refuse their requests.
 /** @import { Problem } from "./api.js" */
 import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
@@ -49,8 +49,8 @@ function Archive({ version, changed, report }) {
   const url = trainingUrl(["datasets", version.name, "versions", String(version.version), action]);
   const change = () => act(() => fetchJson(url, { method: "POST" }).then(changed));
   const title = archived
-    ? "Training runs that name the dataset without a version may use this version again"
-    : "Training runs that name the dataset without a version skip this version; nothing is deleted";
+    ? "Training runs that specify the dataset without a version may use this version again"
+    : "Training runs that specify the dataset without a version skip this version; nothing is deleted";
   return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
     ${archived ? "Restore" : "Archive"}</button>`;
 }

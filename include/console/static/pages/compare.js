@@ -93,7 +93,7 @@ function chartsOf(shown) {
 }
 
 /**
- * The metrics of a group that are drawn in separate charts.
+ * Which metrics of a group are drawn, each in a separate chart.
  * @param {ChartGroup} group
  */
 function metricsOf({ kind, title, series }) {

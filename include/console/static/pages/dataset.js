@@ -41,7 +41,7 @@ function Dataset() {
   </${Page}>`;
 }
 
-/** A button that deletes uploaded files that did not become a version. The server refuses if they are in use. */
+/** A button that deletes uploaded files that did not become a version. The server keeps files that are in use. */
 function Uploaded() {
   const upload = query.get("upload");
   const [deleted, setDeleted] = useState(false);

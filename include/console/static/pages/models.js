@@ -95,7 +95,7 @@ function Version({ version, mayStart }) {
 }
 
 /**
- * A button that copies the path of the file's signature, with which deployments verify the file.
+ * A button that copies the path of the file's signature, which deployments use to verify the file.
  * @param {{ version: Api.ModelVersion }} props
  */
 function Signature({ version }) {

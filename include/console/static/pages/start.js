@@ -83,7 +83,7 @@ function lead() {
 }
 
 /**
- * The initial parameters: the parameters of the job, if given, with `model` or `dataset` from the URL.
+ * The initial parameters: those of the given job, if any, with `model` or `dataset` from the URL.
  * @param {Job | null} job
  * @returns {Spec}
  */
@@ -153,13 +153,13 @@ function Resume({ job, fields }) {
 function noteOf({ name, about }, job, spec) {
   const value = spec[name] ?? null;
   if (name === "device" && isSeveral(value)) {
-    return `${about} ${job.job_id} was trained on ${formatParameter(value)}. Enter the GPUs to use, several or one.`;
+    return `${about} ${job.job_id} was trained on ${formatParameter(value)}. Enter the GPUs to use (one or more).`;
   }
   return `${about} Default: as in ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
 }
 
 /**
- * Whether a value of `device` names several GPUs. A resumed training run does not inherit such a value.
+ * Whether a value of `device` lists several GPUs. If so, a resumed training run does not inherit the value.
  * @param {unknown} device
  */
 function isSeveral(device) {
