@@ -99,7 +99,8 @@ STEP = Step(
     "memory",
     "YOLO11n, imgsz=640, batch=64, killed in epoch 2, resumed while another process holds 90 % of the GPU's "
     "memory, and resumed once more after that process has freed it. Then a training run gets SIGTERM in "
-    "mid-epoch: how much memory it held on the GPU, and how long it takes to free it and to end.",
+    "mid-epoch; the table gives the GPU memory that it held, and how long it takes to free this memory and "
+    "to end.",
     ("what", "found"),
     _measure,
     seconds=90,

@@ -104,10 +104,11 @@ def _time(
 STEP = Step(
     "save",
     "The whole training state, including gradients that wait for an optimizer step, is saved while no batch "
-    "is being trained; medians of seven. The pause is how long `save_model` takes, plain and ours, until the "
-    "GPU has finished its copies. The next three columns time the parts of ours one by one: copying to the "
-    "host, serialising into a file, and handing the file over to the uploader; in a training run, a thread "
-    "does the last two. Memory is the peak that the GPU needs in addition to that of the training run.",
+    "is being trained; medians of seven. *Pause* is the time from the call of `save_model` until the GPU "
+    "has finished its copies. The next three columns give the time of each part of our save: copying to the "
+    "host, serialising into a file, and handing the file over to the uploader; in a training run, a "
+    "background thread does the last two. *GPU memory* is the peak memory that a save needs in addition to "
+    "that of the training run.",
     (
         "model", "last.pt, MB", "pause, plain, ms", "pause, ours, ms", "copy, ms", "serialisation, ms",
         "hand-over, ms", "GPU memory, plain, MB", "GPU memory, ours, MB",

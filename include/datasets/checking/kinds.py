@@ -94,12 +94,12 @@ WARNINGS = {
     "missing-labels": Kind(
         "images without a label file",
         "add their labels, unless they show no objects",
-        "they count as background",
+        "images without labels count as background",
     ),
     "empty-labels": Kind(
         "images with an empty label file",
         "label them, unless they show no objects",
-        "they count as background",
+        "images without labels count as background",
     ),
     "empty-maps": Kind(
         "masks without a class and depth maps without a distance",
