@@ -178,7 +178,7 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if the run has a state in S3: it had the device before."""
+        """Turn DeviceNotAvailable into GpuLost if the run has a state in S3, and so had the device before."""
         try:
             yield
         except DeviceNotAvailable as error:
@@ -254,7 +254,7 @@ class TrainingAttempt:
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point; make this attempt the owner of the stored checkpoints and the job's row.
 
-        Also returns whether a stop request applies to the starting point; always False unless the starting
+        Also returns whether a stop request applies to the starting point; this is False unless the starting
         point is a state of this training run. Raises OwnershipLost.
         """
         while True:

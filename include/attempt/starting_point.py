@@ -47,7 +47,7 @@ class StartingPoint:
     epoch: int = -1
     """Last finished epoch in the state, from 0; -1 before the first."""
     batch: int = 0
-    """Number of batches after `epoch` in the state."""
+    """Number of batches trained after `epoch`."""
     own: bool = False
     """Whether the state belongs to this training run and not to its parent."""
     trained_seconds: float = 0.0

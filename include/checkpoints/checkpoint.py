@@ -27,7 +27,7 @@ class Checkpoint:
     epoch: int
     """Last finished epoch in the file, counted from 0 as in Ultralytics; -1 before the first one."""
     batch: int = 0
-    """Number of batches after that epoch in the file; 0 for a state at an epoch's end."""
+    """Number of batches trained after that epoch; 0 for a state at an epoch's end."""
 
     @property
     def position(self) -> Position:

@@ -247,7 +247,7 @@ class BackgroundPublisher:
 
 
 def _is_gone(file: Path) -> bool:
-    """Return whether the file does not exist. A file that cannot be examined may still exist."""
+    """Return whether the file is known not to exist; False if it cannot be examined."""
     try:
         file.stat()
     except OSError as error:

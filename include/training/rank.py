@@ -76,7 +76,7 @@ class _Parent(QueueHandler):
         return wanted
 
     def saved(self, state: SavedState) -> None:
-        """Notify the parent, and wait until it no longer needs the file."""
+        """Report the state to the parent, and wait until the parent no longer needs the file."""
         self.send(state)
         self._taken.get()
 

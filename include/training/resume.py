@@ -1,8 +1,8 @@
 """Prepares the continuation of a training run: its new folder, and a private copy of the state to start from.
 
 When Ultralytics resumes, it can change only some arguments, not the number of epochs, and it uses whatever
-results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and these two files are
-restored with it.
+results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and its results.csv and
+best.pt are restored with it.
 """
 
 from __future__ import annotations
@@ -232,11 +232,11 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
 
 
 def _renew_patience(state: dict[str, Any], finished: int) -> None:
-    """Restart the patience if it is used up: otherwise training would stop after its first epoch."""
+    """Reset the patience if it is used up, because training would otherwise stop after its first epoch."""
     stopper = state.get("stopper")
     patience = state["train_args"].get("patience") or math.inf
     if stopper and finished - stopper["best_epoch"] >= patience:
-        log.info("The patience of %d epochs was used up; it restarts.", patience)
+        log.info("The patience of %d epochs was used up; counting starts over.", patience)
         state["stopper"] = {**stopper, "best_epoch": finished}
 
 
@@ -245,8 +245,8 @@ def _restore_best(
 ) -> tuple[int, str | None]:
     """Put the best.pt that belongs to `state` in place, and return its epoch.
 
-    Also returns which best.pt was lost, in words; None if none was. Without a best.pt, best_fitness is reset,
-    so that the best of the resumed epochs becomes best.pt.
+    Also returns a description of the best.pt that was lost; None if none was lost. Without a best.pt,
+    best_fitness is reset, so that the best of the resumed epochs becomes best.pt.
     """
     kept_epoch = -1
     if request.best_from is not None:

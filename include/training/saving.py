@@ -36,9 +36,9 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     With `batches`, this is the state after that many batches of the current epoch, otherwise the state at the
     epoch's end. Tensors are not copied, except those of `ema`, a model in half precision.
 
-    This replaces BaseTrainer.save_model (8.4.190), which cannot store more keys, and copies and rounds the
-    optimizer. Plain Ultralytics can load this checkpoint, and can also resume it if it was saved after the
-    first epoch ended.
+    This replaces BaseTrainer.save_model (8.4.190), which cannot store additional keys and which copies and
+    rounds the optimizer's state. Plain Ultralytics can load this checkpoint, and can also resume it if it was
+    saved after the first epoch ended.
     """
     if not batches:
         _replace_non_finite(trainer)
@@ -82,7 +82,7 @@ def has_finite_weights(trainer: ExactMixin) -> bool:
 def are_finite(weights: Iterable[torch.Tensor]) -> bool:
     """Return whether all weights are finite.
 
-    This checks sums, so the GPU is queried once instead of hundreds of times.
+    Only the sum of each tensor is checked, so the GPU is queried once instead of hundreds of times.
     """
     floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())

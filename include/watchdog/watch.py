@@ -37,7 +37,10 @@ _BATCHES = 200
 
 
 class Clock:
-    """Counts the seconds in which this process could observe the others; a pause counts for at most 3 s."""
+    """Counts the seconds in which this process could observe the others.
+
+    A gap of more than 3 s between two checks counts as 3 s.
+    """
 
     def __init__(self) -> None:
         self._last, self._seconds = time.monotonic(), 0.0
