@@ -220,8 +220,8 @@ class TrainingAttempt:
         """Fetch the checked data and reserve them for this training run until `stack` closes.
 
         If the training run has a state, a request that S3 refuses counts as a temporary failure. If the
-        process that reads the data is killed, raises ProcessKilled, which is retried: the data have been
-        checked, so they are unlikely to be the cause.
+        process that reads the data is killed, this raises ProcessKilled, and so the attempt is retried: the
+        data have been checked, so they are unlikely to be the cause.
         """
         settings = self._settings
         local = materialize(

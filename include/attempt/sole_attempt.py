@@ -128,7 +128,7 @@ def _end(holder: _Holder, own: _Holder) -> None:
 
 
 def _identity(pid: int) -> str:
-    """Return the boot id of this machine, this process's container, and the start time of process `pid`.
+    """Return this machine's boot id, this process's container, and the start time of process `pid`.
 
     The container is read from /proc/self, not from the other process's folder: Airflow makes its task
     processes non-dumpable, which hides most of that folder even from the same user. If the holder runs in

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 _GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
 
 _ATTEMPT = "attempt"
-"""Key in last.pt for the number of the attempt that took the state over, which changes the file's SHA-256."""
+"""Key in last.pt for the number of the attempt that took the state over; adding it changes the file's
+SHA-256."""
 
 
 @dataclass(frozen=True)

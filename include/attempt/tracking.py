@@ -41,7 +41,7 @@ _LAST_SECONDS = 10.0
 
 
 def tracking_server() -> TrackingServer | None:
-    """Return the server that the environment names, or None; log an invalid address."""
+    """Return the server set in the environment; None if it is not set, or if its address is invalid."""
     from include.tracking.server import TrackingServer
 
     try:

@@ -11,7 +11,8 @@ CheckpointKind = Literal["best", "last"]
 CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 
 Position = tuple[int, int]
-"""Position of a training run: its last finished epoch (from 0; -1 before the first), and batches after it."""
+"""Position of a training run: its last finished epoch (from 0; -1 before the first), and the number of
+batches trained after it."""
 
 
 @dataclass(frozen=True)

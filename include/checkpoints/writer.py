@@ -68,7 +68,7 @@ class ObjectWriter:
         return existing
 
     def look(self, location: S3Location) -> None:
-        """Let this writer also replace the current version; for objects that only a fence protects."""
+        """Let this writer also replace the current version; for objects protected by a fence alone."""
         existing = self._find_stored(location)
         self._known[location] = existing.etag if existing else None
 

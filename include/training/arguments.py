@@ -1,7 +1,7 @@
 """Ultralytics' training arguments, checked without Ultralytics.
 
-Jobs are checked on machines without torch. arguments.json has the names and kinds of the pinned version;
-include.training.derive_tables writes it.
+Jobs are checked on machines without torch. arguments.json has the names and kinds of the pinned version's
+arguments; include.training.derive_tables writes it.
 """
 
 from __future__ import annotations

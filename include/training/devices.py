@@ -52,7 +52,7 @@ def choose_device(requested: str | None) -> str:
     """Return Ultralytics' name for the device `requested`: "cpu", "mps", a GPU's number, or several: "0,1".
 
     None and "auto" take the first GPU, or the CPU with a warning. Raises DeviceNotAvailable for a device that
-    this machine does not have, GpuLost if it has a GPU that torch cannot use.
+    this machine does not have, and GpuLost if the machine has a GPU that torch cannot use.
     """
     import torch
 

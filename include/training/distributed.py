@@ -77,7 +77,7 @@ def train_in_ranks(
 
     `program` is the module that each process runs. Raises TrainingError, MachineUnusable, ProcessKilled,
     DiskError and OSError for the same reasons as a training run in this process. Also raises ProcessKilled if
-    a rank is killed, RankFailed for any other error of a rank, and any exception of the reporters.
+    a rank is killed, RankFailed for any other error of a rank, and any exception that a reporter raises.
     """
     with _start_ranks(RankWork(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)

@@ -158,7 +158,7 @@ def task_of_weights(path: Path) -> str:
 def load_training_state(path: Path, task: Task | None = None) -> dict[str, Any]:
     """Load a checkpoint that a training run of `task` (of any task, if None) can continue from.
 
-    Raises NotResumable for a stripped file or a file of another task, UnreadableCheckpoint as
+    Raises NotResumable for a stripped file or a file of another task, and UnreadableCheckpoint as
     `load_checkpoint` does.
     """
     state = load_checkpoint(path)

@@ -157,7 +157,7 @@ class LossGuardMixin(ExactMixin):
         self.ema = ModelEMA(self.model)
         self.ema.ema.load_state_dict(epoch_start["ema"])
         self.ema.updates = epoch_start["updates"]
-        # Learning rates and momenta of the groups stay, because warm-up may have progressed since then.
+        # The groups keep their learning rates and momenta, because warm-up may have progressed since then.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": deepcopy(epoch_start["optimizer"]), "param_groups": groups})
         self.scaler.load_state_dict(epoch_start["scaler"])

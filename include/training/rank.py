@@ -32,7 +32,7 @@ _PROGRESS_SECONDS = 0.5
 
 
 class _Parent(QueueHandler):
-    """The process that started this one, to which log records, epochs and states are sent.
+    """The process that started this one; it receives log records, epochs and states.
 
     It is a logging handler, an EpochReporter and a StateReporter. When it dies or closes the connection, this
     process kills itself and its loader workers.

@@ -121,8 +121,9 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     """Turn another training run's state into the start of this one; return why this is inexact, or None.
 
     Training time is counted from 0. Losses are not compared with those of the other training run, but a
-    learning rate that was lowered stays lowered. With different data or another image size, an unfinished
-    epoch restarts, which makes the state inexact, because some batches of the epoch are trained twice.
+    learning rate that a rollback lowered stays lowered. With different data or another image size, an
+    unfinished epoch restarts, which makes the state inexact, because some batches of the epoch are trained
+    twice.
     """
     exact = state.get(EXACT)
     if not exact:
@@ -177,8 +178,8 @@ def require_identity(
 def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
     """Return the training arguments in the checkpoint that are safe to use.
 
-    Raises UnreadableCheckpoint for invalid values. Files that a checkpoint names are not opened, so if it
-    names a teacher, TrainingError is raised unless the request names the same teacher.
+    Raises UnreadableCheckpoint for invalid values. Files that the checkpoint refers to are not opened. If it
+    was distilled from a teacher, the request must name the same teacher; otherwise TrainingError is raised.
     """
     table = known_arguments()
     known = {name: value for name, value in trained.items() if name in table or name in OURS}

@@ -105,7 +105,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def put_in_place(staged: Path, path: Path) -> None:
-    """Rename the file that `write` returned to `path`, and make the renaming survive a power cut."""
+    """Rename the file returned by `write` to `path`, so that the renaming survives a power cut."""
     staged.replace(path)
     with suppress(OSError):  # some file systems cannot sync folders
         flush_file(path.parent)
@@ -165,7 +165,7 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
 
 
 def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checkpoint without the state for training, with half-precision EMA weights as its model.
+    """Return the checkpoint without its training state, with half-precision EMA weights as its model.
 
     Its best_epoch is the epoch of `state`, or the one recorded in a stripped `state`; -1 if there is none.
     The module in `state` is changed, so nothing else may use it.
