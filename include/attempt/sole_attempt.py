@@ -43,7 +43,7 @@ class _Holder:
     pid: int
     """Process id, as the process itself sees it."""
     process: str
-    """Identifies the process across all machines and reboots, see `_identity`."""
+    """Identifies the process across all machines and reboots; see `_identity`."""
 
     @classmethod
     def read(cls, descriptor: int) -> _Holder | None:

@@ -117,7 +117,7 @@ class Tracker:
             self._thread.join(_LAST_SECONDS)
 
     def notify(self) -> None:
-        """Make the thread send all new values in the database."""
+        """Make the thread send all values that are new in the database."""
         self._news.set()
 
     def end(self, update: RowUpdate = lambda row: row) -> None:

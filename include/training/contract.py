@@ -203,8 +203,8 @@ class TrainingProgress:
     """Seconds of training and validation over all attempts, excluding work that was lost when an attempt was
     killed."""
     is_repeated: bool = False
-    """Whether the epoch is repeated, after a NaN or with half the batch. No state within a repeated epoch is
-    saved, because a state saved before the repetition would look newer."""
+    """Whether the epoch is repeated, after a NaN or with half the batch size. No state within a repeated
+    epoch is saved, because a state saved before the repetition would look newer."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def derive_arguments() -> dict[str, Any]:
 
 
 def _lines(text: str) -> list[tuple[str, str, list[str]]]:
-    """Split default.yaml into (section, name, types that its comment names)."""
+    """Split default.yaml into (section, name, types named in the comment)."""
     section, found = "", []
     for line in text.splitlines():
         if heading := re.match(r"# (.+?) -{5,}$|# (\w+)$", line):

@@ -161,7 +161,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
             self.tloss, self._resumed_losses = self._resumed_losses, None
 
     def _build_train_pipeline(self) -> None:
-        halved = self._in_batch  # Ultralytics starts over with half the batch if memory runs out
+        halved = self._in_batch  # Ultralytics starts over with half the batch size if memory runs out
         self._in_batch, self._pending = False, 0
         super()._build_train_pipeline()
         if halved:
@@ -226,7 +226,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def auto_batch(self, *args: Any, **options: Any) -> int:
         """Let Ultralytics choose a batch size for this machine's memory, which makes the result inexact."""
         chosen = int(super().auto_batch(*args, **options))
-        self.mark_inexact(f"batch={self.batch_size} fitted the batch size to this machine's memory: {chosen}")
+        self.mark_inexact(f"batch={self.batch_size} chose batch size {chosen} to fit this machine's memory")
         return chosen
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
 
     None and auto take one free GPU; numbers count the GPUs in the order of CUDA_VISIBLE_DEVICES or, if that
     is not set, of NVML. On a machine without a GPU, nothing is claimed. `locks` is a folder that all training
-    runs of this machine share.
+    runs of this machine must share.
 
     Raises NoGpuFree if other training runs hold the GPUs, GpuLost if the driver fails, and DeviceNotAvailable
     for a number that none of the GPUs has.

@@ -42,7 +42,7 @@ _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "
 class ResumableMixin(StateSavingMixin):
     """Reports each epoch once, and strips only best.pt.
 
-    A mixin, listed before one of Ultralytics' task trainers.
+    A mixin; it must be listed before one of Ultralytics' task trainers.
     """
 
     epochs: int

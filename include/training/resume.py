@@ -280,7 +280,7 @@ def _restore_best(
 def _is_best_epoch(state: Mapping[str, Any]) -> bool:
     """Return whether the state's last epoch is the best so far; without validation, every epoch is.
 
-    A state within an epoch is never the best: its weights are not those of any epoch's end.
+    A state within an epoch is never the best: its weights are not those at the end of any epoch.
     """
     if batches_into_epoch(state):
         return False

@@ -41,7 +41,7 @@ _PREFETCH = 4
 _LANES = (8, 4, 2, 1)
 """Possible distances between the batches from which a mosaic's partners come.
 
-The largest distance is used for which the epoch has enough batches. This is usually 8, because Ultralytics
+The largest one that the number of batches in an epoch allows is used. This is usually 8, because Ultralytics
 has 8 workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps the distance
 is 1, because Ultralytics uses no workers.
 """

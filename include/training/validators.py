@@ -43,7 +43,7 @@ _OTHER = "not in the data"
 
 
 class ClassNameMixin(_Base):  # type: ignore[misc]
-    """The part that all tasks share: a mixin, listed before one of Ultralytics' validators."""
+    """The part that all tasks share: a mixin, which must be listed before one of Ultralytics' validators."""
 
     @property
     def data_names(self) -> dict[int, str]:
