@@ -41,7 +41,8 @@ _LAST_SECONDS = 10.0
 
 
 def tracking_server() -> TrackingServer | None:
-    """Return the server set in the environment; None if it is not set, or if its address is invalid."""
+    """Return the server set in the environment; None if there is none, or (with a warning) if it is
+    invalid."""
     from include.tracking.server import TrackingServer
 
     try:
