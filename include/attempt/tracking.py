@@ -41,8 +41,7 @@ _LAST_SECONDS = 10.0
 
 
 def tracking_server() -> TrackingServer | None:
-    """Return the server set in the environment; None if there is none, or (with a warning) if it is
-    invalid."""
+    """Return the server set in the environment; None if there is none. Log an invalid address."""
     from include.tracking.server import TrackingServer
 
     try:
