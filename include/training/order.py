@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*place: int | str) -> int:
-    """Derive a 64-bit seed from `place`, such as (seed, epoch, position); nearby places get unrelated
+    """Derive a 64-bit seed from (seed, epoch, position) or similar values; nearby ones give unrelated
     seeds."""
     return int.from_bytes(blake2b(repr(place).encode(), digest_size=8).digest())
 
