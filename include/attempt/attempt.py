@@ -178,7 +178,7 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if the run has a state in S3: it had the device before."""
+        """Turn DeviceNotAvailable into GpuLost if the run has a state in S3, and so had the device before."""
         try:
             yield
         except DeviceNotAvailable as error:
@@ -220,8 +220,8 @@ class TrainingAttempt:
         """Fetch the checked data and reserve them for this training run until `stack` closes.
 
         If the training run has a state, a request that S3 refuses counts as a temporary failure. If the
-        process that reads the data is killed, raises ProcessKilled, which is retried: the data have been
-        checked, so they are unlikely to be the cause.
+        process that reads the data is killed, this raises ProcessKilled, and so the attempt is retried: the
+        data have been checked, so they are unlikely to be the cause.
         """
         settings = self._settings
         local = materialize(
@@ -254,7 +254,7 @@ class TrainingAttempt:
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point; make this attempt the owner of the stored checkpoints and the job's row.
 
-        Also returns whether a stop request applies to the starting point; always False unless the starting
+        Also returns whether a stop request applies to the starting point; this is False unless the starting
         point is a state of this training run. Raises OwnershipLost.
         """
         while True:

@@ -22,7 +22,7 @@ _ANSWER_SECONDS = 5.0
 """How long training waits for an epoch to be recorded before it considers the database unavailable."""
 
 _PROGRESS_SECONDS = 10.0
-"""How often progress within an epoch is recorded and a request to stop immediately is noticed."""
+"""Interval at which progress within an epoch is recorded and a request to stop immediately is noticed."""
 
 _RETRY_SECONDS = 15.0
 """A failed write is retried when the next epoch ends, or after this time, because an epoch may take hours."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class JobRecord:
     """The job's row, as one attempt uses it: every write checks that this run and attempt own the job.
 
-    Methods may be called from any thread; each opens one connection. Methods that write raise OwnershipLost
-    if another run, or a newer attempt, has taken the job over, except `counting_gpu_use`, which then writes
-    nothing.
+    Methods may be called from any thread; each opens one connection. All methods that write raise
+    OwnershipLost if another run, or a newer attempt, has taken over the job. `counting_gpu_use` is the
+    exception: it then writes nothing, and does not raise.
     """
 
     job_id: str

@@ -48,7 +48,7 @@ class TrainingManifest(Payload):
     ultralytics_version: str
     """Version of Ultralytics that trained the model."""
     keep_local: bool
-    """Whether to keep the local files after both are in S3."""
+    """Whether to keep both local files once they are in S3."""
 
     @property
     def status(self) -> JobStatus:

@@ -44,7 +44,8 @@ class MemoryWatch:
     only to that process and to root.
 
     `limit` is the memory of the machine or its container, in bytes. The memory use at the first check after
-    `note_start` is considered normal. Until `least_seconds` after `note_start`, a shortage is only logged.
+    `note_start` is considered normal. In the first `least_seconds` after `note_start`, a shortage is only
+    logged.
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:

@@ -51,8 +51,8 @@ class Termination:
     def await_batch(self) -> None:
         """From now on, let the current batch finish before Preempted is raised.
 
-        `JobReporter` checks `requested` after each batch, and then asks for a final state. Preempted is
-        raised 20 s after SIGTERM even if that state has not been saved.
+        After each batch, `JobReporter` checks `requested` and, if it is set, asks for a final state.
+        Preempted is raised 20 s after SIGTERM even if that state has not been saved.
         """
         self._awaits_batch = True
 

@@ -28,8 +28,8 @@ class StoppedNow(BaseException):
 class JobReporter:
     """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
-    It asks for a state after every `publish_seconds` of training, and before a validation that would exceed
-    this interval. After SIGTERM, if memory is short, or if a user stops the job immediately, it asks for a
+    It asks for a state after every `publish_seconds` of training, and before a validation that would make the
+    interval longer. After SIGTERM, if memory is short, or if a user stops the job immediately, it asks for a
     final state immediately, except in a repeated epoch. When the final state has been saved, it raises
     Preempted, MemoryShort or StoppedNow.
     """
@@ -57,7 +57,7 @@ class JobReporter:
         self._validation_seconds = 0.0
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`; return whether to continue. The epoch's state is saved in the meantime."""
+        """Record `epoch`; return whether to continue. Meanwhile, the epoch's state is being saved."""
         with self._termination.deferred():
             try:
                 stop = self._recorder.record(epoch)

@@ -43,11 +43,11 @@ class _Holder:
     pid: int
     """Process id, as the process itself sees it."""
     process: str
-    """Identifies the process across all machines and reboots, see `_identity`."""
+    """Identifies the process across all machines and reboots; see `_identity`."""
 
     @classmethod
     def read(cls, descriptor: int) -> _Holder | None:
-        """Return the holder that the locked file names; None if it has not yet written its entry."""
+        """Return the holder recorded in the locked file; None if it has not yet written its entry."""
         try:
             return cls(**json.loads(os.pread(descriptor, 4096, 0)))
         except (ValueError, TypeError):
@@ -128,11 +128,11 @@ def _end(holder: _Holder, own: _Holder) -> None:
 
 
 def _identity(pid: int) -> str:
-    """Return the boot id of this machine, this process's container, and the start time of process `pid`.
+    """Return this machine's boot id, this process's container, and the start time of process `pid`.
 
     The container is read from /proc/self, not from the other process's folder: Airflow makes its task
     processes non-dumpable, which hides most of that folder even from the same user. If the holder runs in
-    another container, its recorded identity names that container, and so differs.
+    another container, its recorded identity contains that container, and so does not match.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 _GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
 
 _ATTEMPT = "attempt"
-"""Key in last.pt for the number of the attempt that took the state over, which changes the file's SHA-256."""
+"""Key in last.pt for the number of the attempt that took the state over; adding it changes the file's
+SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class StartingPoint:
     epoch: int = -1
     """Last finished epoch in the state, from 0; -1 before the first."""
     batch: int = 0
-    """Number of batches after `epoch` in the state."""
+    """Number of batches trained after `epoch`."""
     own: bool = False
     """Whether the state belongs to this training run and not to its parent."""
     trained_seconds: float = 0.0

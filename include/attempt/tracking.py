@@ -41,7 +41,7 @@ _LAST_SECONDS = 10.0
 
 
 def tracking_server() -> TrackingServer | None:
-    """Return the server that the environment names, or None; log an invalid address."""
+    """Return the server set in the environment; None if there is none. Log an invalid address."""
     from include.tracking.server import TrackingServer
 
     try:
@@ -117,7 +117,7 @@ class Tracker:
             self._thread.join(_LAST_SECONDS)
 
     def notify(self) -> None:
-        """Make the thread send all new values in the database."""
+        """Make the thread send all values that are new in the database."""
         self._news.set()
 
     def end(self, update: RowUpdate = lambda row: row) -> None:

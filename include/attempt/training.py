@@ -28,7 +28,8 @@ _DRAIN_SECONDS = 60.0
 """Limit for uploading the last snapshot; the upload of the final files, which follows, is retried longer."""
 
 _GRACE_SECONDS = 90.0
-"""Limit for the last upload after a preemption or an error; Compose and `make down` wait two minutes."""
+"""Limit for the last upload after a preemption or an error. It must be less than the two minutes that Compose
+and `make down` wait."""
 
 
 def train_and_report(

@@ -57,7 +57,7 @@ def upload(
 def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> None:
     """Raise LocalFileMissing unless `local` is where this machine keeps the job's file of this kind.
 
-    The manifest is an XCom, which users may edit, and may come from a machine with another TRAINING_ROOT.
+    The manifest is an XCom, which users may edit; it may also come from a machine with another TRAINING_ROOT.
     """
     if os.path.lexists(run_folder):
         require_trusted_folder(run_folder)

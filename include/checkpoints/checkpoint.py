@@ -11,7 +11,8 @@ CheckpointKind = Literal["best", "last"]
 CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 
 Position = tuple[int, int]
-"""Position of a training run: its last finished epoch (from 0; -1 before the first), and batches after it."""
+"""Position of a training run: its last finished epoch (from 0; -1 before the first), and the number of
+batches trained after it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Checkpoint:
     epoch: int
     """Last finished epoch in the file, counted from 0 as in Ultralytics; -1 before the first one."""
     batch: int = 0
-    """Number of batches after that epoch in the file; 0 for a state at an epoch's end."""
+    """Number of batches trained after that epoch; 0 for a state at an epoch's end."""
 
     @property
     def position(self) -> Position:

@@ -35,7 +35,7 @@ class SideEffect(PermissionError):
 
 @contextmanager
 def reading_only() -> Iterator[None]:
-    """Allow this thread only to read.
+    """Let this thread do nothing but read.
 
     Raises SideEffect if the block attempted anything else, even if the block caught the error.
     """

@@ -6,7 +6,7 @@ EXACT = "exact"
 """In last.pt: the part of the training state that Ultralytics does not save."""
 
 BATCH = "batch"
-"""In EXACT: the number of batches after the last finished epoch in the state."""
+"""In EXACT: the number of batches trained after the last finished epoch."""
 
 LOSS_WATCH = "loss_watch"
 """In EXACT: the state of the loss rules."""

@@ -1,4 +1,4 @@
-"""The identity of a checkpoint in the user metadata of its S3 object, which are ASCII.
+"""The identity of a checkpoint in the user metadata of its S3 object, as ASCII text.
 
 Keys have hyphens, because proxies in front of S3 servers drop header names with underscores.
 """

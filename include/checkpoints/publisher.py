@@ -37,8 +37,8 @@ class BackgroundPublisher:
     ever finish over a slow link. Training neither waits for S3 nor fails because of it, but `publish` and
     `close` raise FencedOut once another attempt owns the job.
 
-    `on_durable` is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
-    its exceptions are logged. `durable` is the position of the state that is already stored.
+    The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3;
+    exceptions from this call are logged. `durable` is the position of the state that is already stored.
 
     As a context manager it stores the pending snapshot when the block ends: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
@@ -247,7 +247,7 @@ class BackgroundPublisher:
 
 
 def _is_gone(file: Path) -> bool:
-    """Return whether the file does not exist. A file that cannot be examined may still exist."""
+    """Return whether the file is known not to exist; False if it cannot be examined."""
     try:
         file.stat()
     except OSError as error:

@@ -21,7 +21,7 @@ class Snapshot:
     best: Path | None = None
     """Path of the copy of best.pt if this state improved it, otherwise None."""
     batch: int = 0
-    """Number of batches after `epoch` in the state; 0 at an epoch's end."""
+    """Number of batches trained after `epoch`; 0 at an epoch's end."""
 
     @property
     def position(self) -> Position:
@@ -65,7 +65,7 @@ class PendingSnapshots:
         return cls(snapshot, snapshot if snapshot.best else None)
 
     def instead_of(self, older: PendingSnapshots | None) -> PendingSnapshots:
-        """Return these newer states, with the best state of `older` if they include none."""
+        """Return these newer states, with the best state of `older` if these have none."""
         return self if older is None or self.best else PendingSnapshots(self.last, older.best)
 
     @property

@@ -58,14 +58,14 @@ class CheckpointStore:
 
     Each attempt writes through a separate store. The store remembers the first version that it saw of each
     object, and overwrites only that version or one that it wrote itself; if another attempt has written since
-    then, it raises FencedOut and leaves the object unchanged. Only last.previous.pt is always replaced.
-    Several threads may use the store for different jobs.
+    then, it raises FencedOut and leaves the object unchanged. Only last.previous.pt is replaced
+    unconditionally. Several threads may use the store for different jobs.
 
     A new attempt takes over a job by uploading last.pt with its attempt number in it. This changes the bytes
-    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. A best.pt that the
-    older attempt is still writing does no harm, because the attempt that wrote last.pt may replace it. If the
-    take-over itself raises FencedOut, the older attempt has just written once more: try again with a new
-    store.
+    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. If the older
+    attempt is still uploading a best.pt, that does no harm, because the attempt that wrote last.pt may
+    replace it. If the take-over itself raises FencedOut, the older attempt has just written once more: try
+    again with a new store.
     """
 
     def __init__(

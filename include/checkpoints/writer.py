@@ -43,14 +43,14 @@ class ObjectWriter:
     """Overwrites only the version of an object that it first saw or that it wrote itself.
 
     It raises FencedOut for any other version. S3 itself checks, at the moment of the write, that the object
-    is still the expected one (If-Match) or still absent (If-None-Match). A write whose response was lost is
-    not mistaken for another writer's: the hash of a file that was sent is remembered until the outcome is
-    known.
+    is still the expected one (If-Match) or still absent (If-None-Match). If the response to a write is lost,
+    that write is not mistaken for another writer's, because the hash of each file that was sent is remembered
+    until the outcome is known.
 
     An object may be protected by a `fence`, another object that only one writer may own: the protected object
     is written only while the fence has the version that this writer knows. A writer that wrote the fence may
-    replace any version of the protected object, because a version that it does not know can only be a late
-    write of a writer that has lost the fence.
+    replace any version of the protected object, because an unknown version can only be a late write by a
+    writer that has lost the fence.
     """
 
     def __init__(self, client: S3Client, limits: TransferLimits) -> None:
@@ -68,7 +68,7 @@ class ObjectWriter:
         return existing
 
     def look(self, location: S3Location) -> None:
-        """Let this writer also replace the current version; for objects that only a fence protects."""
+        """Let this writer also replace the current version; for objects protected by a fence alone."""
         existing = self._find_stored(location)
         self._known[location] = existing.etag if existing else None
 
@@ -131,7 +131,7 @@ class ObjectWriter:
     def copy(
         self, source: S3Location, etag: str, size: int, to: S3Location, metadata: Mapping[str, str]
     ) -> StoredCheckpoint:
-        """Copy the object with that ETag, within S3, over the known object at `to`; return the copy.
+        """Copy the object with that ETag within S3, over the version that is known at `to`; return the copy.
 
         `size` is the size of the object in bytes. Raises SourceChanged if the source has changed, and
         FencedOut if the target has.
@@ -142,7 +142,7 @@ class ObjectWriter:
             existing = self._find_stored(source)
             if existing is None or existing.etag != etag:
                 raise SourceChanged(_explain_overtaking(source, existing)) from error
-            # Look at the target: if only the response was lost, the retry found the finished copy.
+            # Check the target: if only the response was lost, the retry failed because the copy existed.
         existing = self._find_stored(to)
         if existing is None or not metadata.items() <= existing.metadata.items():
             raise _fenced(to, existing)

@@ -65,7 +65,8 @@ def default_metric(task: Task) -> str:
 def default_architecture(task: Task) -> str:
     """Return the architecture of `default_weights`.
 
-    It comes from a family that covers every task; yolo11 has no models for `semantic` and `depth`.
+    It belongs to a family that has a model for every task; yolo11, for example, has none for `semantic` and
+    `depth`.
     """
     return default_weights(task).removesuffix(".pt")
 

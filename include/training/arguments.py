@@ -1,7 +1,7 @@
 """Ultralytics' training arguments, checked without Ultralytics.
 
-Jobs are checked on machines without torch. arguments.json has the names and kinds of the pinned version;
-include.training.derive_tables writes it.
+Jobs are checked on machines without torch. arguments.json has the names and kinds of the pinned version's
+arguments; include.training.derive_tables writes it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 @cache
 def known_arguments() -> dict[str, dict[str, Any]]:
-    """Return the pinned version's arguments by name: kinds, optional and, if any, minimum and choices."""
+    """Return the pinned version's arguments by name: kinds, `optional`, and any minimum and choices."""
     table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["arguments"]
     return table
 

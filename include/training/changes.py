@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 KEPT = ("optimizer", "seed", "pretrained")
-"""Arguments that a resume cannot change; `optimizer=auto` was resolved when training started."""
+"""Arguments that cannot be changed on a resume; with optimizer=auto, the optimizer was chosen when training
+started."""
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
 """Arguments that do not change the weights of any epoch, but only the number of epochs, the choice of the

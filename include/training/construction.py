@@ -18,8 +18,8 @@ MAX_PARAMETERS = 500_000_000
 million."""
 
 MORE_PARAMETERS = 50_000_000
-"""Number of parameters allowed beyond twice those of the initial weights, because the data may have more
-classes."""
+"""Number of parameters allowed beyond twice as many as the initial weights have, because the data may have
+more classes."""
 
 MAX_PARTS = 50_000
 """Maximum number of layers, including nested ones; YOLOv9e has 2,500."""

@@ -70,7 +70,8 @@ class ProcessKilled(AttemptError):
 
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-"""A disk that is full, read-only or broken, and folders that this user may not write to."""
+"""Error numbers for a disk that is full, read-only or broken, and for folders that this user may not write
+to."""
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -124,23 +125,24 @@ class TrainingRequest:
     save_dir: Path
     """Folder for the results, with weights/ in it: `{TRAINING_ROOT}/{job_id}/runs/train`."""
     epochs: int | None = None
-    """Total number of epochs; with `resume_from` it may be larger than in the checkpoint. None: Ultralytics'
-    default, or as in the checkpoint."""
+    """Total number of epochs; with `resume_from` it may be larger than in the checkpoint. If None, the
+    checkpoint's number or, without `resume_from`, Ultralytics' default."""
     device: str | None = None
     """auto (or None), cpu, mps, a GPU's number, or several ("0,1") that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
     changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
-    the weights. The arguments in KEPT (changes.py) cannot be changed. If the patience is used up, it
-    restarts."""
+    the weights. The arguments in KEPT (changes.py) cannot be changed. If the checkpoint's run had used up its
+    patience, the count starts over."""
     resume_from: Path | None = None
     """A last.pt with the complete state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
     """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. If None, best.pt
-    is the last epoch of `resume_from` if that was the best, or else the best of the resumed epochs."""
+    starts as the state in `resume_from` if its last epoch was the best so far; otherwise the best of the
+    resumed epochs becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
-    """Plain values that identify this training run; last.pt stores them. With `recover`, a state with another
-    identity is refused."""
+    """Plain values that identify this training run; last.pt stores them. With `recover`, a state with a
+    different identity is refused."""
     recover: bool = False
     """Whether `resume_from` is this training run's own state."""
     stop: bool = False
@@ -153,7 +155,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """The metrics of one finished epoch. None replaces a number that is not finite."""
+    """The metrics of one finished epoch. A number that is not finite becomes None."""
 
     epoch: int
     """Number of the epoch, counted from 0."""
@@ -201,8 +203,8 @@ class TrainingProgress:
     """Seconds of training and validation over all attempts, excluding work that was lost when an attempt was
     killed."""
     is_repeated: bool = False
-    """Whether the epoch is repeated, after a NaN or with half the batch. No state within a repeated epoch is
-    saved, because a state saved before the repetition would look newer."""
+    """Whether the epoch is repeated, after a NaN or with half the batch size. No state within a repeated
+    epoch is saved, because a state saved before the repetition would look newer."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,8 @@ class SavedState:
     batch: int
     """Number of batches that were finished after that epoch; 0 at an epoch's end."""
     is_best: bool
-    """Whether best.pt has this state's weights, ready to deploy: no earlier epoch was better. False if
-    val=false."""
+    """Whether best.pt holds this state's weights, ready to deploy, because no earlier epoch was better. False
+    if val=false."""
     trained_seconds: float
     """The same as `TrainingProgress.trained_seconds`."""
 

@@ -19,7 +19,7 @@ from include.training.contract import MODEL_SUFFIX
 from include.training.environment import isolate_ultralytics
 
 _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
-"""Names of models that need trainers that this project does not use (YOLOWorld, YOLOE, RTDETR)."""
+"""Names of models whose trainers this project does not use (YOLOWorld, YOLOE, RTDETR)."""
 
 _OF_YOLO = re.compile(r"yolo(v\d|\d)")
 """Names of YOLO models. The other published files are YOLO-NAS, SAM and similar segmenters, and text
@@ -97,7 +97,7 @@ def derive_arguments() -> dict[str, Any]:
 
 
 def _lines(text: str) -> list[tuple[str, str, list[str]]]:
-    """Split default.yaml into (section, name, types that its comment names)."""
+    """Split default.yaml into (section, name, types named in the comment)."""
     section, found = "", []
     for line in text.splitlines():
         if heading := re.match(r"# (.+?) -{5,}$|# (\w+)$", line):

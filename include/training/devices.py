@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DEFAULT_BATCH = 16
-_SINGLE_GPU_ONLY = {  # the parameter of a job that contains the argument, and the reason
+_SINGLE_GPU_ONLY = {  # the job's parameter that contains the argument, and the reason
     "rect": ("overrides", "which would stack images of different shapes"),
     # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
     "time": ("time", "which would not agree on when to stop"),
@@ -32,7 +32,7 @@ def count_devices(device: str | None) -> int:
 def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that do not work with several GPUs. Raises FieldError.
 
-    An argument that is missing or None has Ultralytics' default.
+    If an argument is missing or None, Ultralytics' default applies.
     """
     if gpus <= 1:
         return
@@ -52,7 +52,7 @@ def choose_device(requested: str | None) -> str:
     """Return Ultralytics' name for the device `requested`: "cpu", "mps", a GPU's number, or several: "0,1".
 
     None and "auto" take the first GPU, or the CPU with a warning. Raises DeviceNotAvailable for a device that
-    this machine does not have, GpuLost if it has a GPU that torch cannot use.
+    this machine does not have, and GpuLost if the machine has a GPU that torch cannot use.
     """
     import torch
 

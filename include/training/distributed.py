@@ -8,11 +8,11 @@ this process, however it ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
 gradients are averaged over all ranks after every batch. Only the running statistics of batch normalization
-differ (Ultralytics does not synchronise them). The checkpoint has those of rank 0, and all ranks resume with
-them. That does not change the weights: training computes with each batch's own statistics, and rank 0's
-running statistics are broadcast before a validation. With two GPUs, the order in which gradients are added
-does not matter. With three or more, NCCL's order depends on how the GPUs are connected, so the guarantee
-needs the same kind of machine.
+differ (Ultralytics does not synchronise them). The checkpoint has the statistics of rank 0, and all ranks
+resume with them. This does not change the weights: training computes with each batch's own statistics, and
+rank 0's running statistics are broadcast before a validation. With two GPUs, the order in which gradients are
+added does not matter. With three or more, NCCL's order depends on how the GPUs are connected, so the
+guarantee needs the same kind of machine.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def train_in_ranks(
 
     `program` is the module that each process runs. Raises TrainingError, MachineUnusable, ProcessKilled,
     DiskError and OSError for the same reasons as a training run in this process. Also raises ProcessKilled if
-    a rank is killed, RankFailed for any other error of a rank, and any exception of the reporters.
+    a rank is killed, RankFailed for any other error of a rank, and any exception that a reporter raises.
     """
     with _start_ranks(RankWork(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)

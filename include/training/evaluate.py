@@ -41,8 +41,8 @@ class Evaluation:
     """The metrics of a model on one split of one dataset."""
 
     metrics: Mapping[str, float | None]
-    """Metrics by Ultralytics' names, as in results.csv, and `fitness`; None replaces a number that is not
-    finite."""
+    """Metrics by Ultralytics' names, as in results.csv, and `fitness`; a number that is not finite becomes
+    None."""
     classes: Mapping[str, float]
     """One number for each class that has labels in the split, by class name: AP50-95 (of masks for segment,
     of keypoints for pose), top-1 accuracy for classify, or intersection over union for semantic. Empty for

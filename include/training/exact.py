@@ -1,8 +1,8 @@
 """A training run that can be interrupted after any batch and still ends with the same bits.
 
 Ultralytics' own resume rounds the weights, loses the gradient that is being accumulated, and draws different
-random numbers. Here the state is kept in full precision, accumulation continues, and randomness is a function
-of (seed, epoch, batch or sample), so that no generator's state has to be saved.
+random numbers. Here the state is kept in full precision, gradient accumulation continues, and randomness is a
+function of (seed, epoch, batch or sample), so that no generator's state has to be saved.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self._pending = 0  # batches whose gradient waits for an optimizer step
         self._in_batch = False
         self._batch = -1
-        self._resumed_batches = 0  # batches of the first epoch that are in the resumed state
+        self._resumed_batches = 0  # batches of the first epoch that the resumed state includes
         self._resumed_losses: dict[str, torch.Tensor] | None = None
         self._resumed_rates: list[float] = []
         self._gradients: Mapping[str, torch.Tensor] = {}
@@ -109,7 +109,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
 
     @property
     def accumulate(self) -> float:
-        """The number of batches for each optimizer step. Within a batch, 0 if a step is due, else infinity.
+        """The number of batches per optimizer step; during a batch, 0 if a step is due, else infinity.
 
         Ultralytics compares this number with its own count of batches, which restarts with each attempt.
         """
@@ -156,12 +156,12 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.lr = {f"lr/pg{number}": rate for number, rate in enumerate(self._resumed_rates)}
 
     def _restore_losses(self) -> None:
-        """Restore the running losses; do so in the first batch, because Ultralytics resets them before it."""
+        """Restore the running losses, in the first batch because Ultralytics resets them just before it."""
         if self._resumed_losses is not None:
             self.tloss, self._resumed_losses = self._resumed_losses, None
 
     def _build_train_pipeline(self) -> None:
-        halved = self._in_batch  # Ultralytics starts over with half the batch if memory runs out
+        halved = self._in_batch  # Ultralytics starts over with half the batch size if memory runs out
         self._in_batch, self._pending = False, 0
         super()._build_train_pipeline()
         if halved:
@@ -224,9 +224,9 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
             self.mark_inexact("deterministic=false lets a GPU compute in any order")
 
     def auto_batch(self, *args: Any, **options: Any) -> int:
-        """Let Ultralytics choose the batch from this machine's memory, which makes the result inexact."""
+        """Let Ultralytics choose a batch size for this machine's memory, which makes the result inexact."""
         chosen = int(super().auto_batch(*args, **options))
-        self.mark_inexact(f"batch={self.batch_size} fitted the batch size to this machine's memory: {chosen}")
+        self.mark_inexact(f"batch={self.batch_size} chose batch size {chosen} to fit this machine's memory")
         return chosen
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:

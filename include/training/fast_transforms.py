@@ -100,7 +100,7 @@ class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
 
 
 def find_seen(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Return the rows and columns of an image that its warp by `matrix` reads, at least one of each.
+    """Return which rows and columns of an image are read when it is warped by `matrix`: at least one of each.
 
     `matrix` is affine, shape (2, 3); `size` is the (width, height) of the result, `shape` the (height, width)
     of the image.
@@ -184,7 +184,7 @@ FASTER: dict[type, type] = {
 
 
 def find_transforms(transform: Any) -> Iterator[Any]:
-    """Yield every transform within `transform`, including those of the images that it mixes in."""
+    """Yield every transform within `transform`, including those applied to the images that it mixes in."""
     yield transform
     for inner in [*getattr(transform, "transforms", ()), getattr(transform, "pre_transform", None)]:
         if inner is not None:

@@ -68,7 +68,7 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
 
     `device` is the job's, or the one that `claim_gpus` yielded. Unless `cpu_worker` is set, a job may train
     on the CPU only if its device is cpu. Raises GpuLost, even with `cpu_worker`, if this machine has a GPU
-    that its driver does not report; otherwise DeviceNotAvailable.
+    that its driver does not report, and DeviceNotAvailable in all other cases.
     """
     if not _names_gpus(device):
         return
@@ -97,7 +97,7 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
 
     None and auto take one free GPU; numbers count the GPUs in the order of CUDA_VISIBLE_DEVICES or, if that
     is not set, of NVML. On a machine without a GPU, nothing is claimed. `locks` is a folder that all training
-    runs of this machine share.
+    runs of this machine must share.
 
     Raises NoGpuFree if other training runs hold the GPUs, GpuLost if the driver fails, and DeviceNotAvailable
     for a number that none of the GPUs has.
@@ -155,7 +155,7 @@ def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 def list_gpus() -> list[Gpu]:
     """List the GPUs that the driver reports; a divided GPU (MIG) is replaced by its parts.
 
-    Returns an empty list if NVML cannot be initialised. Raises GpuLost if the driver fails after that.
+    Returns an empty list if NVML cannot be initialised. Raises GpuLost if the driver fails later.
     """
     import pynvml
 
@@ -232,7 +232,7 @@ def _claim_any(gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
 
 
 def _read_numbers(wanted: str, gpus: Sequence[Gpu]) -> list[int]:
-    """Return the numbers that `wanted` names (auto: none). Raises DeviceNotAvailable unless all exist."""
+    """Return the GPU numbers in `wanted`; none for auto. Raises DeviceNotAvailable unless all exist."""
     if wanted == "auto":
         return []
     numbers = parse_numbers(wanted, len(gpus))

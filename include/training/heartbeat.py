@@ -63,7 +63,7 @@ class Beat:
     """-1 if one process trains alone."""
     phase: Phase
     beats: int
-    """Increases with each batch, trained or validated, and before the first batch whenever a progress bar
+    """Increases with each trained or validated batch and, before the first batch, whenever a progress bar
     moves (reading labels, caching images)."""
     epoch: int
     """Counted from 0; -1 before the first epoch."""

@@ -1,9 +1,9 @@
 """Ultralytics' caches of labels (`labels/*.cache`), in a format that cannot run code.
 
 Ultralytics pickles its scan of a dataset and unpickles the file at the next start, so anyone who can write to
-a dataset could run code on the training machine. Here the files are JSON. A file is ignored if it has a
-different format, if its owner is neither this account nor root, or if everyone may write to it. Then the
-dataset is scanned again, and the file is replaced.
+a dataset could run code on the training machine. This project writes JSON instead. A file is ignored if it
+has a different format, if its owner is neither this account nor root, or if everyone may write to it. In that
+case, the dataset is scanned again, and the file is replaced.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the file at `path` onto the CPU, as the dictionary that Ultralytics saved.
 
-    Only objects that the inspection allows are created: a model, tensors and plain values. The file's size
-    bounds the memory that they take. Raises UnreadableCheckpoint if the file is missing, damaged, or holds
-    other objects, and OSError if it cannot be read.
+    Only objects that the inspection allows are created: a model, tensors and plain values. The memory that
+    these take is limited by the file's size. Raises UnreadableCheckpoint if the file is missing, damaged, or
+    holds other objects, and OSError if it cannot be read.
     """
     state = _take_handed_over(path)
     if state is not None:
@@ -92,7 +92,9 @@ def load_inspected(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged file can make the unpickler raise anything
         if reports_killed_worker(error):
             raise
-        raise _unsafe(path, "is damaged, or was saved by a version that this one cannot read") from error
+        raise _unsafe(
+            path, "is damaged, or was saved by a version of PyTorch or Ultralytics that cannot be read here"
+        ) from error
     return dict(state)
 
 
@@ -156,7 +158,7 @@ def task_of_weights(path: Path) -> str:
 def load_training_state(path: Path, task: Task | None = None) -> dict[str, Any]:
     """Load a checkpoint that a training run of `task` (of any task, if None) can continue from.
 
-    Raises NotResumable for a stripped file or a file of another task, UnreadableCheckpoint as
+    Raises NotResumable for a stripped file or a file of another task, and UnreadableCheckpoint as
     `load_checkpoint` does.
     """
     state = load_checkpoint(path)

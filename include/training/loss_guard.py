@@ -3,8 +3,8 @@
 A rollback restores weights, their average and the optimizer as they were at the start of an epoch, ends the
 current epoch, and lowers the learning rate. The epoch number does not go back: training continues with the
 next epoch, and so with batches other than those on which it diverged. PaLM was trained in this way (Chowdhery
-et al. 2022, 5.1: go back about 100 steps, skip 200 to 500 batches). Because the number never goes back, a
-later state always has a later epoch or batch, and training ends no matter how often it is rolled back.
+et al. 2022, 5.1: go back about 100 steps, skip 200 to 500 batches). Because the epoch number never decreases,
+a later state always has a later epoch or batch, and training ends no matter how often it is rolled back.
 
 The recent losses, the learning rate, and the states that a rollback may return to are part of the training
 state. So a training run that is interrupted and resumed on another machine is rolled back after the same
@@ -75,7 +75,7 @@ class LossGuardMixin(ExactMixin):
 
         An attempt that resumes within an epoch already has a state from an epoch's start; if it has none,
         because no rule needed one before, it keeps the state that it resumes from. If the last losses of the
-        previous epoch may be the first of several that break a rule, a state is kept only if there is no
+        previous epoch may be the first of several that break a rule, this state is kept only if there is no
         older one. A repeated epoch keeps the state from before its first pass.
         """
         if self.epoch_starts and self.epoch_starts[-1]["epoch"] == self.epoch:
@@ -135,7 +135,7 @@ class LossGuardMixin(ExactMixin):
     def _has_finite_weights(self) -> bool:
         """Return whether all parameters are finite.
 
-        Buffers are not checked: they differ between processes, and all processes must decide alike.
+        Buffers are not checked: they differ between processes, and all processes must make the same decision.
         """
         return are_finite(self.model.parameters())
 
@@ -157,7 +157,7 @@ class LossGuardMixin(ExactMixin):
         self.ema = ModelEMA(self.model)
         self.ema.ema.load_state_dict(epoch_start["ema"])
         self.ema.updates = epoch_start["updates"]
-        # Learning rates and momenta of the groups stay, because warm-up may have progressed since then.
+        # The groups keep their learning rates and momenta, because warm-up may have progressed since then.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": deepcopy(epoch_start["optimizer"]), "param_groups": groups})
         self.scaler.load_state_dict(epoch_start["scaler"])

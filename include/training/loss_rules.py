@@ -1,8 +1,8 @@
 """Rules for a training run whose loss jumps or is NaN, and the watch that applies them batch by batch.
 
 A single high loss breaks no rule, because the loss usually comes down by itself: the cause was an unusual
-image or, in mixed precision, a batch that overflowed and whose step was skipped. If a training run diverges,
-its loss stays high.
+image or, in mixed precision, a batch that overflowed, so that its step was skipped. If a training run
+diverges, its loss stays high.
 
 A loss is compared with the largest recent one and not with the average, because in many datasets most images
 are empty. A batch without objects has a hundredth of the loss of a batch with objects, so compared with the
@@ -27,7 +27,8 @@ _LEAST = 20
 """Number of batches before the first comparison, because the first losses say little about later ones."""
 
 _NEGLIGIBLE = 0.1
-"""Smaller losses count as this: the loss of a classifier with 90 % confidence in the right class."""
+"""Losses below this value are raised to it; it is a classifier's loss at 90 % confidence in the right
+class."""
 
 IN_A_ROW = 3
 """Number of consecutive losses that must exceed the limit."""

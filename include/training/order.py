@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*place: int | str) -> int:
-    """Derive a 64-bit seed from a place like (seed, epoch, position); nearby places get unrelated seeds."""
+    """Derive a 64-bit seed from values like (seed, epoch, position); nearby values get unrelated seeds."""
     return int.from_bytes(blake2b(repr(place).encode(), digest_size=8).digest())
 
 

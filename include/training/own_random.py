@@ -1,9 +1,10 @@
 """Gives training a separate random generator instead of Python's global one, which any thread can use.
 
 Ultralytics draws from Python's global generator, and so do other threads of the process: botocore, for
-example, before it retries a request. On a CPU, Ultralytics builds samples in this process, so one such draw
-in the middle of a sample changed the weights. So Ultralytics' modules get a generator that nothing else uses.
-The modules also draw from NumPy's global generator, which stays shared, because it is seeded for each sample.
+example, before it retries a request. On a CPU, Ultralytics builds samples in this process, so a draw by
+another thread in the middle of a sample would change the weights. So Ultralytics' modules get a generator
+that nothing else uses. The modules also draw from NumPy's global generator, which stays shared, because it is
+seeded for each sample.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training run that is ready to start, as plain values that can be sent to a process for each GPU."""
+    """A training run that is ready to start, as plain values that can be sent to each GPU's process."""
 
     request: TrainingRequest
     """The complete request, with a device of this machine."""

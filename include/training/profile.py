@@ -1,4 +1,4 @@
-"""The numeric profile of a training run: everything except arguments and data that affects its exact bits."""
+"""The numeric profile of a training run: all that affects its exact bits, except arguments and data."""
 
 from __future__ import annotations
 

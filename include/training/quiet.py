@@ -15,7 +15,8 @@ from include.training.environment import isolate_ultralytics
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
-"""The text after this is cut, because it may quote a file that replaced a label after the check."""
+"""The text that follows this is removed, because it may quote a file that replaced a label after the
+check."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

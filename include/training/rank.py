@@ -32,7 +32,7 @@ _PROGRESS_SECONDS = 0.5
 
 
 class _Parent(QueueHandler):
-    """The process that started this one, to which log records, epochs and states are sent.
+    """The process that started this one; it receives log records, epochs and states.
 
     It is a logging handler, an EpochReporter and a StateReporter. When it dies or closes the connection, this
     process kills itself and its loader workers.
@@ -76,7 +76,7 @@ class _Parent(QueueHandler):
         return wanted
 
     def saved(self, state: SavedState) -> None:
-        """Notify the parent, and wait until it no longer needs the file."""
+        """Report the state to the parent, and wait until the parent no longer needs the file."""
         self.send(state)
         self._taken.get()
 

@@ -1,9 +1,10 @@
 """Decoded images that all workers of a loader share, so that each image is decoded about once per epoch.
 
 The other images of a mosaic come from recent batches, which other workers have decoded. The images are in
-memory that the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a
-batch replaces one that is too old to be needed or, if memory is short, one that is still needed. So a writer
-locks the slot, and a reader checks afterwards whether the slot was overwritten, and if so starts over.
+anonymous memory that the workers inherit, so the size of /dev/shm does not matter. They form a ring of
+batches: a new batch replaces an old one that is no longer needed or, if memory is short, one that is still
+needed. So a writer locks the slot, and a reader checks after reading whether the slot was overwritten. If it
+was, the reader builds the sample again.
 
 This relies on writes being visible in order, as on x86. On other processors, each worker has its own ring.
 """
@@ -40,7 +41,7 @@ class Slot:
 
     batch: int
     """Number of the batch, counted from the start of training. If there is room for all images, each image
-    counts as a batch, and this is its index."""
+    counts as a batch, and this is the image's index."""
     position: int
     """Position of the image within the batch."""
 

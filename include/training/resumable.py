@@ -42,7 +42,7 @@ _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "
 class ResumableMixin(StateSavingMixin):
     """Reports each epoch once, and strips only best.pt.
 
-    A mixin, listed before one of Ultralytics' task trainers.
+    A mixin; it must be listed before one of Ultralytics' task trainers.
     """
 
     epochs: int
@@ -64,7 +64,8 @@ class ResumableMixin(StateSavingMixin):
         self._changed = restored.changed if restored else ()
         self._ended = self._stopped or (restored is not None and restored.has_ended)
         self.batches = 0
-        """Number of batches in last.pt after `epoch`; 0 unless training was stopped within an epoch."""
+        """Number of batches that last.pt includes after `epoch`; 0 unless training was stopped within an
+        epoch."""
         self.best_metrics: dict[str, float | None] = {}
         """Metrics of the final validation."""
         try:
@@ -80,9 +81,9 @@ class ResumableMixin(StateSavingMixin):
         """Train, and in any case stop the loader processes; after an error, also free the device's memory.
 
         Raises TrainingError if memory runs out in the first epoch with this batch size, even after
-        Ultralytics has halved it (up to three times, on a single GPU). Raises MemoryTaken if memory runs out
-        although earlier epochs were trained with this batch size, and ProcessKilled if a loader worker was
-        killed.
+        Ultralytics has halved it, which it does up to three times, but only on a single GPU. Raises
+        MemoryTaken if memory runs out although earlier epochs were trained with this batch size, and
+        ProcessKilled if a loader worker was killed.
         """
         try:
             with recognize_killed_workers():

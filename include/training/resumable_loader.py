@@ -35,7 +35,7 @@ class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
 
 
 def enumerate_batches(values: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
-    """Enumerate `values`; a ResumableLoader starts at its first batch."""
+    """Enumerate `values`; the count for a ResumableLoader starts at its `first_batch`."""
     return enumerate(values, values.first_batch if isinstance(values, ResumableLoader) else start)
 
 

@@ -1,8 +1,8 @@
 """Prepares the continuation of a training run: its new folder, and a private copy of the state to start from.
 
 When Ultralytics resumes, it can change only some arguments, not the number of epochs, and it uses whatever
-results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and these two files are
-restored with it.
+results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and its results.csv and
+best.pt are restored with it.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     """Turn another training run's state into the start of this one; return why this is inexact, or None.
 
     Training time is counted from 0. Losses are not compared with those of the other training run, but a
-    learning rate that was lowered stays lowered. With different data or another image size, an unfinished
-    epoch restarts, which makes the state inexact, because some batches of the epoch are trained twice.
+    learning rate that a rollback lowered stays lowered. With different data or another image size, an
+    unfinished epoch restarts, which makes the state inexact, because some batches of the epoch are trained
+    twice.
     """
     exact = state.get(EXACT)
     if not exact:
@@ -177,8 +178,8 @@ def require_identity(
 def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
     """Return the training arguments in the checkpoint that are safe to use.
 
-    Raises UnreadableCheckpoint for invalid values. Files that a checkpoint names are not opened, so if it
-    names a teacher, TrainingError is raised unless the request names the same teacher.
+    Raises UnreadableCheckpoint for invalid values. Files that the checkpoint refers to are not opened. If it
+    was distilled from a teacher, the request must name the same teacher; otherwise TrainingError is raised.
     """
     table = known_arguments()
     known = {name: value for name, value in trained.items() if name in table or name in OURS}
@@ -232,11 +233,11 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
 
 
 def _renew_patience(state: dict[str, Any], finished: int) -> None:
-    """Restart the patience if it is used up: otherwise training would stop after its first epoch."""
+    """Reset the patience if it is used up, because training would otherwise stop after its first epoch."""
     stopper = state.get("stopper")
     patience = state["train_args"].get("patience") or math.inf
     if stopper and finished - stopper["best_epoch"] >= patience:
-        log.info("The patience of %d epochs was used up; it restarts.", patience)
+        log.info("The patience of %d epochs was used up; counting starts over.", patience)
         state["stopper"] = {**stopper, "best_epoch": finished}
 
 
@@ -245,8 +246,8 @@ def _restore_best(
 ) -> tuple[int, str | None]:
     """Put the best.pt that belongs to `state` in place, and return its epoch.
 
-    Also returns which best.pt was lost, in words; None if none was. Without a best.pt, best_fitness is reset,
-    so that the best of the resumed epochs becomes best.pt.
+    Also returns a description of the best.pt that was lost; None if none was lost. Without a best.pt,
+    best_fitness is reset, so that the best of the resumed epochs becomes best.pt.
     """
     kept_epoch = -1
     if request.best_from is not None:
@@ -279,7 +280,7 @@ def _restore_best(
 def _is_best_epoch(state: Mapping[str, Any]) -> bool:
     """Return whether the state's last epoch is the best so far; without validation, every epoch is.
 
-    A state within an epoch is never the best: its weights are not those of any epoch's end.
+    A state within an epoch is never the best: its weights are not those at the end of any epoch.
     """
     if batches_into_epoch(state):
         return False

@@ -36,9 +36,9 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     With `batches`, this is the state after that many batches of the current epoch, otherwise the state at the
     epoch's end. Tensors are not copied, except those of `ema`, a model in half precision.
 
-    This replaces BaseTrainer.save_model (8.4.190), which cannot store more keys, and copies and rounds the
-    optimizer. Plain Ultralytics can load this checkpoint, and can also resume it if it was saved after the
-    first epoch ended.
+    This replaces BaseTrainer.save_model (8.4.190), which cannot store additional keys and which copies and
+    rounds the optimizer's state. Plain Ultralytics can load this checkpoint, and can also resume it if it was
+    saved after the first epoch ended.
     """
     if not batches:
         _replace_non_finite(trainer)
@@ -82,7 +82,7 @@ def has_finite_weights(trainer: ExactMixin) -> bool:
 def are_finite(weights: Iterable[torch.Tensor]) -> bool:
     """Return whether all weights are finite.
 
-    This checks sums, so the GPU is queried once instead of hundreds of times.
+    Only the sum of each tensor is checked, so the GPU is queried once instead of hundreds of times.
     """
     floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
@@ -105,7 +105,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def put_in_place(staged: Path, path: Path) -> None:
-    """Rename the file that `write` returned to `path`, and make the renaming survive a power cut."""
+    """Rename the file returned by `write` to `path`, so that the renaming survives a power cut."""
     staged.replace(path)
     with suppress(OSError):  # some file systems cannot sync folders
         flush_file(path.parent)
@@ -165,7 +165,7 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
 
 
 def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checkpoint without the state for training, with half-precision EMA weights as its model.
+    """Return the checkpoint without its training state, with half-precision EMA weights as its model.
 
     Its best_epoch is the epoch of `state`, or the one recorded in a stripped `state`; -1 if there is none.
     The module in `state` is changed, so nothing else may use it.

@@ -39,11 +39,11 @@ _PREFETCH = 4
 """Batches that each worker of Ultralytics' training loader prefetches."""
 
 _LANES = (8, 4, 2, 1)
-"""Possible distances between the batches that a mosaic's partners come from.
+"""Possible distances between the batches from which a mosaic's partners come.
 
-The largest distance for which the epoch is long enough is used. This is usually 8, because Ultralytics has 8
-workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps the distance is 1,
-because Ultralytics uses no workers.
+The largest one that the number of batches in an epoch allows is used. This is usually 8, because Ultralytics
+has 8 workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps the distance
+is 1, because Ultralytics uses no workers.
 """
 
 
@@ -116,7 +116,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         self._own: int | None = None
         self.all_fit = False
         self.recent: RecentImages | None = None
-        self.max_buffer_length = math.inf  # load_image below evicts, not YOLODataset
+        self.max_buffer_length = math.inf  # load_image below evicts images; YOLODataset must not
         speed_up(self.transforms)
         mosaics = [one for one in find_transforms(self.transforms) if isinstance(one, Mosaic)]
         for mosaic in mosaics:

@@ -147,7 +147,7 @@ class StateSavingMixin(LossGuardMixin):
         }
 
     def _build_train_pipeline(self) -> None:
-        if self._in_batch:  # memory ran out, so the epoch restarts with half the batch
+        if self._in_batch:  # memory ran out, so the epoch restarts with half the batch size
             self._repeated_epoch = self.epoch
         super()._build_train_pipeline()
 

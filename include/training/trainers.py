@@ -36,7 +36,7 @@ class SegmentTraining(ResumableMixin, SegmentationTrainer):  # type: ignore[misc
 
 
 class SemanticTraining(ResumableMixin, SemanticSegmentationTrainer):  # type: ignore[misc]
-    """Trains models that find a class for each pixel."""
+    """Trains models that predict a class for each pixel."""
 
 
 class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
@@ -51,7 +51,7 @@ class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
 
 
 class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[misc]
-    """Trains models that find a class for each image."""
+    """Trains models that predict a class for each image."""
 
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
         """List the images. With cache=disk, remove decoded images that a killed attempt left incomplete.

@@ -43,7 +43,7 @@ _OTHER = "not in the data"
 
 
 class ClassNameMixin(_Base):  # type: ignore[misc]
-    """The part that all tasks share: a mixin, listed before one of Ultralytics' validators."""
+    """The part that all tasks share: a mixin, which must be listed before one of Ultralytics' validators."""
 
     @property
     def data_names(self) -> dict[int, str]:
@@ -58,7 +58,7 @@ class ClassNameMixin(_Base):  # type: ignore[misc]
         return {}
 
     def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
-        """Replace class ids with names; classes that share a name keep their id as well."""
+        """Replace class ids with names; classes that share a name get their id appended."""
         names = self.data_names
         once = {name for name in names.values() if list(names.values()).count(name) == 1}
         return {
@@ -129,15 +129,15 @@ class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
 
 
 class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # type: ignore[misc]
-    """Validates models that find a class for each pixel."""
+    """Validates models that predict a class for each pixel."""
 
     def init_metrics(self, model: Any) -> None:
         """Set up metrics by the data's classes; a pixel predicted as a class that the data lack is wrong.
 
         If the data have a single class, a pixel either has that class or not, so any other predicted class
-        means that the pixel does not have it. Otherwise all other classes share an id that no pixel of the
-        data has. Ultralytics would omit pixels predicted as an unknown class, and a model with more such
-        pixels would look better.
+        means that the pixel does not have it. If the data have several classes, all predicted classes that
+        the data lack get one shared id, which no pixel of the data has. Ultralytics would omit pixels
+        predicted as an unknown class, and a model with more such pixels would look better.
         """
         super().init_metrics(model)
         names = self.data_names
@@ -173,7 +173,7 @@ class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
 
 
 class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]
-    """Validates models that find a class for each image."""
+    """Validates models that predict a class for each image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
         """List all images, because Ultralytics skips images of classes that `names` lacks."""
@@ -220,8 +220,9 @@ VALIDATORS: dict[Task, type[ClassNameMixin]] = {
 def _numbers(model: Names, data: Names) -> list[int]:
     """Return, for each class of the model, the id of the class with the same name in the data.
 
-    If none of the model's names is in the data, its class ids are taken to be those of the data, as in
-    Ultralytics. If several classes have the same name, the one with the same id is chosen.
+    If the model and the data have no class name in common, the model's ids are taken to be those of the data,
+    as in Ultralytics. If several classes of the data have the same name, the one with the model's id is
+    chosen.
     """
     if set(model.values()).isdisjoint(data.values()):
         return [number if number in data else _NOT_IN_DATA for number in model]

@@ -17,7 +17,7 @@ _SECONDS = 15.0
 
 
 def gpu_state() -> list[str]:
-    """Return a line for each GPU; no line without an NVIDIA driver, one line if the driver does not respond.
+    """Return a line for each GPU; none without an NVIDIA driver, a single line if the driver hangs.
 
     The driver is queried in another process, for at most _SECONDS.
     """

@@ -15,8 +15,8 @@ _CGROUPS = Path("/sys/fs/cgroup")
 class OomKills:
     """The kernel's recent OOM kills of all processes that the counter covers.
 
-    Within a `with` block, the kills of the last minute or two count; otherwise, all kills since this object
-    was created.
+    Within a `with` block, only the kills of the last minute or two count; outside one, all kills since this
+    object was created.
     """
 
     def __init__(self, recent_seconds: float = 60.0) -> None:

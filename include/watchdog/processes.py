@@ -77,8 +77,8 @@ class Member:
     def stacks(self, folder: Path) -> str:
         """Make the process write the stacks of its threads, and return them.
 
-        A stopped process is resumed meanwhile. Returns "" for a process that has no handler for the signal,
-        is stuck in the kernel, or takes too long.
+        A stopped process is resumed while it does so. Returns "" for a process that has no handler for the
+        signal, is stuck in the kernel, or takes too long.
         """
         path, pid = stacks_file(folder, self.process.pid), self.process.pid
         if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
@@ -189,7 +189,7 @@ def _handles_signal(pid: int, number: int) -> bool:
 
 
 def _signal_main_thread(pid: int, number: int) -> None:
-    """Send a signal that only the main thread handles; on systems other than Linux, any thread may.
+    """Send a signal that only the main thread handles; on systems other than Linux, any thread may do so.
 
     Raises ProcessLookupError.
     """

@@ -57,7 +57,7 @@ class Trace:
 
 
 def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
-    """Write the trace of an attempt that lost a process to a signal, with its position in training.
+    """Write the trace of an attempt that lost a process to a signal, with the attempt's position in training.
 
     `what` describes the kill: a sentence without its full stop. If the kernel has recently killed any process
     because memory ran out, that counts as the cause. An existing trace is kept, because it records the hang

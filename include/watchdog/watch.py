@@ -30,14 +30,18 @@ _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
 """An attempt that uses this share of a processor before its first batch is working, not hanging."""
 
 _START_FACTOR = 12
-"""Processor use counts as work only for this multiple of `elsewhere`: a hanging process can be busy, too."""
+"""Processor use counts as work for at most this multiple of the limit `elsewhere`, because a hanging process
+can be busy, too."""
 
 _BATCHES = 200
 """Number of recent batches from which the median is computed."""
 
 
 class Clock:
-    """Counts the seconds in which this process could observe the others; a pause counts for at most 3 s."""
+    """Counts the seconds in which this process could observe the others.
+
+    A gap of more than 3 s between two checks counts as 3 s.
+    """
 
     def __init__(self) -> None:
         self._last, self._seconds = time.monotonic(), 0.0

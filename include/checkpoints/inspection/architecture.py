@@ -17,8 +17,8 @@ from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, T
 MAX_LAYERS = 500
 MAX_REPEATS = 100
 MAX_CHANNELS = 8192
-"""Limit for any number in the arguments of a row (except for nn.Upsample and its variants: MAX_SCALE), for
-keypoints, and for a scale's channels; Ultralytics' own architectures use at most 2,048."""
+"""Limit for the numbers in a layer's arguments (MAX_SCALE for nn.Upsample and its variants), for those in
+kpt_shape, and for a scale's channels. Ultralytics' own architectures use at most 2,048."""
 
 MAX_SCALE = 16
 """Largest factor by which nn.Upsample and its variants may enlarge an image, and largest depth and width of
@@ -58,7 +58,7 @@ def check_names(names: Any) -> None:
     if not all(isinstance(text, str) and len(text) <= MAX_NAME for text in texts):
         raise NotACheckpoint(f"holds a class whose name is not a string of at most {MAX_NAME:,} characters")
     if sum(map(len, texts)) > MAX_NAMES:
-        raise TooLarge(f"holds class names of more than {MAX_NAMES:,} characters")
+        raise TooLarge(f"holds class names of more than {MAX_NAMES:,} characters in total")
 
 
 def _rows(architecture: Mapping[str, Any], part: str) -> list[Any]:

@@ -136,7 +136,7 @@ def _entries(source: Source) -> list[_Entry]:
 
 
 def _find_directory(source: Source) -> tuple[int, int, int]:
-    """Return start, length and number of entries of the directory; its end record must end the file."""
+    """Return the directory's start, length and number of entries; its end record must be last in the file."""
     at = source.size - _END.size
     sign, disk, disk0, count_here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
     if sign != b"PK\x05\x06" or disk or disk0 or count_here != count or comment:
@@ -192,7 +192,7 @@ def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
 
 
 def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
-    """Replace each number that does not fit in 32 bits with the next one in the extra field."""
+    """Replace each number that does not fit in 32 bits with the next 64-bit number in the extra field."""
     missing = [index for index, number in enumerate(numbers) if number == 0xFFFFFFFF]
     if not missing and not extra:
         return numbers

@@ -58,7 +58,7 @@ def methods() -> frozenset[str]:
 
 @cache
 def layers() -> frozenset[str]:
-    """Return the layers that a row of an architecture may name, as written there (Conv, nn.Upsample)."""
+    """Return the layers that an architecture may use, by their names in its rows (Conv, nn.Upsample)."""
     return frozenset(
         f"nn.{name}" if module.startswith("torch.") else name
         for module, _, name in (path.rpartition(".") for path in _table()["modules"])

@@ -59,7 +59,7 @@ class Contents:
     ultralytics_version: str
     """Version of Ultralytics that saved the file; empty if the file does not say."""
     modules: tuple[str, ...] = ()
-    """Python modules whose classes and functions the file names."""
+    """Python modules of the classes and functions that the file refers to."""
 
 
 def read_contents(state: Any) -> Contents:
@@ -252,7 +252,7 @@ def _is_number_or_none(value: Any) -> bool:
 
 
 def _batches(state: Mapping[str, Any]) -> int:
-    """Return the number of batches after the last finished epoch in a state of this project."""
+    """Return how many batches a state of this project includes after its last finished epoch."""
     exact = state.get(EXACT)
     batches = exact.get(BATCH, 0) if isinstance(exact, dict) else 0
     return batches if type(batches) is int else 0

@@ -36,7 +36,7 @@ class SymbolicUnpickler:
         self._memo: dict[int, Any] = {}
         self._objects = 0
         self.modules: set[str] = set()
-        """Modules of the classes and functions that the pickle names."""
+        """Modules of the classes and functions that the pickle refers to."""
 
     def load(self) -> Any:
         """Return the symbol for the pickled object. Raises ForeignCode, NotACheckpoint, TooLarge."""
