@@ -18,7 +18,7 @@ COPY LICENSE /
 
 FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION}${AIRFLOW_DIGEST:+@${AIRFLOW_DIGEST}} AS platform-packages
 USER root
-# A new volume that is mounted on one of these folders is given the folder's owner, so no service has to run as root.
+# A new volume that is mounted on one of these folders gets that folder's owner, so no service has to run as root.
 RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
     && install --directory --owner=airflow --group=0 --mode=0755 /model-keys \
     && install --directory --owner=airflow --group=0 --mode=0700 /model-signing \

@@ -56,13 +56,13 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _target(path: str, link: str) -> str:
-    """Return the repository path that `link` on the page at `path` names; for a folder, that of its list."""
+    """Return the repository path that `link` on page `path` points to; for a folder, the path of its list."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
     return f"{target}/{_LIST}" if (ROOT / target).is_dir() else target
 
 
 def _exists(path: str) -> bool:
-    """Return whether the site can include this path: it is a file, or the list of a folder."""
+    """Return whether the site can include this path, which must be a file or the list of a folder."""
     return (ROOT / path).is_file() or posixpath.basename(path) == _LIST
 
 
