@@ -93,7 +93,10 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
 
 
 def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
-    """Delete the upload if the version's creator uploaded it: any user can register another user's upload."""
+    """Delete the upload only if the version's creator uploaded it.
+
+    Any user can register another user's upload.
+    """
     uploads = UploadStore(bucket)
     try:
         upload = uploads.find(upload_id)

@@ -64,7 +64,7 @@ class RecordedObject:
 
 
 def objects_of(row: Any) -> list[RecordedObject]:
-    """Return the objects that the job's row names with a hash; rows of a host application have no hashes."""
+    """Return the objects whose hash is in the job's row; rows of a host application have no hashes."""
     named = ((kind, RecordedCheckpoint.of(row, kind)) for kind in CHECKPOINT_KINDS)
     return [
         RecordedObject(kind, recorded.path, recorded.sha256, recorded.size, row.job_id)
@@ -74,7 +74,7 @@ def objects_of(row: Any) -> list[RecordedObject]:
 
 
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
-    """Yield the objects that rows name with a hash, in pages, each as of the time when it is read."""
+    """Yield the objects whose hash is in a row, page by page; each page is queried only when needed."""
     job_id = ""
     while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id

@@ -44,8 +44,8 @@ MAINTENANCE_QUEUE = "maintenance"
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent training runs.
-With a limit, Airflow would start the excess runs later, in the order of their dates; until then, they would
-not have claimed their jobs, so users could not see the jobs wait."""
+With a limit, Airflow would start the excess runs later, in the order of their dates; until then, these runs
+would not have claimed their jobs, so users would not see that the jobs are waiting."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 
@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def dataset_cache(self) -> Path:
-        """The folder of fetched and generated data. No job id starts with a dot, so none has this name."""
+        """The folder of fetched and generated data. No job id, and so no job folder, starts with a dot."""
         return self.training_root / ".datasets"
 
 

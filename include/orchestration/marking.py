@@ -1,6 +1,6 @@
 """Records in the job's row that a user marked or deleted a run of `train_yolo`, or marked a task as failed.
 
-Airflow calls no callback in these cases. When users mark runs and tasks, it calls listeners in the API
+Airflow calls no callback in these cases. When users mark runs and tasks, Airflow calls listeners in the API
 server. The deletion of a run is visible only in Airflow's database session; the deletion of a whole Dag is
 not visible at all. This module is registered only in the API server, because the scheduler must not wait for
 the training database.

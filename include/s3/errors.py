@@ -63,7 +63,7 @@ class UploadGivenUp(StoreUnavailable):
 
 
 class RefusedForNow(StoreUnavailable):
-    """The store is misconfigured, but a state is at stake, so requests are retried until it is fixed."""
+    """The store is misconfigured, but a state could be lost, so requests are retried until it is fixed."""
 
 
 class StoreRefusal(StoreError, FinalError):
@@ -71,7 +71,7 @@ class StoreRefusal(StoreError, FinalError):
 
 
 class StoreMisconfigured(StoreRefusal):
-    """The keys, a clock or the bucket is wrong. Once that is corrected, the same request succeeds."""
+    """The keys, a clock or the bucket is wrong. Once the mistake is corrected, the same request succeeds."""
 
 
 class BucketMissing(StoreMisconfigured):

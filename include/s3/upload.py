@@ -65,7 +65,7 @@ def copy(
     limits: TransferLimits,
     condition: Condition,
 ) -> None:
-    """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
+    """Copy the object of `size` bytes within S3 if it has that ETag, and give the copy `metadata`.
 
     The metadata is set explicitly, because a multipart copy would lose it. `condition` says what the
     copy may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is

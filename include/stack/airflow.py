@@ -47,7 +47,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Airflow:
-    """One Airflow deployment on its PostgreSQL."""
+    """One Airflow deployment with its PostgreSQL database."""
 
     state: Path
     port: int

@@ -26,7 +26,7 @@ _chosen: set[int] = set()
 def grpc_sockets(port: int) -> list[Path]:
     """Return the Unix sockets of SeaweedFS' servers with this gRPC port, which remain after a kill.
 
-    SeaweedFS 4 always puts them there (https://github.com/seaweedfs/seaweedfs/pull/8856).
+    SeaweedFS 4 always creates them in /tmp (https://github.com/seaweedfs/seaweedfs/pull/8856).
     """
     return list(Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"))  # noqa: S108
 

@@ -194,8 +194,8 @@ class S3:
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
             "metricsIp": LOOPBACK,
-            # Files are accessible only through the S3 API, which requires signatures. The servers behind it
-            # also require a certificate.
+            # Files are accessible only through the S3 API, which requires signatures. The servers behind the
+            # API require a certificate.
             "disableHttp": "true",
             # Relative to the data folder. Another account could occupy the default, a path in /tmp.
             "s3.localSocket": "s3.sock",

@@ -1,7 +1,7 @@
 """Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
 
 The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
-supervised from its start until it is stopped on purpose, as its pid file then says. If a service keeps dying
+supervised from its start until it is stopped on purpose, which its pid file records. If a service keeps dying
 soon after its start, the pauses between restarts become longer; after several attempts, the supervisor gives
 up until the next `make up`.
 
