@@ -39,7 +39,7 @@ def require_deletable_version(connection: Connection[Any], version: DatasetVersi
 def delete_version(connection: Connection[Any], version: DatasetVersion) -> None:
     """Delete the version's row; `delete_unused_objects` then deletes its objects.
 
-    The row is deleted first, so that no row names missing objects. Raises DatasetNeeded.
+    The row is deleted first, so that no row refers to missing objects. Raises DatasetNeeded.
     """
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}

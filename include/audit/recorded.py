@@ -1,4 +1,4 @@
-"""The objects that rows name, and that S3 must therefore contain."""
+"""The objects that rows refer to, and that S3 must therefore contain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE_ROWS = 200
 
 @dataclass(frozen=True)
 class RecordedObject:
-    """An object that a row names, as that row describes it.
+    """An object that a row refers to, as that row describes it.
 
     The object is the best.pt or last.pt of a job, the best.pt of a version of a model, or the signature of
     such a version.

@@ -1,4 +1,4 @@
-"""Finding abandoned uploads of datasets, and multipart uploads, whose unlisted parts cost money."""
+"""Finding abandoned dataset uploads and abandoned multipart uploads, whose unlisted parts cost money."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LookupFailed(TransientError):
-    """Airflow could not look up a connection, so the connection may exist."""
+    """Airflow could not look up a connection, so it is unknown whether the connection exists."""
 
 
 def look_up(connection_id: str) -> Connection:

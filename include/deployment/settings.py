@@ -76,9 +76,9 @@ class Settings:
     """Public keys that verify promoted models, in PEM, or paths of files with keys; None disables
     verification."""
     dataset_cache_limit: int | None = None
-    """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
+    """Size in bytes above which the cache evicts unused datasets; None means half of the disk."""
     quotas: Quotas = field(default_factory=Quotas)
-    """Limits on the usage of each user."""
+    """Usage limits of each user."""
     ownership: JobOwnership = field(default_factory=JobOwnership)
     """Who may change which jobs."""
 

@@ -23,7 +23,7 @@ class Quota:
     gpus: int | None = None
     """How many GPUs the user's jobs may have at the same time."""
     gpu_hours: float | None = None
-    """GPU hours from Monday to Sunday (UTC), after which no new training run starts."""
+    """GPU hours per week (Monday to Sunday, UTC); once they are used up, no new training run starts."""
 
 
 @dataclass(frozen=True)

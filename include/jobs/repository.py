@@ -158,7 +158,7 @@ class JobRepository(AttemptRepository):
         """Return whether S3 has a state of this job that is newer than the state that the job started from.
 
         The row records the epoch that the job continued from, but not the batch. A state within that epoch is
-        the parent's if the parent's row names the same position; otherwise it counts as the job's own.
+        the parent's if the parent's row records the same position; otherwise it counts as the job's own.
         """
         job = self.get(job_id)
         if job is None or job.durable is None:

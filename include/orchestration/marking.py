@@ -76,7 +76,7 @@ def on_task_instance_failed(task_instance: Any) -> None:
 
 
 def _watch_deletions(runs: type[Any]) -> None:
-    """Listen to database sessions that delete runs; `runs` is the class of Airflow's runs."""
+    """Listen to database sessions that delete runs; `runs` is Airflow's DagRun class."""
     event.listen(runs, "after_delete", _on_deletion)
     event.listen(Session, "after_commit", _on_commit)
     event.listen(Session, "after_rollback", _on_rollback)

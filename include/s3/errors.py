@@ -18,7 +18,7 @@ _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "4
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _NOT_FOUND = "NoSuchKey"
 _PLAIN_404 = "404"
-"""Code of a 404 without an S3 error code: a response to HEAD, or from a proxy whose server is down."""
+"""botocore's code for a 404 without an S3 error code, from a HEAD or from a proxy whose server is down."""
 _DELETIONS = {"DeleteObject", "DeleteObjects"}
 
 

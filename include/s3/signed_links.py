@@ -35,7 +35,7 @@ def download_link(client: S3Client, location: S3Location, filename: str, seconds
 
 
 def upload_link(client: S3Client, location: S3Location, size: int, seconds: int) -> str:
-    """Sign a PUT of an object of exactly `size` bytes, which must not replace another object."""
+    """Sign a PUT of an object of exactly `size` bytes that does not replace an existing object."""
     return client.generate_presigned_url(
         "put_object",
         Params={

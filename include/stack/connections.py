@@ -41,7 +41,7 @@ QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
 class Connections:
     """The connections of Airflow's parts and queues.
 
-    A task has the connections of the scheduler, whose executor runs it, and those of its queue.
+    A task has the connections of the scheduler, whose executor runs the task, and those of its queue.
     """
 
     parts: Mapping[str, Mapping[str, Connection]]

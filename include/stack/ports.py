@@ -48,7 +48,7 @@ def is_free(port: int) -> bool:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Return whether the file belongs to another account, so that this one cannot remove it from /tmp."""
+    """Return whether the file belongs to another account, and so cannot be removed from /tmp by this one."""
     try:
         return os.geteuid() not in {0, path.lstat().st_uid}
     except FileNotFoundError:

@@ -71,7 +71,7 @@ class Postgres:
                 self._create_data()
             self._remove_stale_lock()
         process = processes.start(self.service)
-        # A running server may not be ready yet: an earlier start was interrupted, or it has just restarted.
+        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 

@@ -95,7 +95,7 @@ class S3:
         if self._store_identities() and before is not None:
             before.send_signal(signal.SIGHUP)
         process = processes.start(self.service)
-        # A running server may not be ready yet: an earlier start was interrupted, or it has just restarted.
+        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -180,7 +180,7 @@ class S3:
                 "mini",
                 *self._options(),
             ),
-            # If its environment contained keys, the server would add another administrator.
+            # If the environment contained keys, the server would add another administrator.
             environment=processes.base_environment("AWS_", "S3_"),
             directory=self._data,
             state=self.state,
