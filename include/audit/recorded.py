@@ -28,8 +28,7 @@ PAGE_ROWS = 200
 class RecordedObject:
     """An object that a row refers to, as that row describes it.
 
-    The object is the best.pt or last.pt of a job, the best.pt of a version of a model, or the signature of
-    such a version.
+    The object is a job's best.pt or last.pt, a model version's best.pt, or the signature of that file.
     """
 
     kind: RecordedKind
@@ -43,9 +42,9 @@ class RecordedObject:
     job_id: str
     """The job that trained the file."""
     name: str | None = None
-    """Name of the model; None for a checkpoint of the job."""
+    """Name of the model; None for a job's checkpoint."""
     version: int | None = None
-    """Number of the version; None for a checkpoint of the job."""
+    """Number of the version; None for a job's checkpoint."""
 
     def __str__(self) -> str:
         if self.name is None:

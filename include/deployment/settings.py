@@ -22,16 +22,16 @@ TRAINING_S3 = "training_s3"
 TRAINING_S3_MAINTENANCE = "training_s3_maintenance"
 TRAINING_BACKEND = "training_backend"
 TRAINING_AIRFLOW = "training_airflow"
-"""Ids of the Airflow connections. To Postgres: TRAINING_DB as a role that may read and write rows,
-TRAINING_DB_OWNER as the role that owns the schema. To S3: TRAINING_S3 with keys that may not delete objects
-that tasks have stored, TRAINING_S3_MAINTENANCE with keys that may. Optional, HTTP: TRAINING_BACKEND to the
-host application's backend, TRAINING_AIRFLOW to Airflow itself, as a user who may write notes on runs."""
+"""Ids of the Airflow connections. TRAINING_DB connects to Postgres as a role that may read and write rows,
+TRAINING_DB_OWNER as the role that owns the schema. The keys of TRAINING_S3 may not delete objects that tasks
+have stored; those of TRAINING_S3_MAINTENANCE may. Two optional connections use HTTP: TRAINING_BACKEND for the
+host application's backend, and TRAINING_AIRFLOW for Airflow itself, as a user who may write notes on runs."""
 
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Statements take milliseconds, so a slower one is waiting for a lock; it is cancelled and retried."""
+"""Statements take milliseconds; one that takes seconds is waiting for a lock, and is cancelled and retried."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"

@@ -239,7 +239,7 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
 
 
 def _normalize(value: Any) -> Any:
-    """Make metrics comparable with jsonb's, which cannot store NaN and returns 1e23 as an integer."""
+    """Make metrics comparable with those in jsonb, which cannot store NaN and returns 1e23 as an integer."""
     if not isinstance(value, dict):
         return value
     return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}

@@ -37,7 +37,7 @@ _AFTER_RUN_SECONDS = 2.0
 tasks first. This delay ensures that the reason for the run is recorded, not one for a task."""
 
 _PENDING: dict[tuple[str, str], list[threading.Timer]] = {}
-"""Timers that will record marked tasks, by Dag and run. They are cancelled if the run itself is recorded."""
+"""Timers that will record marked tasks, by Dag and run. They are cancelled if the run itself is marked."""
 
 _DELETED = "training.deleted_runs"
 """Key in a session's `info`; the value lists the runs that the transaction has deleted."""

@@ -67,7 +67,7 @@ class RefusedForNow(StoreUnavailable):
 
 
 class StoreRefusal(StoreError, FinalError):
-    """S3 or its contents must be changed first; a retry does not help."""
+    """A retry does not help until the settings or the contents of S3 have been changed."""
 
 
 class StoreMisconfigured(StoreRefusal):

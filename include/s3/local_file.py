@@ -19,7 +19,7 @@ _MAX_PARTS = 10_000  # S3's own limit
 
 @dataclass(frozen=True)
 class TransferLimits:
-    """Limits of uploads and copies. S3 accepts, and copies, at most 5 GiB in one request."""
+    """Limits for uploads and copies. S3 accepts, and copies, at most 5 GiB in one request."""
 
     threshold: int = 5 * 1024**3
     """Size in bytes above which a file is uploaded in parts; a retry need not send arrived parts again.

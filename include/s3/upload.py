@@ -69,7 +69,7 @@ def copy(
 
     The metadata is set explicitly, because a multipart copy would lose it. `condition` says what the
     copy may replace. Raises ConditionFailed if the source or the target has changed; ObjectNotFound if either
-    is gone; and other StoreErrors. After an error, the target is unchanged, unless only the response was lost.
+    is gone; and other StoreErrors. After an error, the target is unchanged unless only the response was lost.
     """
     if size > limits.copied_at_once:
         upload = MultipartUpload(client, to, metadata)

@@ -100,7 +100,7 @@ def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
 
 
 def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]:
-    """Announce the files, and remember the upload until its check has been started."""
+    """Announce the files to the API, and store the upload's id until its check has been started."""
     announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
     upload = stack.api.training("POST", "uploads", {"files": announced})
     private_folder(memory.parent)

@@ -33,7 +33,7 @@ START_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class S3Ports:
-    """Every port that the server opens; for a missing one, the server would use a well-known default."""
+    """Every port that the server opens; if one were not given, the server would use a well-known default."""
 
     s3: int
     s3_grpc: int
@@ -231,7 +231,7 @@ class S3:
         client = self.client()
         try:
             for bucket in client.list_buckets()["Buckets"]:
-                # After a restart, objects are listed immediately, but unreadable until their volumes are
+                # After a restart, objects are listed immediately, but cannot be read until their volumes are
                 # back.
                 for stored in client.list_objects_v2(Bucket=bucket["Name"], MaxKeys=1).get("Contents", []):
                     client.get_object(Bucket=bucket["Name"], Key=stored["Key"])["Body"].close()

@@ -67,8 +67,8 @@ class Supervisor:
                 self._history.note(service.name, replace(restarts, in_row=0))
 
     def _revive(self, service: Service, before: Restarts, now: float) -> None:
-        # The attempt is recorded first: unrecorded restarts, on a full disk, would have no pauses and no
-        # limit.
+        # The attempt is recorded first: if a full disk prevented the recording afterwards, there would be
+        # neither pauses nor a limit.
         restarts = before.add_failure(now)
         self._history.note(service.name, restarts)
         try:
