@@ -31,7 +31,7 @@ MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Statements take milliseconds; one that takes seconds is waiting for a lock, and is cancelled and retried."""
+"""Statements take milliseconds. One that takes seconds is waiting for a lock: it is cancelled and retried."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"

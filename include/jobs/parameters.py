@@ -47,7 +47,7 @@ DEFAULTS: dict[str, int | str] = {
     "patience": 100,
     "optimizer": "auto",
 }
-"""Ultralytics' own defaults: giving one of them means the same as giving nothing."""
+"""Ultralytics' own defaults: giving one of them has the same effect as giving nothing."""
 
 REPLACED = {"publish_interval": "publish_seconds"}
 """Parameters of earlier versions, which stored specs may still contain, and their replacements."""

@@ -24,7 +24,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """Return S3's response to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. After a failed HEAD, a GET is sent, whose response does say so.
+    access is denied. After a failed HEAD, a GET is therefore sent: its response has a body that says so.
     """
     from botocore.exceptions import ClientError
 

@@ -30,7 +30,7 @@ SUPERUSER = "postgres"
 TRAINING_OWNER = "training"
 """The role that owns the training database and its tables, and migrates the tables."""
 TRAINING_APPLICATION = "training_app"
-"""The role that reads and writes rows, for everything except migrations, such as the API and most tasks."""
+"""The role of the API, most tasks and all else that does not migrate the schema: it reads and writes rows."""
 
 SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root, so root runs it as this user, as the wheel's own launcher does."""

@@ -118,7 +118,7 @@ def read_packages(found: Iterable[Distribution]) -> list[Package]:
 
 
 def licence_of(distribution: Distribution) -> str:
-    """Return the declared licence: an SPDX expression, or classifiers, or the first line of a free text."""
+    """Return the declared licence: an SPDX expression, or classifiers, or the first line of free text."""
     fields = distribution.metadata.get_all
     classifiers = fields("Classifier", [])
     licences = [
