@@ -24,7 +24,7 @@ _FILES = {
     PICTURES: (re.compile(rf"{PICTURES}([^/]+)/[^/]+"), "a picture that a training run draws"),
     REPORTS: (re.compile(rf"{REPORTS}([^/]+)/dataset\.json"), "a report that a check creates"),
 }
-"""By prefix of small job files: a pattern for the keys (its group is the job's id), and a description."""
+"""For each prefix of small job files: a pattern for keys that captures the job's id, and a description."""
 
 YOUNG = timedelta(hours=1)
 """An object younger than this may still be waiting for its row."""
