@@ -94,7 +94,10 @@ def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[AuditFindin
 def find_losses(
     scope: AuditScope, request: AuditRequest, seed: str, report: AuditReport
 ) -> Iterator[AuditFinding]:
-    """Find recorded objects that are missing or damaged; read the bytes of all of them, or of a sample."""
+    """Find recorded objects that are missing or damaged.
+
+    The bytes of all recorded objects are read, or those of a sample.
+    """
     sample = RandomSample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):

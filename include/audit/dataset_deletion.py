@@ -39,7 +39,7 @@ def require_deletable_version(connection: Connection[Any], version: DatasetVersi
 def delete_version(connection: Connection[Any], version: DatasetVersion) -> None:
     """Delete the version's row; `delete_unused_objects` then deletes its objects.
 
-    The row is deleted first, so that no row names missing objects. Raises DatasetNeeded.
+    The row is deleted first, so that no row refers to missing objects. Raises DatasetNeeded.
     """
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}
@@ -93,7 +93,10 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
 
 
 def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
-    """Delete the upload if the version's creator uploaded it: any user can register another user's upload."""
+    """Delete the upload only if the version's creator uploaded it.
+
+    Any user can register another user's upload.
+    """
     uploads = UploadStore(bucket)
     try:
         upload = uploads.find(upload_id)

@@ -1,4 +1,4 @@
-"""Finding objects of datasets (uploaded, converted or derived) that no version and no job uses."""
+"""Finding objects of datasets (uploaded, converted or derived) that no version or job uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 UNREGISTERED = timedelta(days=1)
 """Objects older than this must belong to a row. A younger uploaded or converted dataset may still be waiting
-for its check, after which it gets its row."""
+for its check, after which it gets a row."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class _Owner:
 
 
 _UPLOADS = _Owner(
-    re.compile(rf"{UPLOADS}([^/]+)/"), "list_known_uploads", "no dataset and no job names the upload"
+    re.compile(rf"{UPLOADS}([^/]+)/"), "list_known_uploads", "no dataset or job refers to this upload"
 )
 _CONTENTS = _Owner(
     re.compile(rf"{DATASETS}([0-9a-f]{{64}})/"),
     "list_known_contents",
-    "no dataset and no job has this content",
+    "no dataset or job has this content",
 )
 _DATASETS = _Owner(
     re.compile(rf"{DATASETS}(?:manifests|differences|reports|samples)/([0-9a-f]{{64}}-[a-z]+)[./]"),

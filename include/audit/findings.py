@@ -10,9 +10,9 @@ class FindingKind(StrEnum):
     """Kinds of findings."""
 
     MISSING = "missing"
-    """An object that a row names does not exist."""
+    """An object that a row refers to does not exist."""
     DAMAGED = "damaged"
-    """An object that a row names differs from the row."""
+    """An object differs from the row that refers to it."""
     STUCK = "stuck"
     """A row says that a job is active, but its run has ended."""
     ORPHAN = "orphan"
@@ -42,5 +42,5 @@ class AuditFinding:
 
     @property
     def is_loss(self) -> bool:
-        """Whether an object that a row names is unusable and was not repaired."""
+        """Whether an object that a row refers to is unusable and was not repaired."""
         return self.kind in {FindingKind.MISSING, FindingKind.DAMAGED} and self.repair is None

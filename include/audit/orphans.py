@@ -24,7 +24,7 @@ _FILES = {
     PICTURES: (re.compile(rf"{PICTURES}([^/]+)/[^/]+"), "a picture that a training run draws"),
     REPORTS: (re.compile(rf"{REPORTS}([^/]+)/dataset\.json"), "a report that a check creates"),
 }
-"""For each prefix of small job files: a pattern for keys, whose group is the job's id, and a description."""
+"""For each prefix of small job files: a pattern for keys that captures the job's id, and a description."""
 
 YOUNG = timedelta(hours=1)
 """An object younger than this may still be waiting for its row."""
@@ -35,7 +35,7 @@ def find_orphans(
 ) -> Iterator[AuditFinding]:
     """Find objects of jobs and of models that no row refers to; never remove any.
 
-    Pretrained weights are only counted, because no row names them. Rows are read after the objects are
+    Pretrained weights are only counted, because no row refers to them. Rows are read after the objects are
     listed, so that the rows of jobs that start in the meantime are found.
     """
     before = now - YOUNG
@@ -90,7 +90,7 @@ def _unknown_files(
 def _unknown_models(
     connection: Connection[Any], bucket: Bucket, page: list[ListedObject]
 ) -> Iterator[AuditFinding]:
-    """Find files of models, and their signatures, that no row names."""
+    """Find model files and signatures that no row refers to."""
     files = [bucket.at(item.location.key.removesuffix(SIGNATURE_SUFFIX)) for item in page]
     names = [production_name(bucket, file) for file in files]
     paths = find_known(connection, "list_known_versions", [file.uri for file in files])

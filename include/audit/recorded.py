@@ -1,4 +1,4 @@
-"""The objects that rows name, and that S3 must therefore contain."""
+"""The objects that rows refer to, and that S3 must therefore contain."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ PAGE_ROWS = 200
 
 @dataclass(frozen=True)
 class RecordedObject:
-    """An object that a row names, as that row describes it.
+    """An object that a row refers to, as that row describes it.
 
-    The object is the best.pt or last.pt of a job, the best.pt of a version of a model, or the signature of
-    such a version.
+    The object is a job's best.pt or last.pt, a model version's best.pt, or the signature of that file.
     """
 
     kind: RecordedKind
@@ -43,9 +42,9 @@ class RecordedObject:
     job_id: str
     """The job that trained the file."""
     name: str | None = None
-    """Name of the model; None for a checkpoint of the job."""
+    """Name of the model; None for a job's checkpoint."""
     version: int | None = None
-    """Number of the version; None for a checkpoint of the job."""
+    """Number of the version; None for a job's checkpoint."""
 
     def __str__(self) -> str:
         if self.name is None:
@@ -64,7 +63,7 @@ class RecordedObject:
 
 
 def objects_of(row: Any) -> list[RecordedObject]:
-    """Return the objects that the job's row names with a hash; rows of a host application have no hashes."""
+    """Return the objects whose hash is in the job's row; rows of a host application have no hashes."""
     named = ((kind, RecordedCheckpoint.of(row, kind)) for kind in CHECKPOINT_KINDS)
     return [
         RecordedObject(kind, recorded.path, recorded.sha256, recorded.size, row.job_id)
@@ -74,7 +73,7 @@ def objects_of(row: Any) -> list[RecordedObject]:
 
 
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
-    """Yield the objects that rows name with a hash, in pages, each as of the time when it is read."""
+    """Yield the objects whose hash is in a row, page by page; each page is queried only when needed."""
     job_id = ""
     while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id

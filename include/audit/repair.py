@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 def restore(
     connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
 ) -> str | None:
-    """Restore the recorded object and return a description of the repair; None if it is impossible.
+    """Restore the recorded object and return a description of the repair; None if it cannot be restored.
 
     The object is not replaced if it has changed in the meantime (If-Match), or if the row no longer names it.
     The restored object is read back. Raises StoreUnreachable.
@@ -61,8 +61,8 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
         return None
     head = head_object(bucket.client, to)
     condition = unless_changed_since(head and head["ETag"])
-    # If the job is taken over after this check, its new attempt replaces the object that the condition names,
-    # so the copy is refused.
+    # If the job is taken over after this check, its new attempt replaces the object. The condition then no
+    # longer holds, so S3 refuses the copy.
     if not still_recorded(connection, recorded):
         return None
     for source in _copies(connection, bucket, recorded):

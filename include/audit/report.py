@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 SHOWN = 20
-"""Maximum number of findings of each kind that the report lists; the table has more."""
+"""Maximum number of findings of each kind that the report lists; the table may have more."""
 
 MOST_ROWS = 10_000
 """Maximum number of findings of each kind that an audit records. Without a limit, a bucket full of orphans
@@ -65,9 +65,9 @@ class AuditReport:
     lost: int = 0
     """Number of recorded objects that are missing or damaged, and were not repaired."""
     losses: list[AuditFinding] = field(default_factory=list)
-    """The first of the findings that `lost` counts."""
+    """The first few of the findings that `lost` counts."""
     examples: dict[FindingKind, list[AuditFinding]] = field(default_factory=lambda: defaultdict(list))
-    """The first findings of each kind."""
+    """The first few findings of each kind."""
 
     def listed(self, page: Collection[ListedObject]) -> None:
         """Count these objects as contents of the bucket."""

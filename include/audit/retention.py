@@ -126,7 +126,7 @@ def retain(
 
 
 def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
-    """Delete the reports of checks older than `expire_after_days`, or only count them; return the number."""
+    """Delete the check reports older than `expire_after_days` (not in a dry run), and return their number."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
     old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)

@@ -1,4 +1,4 @@
-"""Finding rows that are still queued or running although their run has ended."""
+"""Finding jobs whose row still says queued or running although their run has ended."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _PAGE_ROWS = 500
 def find_stuck(
     connection: Connection[Any], live_runs: LiveRuns, now: datetime, *, repair: bool
 ) -> Iterator[AuditFinding]:
-    """Find jobs whose row, unchanged for five minutes, says queued or running although their run is neither.
+    """Find jobs whose row says queued or running although their run is neither.
 
-    The repair is to record that the job failed, and why; its durable state is kept, and the job can be
-    triggered again. A job without a run is not stuck: it waits for its first run.
+    Only rows that have not changed for five minutes are examined. The repair is to record that the job
+    failed, and why; its durable state is kept, and the job can be triggered again. A job without a run is not
+    stuck: it waits for its first run.
     """
     job_id = ""
     while rows := fetch_rows(

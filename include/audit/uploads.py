@@ -1,4 +1,4 @@
-"""Finding abandoned uploads of datasets, and multipart uploads, whose unlisted parts cost money."""
+"""Finding abandoned dataset uploads and abandoned multipart uploads, whose unlisted parts cost money."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.s3.parts import UnfinishedUpload
 
 ABANDONED = timedelta(days=1)
-"""No upload of a checkpoint or of weights takes a day; if one is older, a killed process left it."""
+"""No upload of a checkpoint or of weights takes a day: an older one was left behind by a killed process."""
 
 LEFT_BEHIND = timedelta(days=7)
 """A user may continue the upload of a dataset after a weekend."""
@@ -33,10 +33,10 @@ LEFT_BEHIND = timedelta(days=7)
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
 ) -> Iterator[AuditFinding]:
-    """Find unfinished uploads: of weights begun over a day ago, and of datasets begun over a week ago.
+    """Find unfinished uploads that began over a day ago or, for datasets, over a week ago.
 
-    Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
-    the dataset's files. An upload that a version or a job names is kept, complete or not.
+    A day applies to checkpoints, models and pretrained weights. The repair is to abort the upload, or to
+    remove the dataset's files. An upload that a version or a job refers to is kept, complete or not.
     """
     unfinished = list(UploadStore(bucket).find_unfinished(now - LEFT_BEHIND))
     with long_transaction(connection):  # the query may read every job

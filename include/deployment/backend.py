@@ -1,4 +1,4 @@
-"""Tells the host application's backend that a job's checkpoints are recorded: it has completed or stopped."""
+"""Tells the host application's backend that a job has completed or stopped, with recorded checkpoints."""
 
 from __future__ import annotations
 

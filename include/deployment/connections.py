@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
 """`connect_timeout` (seconds) and `tcp_user_timeout` (milliseconds) limit the wait for a server that does not
-respond. After `keepalives_idle` silent seconds, libpq sends a keepalive: an audit that reads large objects is
-silent for minutes."""
+respond. After `keepalives_idle` seconds without traffic, libpq sends a keepalive, because an audit that reads
+large objects sends no query for minutes."""
 
 
 def training_db_factory() -> OpenDatabase:
@@ -119,7 +119,7 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
 
 
 def s3_signer(endpoint_url: str | None) -> S3Client:
-    """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
+    """Return a boto3 client that signs links for `endpoint_url`, which may be unreachable from this machine.
 
     None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LookupFailed(TransientError):
-    """Airflow could not look up a connection, so the connection may exist."""
+    """Airflow could not look up a connection, so it is unknown whether the connection exists."""
 
 
 def look_up(connection_id: str) -> Connection:
@@ -54,7 +54,7 @@ def _require_answers(connection_id: str) -> None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether access was denied; AWS, Vault and Google do that if a policy does not list the name."""
+    """Return whether access was denied, as AWS, Vault and Google do for names that a policy does not list."""
     code = str(getattr(error, "response", None) or {})
     return type(error).__name__ in {"Forbidden", "PermissionDenied"} or "AccessDenied" in code
 

@@ -23,8 +23,8 @@ def verification(settings: Settings) -> ModelSigning:
 def signing(settings: Settings) -> ModelSigning:
     """Return an object that also signs models, if this process has connection `model_signing_key`.
 
-    The private key, in PEM, is the connection's password, or is in a file whose path is `path` in the
-    connection's extra. Raises SettingRefused, and LookupFailed if Airflow cannot look up the connection.
+    The connection contains the private key, in PEM, as its password, or the path of the key's file as `path`
+    in its extra. Raises SettingRefused, and LookupFailed if Airflow cannot look up the connection.
     """
     try:
         return ModelSigning.of(_trusted_keys(settings), _signing_key())

@@ -2,8 +2,8 @@
 
 Every worker has the broker's password, so code that runs on one worker can put messages into the queues of
 others, such as the queue of the worker that owns the schema. Two kinds of messages would make the receiving
-worker run code of the sender's choice, with access to that worker's secrets. A callback names any importable
-function, and Airflow checks no token before it calls the function. A task names its Dag's file, which may be
+worker run code of the sender's choice, with access to that worker's secrets. A callback can name any
+importable function, which Airflow calls without checking a token. A task can name any Dag file, for example
 on a volume that workers share, and Airflow accepts the token of any waiting task. The scheduler sends workers
 no callbacks, because no Dag has deadlines.
 

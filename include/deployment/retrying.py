@@ -49,7 +49,7 @@ def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT)
 
 @contextmanager
 def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, which callers retry.
+    """Turn a misconfiguration of S3 (wrong keys, clock or bucket) into RefusedForNow, which callers retry.
 
     Use this for code that handles a stored state: days of training must not be lost because of a rotated key.
     `has_state` returns whether there is a state; it is called only after a refusal.
@@ -85,7 +85,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _schema_behind() -> tuple[type[Exception], ...]:
-    """Return psycopg's errors during an upgrade, when the new code runs before `migrate_schema`."""
+    """Return the errors that psycopg raises if, in an upgrade, the new code runs before `migrate_schema`."""
     from psycopg.errors import UndefinedColumn, UndefinedTable
 
     return UndefinedColumn, UndefinedTable

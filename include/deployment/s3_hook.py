@@ -46,7 +46,7 @@ def _loader(data_path: str | None) -> Any:
 
 
 def load_description() -> None:
-    """Parse the description of S3, so that no client of this process, or of a fork, has to parse it."""
+    """Parse the description of S3 once for all clients in this process and in its forks."""
     from botocore.session import Session
 
     session = Session()

@@ -22,16 +22,16 @@ TRAINING_S3 = "training_s3"
 TRAINING_S3_MAINTENANCE = "training_s3_maintenance"
 TRAINING_BACKEND = "training_backend"
 TRAINING_AIRFLOW = "training_airflow"
-"""Ids of the Airflow connections. To Postgres: TRAINING_DB as a role that may read and write rows,
-TRAINING_DB_OWNER as the role that owns the schema. To S3: TRAINING_S3 with keys that may not delete objects
-that tasks have stored, TRAINING_S3_MAINTENANCE with keys that may. Optional, HTTP: TRAINING_BACKEND to the
-host application's backend, TRAINING_AIRFLOW to Airflow itself, as a user who may write notes on runs."""
+"""Ids of the Airflow connections. TRAINING_DB connects to Postgres as a role that may read and write rows,
+TRAINING_DB_OWNER as the role that owns the schema. The keys of TRAINING_S3 may not delete objects that tasks
+have stored; those of TRAINING_S3_MAINTENANCE may. Two optional connections use HTTP: TRAINING_BACKEND for the
+host application's backend, and TRAINING_AIRFLOW for Airflow itself, as a user who may write notes on runs."""
 
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Statements take milliseconds, so a slower one is waiting for a lock; it is cancelled and retried."""
+"""Statements take milliseconds. One that takes seconds is waiting for a lock: it is cancelled and retried."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
@@ -44,8 +44,8 @@ MAINTENANCE_QUEUE = "maintenance"
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent training runs.
-With a limit, Airflow would start the excess runs later, in the order of their dates; until then, they would
-not have claimed their jobs, so users could not see the jobs wait."""
+With a limit, Airflow would start the excess runs later, in the order of their dates; until then, these runs
+would not have claimed their jobs, so users would not see that the jobs are waiting."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 
@@ -76,9 +76,9 @@ class Settings:
     """Public keys that verify promoted models, in PEM, or paths of files with keys; None disables
     verification."""
     dataset_cache_limit: int | None = None
-    """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
+    """Size in bytes above which the cache evicts unused datasets; None means half of the disk."""
     quotas: Quotas = field(default_factory=Quotas)
-    """Limits on the usage of each user."""
+    """Usage limits of each user."""
     ownership: JobOwnership = field(default_factory=JobOwnership)
     """Who may change which jobs."""
 
@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def dataset_cache(self) -> Path:
-        """The folder of fetched and generated data. No job id starts with a dot, so none has this name."""
+        """The folder of fetched and generated data. No job id, and so no job folder, starts with a dot."""
         return self.training_root / ".datasets"
 
 

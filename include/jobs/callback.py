@@ -28,8 +28,8 @@ Metrics = Annotated[
 class TrainingCompletionCallback(BaseModel):
     """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets every field. A trainer outside Airflow needs to give only the two paths. If a trainer
-    gives hashes and sizes, they are compared with the objects, and ids with the row; status, epoch, epochs
+    The backend gets every field. A trainer outside Airflow needs to give only the two paths. If it also gives
+    hashes and sizes, they are compared with the objects; ids are compared with the row. Status, epoch, epochs
     and metrics are recorded as given. Omitted (null) values are taken from the objects and the row.
     """
 

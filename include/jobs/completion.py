@@ -226,8 +226,8 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
     best, last = job.checkpoint("best"), job.checkpoint("last")
     last_is_known = (last and last.sha256) or job.last_checkpoint_expired_at
     whole = bool(best and best.sha256 and last_is_known)
-    # A row that only a host application wrote may also say that its job has ended; its numbers are not
-    # compared.
+    # A row that only a host application wrote may also say that the job has ended; numbers in such a row are
+    # not compared.
     for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
         given, recorded = _normalize(getattr(callback, name)), _normalize(getattr(job, name))
         if None not in (given, recorded) and given != recorded:
@@ -239,7 +239,7 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
 
 
 def _normalize(value: Any) -> Any:
-    """Make metrics comparable with jsonb's, which cannot store NaN and returns 1e23 as an integer."""
+    """Make metrics comparable with those in jsonb, which cannot store NaN and returns 1e23 as an integer."""
     if not isinstance(value, dict):
         return value
     return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}

@@ -65,7 +65,7 @@ class TrainingJob(BaseModel):
     job_id: str
     """Name of the job, and of its checkpoints in S3."""
     status: str | None
-    """A JobStatus, or whatever an existing host application wrote in a row that was never trained here."""
+    """A JobStatus or, for a job that was never trained here, whatever a host application wrote."""
     stop_requested: bool
     """Whether the job was asked to stop: after its current batch, or after its epoch if stop_after_epoch is
     set. The request remains set in a job that was cancelled while it waited."""
@@ -155,7 +155,7 @@ class TrainingJob(BaseModel):
     waited_seconds: float | None
     """Time spent waiting for the quota, the data and a GPU, excluding the current wait."""
     waits_for_quota: bool
-    """Whether the job waits until other jobs of its user end, because of the user's quota."""
+    """Whether the job waits because of its user's quota, until other jobs of that user end."""
     machine: str | None
     """Host name of the newest attempt."""
     gpu_name: str | None

@@ -23,7 +23,7 @@ def loss_rules_of(spec: TrainingSpec) -> LossRules:
 
 
 def check_loss_rules(spec: TrainingSpec) -> None:
-    """Raise FieldError if a rule is off but has settings, because the user apparently expected the rule."""
+    """Raise FieldError if a rule is off but has settings, because the user apparently expects it to apply."""
     if spec.loss_spike is not None and spec.on_loss_spike is None:
         raise FieldError(
             f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; set on_loss_spike, "

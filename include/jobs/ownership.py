@@ -39,10 +39,10 @@ class JobOwnership:
         return self.open_to_all or user in self.administrators
 
     def may_change(self, user: str | None, job: TrainingJob) -> bool:
-        """Return whether the user may change this job; None means a schedule without an owner.
+        """Return whether the user may change this job; `user` is None for a schedule without an owner.
 
-        If a job has no owner, and no run of `train_yolo` has taken it, a host application wrote it, and
-        anyone may change it.
+        Anyone may change a job that has no owner and that no run of `train_yolo` has taken, because a host
+        application wrote its row.
         """
         written_elsewhere = job.triggered_by is None and job.dag_id != TRAINING_DAG
         return self.may_change_all(user) or written_elsewhere or job.triggered_by == user

@@ -47,7 +47,7 @@ DEFAULTS: dict[str, int | str] = {
     "patience": 100,
     "optimizer": "auto",
 }
-"""Ultralytics' own defaults: giving one of them means the same as giving nothing."""
+"""Ultralytics' own defaults: giving one of them has the same effect as giving nothing."""
 
 REPLACED = {"publish_interval": "publish_seconds"}
 """Parameters of earlier versions, which stored specs may still contain, and their replacements."""
@@ -127,7 +127,7 @@ class TrainingParameters(BaseModel):
     )
     batch: float | None = nullable(
         _TRAINING,
-        "Images per batch; -1 or a fraction of the GPU's memory lets Ultralytics choose.",
+        "Images per batch. -1, or a fraction (the share of GPU memory to use), lets Ultralytics choose.",
         default=DEFAULTS["batch"],
         ge=-1,
         le=65_536,
@@ -138,7 +138,9 @@ class TrainingParameters(BaseModel):
         description="auto, cpu, mps, or the number of a GPU, such as 0; 0,1 trains on two GPUs.",
         json_schema_extra={
             **parameter(
-                _TRAINING, default="auto", when_empty="auto: a free GPU, or the CPU if CPU_WORKER is true"
+                _TRAINING,
+                default="auto",
+                when_empty="auto, which takes a free GPU, or the CPU if CPU_WORKER is true",
             ),
             "type": ["string", "integer", "null"],
         },

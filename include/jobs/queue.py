@@ -67,7 +67,7 @@ class QueuePlace:
     place: int
     """Place in the order in which the jobs were queued, from 1."""
     waiting: int
-    """Number of waiting jobs, which is the last place."""
+    """Number of waiting jobs, and therefore the last place."""
     expected_start_at: datetime | None
     """Estimate, rounded up to the minute; None if there is no basis for one."""
 
@@ -81,7 +81,7 @@ def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePl
 def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:
     """Return the places of the waiting jobs; `jobs` are in the order in which they were queued.
 
-    Jobs wait only while too few GPUs are free. Therefore the GPUs of running jobs are assumed to be all GPUs.
+    Jobs wait only while too few GPUs are free. Therefore the running jobs are assumed to have all GPUs.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if job.status == JobStatus.QUEUED]

@@ -23,7 +23,7 @@ class Quota:
     gpus: int | None = None
     """How many GPUs the user's jobs may have at the same time."""
     gpu_hours: float | None = None
-    """GPU hours from Monday to Sunday (UTC), after which no new training run starts."""
+    """GPU hours per week (Monday to Sunday, UTC); once they are used up, no new training run starts."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the quota of a user; an unknown user has none, because a refusal could not name them."""
+        """Return the user's quota. An unknown user (None) has no limits: a refusal must name the user."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 

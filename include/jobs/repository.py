@@ -70,7 +70,7 @@ class JobClaim:
     queued_at: datetime | None = None
     """When the job was queued; None means now."""
     dataset: DatasetVersionName | None = None
-    """The registered version that the spec names."""
+    """Version of the registered dataset in the spec."""
     gpu_limit: int | None = None
     """Number of GPUs that the jobs of `triggered_by` may have at the same time; None for any number."""
     run_started_at: datetime | None = None
@@ -85,17 +85,17 @@ class JobRepository(AttemptRepository):
 
         The job is queued until an attempt has its GPU (`leave_queue`).
 
-        An existing row is taken only while its run_id is still `expected_run_id`. Training then continues:
-        origin_run_id, epoch, metrics and the durable state are kept, while paths, hashes, sizes, error and
-        attempt are cleared. Training starts from scratch if the job was never trained or, with `fresh`, if
-        the row belongs to another run or to a deleted run with this id (`recreated`). parent_job_id,
-        resumed_epoch, the initial weights and the version of the dataset are always written. The job
-        `waits_for_quota` if it would exceed `gpu_limit`, or if an older job of the same user waits for the
-        quota.
+        An existing row is taken only while its run_id is still `expected_run_id`. Training starts from
+        scratch if the job was never trained or, with `fresh`, if the row belongs to another run or to a
+        deleted run with this id (`recreated`). In all other cases, training continues: origin_run_id, epoch,
+        metrics and the durable state are kept, while paths, hashes, sizes, error and attempt are cleared.
+        parent_job_id, resumed_epoch, the initial weights and the version of the dataset are always written.
+        The job `waits_for_quota` if it would exceed `gpu_limit`, or if an older job of the same user waits
+        for the quota.
 
-        Raises JobTaken if another run took the job first, OwnershipLost if the job was cancelled while this
-        run waited and the run has not been cleared since, JobNotCreatable if only the host application can
-        create this row, and DatasetGone if the version of the dataset was deleted in the meantime.
+        Raises JobTaken if another run took the job first; OwnershipLost if the job was cancelled while this
+        run waited, and the run has not been cleared since; JobNotCreatable if only the host application can
+        create this row; and DatasetGone if the version of the dataset was deleted in the meantime.
         """
         dataset = claim.dataset
         values = vars(claim) | {
@@ -158,7 +158,7 @@ class JobRepository(AttemptRepository):
         """Return whether S3 has a state of this job that is newer than the state that the job started from.
 
         The row records the epoch that the job continued from, but not the batch. A state within that epoch is
-        the parent's if the parent's row names the same position; otherwise it counts as the job's own.
+        the parent's if the parent's row records the same position; otherwise it counts as the job's own.
         """
         job = self.get(job_id)
         if job is None or job.durable is None:
@@ -227,7 +227,7 @@ class JobRepository(AttemptRepository):
         return None if failed is None else str(failed.job_id)
 
     def refuse(self, job_id: str, error: str) -> bool:
-        """Fail a queued job that has no run, and record why; return False if the job is not in that state."""
+        """Record that a queued job without a run failed, and why; return False if there is no such job."""
         with self._connection.transaction():
             return self._statements.changed("refuse_job", job_id=job_id, error=make_storable(error)) == 1
 
@@ -243,7 +243,7 @@ class JobRepository(AttemptRepository):
         return [RecordedEpoch.model_validate(row._asdict()) for row in rows]
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
-        """Copy the parent's epochs 0 to `last_epoch` to a resumed job, and return how many the job lacked."""
+        """Copy the parent's epochs 0 to `last_epoch` to a resumed job; return how many were copied."""
         with self._connection.transaction():
             return self._statements.changed(
                 "copy_epochs", parent_job_id=parent_job_id, job_id=job_id, last_epoch=last_epoch
@@ -259,7 +259,7 @@ class JobRepository(AttemptRepository):
         if job_id.isdigit() and self._statements.row("count_key_triggers") != (0,):
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the host application that owns the table "
-                f"uses its numeric key as job_id, so it could create row {job_id} itself later. "
+                f"uses the table's numeric key as job_id, so it could create row {job_id} itself later. "
                 f"Pass the job_id of an existing row, or a name that is not a number."
             )
         try:
@@ -269,11 +269,11 @@ class JobRepository(AttemptRepository):
         except errors.NotNullViolation as error:
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and only the host application that owns the "
-                f"table can create one: its column {error.diag.column_name} is mandatory. "
+                f"table can create one, because column {error.diag.column_name} is mandatory. "
                 f"Pass the job_id of an existing row."
             ) from error
         except errors.StringDataRightTruncation as error:
             raise JobNotCreatable(
                 f"Job {job_id} does not fit into training_jobs: {error.diag.message_primary}. "
-                f"Choose a shorter job_id, or widen that column."
+                f"Choose a shorter job_id, or widen the column of that type."
             ) from error

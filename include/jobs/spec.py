@@ -89,7 +89,7 @@ class TrainingSpec(TrainingParameters):
 
     @classmethod
     def find_problems(cls, params: dict[str, Any]) -> dict[str, str]:
-        """Return one sentence for each wrong field of `params`; empty if `parse` accepts them."""
+        """Return one sentence for each invalid field of `params`; none if `parse` accepts them."""
         try:
             cls.model_validate(params)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""GPU hours that the attempts of each user's jobs have used, by week.
+"""GPU hours used by each user's jobs, by week.
 
 An attempt uses its GPUs from the moment it gets them until its end. If an attempt was killed or replaced, or
 could not record its end, its last record counts as its end.

@@ -41,12 +41,15 @@ _KEY = "interruptions"
 
 
 def stop_after_repeated_kills(context: Context) -> None:
-    """Call `start_attempt` for a task without progress. Raises AirflowFailException after three kills."""
+    """Call `start_attempt` for a task that does not measure its progress.
+
+    Raises AirflowFailException after three kills.
+    """
     start_attempt(context, progress=(0,))
 
 
 def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None = None) -> None:
-    """Store that an attempt starts, with the progress so far: numbers that are compared in order.
+    """Record that an attempt starts, with the progress so far: numbers that are compared in order.
 
     `trace` is the watchdog's trace of the previous attempt, if this machine has one.
 
@@ -77,16 +80,16 @@ class Ending:
     """The end of an attempt that was not killed."""
 
     in_a_row: int
-    """How many attempts in a row, up to and including this one, started with the same progress or, if this
-    attempt did not start, did not start either."""
+    """Number of consecutive attempts, up to and including this one, that started with the same progress; if
+    this attempt did not start, the number of consecutive attempts that did not start."""
     had_started: bool
     """Whether the attempt had reached `start_attempt`."""
 
 
 def mark_explained(context: Context) -> Ending | None:
-    """Store that this attempt ends for a known reason.
+    """Record that this attempt ends for a known reason.
 
-    Returns None if that could not be stored, or if a newer attempt has started.
+    Returns None if that could not be recorded, or if a newer attempt has started.
     """
     attempt = context["ti"].try_number
     try:
@@ -113,7 +116,7 @@ def load_record(context: Context, key: str) -> dict[str, Any] | None:
 
 
 def store_record(context: Context, key: str, values: Mapping[str, Any]) -> None:
-    """Store a record for later attempts of the task with the same arguments."""
+    """Store a record that later attempts of the task can load if they have the same arguments."""
     context["task_state_store"].set(key, {**values, "fingerprint": _fingerprint(context)})
 
 
@@ -131,7 +134,7 @@ def _fingerprint(context: Context) -> str:
 def _store_start(
     context: Context, progress: Sequence[int], trace: Trace | None
 ) -> tuple[list[Trace | None], int]:
-    """Store that the attempt starts; return the earlier kills and the number of earlier interruptions.
+    """Record that the attempt starts; return the earlier kills and the number of earlier interruptions.
 
     The kills are the traces of the preceding attempts that were killed without progress. All preceding
     attempts without progress count as interruptions.
@@ -141,7 +144,7 @@ def _store_start(
     kills: list[Trace | None] = []
     first = attempt
     if before and reached <= (highest := tuple(before["progress"])):
-        reached = highest  # neither resuming from an older state nor repetition is progress
+        reached = highest  # resuming from an older state, or repeating epochs, is not progress
         first = before.get("first", before["attempt"])
         if not before["explained"]:
             kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]

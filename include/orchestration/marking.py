@@ -1,6 +1,6 @@
 """Records in the job's row that a user marked or deleted a run of `train_yolo`, or marked a task as failed.
 
-Airflow calls no callback in these cases. When users mark runs and tasks, it calls listeners in the API
+Airflow calls no callback in these cases. When users mark runs and tasks, Airflow calls listeners in the API
 server. The deletion of a run is visible only in Airflow's database session; the deletion of a whole Dag is
 not visible at all. This module is registered only in the API server, because the scheduler must not wait for
 the training database.
@@ -37,7 +37,7 @@ _AFTER_RUN_SECONDS = 2.0
 tasks first. This delay ensures that the reason for the run is recorded, not one for a task."""
 
 _PENDING: dict[tuple[str, str], list[threading.Timer]] = {}
-"""Timers that will record marked tasks, by Dag and run. They are cancelled if the run itself is recorded."""
+"""Timers that will record marked tasks, by Dag and run. They are cancelled if the run itself is marked."""
 
 _DELETED = "training.deleted_runs"
 """Key in a session's `info`; the value lists the runs that the transaction has deleted."""
@@ -76,7 +76,7 @@ def on_task_instance_failed(task_instance: Any) -> None:
 
 
 def _watch_deletions(runs: type[Any]) -> None:
-    """Listen to database sessions that delete runs; `runs` is the class of Airflow's runs."""
+    """Listen to database sessions that delete runs; `runs` is Airflow's DagRun class."""
     event.listen(runs, "after_delete", _on_deletion)
     event.listen(Session, "after_commit", _on_commit)
     event.listen(Session, "after_rollback", _on_rollback)

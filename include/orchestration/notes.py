@@ -25,9 +25,9 @@ _TIMEOUT_SECONDS = 10
 def leave_note(context: Context, text: str) -> bool:
     """Set the note of this task's run to `text`; return whether that succeeded.
 
-    Airflow does not let tasks write notes, so this function logs in as the user of connection
-    `training_airflow`, whose host is Airflow's complete URL. Without the connection, or if Airflow does not
-    respond, no note is written, but the task does not fail.
+    Airflow does not let tasks write notes, so this function logs in as the user in connection
+    `training_airflow`; that connection's host must be Airflow's complete URL. Without the connection, or if
+    Airflow does not respond, no note is written, but the task does not fail.
     """
     import requests
     from airflow.sdk import BaseHook

@@ -1,4 +1,4 @@
-"""Decides whether to retry: often after outages, preemptions and occupied GPUs, rarely after errors."""
+"""Decides whether to retry: many times after outages, preemptions and waits for a GPU, few after errors."""
 
 from __future__ import annotations
 

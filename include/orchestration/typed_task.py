@@ -27,9 +27,9 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 def typed_task(**options: Any) -> Callable[[Function], Function]:
     """Make a function an Airflow task; `options` are those of `@task`.
 
-    Arguments are parsed and the result is dumped according to the annotations. In a Dag, a call returns
-    Airflow's reference to the result, although mypy sees the result's type. If an argument is missing because
-    a user marked the task that returns it as success, the decorated task raises AirflowFailException, unless
+    Arguments are parsed and the result is serialised according to the annotations. In a Dag, a call returns
+    Airflow's reference to the result, although mypy sees the result's type. If a user marked a task as
+    success before it returned its result, a task that needs this result raises AirflowFailException, unless
     the argument may be None.
     """
 

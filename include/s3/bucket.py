@@ -79,7 +79,7 @@ class Bucket:
             return None
 
     def read_version(self, key: str, etag: str) -> bytes:
-        """Return the bytes of the object with that ETag; raises StoreUnavailable if it was replaced."""
+        """Return the bytes of the object with that ETag. Raises StoreUnavailable if it was replaced."""
         with translate_s3_errors(self.client, self.at(key)):
             return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
 
@@ -125,7 +125,7 @@ class Bucket:
             self.client.delete_object(Bucket=self.name, Key=key)
 
     def delete_listed(self, item: ListedObject) -> bool:
-        """Delete the object as listed. Returns False if it has since been replaced or removed."""
+        """Delete a listed object. Returns False if it has been replaced or removed since it was listed."""
         try:
             with translate_s3_errors(self.client, item.location):
                 self.client.delete_object(Bucket=self.name, Key=item.location.key, IfMatch=item.etag)

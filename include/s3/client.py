@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from botocore.config import Config
 
 CONNECTIONS = 32
-"""Size of the connection pool: enough to fetch small objects over a network with a long round trip."""
+"""Size of the connection pool: enough to fetch many small objects despite a long round-trip time."""
 
 
 def client_config() -> Config:

@@ -146,7 +146,7 @@ class _Probe:
         return Support.IGNORED
 
     def attempt_both(self, write: Callable[[Condition], None]) -> Support:
-        """Try a write that requires a missing object, and one that requires an ETag that no object has."""
+        """Try two writes: one requires that the object not exist, the other an ETag that no object has."""
         first = self.attempt(write, {"IfNoneMatch": "*"})
         return first if first is not Support.HONOURED else self.attempt(write, {"IfMatch": _NOBODYS_ETAG})
 

@@ -20,7 +20,7 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts, not even a retry by botocore, except one that aborts an upload.
+    After the deadline, no request starts, not even a retry by botocore, except to abort an upload.
     No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
     reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the response.
     """
@@ -128,7 +128,7 @@ class WatchedRequest:
 
 
 def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
-    """Record that bytes are being sent. Raise UploadGivenUp if this thread must send nothing more."""
+    """Record that bytes are being sent. Raise UploadGivenUp if this thread must not send any more."""
     if (request := _REQUEST.get()) is not None:
         request.check()
     if (deadline := _CURRENT.get()) is not None:

@@ -18,7 +18,7 @@ _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "4
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _NOT_FOUND = "NoSuchKey"
 _PLAIN_404 = "404"
-"""Code of a 404 without an S3 error code: a response to HEAD, or from a proxy whose server is down."""
+"""botocore's code for a 404 without an S3 error code, from a HEAD or from a proxy whose server is down."""
 _DELETIONS = {"DeleteObject", "DeleteObjects"}
 
 
@@ -63,15 +63,15 @@ class UploadGivenUp(StoreUnavailable):
 
 
 class RefusedForNow(StoreUnavailable):
-    """The store is misconfigured, but a state is at stake, so requests are retried until it is fixed."""
+    """The store is misconfigured, but a state could be lost, so requests are retried until it is fixed."""
 
 
 class StoreRefusal(StoreError, FinalError):
-    """S3 or its contents must be changed first; a retry does not help."""
+    """A retry does not help until the settings or the contents of S3 have been changed."""
 
 
 class StoreMisconfigured(StoreRefusal):
-    """The keys, a clock or the bucket is wrong. Once that is corrected, the same request succeeds."""
+    """The keys, a clock or the bucket is wrong. Once the mistake is corrected, the same request succeeds."""
 
 
 class BucketMissing(StoreMisconfigured):

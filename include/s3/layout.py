@@ -64,7 +64,7 @@ def production_key(name: str) -> str:
 
 
 def pictures_prefix(job_id: str) -> str:
-    """Return the prefix of the keys of a job's pictures."""
+    """Return the key prefix of a job's pictures."""
     return f"{PICTURES}{job_id}/"
 
 
@@ -89,12 +89,12 @@ def listing_key(fingerprint: str) -> str:
 
 
 def converted_prefix(fingerprint: str) -> str:
-    """Return the prefix of the keys of a dataset that was converted from a different format."""
+    """Return the key prefix of a dataset that was converted from a different format."""
     return f"{DATASETS}{fingerprint}/"
 
 
 def conversion_key(key: str) -> str:
-    """Return the key of the record of an export's conversion."""
+    """Return the key of an export's conversion record."""
     return f"{DATASETS}conversions/{key}.json"
 
 
@@ -114,7 +114,7 @@ def pretrained_key(name: str) -> str:
 
 
 def upload_prefix(upload_id: str) -> str:
-    """Return the prefix of the keys of an upload."""
+    """Return the key prefix of an upload."""
     return f"{UPLOADS}{upload_id}/"
 
 
@@ -124,5 +124,5 @@ def upload_record_key(upload_id: str) -> str:
 
 
 def samples_prefix(fingerprint: str, task: str) -> str:
-    """Return the prefix of the keys of a dataset's samples."""
+    """Return the key prefix of a dataset's samples."""
     return f"{DATASETS}samples/{fingerprint}-{task}/"

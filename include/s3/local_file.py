@@ -19,14 +19,14 @@ _MAX_PARTS = 10_000  # S3's own limit
 
 @dataclass(frozen=True)
 class TransferLimits:
-    """Limits of uploads and copies. S3 accepts, and copies, at most 5 GiB in one request."""
+    """Limits for uploads and copies. S3 accepts, and copies, at most 5 GiB in one request."""
 
     threshold: int = 5 * 1024**3
     """Size in bytes above which a file is uploaded in parts; a retry need not send arrived parts again.
 
-    Smaller files are not split: S3 refuses a single PUT if its bytes or its condition are wrong. For parts,
-    the checksum is only composite, and not every server checks the condition atomically when it assembles
-    them.
+    Smaller files are not split: S3 refuses a single PUT if its bytes do not match the checksum, or if its
+    condition does not hold. For parts, the checksum is only composite, and not every server checks the
+    condition atomically when it assembles the parts.
     """
     part_size: int = 64 * 1024**2
     """In bytes."""
@@ -93,7 +93,7 @@ class LocalFile:
 
     @property
     def stored_checksum(self) -> str:
-        """The checksum that S3 keeps: of the whole file, or (composite) of the parts' checksums."""
+        """The checksum that S3 stores: that of the whole file or, for parts, that of the parts' checksums."""
         if not self.parts:
             return in_base64(bytes.fromhex(self.sha256))
         composite = hashlib.sha256(b"".join(part.sha256 for part in self.parts)).digest()

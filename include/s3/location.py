@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 JOB_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or a digit"
-"""A job's id is part of S3 keys and the name of a folder on workers, so it must not contain a path."""
+"""A job's id is used in S3 keys and as a folder name on workers, so it must not contain a path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """Return S3's response to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. A GET after a failed HEAD reveals both.
+    access is denied. After a failed HEAD, a GET is therefore sent: its response has a body that says so.
     """
     from botocore.exceptions import ClientError
 
@@ -43,7 +43,7 @@ def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
 
 
 def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
-    """Read an object until its content is certain, even if it has no SHA-256.
+    """Read an object, repeatedly if necessary, until its content is certain without a stored SHA-256.
 
     The content is certain if the object's ETag is the MD5 of the received bytes. An ETag need not be an MD5,
     so three equal reads also make it certain. Raises StoreBusy if reads differ, and the errors of
@@ -80,8 +80,8 @@ def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) ->
 def read_range(client: S3Client, location: S3Location, etag: str, start: int, stop: int) -> Iterator[bytes]:
     """Yield bytes `start` to `stop` - 1 of the object, in blocks, if it has that ETag.
 
-    Raises ObjectNotFound, ConditionFailed if its ETag differs (RangeNotSatisfiable if a server compares the
-    lengths first), and other StoreErrors.
+    Raises ObjectNotFound; ConditionFailed if the object's ETag differs (or RangeNotSatisfiable, if the server
+    checks the range before the ETag); and other StoreErrors.
     """
     with translate_s3_errors(client, location):
         answer = client.get_object(

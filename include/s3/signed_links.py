@@ -1,7 +1,7 @@
 """Signed links that let a browser download an object directly from S3, or upload one, for a few minutes.
 
-Signing sends no request. A signature covers the host, so the client that signs must have the endpoint that
-the browser uses. Never log a link: it gives access to the file.
+Signing sends no request. A signature covers the host, so the signing client must be configured with the
+endpoint that the browser uses. Never log a link: it gives access to the file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def download_link(client: S3Client, location: S3Location, filename: str, seconds
 
 
 def upload_link(client: S3Client, location: S3Location, size: int, seconds: int) -> str:
-    """Sign a PUT of an object of exactly `size` bytes, which must not replace another object."""
+    """Sign a PUT of an object of exactly `size` bytes that does not replace an existing object."""
     return client.generate_presigned_url(
         "put_object",
         Params={

@@ -1,7 +1,7 @@
 """Reads many small objects with obstore, a Rust client that needs a third of botocore's processor time.
 
 obstore only makes reading faster: if it cannot read an object, the boto3 client, with its retries and errors,
-reads that object. An error of obstore therefore never decides whether a dataset is accepted.
+reads that object. An error in obstore therefore never decides whether a dataset is accepted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGEST = 1024**2
 _MOST_FAILURES = 3
 """After this many failures in a row, boto3 reads everything."""
 _CREDENTIALS_LAST = timedelta(minutes=10)
-"""Credentials from botocore are valid for at least this long, because botocore renews them before that."""
+"""Credentials from botocore are valid for at least this long, because botocore renews them earlier."""
 
 
 class SmallReads:
@@ -106,5 +106,5 @@ def _credentials_of(client: Any) -> Any:
 
 @cache
 def _process() -> int:
-    """Return the id of the first process that read. Only it has obstore's threads; a fork would hang."""
+    """Return the id of the process that read first; only it has obstore's threads, and a fork would hang."""
     return os.getpid()

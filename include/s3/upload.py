@@ -65,11 +65,11 @@ def copy(
     limits: TransferLimits,
     condition: Condition,
 ) -> None:
-    """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
+    """Copy the object of `size` bytes within S3 if it has that ETag, and give the copy `metadata`.
 
     The metadata is set explicitly, because a multipart copy would lose it. `condition` says what the
-    copy may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is
-    gone, and other StoreErrors. After an error, the target is unchanged, unless only the response was lost.
+    copy may replace. Raises ConditionFailed if the source or the target has changed; ObjectNotFound if either
+    is gone; and other StoreErrors. After an error, the target is unchanged unless only the response was lost.
     """
     if size > limits.copied_at_once:
         upload = MultipartUpload(client, to, metadata)

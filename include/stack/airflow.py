@@ -47,7 +47,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Airflow:
-    """One Airflow deployment on its PostgreSQL."""
+    """One Airflow deployment with its PostgreSQL database."""
 
     state: Path
     port: int
@@ -116,7 +116,7 @@ class Airflow:
         for services in (others, [scheduler]):
             for service in services:
                 processes.start(service)
-            # A running part may not be healthy yet: an earlier start was interrupted, or it has just
+            # A running part may not be healthy yet, if an earlier start was interrupted or it has just
             # restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)

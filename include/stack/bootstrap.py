@@ -27,8 +27,8 @@ EXCLUDED = REPOSITORY / ".ci" / "excluded-packages.txt"
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 LOCKED = ["--require-hashes", "--only-binary", ":all:"]
-"""Options of pip and uv: only files whose hash is in the lock, and only wheels, which run no code when they
-are installed."""
+"""Options of pip and uv: install only files whose hash is in the lock, and only wheels, which run no code
+during installation."""
 
 NEEDED_GB = 8.0
 """Size of the environment, most of it PyTorch with CUDA. uv's cache, if on another disk, needs as much."""

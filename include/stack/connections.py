@@ -34,20 +34,20 @@ Connection = Mapping[str, object]
 """One connection in Airflow's JSON format."""
 
 QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
-"""Environment variable of the scheduler: the variables that each queue's tasks get, as JSON."""
+"""Environment variable that tells the scheduler, as JSON, which variables each queue's tasks get."""
 
 
 @dataclass(frozen=True)
 class Connections:
     """The connections of Airflow's parts and queues.
 
-    A task has the connections of the scheduler, whose executor runs it, and those of its queue.
+    A task has the connections of the scheduler, whose executor runs the task, and those of its queue.
     """
 
     parts: Mapping[str, Mapping[str, Connection]]
-    """The connections of each part, such as `api-server`, by id."""
+    """The connections of each part, such as `api-server`, by connection id."""
     queues: Mapping[str, Mapping[str, Connection]]
-    """The connections that each queue adds, by id."""
+    """The connections that each queue adds, by connection id."""
 
     def environment_of(self, part: str) -> dict[str, str]:
         """Return the environment variables that give the part its connections."""

@@ -51,13 +51,13 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
     stack.api.training("GET", "datasets")  # fails before the upload if the tables are missing
     files = _find_files(source)
     memory = stack.state.path / "uploads" / _digest(files)
-    # One sender at a time: a second one would continue an upload of the same files that the first completes.
+    # One sender at a time: a second sender of the same files would continue the first one's upload.
     with steps.step(f"Upload {source}", spinner=False), hold_lock(stack.state.path / "uploads.lock"):
         upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
         body = {"source": data, "task": task, "note": None}
         run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
-        # Not before: if the check could not be started, the next attempt need not send the files again.
+        # Only now: if the check could not be started, the next attempt need not send the files again.
         memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
         version = _wait_for_version(stack, name, run_id)
@@ -79,7 +79,7 @@ def _find_files(source: Path) -> dict[str, Path]:
 
 
 def _digest(files: dict[str, Path]) -> str:
-    """Return a digest of paths, sizes and modification times. If it is the same, no file has changed."""
+    """Return a digest of paths, sizes and modification times. Equal digests mean that no file has changed."""
     seen = [(path, file.stat().st_size, file.stat().st_mtime_ns) for path, file in files.items()]
     return sha256(json.dumps(seen).encode()).hexdigest()
 
@@ -100,7 +100,7 @@ def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
 
 
 def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]:
-    """Announce the files, and remember the upload until its check has been started."""
+    """Announce the files to the API, and store the upload's id until its check has been started."""
     announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
     upload = stack.api.training("POST", "uploads", {"files": announced})
     private_folder(memory.parent)

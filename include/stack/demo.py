@@ -33,9 +33,10 @@ TRAINING = {
     "lr0": 0.003,
     "overrides": {"nbs": 16, "mosaic": 0.0, "fliplr": 0.0, "scale": 0.1, "translate": 0.05},
 }
-"""Reaches an mAP50 of 0.87 to 0.92 in a minute on two CPU cores (with six seeds and variants of the scenes).
+"""These parameters reach an mAP50 of 0.87 to 0.92 in a minute on two CPU cores.
 
-With so few small images, the optimizer must step after every batch. Digits must not be mirrored.
+That was measured with six seeds and variants of the scenes. With so few small images, the optimizer must step
+after every batch. Digits must not be mirrored.
 """
 
 

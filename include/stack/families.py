@@ -135,7 +135,7 @@ def _is_child(process: psutil.Process, service: Service, session: int | None) ->
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
-    """Return whether the process may belong to the service; its session id is no proof: pids are reused."""
+    """Return whether the process may belong to the service; a session id proves nothing: pids are reused."""
     try:
         return Path(process.cwd()).is_relative_to(folder.resolve())
     except psutil.AccessDenied:

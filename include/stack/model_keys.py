@@ -3,7 +3,7 @@
     python -m include.stack.model_keys PRIVATE PUBLIC     docker-compose.yaml runs this before Airflow
 
 PUBLIC lists the public keys of all signatures, the newest first. If you remove PRIVATE, or replace it with
-another key, the next start adds the new public key. Model versions signed earlier remain valid.
+another key, the next start adds the new public key to PUBLIC. Model versions signed earlier remain valid.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _chosen: set[int] = set()
 def grpc_sockets(port: int) -> list[Path]:
     """Return the Unix sockets of SeaweedFS' servers with this gRPC port, which remain after a kill.
 
-    SeaweedFS 4 always puts them there (https://github.com/seaweedfs/seaweedfs/pull/8856).
+    SeaweedFS 4 always creates them in /tmp (https://github.com/seaweedfs/seaweedfs/pull/8856).
     """
     return list(Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"))  # noqa: S108
 
@@ -48,7 +48,7 @@ def is_free(port: int) -> bool:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Return whether the file belongs to another account, so that this one cannot remove it from /tmp."""
+    """Return whether the file belongs to another account, and so cannot be removed from /tmp by this one."""
     try:
         return os.geteuid() not in {0, path.lstat().st_uid}
     except FileNotFoundError:

@@ -30,13 +30,13 @@ SUPERUSER = "postgres"
 TRAINING_OWNER = "training"
 """The role that owns the training database and its tables, and migrates the tables."""
 TRAINING_APPLICATION = "training_app"
-"""The role of everything that does not migrate, such as the API and most tasks: it reads and writes rows."""
+"""The role of the API, most tasks and all else that does not migrate the schema: it reads and writes rows."""
 
 SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root, so root runs it as this user, as the wheel's own launcher does."""
 
 ROOT_STORE = Path("/var/lib/resumable-yolo-training")
-"""Where root keeps PostgreSQL if the system user cannot access the repository, for example in /root."""
+"""Where root keeps PostgreSQL if the system user cannot access the repository (one in /root, for example)."""
 
 START_SECONDS = 120.0
 
@@ -71,7 +71,7 @@ class Postgres:
                 self._create_data()
             self._remove_stale_lock()
         process = processes.start(self.service)
-        # A running server may not be ready yet: an earlier start was interrupted, or it has just restarted.
+        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 

@@ -32,9 +32,12 @@ TRAINING_LIBRARIES = (
     "ultralytics.models.yolo",
     "matplotlib.pyplot",
 )
-"""Libraries that a training run imports. Deterministic algorithms load torch's compiler, even if they do not
-use it; Ultralytics draws the labels with matplotlib. Ultralytics also imports polars, which must not be
-listed, because its threads do not survive a fork."""
+"""Libraries that a training run imports.
+
+Deterministic algorithms load torch's compiler (torch._dynamo), even if they do not use it. Ultralytics draws
+the labels with matplotlib. It also imports polars, which must not be listed here, because polars' threads do
+not survive a fork.
+"""
 
 OWN = (
     *(f"{include.tasks.__name__}.{found.name}" for found in pkgutil.iter_modules(include.tasks.__path__)),

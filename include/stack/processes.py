@@ -26,8 +26,8 @@ STOP_SECONDS = 20.0
 class Service:
     """One server process.
 
-    The children of the process are recognised by their session, even after the process has died, and by their
-    working directory.
+    The children of the process are recognised by their session and their working directory, even after the
+    process has died.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Service:
     stop_seconds: float = STOP_SECONDS
     """How long the service may take to stop before it is killed."""
     stops_children: bool = False
-    """Whether the children also get the stop signal; without it, the service waits for them to finish."""
+    """Whether the children also get the stop signal; if not, the service waits for them to finish."""
     children_directory: Path | None = None
     """Folder of the children's working directories, if they may start new sessions."""
 
@@ -202,7 +202,10 @@ class Identity(TypedDict, total=False):
 
 
 def as_user(user: str | None) -> Identity:
-    """Return the arguments to run as `user`, in no group but the user's own; None means the current user."""
+    """Return the arguments of subprocess that run a program as `user`, only in the user's primary group.
+
+    None means the current user.
+    """
     if user is None:
         return {}
     account = pwd.getpwnam(user)

@@ -36,13 +36,13 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
         server.stop()
         stack.state.adopt_next_credentials()
     rotated = Stack.at(stack.state.path, stack.postgres_settings, stack.buckets)
-    # Starting the stack sets the other passwords of PostgreSQL, and gives each server its new keys.
+    # Starting the stack sets PostgreSQL's other passwords, and gives each server its new keys.
     rotated.up(steps)
     return rotated
 
 
 def _start_postgres(stack: Stack, new: Credentials) -> Postgres:
-    """Start the server. After an interrupted rotation, it may already have the new password."""
+    """Start PostgreSQL, which may already have the new password if an earlier rotation was interrupted."""
     try:
         stack.postgres.start()
     except StackError:

@@ -33,7 +33,7 @@ START_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class S3Ports:
-    """Every port that the server opens; for a missing one, the server would use a well-known default."""
+    """Every port that the server opens; if one were not given, the server would use a well-known default."""
 
     s3: int
     s3_grpc: int
@@ -95,7 +95,7 @@ class S3:
         if self._store_identities() and before is not None:
             before.send_signal(signal.SIGHUP)
         process = processes.start(self.service)
-        # A running server may not be ready yet: an earlier start was interrupted, or it has just restarted.
+        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -180,7 +180,7 @@ class S3:
                 "mini",
                 *self._options(),
             ),
-            # If its environment contained keys, the server would add another administrator.
+            # If the environment contained keys, the server would add another administrator.
             environment=processes.base_environment("AWS_", "S3_"),
             directory=self._data,
             state=self.state,
@@ -194,8 +194,8 @@ class S3:
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
             "metricsIp": LOOPBACK,
-            # Files are accessible only through the S3 API, which requires signatures. The servers behind it
-            # also require a certificate.
+            # Files are accessible only through the S3 API, which requires signatures. The servers behind the
+            # API require a certificate.
             "disableHttp": "true",
             # Relative to the data folder. Another account could occupy the default, a path in /tmp.
             "s3.localSocket": "s3.sock",
@@ -231,7 +231,7 @@ class S3:
         client = self.client()
         try:
             for bucket in client.list_buckets()["Buckets"]:
-                # After a restart, objects are listed immediately, but unreadable until their volumes are
+                # After a restart, objects are listed immediately, but cannot be read until their volumes are
                 # back.
                 for stored in client.list_objects_v2(Bucket=bucket["Name"], MaxKeys=1).get("Contents", []):
                     client.get_object(Bucket=bucket["Name"], Key=stored["Key"])["Body"].close()

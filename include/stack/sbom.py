@@ -1,7 +1,7 @@
 """Lists the packages of each image with their licences: `python -m include.stack.sbom` (`make sbom`).
 
-The lock of each target of the Dockerfile is installed into a separate environment, with the image's Python
-version. For each target, sbom/ gets `<target>.cdx.json`, a CycloneDX bill of materials, and
+The locked packages of each target of the Dockerfile are installed into a separate environment, with the
+image's Python version. For each target, sbom/ gets `<target>.cdx.json`, a CycloneDX bill of materials, and
 `<target>-licences.md`. Both list what this project adds to its base image: Python packages, and the console's
 JavaScript libraries.
 """
@@ -118,7 +118,7 @@ def read_packages(found: Iterable[Distribution]) -> list[Package]:
 
 
 def licence_of(distribution: Distribution) -> str:
-    """Return the declared licence: an SPDX expression, or classifiers, or the first line of a free text."""
+    """Return the declared licence: an SPDX expression, or classifiers, or the first line of free text."""
     fields = distribution.metadata.get_all
     classifiers = fields("Classifier", [])
     licences = [

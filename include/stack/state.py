@@ -95,7 +95,7 @@ class StateFolder:
 
     @property
     def next_credentials_file(self) -> Path:
-        """The file with the new credentials, while they are replacing the stored ones."""
+        """The file that holds the new credentials while they replace the stored ones."""
         return self.path / "credentials.next"
 
     @property

@@ -1,7 +1,7 @@
 """Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
 
 The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
-supervised from its start until it is stopped on purpose, as its pid file then says. If a service keeps dying
+supervised from its start until it is stopped on purpose, which its pid file records. If a service keeps dying
 soon after its start, the pauses between restarts become longer; after several attempts, the supervisor gives
 up until the next `make up`.
 
@@ -67,8 +67,8 @@ class Supervisor:
                 self._history.note(service.name, replace(restarts, in_row=0))
 
     def _revive(self, service: Service, before: Restarts, now: float) -> None:
-        # The attempt is recorded first: unrecorded restarts, on a full disk, would have no pauses and no
-        # limit.
+        # The attempt is recorded first: if a full disk prevented the recording afterwards, there would be
+        # neither pauses nor a limit.
         restarts = before.add_failure(now)
         self._history.note(service.name, restarts)
         try:
