@@ -29,7 +29,7 @@ class RegisteredName:
     name: str
     """Name of the dataset."""
     version: int | None
-    """Number of the version; None for the newest that is not archived."""
+    """Number of the version; None for the newest version that is not archived."""
 
     def __str__(self) -> str:
         return self.name if self.version is None else f"{self.name}@{self.version}"

@@ -49,7 +49,7 @@ class Changes(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     count: int = 0
-    """Number of the images."""
+    """Number of images."""
     examples: list[ChangedImage] = Field(default_factory=list, max_length=EXAMPLES)
     """The first of the images."""
 
@@ -105,7 +105,7 @@ class ClassDifference(BaseModel):
     removed: int
     """Number of classes that are gone."""
     renumbered: bool
-    """Whether any class has a different id in each version, which changes the meaning of labels."""
+    """Whether any class has different ids in the two versions, which changes the meaning of labels."""
     changes: list[ClassChange] = Field(max_length=_LISTED_CLASSES)
     """The first classes that are new, are gone, or have different counts."""
 
@@ -208,7 +208,7 @@ def _pair_by_name(
 def _pair_by_split(
     old: list[ManifestEntry], new: list[ManifestEntry]
 ) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
-    """Yield pairs of images in the same split; None replaces an image that one version lacks."""
+    """Yield pairs of images in the same split, with None for an image that one version lacks."""
     for split in dict.fromkeys(entry.split for entry in (*old, *new)):
         yield from zip_longest(
             (entry for entry in old if entry.split == split),

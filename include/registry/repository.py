@@ -55,7 +55,7 @@ class ListedDataset:
 
 @dataclass(frozen=True)
 class Registration:
-    """The registration of a version of a dataset: by whom, and with which note."""
+    """Details of the registration of a version: the dataset, the Dag run, the user and the note."""
 
     name: str
     run_id: str | None = None
@@ -91,7 +91,7 @@ class DatasetRepository:
         self._connection, self._statements = connection, Statements(connection)
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
-        """Return the version (without a number, the newest that is not archived); None if there is none."""
+        """Return the version, or without a number the newest that is not archived; None if there is none."""
         return self._one("find_dataset_version", name=name, version=version)
 
     def require(self, registered: RegisteredName) -> DatasetVersion:

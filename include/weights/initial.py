@@ -46,7 +46,7 @@ def _translate_refusals() -> Iterator[None]:
 class InitialWeightsFinder:
     """Finds the weights that `model` names: in S3, among the jobs, and among the registered versions.
 
-    Versions that were promoted must be signed if `signing` has keys to verify them with. `pretrained_url` and
+    If `signing` has keys for verifying signatures, promoted versions must be signed. `pretrained_url` and
     `limits` are passed on to PretrainedStore.
     """
 
@@ -84,7 +84,7 @@ class InitialWeightsFinder:
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
     def check(self, model: str, task: Task, job_id: str) -> None:
-        """Check a model as `find` does, but without downloading a file or reading a whole one.
+        """Check a model as `find` does, but without downloading or completely reading any file.
 
         A file that would have to be downloaded is not checked. Raises SpecError, and StoreErrors.
         """

@@ -92,8 +92,8 @@ def unpack(
     """Unpack `archive` into the existing empty folder `target`.
 
     The list of files is checked before the first byte is written. Raises DatasetError for an archive that is
-    broken, encrypted or too large, and for an entry whose path leads out of `target`, that is a link or
-    device, or that has the name of another entry; DatasetNotHere if the disk is too small.
+    broken, encrypted or too large, and for an entry that leads out of `target`, is a link or device, or has
+    the same name as another entry; DatasetNotHere if the disk is too small.
     """
     with _open(archive, source, limits) as (opened, entries):
         require_room(target, sum(entry.file_size for entry, _ in entries), source)

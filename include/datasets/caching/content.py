@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXPORT_NAME = "export.ndjson"
-"""The name of an .ndjson file in the cache."""
+"""The name that an .ndjson file gets in the cache."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def make_room(cache: DatasetCache, needed: int = 0) -> None:
 
 
 def make_room_for(source: str, folder: Path, cache: DatasetCache, needed: int) -> None:
-    """Evict datasets until `needed` bytes fit into `folder`. Raises DatasetError if its disk is too small."""
+    """Evict datasets until `needed` bytes fit into `folder`. Raises DatasetError if the disk is too small."""
     make_room(cache, needed)
     require_room(folder, needed, source)
 
@@ -127,13 +127,13 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
 
 
 def _remove_idle_locks(cache: DatasetCache) -> None:
-    """Remove the locks that killed processes left behind, if their datasets are not in the cache."""
+    """Remove the lock files that killed processes left behind for datasets that are not in the cache."""
     for lock in list(cache.locks.iterdir()):
         home = cache.home(lock.name)
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
-            # A process that is about to create the folder holds the lock, or notices that its file is gone.
+            # A process about to create the folder holds the lock, or notices that the lock file is gone.
             if _lock_unused(lock, locks) and not home.exists():
                 lock.unlink(missing_ok=True)
 

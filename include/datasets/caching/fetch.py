@@ -194,8 +194,9 @@ def _draw_digits(home: Path) -> Path:
 def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
     """Return the name of the view; `layout` is the layout of local data, or None for fetched data.
 
-    Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
-    several paths, any of which may disappear, so the name of their view contains a hash of these paths.
+    Fetched content is always in the folder named after its fingerprint. Local files with the same content
+    may be at several paths, any of which may disappear, so the name of their view contains a hash of these
+    paths.
     """
     name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
     if layout is None:

@@ -184,7 +184,7 @@ def is_tree_intact(home: Path, origin: S3Tree) -> bool:
     """
     try:
         return next(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"), None) is None
-    except (*DAMAGED, FileNotFoundError):  # content that an older version fetched has no listing
+    except (*DAMAGED, FileNotFoundError):  # content that an earlier release fetched has no listing
         return True
 
 

@@ -1,8 +1,8 @@
 """Checks whether Ultralytics can train on an image.
 
 Follows `check_image` of ultralytics/data/utils.py, which opens images with Pillow, and `imread` of
-ultralytics/utils/patches.py, which decodes them with OpenCV. So this check can decode the same images as a
-training run.
+ultralytics/utils/patches.py, which decodes them with OpenCV. This check can therefore decode exactly
+the images that a training run can.
 """
 
 from __future__ import annotations

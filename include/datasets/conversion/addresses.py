@@ -1,4 +1,4 @@
-"""Decides which hosts on the web images may be fetched from, according to an allow-list.
+"""Decides from which web hosts images may be fetched, according to an allow-list.
 
 Without the list, anyone who may start a training run could make a worker send requests to internal hosts of
 its network, or to any host on the web.
@@ -106,7 +106,7 @@ class AllowedHosts:
     """Names, with a port unless it is 443; '.example.com' means all its subdomains."""
     networks: tuple[Network, ...] = ()
     """The private networks in which these hosts may be. A URL may also contain an address in one of these
-    networks instead of a name."""
+    networks instead of a host name."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -145,7 +145,7 @@ def _read_image(file: CocoFile, element: Any) -> None:
     if key in file.images:
         raise ValueError("another image has the same id, so annotations that refer to it are ambiguous")
     if not isinstance(name, str):
-        raise ValueError("file_name is missing; give the image's path in the folder of the images")  # noqa: TRY004
+        raise ValueError("file_name is missing; give the image's path relative to the image folder")  # noqa: TRY004
     file.images[key] = Image(image_name(name), *_size(given))
 
 

@@ -118,7 +118,7 @@ def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[st
 
 
 def _without_split(name: str) -> str:
-    """Return the name with split words and digits masked, so that counterparts become equal."""
+    """Mask digits and the names of splits in the name, so that counterparts become equal."""
 
     def replace(match: re.Match[str]) -> str:
         return "*" if match[0].lower() in _WORDS else match[0]
@@ -141,7 +141,7 @@ class ImageFinder:
         self._folders = sorted(likely, key=lambda folder: -hits[folder])
 
     def find(self, name: str) -> list[str]:
-        """Return the image's path relative to the dataset: no path if it is missing, several if ambiguous.
+        """Return the image's possible paths relative to the dataset: none if missing, several if ambiguous.
 
         If several likely folders have the image, the likeliest wins. If none of them has it, exactly one path
         in the dataset must end with the name.

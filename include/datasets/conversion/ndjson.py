@@ -118,7 +118,7 @@ class _Export:
         self._require_complete()
 
     def _canonical(self, raw: Mapping[str, Any]) -> bytes:
-        """Return the line as bytes that do not change if Platform has only signed its URLs again."""
+        """Return the line as bytes that do not change if Platform merely signs the URLs again."""
         if self._header.is_from_platform:
             raw = _without_signature(raw)
             if isinstance(raw.get("depth"), dict):

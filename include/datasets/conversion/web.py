@@ -1,7 +1,7 @@
 """Fetches images from the URLs of an export: https only, from allowed hosts, with limits.
 
-A signed URL is a secret until it expires. So URLs appear in messages only without their query. Errors of the
-libraries contain the whole URL, so they are never chained to ours.
+A signed URL is a secret until it expires. So messages contain URLs only without their query string. The
+libraries' errors contain the whole URL, so they are never chained to ours.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def _translate_errors(what: str) -> Iterator[None]:
         )
     except (RequestException, HTTPError, OSError) as error:
         refusal = _Interrupted(f"{what} ({type(error).__name__})")
-    except ValueError:  # requests, too, parses the address of a redirect: "https://[a", for example
+    except ValueError:  # the requests library also parses a redirect's address, such as "https://[a"
         refusal = FetchRefused("the host redirects to an address that is not valid")
     if refusal is not None:
         raise refusal
@@ -257,7 +257,7 @@ def _next_block(response: Response) -> bytes:
 
 
 def _strip_query(record: logging.LogRecord) -> bool:
-    """Remove queries from the library's log records, such as those of each request at level DEBUG."""
+    """Remove query strings from the library's log records, such as the DEBUG record of each request."""
     if isinstance(record.args, tuple):
         record.args = tuple(without_query(part) if isinstance(part, str) else part for part in record.args)
     # An earlier filter may have inserted the arguments into the message.
