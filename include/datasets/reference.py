@@ -42,7 +42,7 @@ class ClassCount(BaseModel):
 
 
 class DatasetReference(BaseModel):
-    """The result of `check_dataset`: refers to a dataset, which `train` fetches to the machine it runs on."""
+    """The result of `check_dataset`: a reference to a dataset, which `train` fetches to its machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

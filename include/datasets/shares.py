@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FORK = multiprocessing.get_context("fork")
 
 MANY = 20_000
-"""With fewer files than this, starting several processes takes longer than they save."""
+"""With fewer files than this, starting several processes costs more time than it saves."""
 
 PROCESSES = min(8, os.cpu_count() or 1)
 

@@ -32,7 +32,7 @@ class DatasetObjects:
 
     @classmethod
     def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
-        """Return the objects in the bucket that a version, or data about to become a version, uses."""
+        """Return the bucket's objects that are used by a version, or by data about to become a version."""
         found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
         uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
         return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])

@@ -48,11 +48,11 @@ SOURCE = "source"
 
 
 class WeightsUnavailable(FinalError):
-    """A pretrained file is not available; the sentence says what to do about it."""
+    """A pretrained file is not available; the message says what to do about it."""
 
 
 class PretrainedStore:
-    """The pretrained weights of one bucket.
+    """The pretrained weights in one bucket.
 
     `url` is the base URL for downloading missing files of Ultralytics; None turns downloads off.
     """

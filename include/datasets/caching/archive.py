@@ -70,8 +70,8 @@ class _Archive(io.FileIO):
 def measure_fetched(archive: str, source: str) -> int:
     """Return the disk space that the unpacked files will need, according to the archive's list of files.
 
-    Runs in a confined process, see confinement.py. Raises the DatasetErrors that `unpack` raises before it
-    writes anything.
+    Runs in a confined process, see confinement.py. Raises the same DatasetErrors as `unpack`
+    does before it writes anything.
     """
     with _open(Path(archive), source, UnpackLimits()) as (_, entries):
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)

@@ -110,7 +110,7 @@ class Downloader:
             self._store.keep(file.path, object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
-        """Create the file's folder. Link the file if it is in the store; otherwise, return False."""
+        """Create the file's folder, and link the file from the store; return False if the store lacks it."""
         path, stored = file.path, file.stored
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class EvictionHangs(AttemptError):
 
 
 def make_room(cache: DatasetCache, needed: int = 0) -> None:
-    """Evict datasets until `needed` more bytes fit below the cache's limit and on the disk.
+    """Evict datasets until `needed` more bytes fit within the cache's limit and on the disk.
 
     Datasets in use remain, even above the limit.
     """
@@ -161,7 +161,7 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
         lock = cache.locks / home.name
         with suppress(PermissionError):  # the lock belongs to another account, which may be using the dataset
             lock.touch(mode=0o660)  # so that no process starts to use a dataset that had no lock
-        # Processes of an older version of this code hold only the locks of single folders.
+        # Processes of an earlier release of this project hold only the locks of single folders.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0
         try:
@@ -200,7 +200,7 @@ def _delete(folder: Path) -> int:
 def _remove(folder: Path) -> int:
     """Delete a folder; return the number of bytes freed.
 
-    This includes the bytes of stored files without other links, although only `_remove_unlinked` frees them.
+    The number includes stored files that no other dataset uses, although only `_remove_unlinked` frees them.
     """
     freed = 0
     with suppress(FileNotFoundError):

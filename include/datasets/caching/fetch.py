@@ -124,8 +124,8 @@ def locate(
 
     The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
     because its files have not been read yet; the caller compares their fingerprint with `expected` later. For
-    other sources, cached content with the fingerprint `expected` is used without a request to S3, and any
-    other content raises DatasetChanged.
+    other sources, cached content with the fingerprint `expected` is used without a request to S3, and
+    content with a different fingerprint raises DatasetChanged.
     """
     match origin:
         case LocalPath():

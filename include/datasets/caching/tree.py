@@ -68,7 +68,7 @@ def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
 def _older_objects_frozen() -> Iterator[None]:
     """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
 
-    The imported modules alone have so many that garbage collection would take a third of a listing's time.
+    The imported modules alone have so many objects that collection would take a third of a listing's time.
     """
     if gc.get_freeze_count():
         yield

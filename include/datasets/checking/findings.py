@@ -64,8 +64,8 @@ class FoundKind(BaseModel):
     count: int
     """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """The first places of these problems, at most PLACES_PER_KIND. This may be empty, because for each label
-    file only the first PLACES_PER_KIND warnings of any kind are kept with their places."""
+    """The first places of these problems, at most PLACES_PER_KIND. There may be none, because each label
+    file keeps the places of only its first PLACES_PER_KIND warnings, whatever their kinds."""
 
     @property
     def heading(self) -> str:

@@ -26,7 +26,7 @@ _VISIBILITIES = (0, 1, 2)
 
 @dataclass(frozen=True)
 class _Labels:
-    """The labels of a file: one row of each array for each line."""
+    """The labels of a file: each array has one row per line."""
 
     classes: np.ndarray
     boxes: np.ndarray

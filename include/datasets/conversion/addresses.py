@@ -89,7 +89,7 @@ def content_address(url: str) -> str:
 
     Platform names files by a hash of their content, and signs their URLs again for each export. A URL whose
     file has a different kind of name is returned unchanged. Do not call this for URLs of other exports, whose
-    file names, such as UUIDs, may look like a hash.
+    file names, such as UUIDs, may look like hashes.
     """
     path, _, query = url.partition("#")[0].partition("?")
     if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):

@@ -110,8 +110,8 @@ class _Reader:
     def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add to each image the path of its labels.
 
-        A list may name an image several times, so that it is used more often. Each repetition becomes a
-        sample with its own name.
+        A list may name an image several times, so that it is used more often. Each further mention
+        becomes a sample with its own name.
         """
         images.sort(key=itemgetter(2))
         previous, repeats = "", 0

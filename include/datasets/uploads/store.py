@@ -96,8 +96,8 @@ class UploadStore:
         """Return the numbers of the parts that are in S3, for each file.
 
         Until the upload is completed, a file whose size differs from the announced size is removed, because
-        links cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object if the
-        connection breaks after the headers.
+        a signed link cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object
+        if the connection breaks after the headers.
         """
         stored = self._list_stored(upload)
 
@@ -159,7 +159,7 @@ class UploadStore:
         return completed
 
     def remove(self, upload: Upload) -> tuple[int, int]:
-        """Remove an upload and all its files that have arrived; the caller must ensure that nothing uses them.
+        """Remove an upload and the files that have arrived; the caller must ensure that nothing uses them.
 
         Returns the number of removed files and their total size. Raises UploadUnknown if the upload has been
         completed or removed since the caller read it.
