@@ -181,7 +181,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
         )
     raise DatasetError(
         f"Dataset {source!r} cannot be read: an unexpected error occurred ({text}). Check its data "
-        "YAML, labels and file names; the log shows where it stopped"
+        "YAML, labels and file names; the log shows where reading stopped"
     )
 
 

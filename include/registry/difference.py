@@ -51,7 +51,7 @@ class Changes(BaseModel):
     count: int = 0
     """Number of images."""
     examples: list[ChangedImage] = Field(default_factory=list, max_length=EXAMPLES)
-    """The first of the images."""
+    """The first of these images."""
 
     def add(self, entry: ManifestEntry, moved_from: str | None = None) -> None:
         """Count the image."""

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 Found = TypeVar("Found", bound=BaseModel)
 
 _NAMED = 20
-"""Number of datasets, or of versions, that an error lists."""
+"""Maximum number of datasets, or of versions, that an error lists."""
 
 _JOBS = 50
-"""Number of jobs that are listed for a version."""
+"""Maximum number of jobs that are listed for a version."""
 
 
 class DatasetPosition(NamedTuple):
@@ -59,7 +59,7 @@ class Registration:
 
     name: str
     run_id: str | None = None
-    """Dag run that registers it."""
+    """Dag run that registers the version."""
     created_by: str | None = None
     """User who triggered that run."""
     note: str | None = None

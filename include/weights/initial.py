@@ -152,8 +152,8 @@ class InitialWeightsFinder:
         best = job.checkpoint("best")
         if best is None or best.sha256 is None:
             raise _refused(
-                f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with its "
-                "hash; wait until it is completed, or give another job"
+                f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with a "
+                "hash; wait until the job is completed, or give another job"
             )
         return self._verify_recorded(reference, best.path, best.sha256, job.job_id)
 

@@ -112,7 +112,7 @@ def _open(archive: Path, source: str, limits: UnpackLimits) -> Iterator[tuple[zi
             "compression"
         ) from error
     except (*_BROKEN, OSError) as error:
-        # EINVAL: the list of files would start before the beginning of the file.
+        # EINVAL: the list of files would start before the beginning of the archive.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise DatasetError(

@@ -160,7 +160,7 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
     with ExitStack() as locks:
         lock = cache.locks / home.name
         with suppress(PermissionError):  # the lock belongs to another account, which may be using the dataset
-            lock.touch(mode=0o660)  # so that no process starts to use a dataset that had no lock
+            lock.touch(mode=0o660)  # otherwise, a process could start to use a dataset that has no lock file
         # Processes of an earlier release of this project hold only the locks of single folders.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0

@@ -36,7 +36,7 @@ _OPENCV_NO_MEMORY = -4
 _COLOUR = 3
 _BYTES_PER_PIXEL = {"jpeg2000": 24}
 _USUAL_BYTES_PER_PIXEL = 8
-"""Memory that both decoders use together; OpenJPEG uses 32 bits for each channel."""
+"""Memory per pixel that both decoders use together; OpenJPEG uses 32 bits for each channel."""
 
 
 class UnusableImage(ValueError):

@@ -122,7 +122,7 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
         names = ", ".join(file.name for file in found[:5])
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
-            "add an annotation file for it, with train or val in its name"
+            "add an annotation file for each missing split, with train or val in the file's name"
         )
 
 

@@ -96,7 +96,7 @@ def read_header(given: Mapping[str, Any]) -> Header:
         raise ValueError(f"the first line is an image, but it must describe the dataset: {_FORM}")
     if given.get("path") is not None:
         raise ValueError(
-            "path refers to files on a machine, which are not read; export the dataset with URLs, or give "
+            "path refers to local files, which are not read; export the dataset with URLs, or give "
             "its folder with its data YAML instead"
         )
     task = given.get("task", "detect")

@@ -94,7 +94,7 @@ class WebReader:
                 return
         raise ImagesUnavailable(
             f"{without_query(url)} {problem}, {self._limits.tries} times in a row. Fetched files are kept "
-            "on this machine, so a retry on it fetches only the rest"
+            "on this machine, so a retry here fetches only the rest"
         )
 
     def _fetch(self, url: str, partial: Path) -> None:
