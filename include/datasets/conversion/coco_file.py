@@ -120,7 +120,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     if not {"images", "annotations"} <= parts:
         return OtherFile(name, is_half=not parts.isdisjoint({"images", "annotations"}))
     if not file.categories:
-        problems.add("the file has no categories, so its classes have no names; export it with categories", name)
+        problems.add("the file has no categories, so classes have no names; export it with categories", name)
     return file
 
 
