@@ -175,7 +175,7 @@ def compare_classes(
 
 
 def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], found: FileDifference) -> None:
-    """Record images with the same name that were removed from one split or added to another."""
+    """Record the images of one name that were added to a split, removed from one, or moved between splits."""
     for entry in added:
         origin = next((each for each in removed if each.image == entry.image), None)
         if origin is None:
@@ -192,7 +192,7 @@ def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], foun
 def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
-    """Yield, for each name in either manifest, the images with that name in each manifest."""
+    """Yield the images with the same name: first those in `before`, then those in `after`."""
 
     def name_of(pair: tuple[ManifestEntry, int]) -> str:
         return pair[0].key

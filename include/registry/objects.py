@@ -44,5 +44,5 @@ class DatasetObjects:
 
 
 def lock_objects(connection: Connection[Any], names: list[str]) -> None:
-    """Lock objects by fingerprint, prefix of a copy or upload id, until the caller's transaction ends."""
+    """Lock objects by fingerprint, copy prefix or upload id, until the caller's transaction ends."""
     Statements(connection).rows("lock_dataset_objects", names=names)

@@ -102,9 +102,9 @@ def _split_in(*parts: str) -> Split | None:
 def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[str]:
     """Return the JSON files that may contain the dataset's annotations, judging by their names.
 
-    COCO has several files for the same images: with outlines (instances), keypoints, or no objects. If the
-    user named a file, it is returned with its counterparts for other splits, or alone if neither its name nor
-    a folder above it indicates a split.
+    COCO has several files for the same images: with outlines (instances), with keypoints, or without objects.
+    If the user named a file, it is returned with its counterparts for other splits, or alone if neither its
+    name nor a folder above it indicates a split.
     """
     if named is not None:
         if split_of(named) is None:

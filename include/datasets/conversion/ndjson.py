@@ -242,6 +242,6 @@ def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Return values that change when a file is replaced: labels and key must come from the same file."""
+    """Return values that change if the file is replaced, to ensure that labels and key come from one file."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -119,7 +119,7 @@ def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
 
 
 def _in_pixels(points: Sequence[Point], picture: Picture) -> Any:
-    """Return the points in whole pixels, clipped around the picture, because OpenCV overflows silently."""
+    """Return the points in whole pixels, clipped near the picture, because OpenCV overflows silently."""
     import numpy as np
 
     height, width = picture.shape[:2]

@@ -268,7 +268,7 @@ def _unknown(upload_id: str) -> UploadUnknown:
 
 def _changed(upload_id: str) -> UploadUnknown:
     return UploadUnknown(
-        f"Upload {upload_id} was just removed or completed by another request: request it again"
+        f"Upload {upload_id} was just removed or completed by another request: retrieve it again"
     )
 
 
