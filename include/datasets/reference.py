@@ -62,7 +62,7 @@ class DatasetReference(BaseModel):
     train_images: int
     """Number of training images."""
     val_images: int
-    """Number of validation images, which are those of `split`."""
+    """Number of validation images, that is, images of `split`."""
     classes: dict[int, str]
     """Class names by class id."""
     class_table: tuple[ClassCount, ...] | None = None

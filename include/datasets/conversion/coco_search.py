@@ -151,7 +151,7 @@ class ImageFinder:
         return [found] if found is not None else self._find_by_ending(name)
 
     def _find_by_ending(self, name: str) -> list[str]:
-        """Return the images of the dataset whose path ends with the name."""
+        """Return the dataset's images whose paths end with the name."""
         return [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
 
     @cached_property

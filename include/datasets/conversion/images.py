@@ -69,7 +69,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 
 def _fetch(web: WebReader, files: ConvertedFiles, asset: Asset) -> tuple[Asset, str | None]:
-    """Fetch one file; return it with a message if it cannot be fetched, otherwise with None."""
+    """Fetch one file; return it with None, or with a message if it cannot be fetched."""
     path = files.fetched(asset)
     try:
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Decodes COCO's masks, which are run-length encoded (RLE), without pycocotools, and outlines them.
+"""Decodes COCO's run-length encoded (RLE) masks without pycocotools, and finds their outlines.
 
 A run-length encoding counts pixels column by column: first those outside the object, then those inside, and
 so on in turn. `counts` is a list of these numbers, or a string that packs them: five bits per character, the

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from include.datasets.rules import Split
 
 _NamedImage = tuple[str, None, str]
-"""An image, its label file (None for classify), and its name in the split, which begins with the class."""
+"""An image, its label file (None for classify), and its name in the split, beginning with the class."""
 
 _TRAINED = 0.8
 

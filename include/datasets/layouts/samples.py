@@ -64,7 +64,7 @@ class Sample:
 
     @property
     def label(self) -> str | None:
-        """The path of the label file, which need not exist, with all links resolved; None for classify."""
+        """The label file's path, with all links resolved; None for classify. The file need not exist."""
         return None if self.label_folder is None else f"{self.label_folder}{os.sep}{self.label_file}"
 
 
