@@ -52,6 +52,6 @@ def parse_registered(dataset: str, parameter: str = "dataset") -> RegisteredName
     if not _VERSION.fullmatch(version) or int(version) > LARGEST_VERSION:
         raise DatasetError(
             f"{parameter}={show_value(dataset)}: a version is a whole number from 1, as in '{name}@3'; "
-            f"without one, '{name}' is the newest version"
+            f"without one, '{name}' means the newest version"
         )
     return RegisteredName(name, int(version))

@@ -211,7 +211,7 @@ class DatasetRepository:
         if registered.version is None:
             return (
                 f"has only archived versions ({numbers}): name one of them, as in "
-                f"'{existing[0]}', or restore it"
+                f"'{existing[0]}', or restore one"
             )
         return f"is not registered: the versions of {registered.name} are {numbers}"
 

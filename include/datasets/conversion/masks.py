@@ -64,5 +64,5 @@ def _unpack(text: str) -> list[int]:
         runs.append(number)
         number = shift = 0
     if shift:
-        raise ValueError("its counts are not an RLE string: it ends within a number")
+        raise ValueError("its counts are not an RLE string: the text ends within a number")
     return runs

@@ -97,7 +97,7 @@ def read_header(given: Mapping[str, Any]) -> Header:
     if given.get("path") is not None:
         raise ValueError(
             "path refers to local files, which are not read; export the dataset with URLs, or give "
-            "its folder with its data YAML instead"
+            "the dataset's folder with its data YAML instead"
         )
     task = given.get("task", "detect")
     if not isinstance(task, str):
