@@ -73,7 +73,7 @@ def run_confined(
     source: str,
     limits: ProcessLimits = ProcessLimits(),
 ) -> Any:
-    """Return function(*arguments), computed in a confined process, after a round trip through JSON.
+    """Return function(*arguments), computed in a confined process; arguments and result pass through JSON.
 
     `source` is the dataset as the user named it, for error messages. Raises DatasetError, including when the
     function fails unexpectedly or exceeds a limit; ReaderKilled if the process got a SIGKILL; DatasetNotHere
@@ -181,7 +181,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
         )
     raise DatasetError(
         f"Dataset {source!r} cannot be read: an unexpected error occurred ({text}). Check its data "
-        "YAML, labels and file names; the log shows where it stopped"
+        "YAML, labels and file names; the log shows where reading stopped"
     )
 
 

@@ -103,7 +103,7 @@ class Dice:
         return low + self.below(high - low + 1)
 
     def shuffle(self, cards: list[Scan]) -> None:
-        """Shuffle in place (Fisher and Yates)."""
+        """Shuffle in place (Fisher-Yates)."""
         for last in range(len(cards) - 1, 0, -1):
             other = self.below(last + 1)
             cards[last], cards[other] = cards[other], cards[last]

@@ -51,7 +51,7 @@ def is_file(path: str) -> bool:
 def explain_unusable_disk(error: Exception) -> str | None:
     """Return the problem and its remedy, if the disk is full or cannot be written to.
 
-    Returns None for all other errors, including missing permissions, which may concern a file that is only
+    Returns None for all other errors, including permission errors, which may concern a file that is only
     being read.
     """
     number = error.errno if isinstance(error, OSError) else None

@@ -1,9 +1,9 @@
 """Fingerprints of content: SHA-256 over a canonical text.
 
 For S3 the text consists mainly of sizes, ETags and, for a prefix, names. S3 returns these without a download,
-so the cache can be searched for the data first. For a local path the text consists mainly of the names within
-each split and the SHA-256 of every image and label: each file has to be read, but the location of the dataset
-does not matter.
+so the cache can be searched before anything is fetched. For a local path the text consists mainly of the
+names within each split and the SHA-256 of every image and label: each file has to be read, but the location
+of the dataset does not matter.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ContentDigest:
 
 
 def content_fingerprint(layout: Layout, source: str) -> str:
-    """Return a fingerprint of the contents of a layout's files, which are all read.
+    """Read all files of a layout, and return a fingerprint of their contents.
 
     Raises DatasetError, and OSErrors after which a retry may succeed.
     """
@@ -128,7 +128,7 @@ def _stat(path: str) -> str:
     except OSError as error:
         if is_passing(error):
             raise
-        return "unreadable"  # the check of the images reports the file by its name
+        return "unreadable"  # the check of the images reports this file by name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 

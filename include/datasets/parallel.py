@@ -46,7 +46,7 @@ def map_in_order(
 
 
 class _Known(Generic[R]):
-    """A result that needs no thread. A Future, with its locks, would often take longer than the result."""
+    """A result that needs no thread; creating a Future, with its locks, would often take longer."""
 
     __slots__ = ("_result",)
 

@@ -42,7 +42,7 @@ class ClassCount(BaseModel):
 
 
 class DatasetReference(BaseModel):
-    """The result of `check_dataset`: refers to a dataset, which `train` fetches to the machine it runs on."""
+    """The result of `check_dataset`: a reference to a dataset, which `train` fetches to its machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +62,7 @@ class DatasetReference(BaseModel):
     train_images: int
     """Number of training images."""
     val_images: int
-    """Number of validation images, which are those of `split`."""
+    """Number of validation images, that is, images of `split`."""
     classes: dict[int, str]
     """Class names by class id."""
     class_table: tuple[ClassCount, ...] | None = None

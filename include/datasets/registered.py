@@ -29,7 +29,7 @@ class RegisteredName:
     name: str
     """Name of the dataset."""
     version: int | None
-    """Number of the version; None for the newest that is not archived."""
+    """Number of the version; None for the newest version that is not archived."""
 
     def __str__(self) -> str:
         return self.name if self.version is None else f"{self.name}@{self.version}"
@@ -52,6 +52,6 @@ def parse_registered(dataset: str, parameter: str = "dataset") -> RegisteredName
     if not _VERSION.fullmatch(version) or int(version) > LARGEST_VERSION:
         raise DatasetError(
             f"{parameter}={show_value(dataset)}: a version is a whole number from 1, as in '{name}@3'; "
-            f"without one, '{name}' is the newest version"
+            f"without one, '{name}' means the newest version"
         )
     return RegisteredName(name, int(version))

@@ -72,7 +72,7 @@ class S3ObjectReader:
 
     @contextmanager
     def _remedies(self, location: S3Location) -> Iterator[None]:
-        """Turn an error into one that names the data that are missing or cannot be read, and the remedy."""
+        """Turn an error into one that names the missing or unreadable data, and the remedy."""
         endpoint = self._client.meta.endpoint_url
         try:
             yield

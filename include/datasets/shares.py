@@ -1,7 +1,8 @@
 """Divides a loop over many files among forks of this process.
 
-If each iteration takes a few microseconds of Python and one system call, threads only wait for each other. A
-fork shares all data that its parent has read, such as a list of a million images, without copying them.
+Threads would mostly wait for each other, because an iteration takes only a few microseconds of Python and one
+system call. A fork shares all data that its parent has read, such as a list of a million images, without
+copying them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _FORK = multiprocessing.get_context("fork")
 
 MANY = 20_000
-"""With fewer files than this, starting several processes takes longer than they save."""
+"""With fewer files than this, starting several processes costs more time than it saves."""
 
 PROCESSES = min(8, os.cpu_count() or 1)
 
@@ -35,12 +36,12 @@ T = TypeVar("T")
 
 
 def share_out(work: Callable[[range], Iterator[T]], count: int, processes: int) -> Iterator[T]:
-    """Run `work` on the numbers below `count`, a range of them in each process, and yield its results.
+    """Run `work` on the numbers below `count`, one range in each process, and yield its results.
 
     Results of different processes arrive in any order. With one process, the work is done in the current
-    process. With several, the current process must have no other threads, because a fork would hold their
-    locks for ever. Raises the errors of `work`. If a signal kills one of the processes, the same signal ends
-    the current process.
+    process. With several, the current process must have no other threads: a lock that such a thread holds
+    would never be released in a fork. Raises the errors of `work`. If a signal kills one of the processes,
+    the same signal ends the current process.
     """
     if processes == 1:
         yield from work(range(count))

@@ -19,8 +19,9 @@ random. A server that uses version numbers as ETags may give equal ETags to diff
 class StoredObject:
     """One object as it was when S3 described it.
 
-    Not a ListedObject of include/s3: most of these come from the recorded listing of a checked dataset, which
-    has no modification times, and whose fingerprint is computed from ETags without quotes.
+    This is not a ListedObject of include/s3, because most of these objects come from the recorded listing of
+    a checked dataset: the listing has no modification times, and its fingerprint is computed from ETags
+    without quotes.
     """
 
     bucket: str

@@ -49,9 +49,9 @@ class Changes(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     count: int = 0
-    """Number of the images."""
+    """Number of images."""
     examples: list[ChangedImage] = Field(default_factory=list, max_length=EXAMPLES)
-    """The first of the images."""
+    """The first of these images."""
 
     def add(self, entry: ManifestEntry, moved_from: str | None = None) -> None:
         """Count the image."""
@@ -105,7 +105,7 @@ class ClassDifference(BaseModel):
     removed: int
     """Number of classes that are gone."""
     renumbered: bool
-    """Whether any class has a different id in each version, which changes the meaning of labels."""
+    """Whether any class has different ids in the two versions, which changes the meaning of labels."""
     changes: list[ClassChange] = Field(max_length=_LISTED_CLASSES)
     """The first classes that are new, are gone, or have different counts."""
 
@@ -175,7 +175,7 @@ def compare_classes(
 
 
 def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], found: FileDifference) -> None:
-    """Record images with the same name that were removed from one split or added to another."""
+    """Record the images of one name that were added to a split, removed from one, or moved between splits."""
     for entry in added:
         origin = next((each for each in removed if each.image == entry.image), None)
         if origin is None:
@@ -192,7 +192,7 @@ def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], foun
 def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
-    """Yield, for each name in either manifest, the images with that name in each manifest."""
+    """Yield the images with the same name: first those in `before`, then those in `after`."""
 
     def name_of(pair: tuple[ManifestEntry, int]) -> str:
         return pair[0].key
@@ -208,7 +208,7 @@ def _pair_by_name(
 def _pair_by_split(
     old: list[ManifestEntry], new: list[ManifestEntry]
 ) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
-    """Yield pairs of images in the same split; None replaces an image that one version lacks."""
+    """Yield pairs of images in the same split, with None for an image that one version lacks."""
     for split in dict.fromkeys(entry.split for entry in (*old, *new)):
         yield from zip_longest(
             (entry for entry in old if entry.split == split),

@@ -1,10 +1,10 @@
-"""Manifests in S3: the images of a registered dataset with their labels, one line each, ordered by name.
+"""Manifests in S3: the images of a registered dataset with their labels, one image per line, by name.
 
     s3://{bucket}/datasets/manifests/{fingerprint}-{task}.jsonl.gz
 
-A line is the JSON that the check writes (include/datasets). The check writes the lines in the order in which
-it finds the files. This module sorts the lines, so that two manifests can be compared line by line, without
-holding either in memory.
+Each line is the JSON that the check writes (include/datasets). The check writes the lines in the order in
+which it finds the files. This module sorts the lines, so that two manifests can be compared line by line,
+without holding either in memory.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ class DatasetObjects:
     fingerprint: str
     """Fingerprint of the content; objects derived from the content are stored under this name."""
     copy: str | None
-    """The name of the prefix of the converted copy, which is the fingerprint if ETags are MD5s. None if the
-    data were not converted."""
+    """Name of the converted copy's prefix: the fingerprint, if ETags are MD5s. None if the data were not
+    converted."""
     upload_id: str | None
     """The upload that contains the version's data; None if they are not from an upload in this bucket."""
 
     @classmethod
     def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
-        """Return the objects in the bucket that a version, or data about to become a version, uses."""
+        """Return the bucket's objects that are used by a version, or by data about to become a version."""
         found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
         uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
         return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])
@@ -44,5 +44,5 @@ class DatasetObjects:
 
 
 def lock_objects(connection: Connection[Any], names: list[str]) -> None:
-    """Lock objects by fingerprint, prefix of a copy or upload id, until the caller's transaction ends."""
+    """Lock objects by fingerprint, copy prefix or upload id, until the caller's transaction ends."""
     Statements(connection).rows("lock_dataset_objects", names=names)

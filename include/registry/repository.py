@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 Found = TypeVar("Found", bound=BaseModel)
 
 _NAMED = 20
-"""Number of datasets, or of versions, that an error lists."""
+"""Maximum number of datasets, or of versions, that an error lists."""
 
 _JOBS = 50
-"""Number of jobs that are listed for a version."""
+"""Maximum number of jobs that are listed for a version."""
 
 
 class DatasetPosition(NamedTuple):
@@ -55,11 +55,11 @@ class ListedDataset:
 
 @dataclass(frozen=True)
 class Registration:
-    """The registration of a version of a dataset: by whom, and with which note."""
+    """Details of the registration of a version: the dataset, the Dag run, the user and the note."""
 
     name: str
     run_id: str | None = None
-    """Dag run that registers it."""
+    """Dag run that registers the version."""
     created_by: str | None = None
     """User who triggered that run."""
     note: str | None = None
@@ -91,7 +91,7 @@ class DatasetRepository:
         self._connection, self._statements = connection, Statements(connection)
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
-        """Return the version (without a number, the newest that is not archived); None if there is none."""
+        """Return the version, or without a number the newest that is not archived; None if there is none."""
         return self._one("find_dataset_version", name=name, version=version)
 
     def require(self, registered: RegisteredName) -> DatasetVersion:
@@ -211,7 +211,7 @@ class DatasetRepository:
         if registered.version is None:
             return (
                 f"has only archived versions ({numbers}): name one of them, as in "
-                f"'{existing[0]}', or restore it"
+                f"'{existing[0]}', or restore one"
             )
         return f"is not registered: the versions of {registered.name} are {numbers}"
 

@@ -15,7 +15,7 @@ class WarningCount(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    """A name that stays the same between versions of this project."""
+    """An identifier that stays the same in all versions of this project."""
     title: str
     """The problem, in the plural, such as 'images without a label file'."""
     remedy: str

@@ -26,7 +26,7 @@ _REDIRECTS = 5
 
 
 class DownloadFailed(FinalError):
-    """The file could not be downloaded; the text continues a sentence that starts with its URL."""
+    """The file could not be downloaded; the text continues a sentence that starts with the file's URL."""
 
 
 class _BrokenOff(DownloadFailed):
@@ -81,7 +81,7 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
                 url,
                 stream=True,
                 timeout=(10, limits.silent_seconds),
-                headers={"Accept-Encoding": "identity"},  # so that length and checksum are the file's
+                headers={"Accept-Encoding": "identity"},  # for the length and checksum of the file itself
             ) as response:
                 _require_good(response)
                 _receive(response, file, limits, deadline)

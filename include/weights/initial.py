@@ -46,7 +46,7 @@ def _translate_refusals() -> Iterator[None]:
 class InitialWeightsFinder:
     """Finds the weights that `model` names: in S3, among the jobs, and among the registered versions.
 
-    Versions that were promoted must be signed if `signing` has keys to verify them with. `pretrained_url` and
+    If `signing` has keys for verifying signatures, promoted versions must be signed. `pretrained_url` and
     `limits` are passed on to PretrainedStore.
     """
 
@@ -84,7 +84,7 @@ class InitialWeightsFinder:
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
     def check(self, model: str, task: Task, job_id: str) -> None:
-        """Check a model as `find` does, but without downloading a file or reading a whole one.
+        """Check a model as `find` does, but without downloading or completely reading any file.
 
         A file that would have to be downloaded is not checked. Raises SpecError, and StoreErrors.
         """
@@ -152,8 +152,8 @@ class InitialWeightsFinder:
         best = job.checkpoint("best")
         if best is None or best.sha256 is None:
             raise _refused(
-                f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with its "
-                "hash; wait until it is completed, or give another job"
+                f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with a "
+                "hash; wait until the job is completed, or give another job"
             )
         return self._verify_recorded(reference, best.path, best.sha256, job.job_id)
 

@@ -48,13 +48,13 @@ SOURCE = "source"
 
 
 class WeightsUnavailable(FinalError):
-    """A pretrained file is not available; the sentence says what to do about it."""
+    """A pretrained file is not available; the message says what to do about it."""
 
 
 class PretrainedStore:
-    """The pretrained weights of one bucket.
+    """The pretrained weights in one bucket.
 
-    `url` is the address below which missing files of Ultralytics are found; None turns downloads off.
+    `url` is the base URL for downloading missing files of Ultralytics; None turns downloads off.
     """
 
     def __init__(self, bucket: Bucket, url: str | None, limits: DownloadLimits | None = None) -> None:
@@ -147,7 +147,7 @@ class PretrainedStore:
         try:
             return InitialWeights(path=self.location(name).uri, sha256=self._pin(name, head))
         except (CorruptObject, UnsafeCheckpoint):
-            # Another run may have recorded the hash in the meantime, which replaces the object.
+            # Another run may have replaced the object in the meantime, by recording the hash.
             head_now = self._bucket.head(pretrained_key(name))
             recorded = self._read_recorded(name, head_now) if head_now is not None else None
             if recorded is None:
@@ -155,7 +155,7 @@ class PretrainedStore:
             return recorded
 
     def _read_recorded(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights | None:
-        """Return the file if the object's metadata hold its SHA-256."""
+        """Return the file if its SHA-256 is in the object's metadata."""
         uri = self.location(name).uri
         found = checkpoint_in(head["Metadata"], uri, head["ContentLength"])
         return InitialWeights(path=uri, sha256=found.sha256) if found else None

@@ -70,8 +70,8 @@ class _Archive(io.FileIO):
 def measure_fetched(archive: str, source: str) -> int:
     """Return the disk space that the unpacked files will need, according to the archive's list of files.
 
-    Runs in a confined process, see confinement.py. Raises the DatasetErrors that `unpack` raises before it
-    writes anything.
+    Runs in a confined process, see confinement.py. Raises the same DatasetErrors as `unpack`
+    does before it writes anything.
     """
     with _open(Path(archive), source, UnpackLimits()) as (_, entries):
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
@@ -92,8 +92,8 @@ def unpack(
     """Unpack `archive` into the existing empty folder `target`.
 
     The list of files is checked before the first byte is written. Raises DatasetError for an archive that is
-    broken, encrypted or too large, and for an entry whose path leads out of `target`, that is a link or
-    device, or that has the name of another entry; DatasetNotHere if the disk is too small.
+    broken, encrypted or too large, and for an entry that leads out of `target`, is a link or device, or has
+    the same name as another entry; DatasetNotHere if the disk is too small.
     """
     with _open(archive, source, limits) as (opened, entries):
         require_room(target, sum(entry.file_size for entry, _ in entries), source)
@@ -112,7 +112,7 @@ def _open(archive: Path, source: str, limits: UnpackLimits) -> Iterator[tuple[zi
             "compression"
         ) from error
     except (*_BROKEN, OSError) as error:
-        # EINVAL: the list of files would start before the beginning of the file.
+        # EINVAL: the list of files would start before the beginning of the archive.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise DatasetError(

@@ -58,7 +58,7 @@ class DatasetCache:
         return self.folder / "locks"
 
     def home(self, fingerprint: str) -> Path:
-        """Return the folder of a dataset, which need not exist."""
+        """Return a dataset's folder, which need not exist."""
         return self.folder / fingerprint
 
     @contextmanager

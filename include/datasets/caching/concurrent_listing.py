@@ -69,7 +69,7 @@ class _Part:
     last: str | None = None
     """The largest possible key of an object in this part; None if no part follows."""
     folders: set[str] = field(default_factory=set)
-    """The prefixes of folders in this part. Some servers' sort order puts one folder into two parts."""
+    """The prefixes of folders in this part. Some servers' sort order can put a folder into two parts."""
     following: _Part | None = None
     """The part that begins after `last`; None if no part follows."""
     done: Future[None] = field(default_factory=Future)

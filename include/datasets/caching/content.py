@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXPORT_NAME = "export.ndjson"
-"""The name of an .ndjson file in the cache."""
+"""The name that an .ndjson file gets in the cache."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
 def stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:
     """Return the fingerprint of the current objects in S3, without fetching images or labels.
 
-    Fetching the content does not change the fingerprint, but converting it does. Raises DatasetError if there
-    are no objects, and StoreErrors.
+    Fetched content has the same fingerprint, but a converted copy has a different one. Raises DatasetError if
+    there are no objects, and StoreErrors.
     """
     if isinstance(origin, S3File):
         return file_fingerprint(origin, reader.stat(origin.bucket, origin.key))

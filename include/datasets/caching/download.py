@@ -1,9 +1,9 @@
 """Downloads many objects, or one large one, over several connections.
 
 include/s3/download.py, in contrast, downloads one checkpoint over one connection, and the file appears once
-its bytes match a SHA-256. Objects of datasets need not have a SHA-256, so every read requires the ETag from
-the listing. The parts of a file arrive in any order, files that the store has are linked instead, and
-caching/filling.py makes the whole folder appear in one step.
+its bytes match a SHA-256. A dataset's objects need not have a SHA-256, so every read is conditional on the
+ETag from the listing. The parts of a file arrive in any order. Files that the store already has are linked,
+not downloaded. caching/filling.py makes the whole folder appear in one step.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Downloader:
             self._store.keep(file.path, object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
-        """Create the file's folder. Link the file if it is in the store; otherwise, return False."""
+        """Create the file's folder, and link the file from the store; return False if the store lacks it."""
         path, stored = file.path, file.stored
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class EvictionHangs(AttemptError):
 
 
 def make_room(cache: DatasetCache, needed: int = 0) -> None:
-    """Evict datasets until `needed` more bytes fit below the cache's limit and on the disk.
+    """Evict datasets until `needed` more bytes fit within the cache's limit and on the disk.
 
     Datasets in use remain, even above the limit.
     """
@@ -71,7 +71,7 @@ def make_room(cache: DatasetCache, needed: int = 0) -> None:
 
 
 def make_room_for(source: str, folder: Path, cache: DatasetCache, needed: int) -> None:
-    """Evict datasets until `needed` bytes fit into `folder`. Raises DatasetError if its disk is too small."""
+    """Evict datasets until `needed` bytes fit into `folder`. Raises DatasetError if the disk is too small."""
     make_room(cache, needed)
     require_room(folder, needed, source)
 
@@ -127,13 +127,13 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
 
 
 def _remove_idle_locks(cache: DatasetCache) -> None:
-    """Remove the locks that killed processes left behind, if their datasets are not in the cache."""
+    """Remove the lock files that killed processes left behind for datasets that are not in the cache."""
     for lock in list(cache.locks.iterdir()):
         home = cache.home(lock.name)
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
-            # A process that is about to create the folder holds the lock, or notices that its file is gone.
+            # A process about to create the folder holds the lock, or notices that the lock file is gone.
             if _lock_unused(lock, locks) and not home.exists():
                 lock.unlink(missing_ok=True)
 
@@ -160,8 +160,8 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
     with ExitStack() as locks:
         lock = cache.locks / home.name
         with suppress(PermissionError):  # the lock belongs to another account, which may be using the dataset
-            lock.touch(mode=0o660)  # so that no process starts to use a dataset that had no lock
-        # Processes of an older version of this code hold only the locks of single folders.
+            lock.touch(mode=0o660)  # otherwise, a process could start to use a dataset that has no lock file
+        # Processes of an earlier release of this project hold only the locks of single folders.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0
         try:
@@ -200,7 +200,7 @@ def _delete(folder: Path) -> int:
 def _remove(folder: Path) -> int:
     """Delete a folder; return the number of bytes freed.
 
-    This includes the bytes of stored files without other links, although only `_remove_unlinked` frees them.
+    The number includes stored files that no other dataset uses, although only `_remove_unlinked` frees them.
     """
     freed = 0
     with suppress(FileNotFoundError):

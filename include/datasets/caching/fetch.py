@@ -124,8 +124,8 @@ def locate(
 
     The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
     because its files have not been read yet; the caller compares their fingerprint with `expected` later. For
-    other sources, cached content with the fingerprint `expected` is used without a request to S3, and any
-    other content raises DatasetChanged.
+    other sources, cached content with the fingerprint `expected` is used without a request to S3, and
+    content with a different fingerprint raises DatasetChanged.
     """
     match origin:
         case LocalPath():
@@ -194,8 +194,9 @@ def _draw_digits(home: Path) -> Path:
 def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
     """Return the name of the view; `layout` is the layout of local data, or None for fetched data.
 
-    Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
-    several paths, any of which may disappear, so the name of their view contains a hash of these paths.
+    Fetched content is always in the folder named after its fingerprint. Local files with the same content
+    may be at several paths, any of which may disappear, so the name of their view contains a hash of these
+    paths.
     """
     name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
     if layout is None:

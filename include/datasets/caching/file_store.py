@@ -3,11 +3,11 @@
     {cache}/files/{first two digits of the key}/{key}
 
 The key of a file from a zip is its SHA-256, and the key of an object is a hash of its ETag and size, so a
-file that is fetched in both ways is stored twice. A dataset's folder has hard links to the stored files, so a
-file without any other link belongs to no dataset, and may be removed at any time. Files are read-only. They
-appear under their keys only once they are complete, so an interrupted fetch of a prefix continues where it
-stopped; an interrupted fetch of a zip starts again. On a file system without hard links, no files are stored
-here, and each dataset has its own files.
+file that is fetched both in a zip and as an object is stored twice. A dataset's folder has hard links to the
+stored files, so a stored file without any other link belongs to no dataset, and may be removed at any time.
+Files are read-only. They appear under their keys only once they are complete, so an interrupted fetch of a
+prefix continues where it stopped; an interrupted fetch of a zip starts again. On a file system without hard
+links, no files are stored here, and each dataset has its own copies.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
 """Errors that mean that no further hard link to a file is possible. EMLINK: ext4 allows 65,000 links to a
 file, but more images than that may have the same label file, for example an empty one. EPERM, EACCES: the
-kernel refuses links to other accounts' files, which a cache has if several accounts of a group share it."""
+kernel refuses links to other accounts' files, which a cache contains if several accounts share it."""
 
 _READ_ONLY = 0o444
 

@@ -42,7 +42,7 @@ def _number(name: str, alphabet: Sequence[str]) -> int:
 
 
 def _name(number: int, alphabet: Sequence[str]) -> str:
-    """Return the name for a number. A digit 0 in the number becomes the first character of the alphabet."""
+    """Return the name that a number represents; a digit 0 becomes the first character of the alphabet."""
     base, digits = len(alphabet) + 1, []
     while number:
         number, digit = divmod(number, base)

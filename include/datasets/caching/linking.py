@@ -37,7 +37,7 @@ class MissingData:
 
 @dataclass
 class _Batch:
-    """The result for a batch of objects."""
+    """The result of linking a batch of objects."""
 
     done: int
     """The number of these objects."""
@@ -57,7 +57,7 @@ def link_objects(
 ) -> dict[str, int]:
     """Link the objects that are in `store` into `target`; return the fields of MissingData.
 
-    The file `listing` names all the `count` objects. Those that this machine lacks are written to the file
+    The file `listing` names all `count` objects. Those that this machine lacks are written to the file
     `lacking`. A link protects a file: if another dataset that shares the file is evicted, the file remains.
     If `processes` is more than 1, the current process must have no other threads, as in a confined process.
     Raises DatasetError for an object whose name is also a folder, and OSErrors.

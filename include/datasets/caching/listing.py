@@ -1,7 +1,7 @@
 """Keeps the list of a dataset's S3 objects in a file, so that even four million objects take little memory.
 
-The file consists of compressed JSON lines. The first line is the name of the data YAML or null; each other
-line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
+The file consists of compressed JSON lines. The first line is the name of the data YAML or null; every other
+line has an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
 from the same values, so a listing can be verified against the fingerprint under which it is stored.
 
 Listings of checked prefixes are also stored in S3, so that exactly the checked objects can be fetched later.
@@ -142,7 +142,7 @@ def _parse(
     file.seek(0)
     numbers = range(PREFIX_OBJECTS) if numbers is None else numbers
     with gzip.open(file) as unpacked:
-        _read_line(unpacked)  # the name of the data YAML, which `origin` has, too
+        _read_line(unpacked)  # the name of the data YAML, which is also in `origin`
         for line in islice(iter(partial(_read_line, unpacked), b""), numbers.start, numbers.stop):
             name, size, etag = json.loads(line)
             safe_parts(name)

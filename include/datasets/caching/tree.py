@@ -68,7 +68,7 @@ def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
 def _older_objects_frozen() -> Iterator[None]:
     """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
 
-    The imported modules alone have so many that garbage collection would take a third of a listing's time.
+    The imported modules alone have so many objects that collection would take a third of a listing's time.
     """
     if gc.get_freeze_count():
         yield
@@ -184,7 +184,7 @@ def is_tree_intact(home: Path, origin: S3Tree) -> bool:
     """
     try:
         return next(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"), None) is None
-    except (*DAMAGED, FileNotFoundError):  # content that an older version fetched has no listing
+    except (*DAMAGED, FileNotFoundError):  # content that an earlier release fetched has no listing
         return True
 
 

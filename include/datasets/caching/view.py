@@ -81,10 +81,10 @@ def data_argument(view: Path, task: Task) -> Path:
 class _Links:
     """Creates links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
-    A fetched file gets another hard link, or a symbolic link if that is impossible. Hard links take no space
-    on the disk, whereas each symbolic link takes an inode. Ultralytics never writes into the file of an image
-    or label, but replaces it with a new file. A user's file gets a symbolic link, because a hard link would
-    change its ctime.
+    A fetched file gets an additional hard link, or a symbolic link if that is impossible. Hard links take no
+    space on the disk, whereas each symbolic link takes an inode. Ultralytics never changes an image or label
+    file in place, but replaces it with a new file. A user's file gets a symbolic link, because a hard link
+    would change its ctime.
     """
 
     def __init__(self, home: Path) -> None:

@@ -1,14 +1,14 @@
 """Locks one view per training run, so that two runs on a machine never write into the same folder.
 
-Ultralytics writes caches next to images and labels, and does not expect another process there: it removes a
-label cache or an .npy file that another process is writing. So a view is locked while it is in use, and a run
+Ultralytics writes caches next to images and labels, and does not expect other processes to do so: it removes
+label caches and .npy files that another process is writing. So a view is locked while it is in use, and a run
 that finds the view locked uses another one. Views are reused later, together with their caches.
 
 The lock is held until the last process that uses the view ends. If a training run is killed, its loader
 workers hold the lock for a few seconds, until they notice that the run has ended.
 
 If a dataset is repaired, its views are outdated, and a file {view}.outdated marks each of them. The next run
-that locks the view removes it, together with the caches of damaged files.
+that locks such a view removes it, together with the caches of damaged files.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _remove_outdated(view: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock the open file; wait for a killed run's workers. Returns False if the lock is still held."""
+    """Lock the open file, waiting for the workers of a killed run. Returns False if it stays locked."""
     deadline = time.monotonic() + _ORPHANS_SECONDS
     while not try_lock(descriptor):
         user = _read_user(descriptor)  # None: the process has not written its id yet
@@ -93,7 +93,7 @@ def _remove_unfinished(view: Path, descriptor: int) -> None:
     """Record this process as the user of the view, and remove half-written files of a killed process.
 
     Ultralytics does not always notice a truncated decoded image, but it does notice a truncated label cache.
-    An .npy file with another link is a depth map of the dataset, not a decoded image.
+    An .npy file with a second hard link is a depth map of the dataset, not a decoded image.
     """
     if _read_user(descriptor) is not None:
         for image in view.rglob("*.npy"):

@@ -44,7 +44,7 @@ class SampleRules:
 
     @cached_property
     def for_labels(self) -> str:
-        """The rules for labels or maps, as a text that identifies them."""
+        """The rules for labels or maps, as a string that identifies them."""
         return repr(self.maps or self.labels)
 
     @classmethod

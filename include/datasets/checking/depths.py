@@ -127,7 +127,7 @@ def _chunks(found: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def read_depth_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a data YAML's keys for distances, and return those that are set. Raises ValueError."""
+    """Check the distance keys of a data YAML, and return those that are set. Raises ValueError."""
     given = {key: data[key] for key in ("depth_scale", "max_depth") if data.get(key) is not None}
     for key, value in given.items():
         if type(value) not in {int, float} or not 0 < value < math.inf:

@@ -67,7 +67,7 @@ def _compare(layout: Layout, same: Sequence[tuple[str, Sample]]) -> Iterator[Fin
         file = layout.relative_name(sample.image)
         if split != "train" and "train" in first:
             other = layout.relative_name(first["train"].image)
-            message = "it is also trained on" if other == file else f"{other} of train is the same"
+            message = "it is also in train" if other == file else f"{other} of train is the same"
             yield Finding(file, None, message, "leaked-images")
         elif split in first:
             other = layout.relative_name(first[split].image)

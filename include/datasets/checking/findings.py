@@ -54,7 +54,7 @@ class FoundKind(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    """A name that stays the same between versions of this project."""
+    """An identifier that stays the same in all versions of this project."""
     title: str
     """The problem, in the plural, such as 'images without a label file'."""
     remedy: str
@@ -64,8 +64,8 @@ class FoundKind(BaseModel):
     count: int
     """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """The first places of these problems, at most PLACES_PER_KIND. This may be empty, because for each label
-    file only the first PLACES_PER_KIND warnings of any kind are kept with their places."""
+    """The first places of these problems, at most PLACES_PER_KIND. There may be none, because each label
+    file keeps the places of only its first PLACES_PER_KIND warnings, whatever their kinds."""
 
     @property
     def heading(self) -> str:

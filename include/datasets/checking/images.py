@@ -1,8 +1,8 @@
 """Checks whether Ultralytics can train on an image.
 
 Follows `check_image` of ultralytics/data/utils.py, which opens images with Pillow, and `imread` of
-ultralytics/utils/patches.py, which decodes them with OpenCV. So this check can decode the same images as a
-training run.
+ultralytics/utils/patches.py, which decodes them with OpenCV. This check can therefore decode exactly
+the images that a training run can.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OPENCV_NO_MEMORY = -4
 _COLOUR = 3
 _BYTES_PER_PIXEL = {"jpeg2000": 24}
 _USUAL_BYTES_PER_PIXEL = 8
-"""Memory that both decoders use together; OpenJPEG uses 32 bits for each channel."""
+"""Memory per pixel that both decoders use together; OpenJPEG uses 32 bits for each channel."""
 
 
 class UnusableImage(ValueError):

@@ -101,7 +101,7 @@ class KnownFiles:
         is_good: Callable[[T], bool] = lambda _: True,
     ) -> T:
         key = self._key(path, how) if self._database is not None else None
-        with suppress(ValidationError):  # written by an older version
+        with suppress(ValidationError):  # written by an earlier release
             if key is not None and (known := self._find(key)) is not None:
                 return form.validate_json(known)
         if not self._reads:

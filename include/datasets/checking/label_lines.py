@@ -76,13 +76,13 @@ class CheckedLabels:
     warned: Counter[str] = field(default_factory=Counter)
     """Number of warnings by kind."""
     classes: Mapping[int, int] = field(default_factory=dict)
-    """Number of objects by the class id in the file."""
+    """Number of objects for each class id in the file."""
     outlines: bool = False
     """Whether the objects are outlines, not boxes."""
     teaches: bool = False
     """Whether a map has pixels to learn from: of a class, of the background, or with a distance."""
     measurable: bool = True
-    """Whether a validation can measure anything with these labels."""
+    """Whether validation can measure anything with these labels."""
     sha256: str | None = None
     """Hash of the file; None if the file cannot be read."""
 
@@ -105,7 +105,7 @@ class CheckedLabels:
 
 @dataclass
 class Rows:
-    """The label lines of a file that have a valid number of columns, as single-precision numbers."""
+    """A label file's lines that have a valid number of columns, as single-precision numbers."""
 
     values: array[float] = field(default_factory=lambda: array("f"))
     """All numbers, line by line."""

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _BOX_NAMES = ("x", "y", "width", "height")
 _LOW, _HIGH = -0.01, 1.01
-"""Annotation tools round their numbers; Ultralytics tolerates 1 %."""
+"""The range of valid positions: annotation tools round, and Ultralytics tolerates 1 % beyond 0..1."""
 
 _VISIBILITIES = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """The labels of a file: one row of each array for each line."""
+    """The labels of a file: each array has one row per line."""
 
     classes: np.ndarray
     boxes: np.ndarray
@@ -158,7 +158,7 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
 
 
 def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
-    """Map each row that repeats an earlier row to the earlier one. Ultralytics removes such repetitions."""
+    """Map each row that repeats an earlier row to the earlier one. Ultralytics removes such duplicates."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
     repeated = _map_to_first(row.tobytes() for row in table)
     if not repeated or not rows.outlines:

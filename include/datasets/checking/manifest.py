@@ -3,9 +3,9 @@
     {"split": "train", "name": "a/b.jpg", "image": "<sha256>", "label": "<sha256, or null>", "width": 640,
      "height": 480, "classes": {"0": 3}}
 
-`name` is the image's path within its split. `classes` has the number of objects by the class id in the label
-file. Lines are in the order of the splits and, within a split, in the order in which its images are listed.
-The same dataset always gives the same lines.
+`name` is the image's path within its split. `classes` maps each class id in the label file to its number of
+objects. Lines are in the order of the splits and, within a split, in the order in which its images are
+listed. The same dataset always gives the same lines.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def read_mask(path: Path) -> np.ndarray | None:
 
 
 def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Check a data YAML's keys for masks, and return those that are set. Raises ValueError.
+    """Check the mask keys of a data YAML, and return those that are set. Raises ValueError.
 
     Without `masks_dir`, the other keys are ignored.
     """

@@ -28,7 +28,7 @@ class Tally:
         self._images: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     def add(self, split: Split, classes: Mapping[int, int]) -> None:
-        """Count the objects of one image, given by the class ids in its labels."""
+        """Count the objects of one image; `classes` has their number for each class id."""
         merged: dict[int, int] = {}
         for number, objects in classes.items():
             if self._rules.classes is None or number in self._rules.classes:

@@ -1,4 +1,4 @@
-"""Decides which hosts on the web images may be fetched from, according to an allow-list.
+"""Decides from which web hosts images may be fetched, according to an allow-list.
 
 Without the list, anyone who may start a training run could make a worker send requests to internal hosts of
 its network, or to any host on the web.
@@ -89,7 +89,7 @@ def content_address(url: str) -> str:
 
     Platform names files by a hash of their content, and signs their URLs again for each export. A URL whose
     file has a different kind of name is returned unchanged. Do not call this for URLs of other exports, whose
-    file names, such as UUIDs, may look like a hash.
+    file names, such as UUIDs, may look like hashes.
     """
     path, _, query = url.partition("#")[0].partition("?")
     if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):
@@ -106,7 +106,7 @@ class AllowedHosts:
     """Names, with a port unless it is 443; '.example.com' means all its subdomains."""
     networks: tuple[Network, ...] = ()
     """The private networks in which these hosts may be. A URL may also contain an address in one of these
-    networks instead of a name."""
+    networks instead of a host name."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

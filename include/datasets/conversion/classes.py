@@ -1,4 +1,4 @@
-"""The classes of COCO annotations: numbered from 0 in the order of their ids, for all files of a dataset."""
+"""The classes of COCO annotations: numbered from 0 in the order of their ids, across a dataset's files."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def convert_coco(
 def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], problems: Problems) -> None:
     """Add a problem for each unreadable file that probably contains annotations.
 
-    The name of such a file contains a split, and a COCO file is in the same folder.
+    Such a file has a split in its name, and is in the same folder as a COCO file.
     """
     folders = {PurePosixPath(file.name).parent for file in found}
     for other in others:
@@ -122,7 +122,7 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
         names = ", ".join(file.name for file in found[:5])
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
-            "add an annotation file for it, with train or val in its name"
+            "add an annotation file for each missing split, with train or val in the file's name"
         )
 
 

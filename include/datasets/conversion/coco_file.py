@@ -120,7 +120,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     if not {"images", "annotations"} <= parts:
         return OtherFile(name, is_half=not parts.isdisjoint({"images", "annotations"}))
     if not file.categories:
-        problems.add("the file has no categories, so its classes have no names; export it with them", name)
+        problems.add("the file has no categories, so classes have no names; export it with categories", name)
     return file
 
 
@@ -145,7 +145,7 @@ def _read_image(file: CocoFile, element: Any) -> None:
     if key in file.images:
         raise ValueError("another image has the same id, so annotations that refer to it are ambiguous")
     if not isinstance(name, str):
-        raise ValueError("file_name is missing; give the image's path in the folder of the images")  # noqa: TRY004
+        raise ValueError("file_name is missing; give the image's path relative to the image folder")  # noqa: TRY004
     file.images[key] = Image(image_name(name), *_size(given))
 
 

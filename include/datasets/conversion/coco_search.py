@@ -102,9 +102,9 @@ def _split_in(*parts: str) -> Split | None:
 def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[str]:
     """Return the JSON files that may contain the dataset's annotations, judging by their names.
 
-    COCO has several files for the same images: with outlines (instances), keypoints, or no objects. If the
-    user named a file, it is returned with its counterparts for other splits, or alone if neither its name nor
-    a folder above it indicates a split.
+    COCO has several files for the same images: with outlines (instances), with keypoints, or without objects.
+    If the user named a file, it is returned with its counterparts for other splits, or alone if neither its
+    name nor a folder above it indicates a split.
     """
     if named is not None:
         if split_of(named) is None:
@@ -118,7 +118,7 @@ def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[st
 
 
 def _without_split(name: str) -> str:
-    """Return the name with split words and digits masked, so that counterparts become equal."""
+    """Mask digits and the names of splits in the name, so that counterparts become equal."""
 
     def replace(match: re.Match[str]) -> str:
         return "*" if match[0].lower() in _WORDS else match[0]
@@ -141,7 +141,7 @@ class ImageFinder:
         self._folders = sorted(likely, key=lambda folder: -hits[folder])
 
     def find(self, name: str) -> list[str]:
-        """Return the image's path relative to the dataset: no path if it is missing, several if ambiguous.
+        """Return the image's possible paths relative to the dataset: none if missing, several if ambiguous.
 
         If several likely folders have the image, the likeliest wins. If none of them has it, exactly one path
         in the dataset must end with the name.
@@ -151,7 +151,7 @@ class ImageFinder:
         return [found] if found is not None else self._find_by_ending(name)
 
     def _find_by_ending(self, name: str) -> list[str]:
-        """Return the images of the dataset whose path ends with the name."""
+        """Return the dataset's images whose paths end with the name."""
         return [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
 
     @cached_property

@@ -1,12 +1,12 @@
 """The files of a converted dataset: labels and a data YAML in a folder, and the origin of each image.
 
     {folder}/dataset/data.yaml, labels/{split}/…   the files that the conversion writes
-    {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of each other file
+    {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of every other file
     {folder}/fetched/…                             the files that were fetched from URLs
     {folder}/fetched.key                           the key of the export for which files were fetched
 
-Names are relative to the converted dataset. URLs may be signed, so the list stays in a folder of this
-account; the list is removed with the folder.
+Names are relative to the converted dataset. URLs may be signed, so images.jsonl stays in a folder that
+belongs to this account, and is removed with the folder.
 """
 
 from __future__ import annotations

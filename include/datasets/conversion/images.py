@@ -36,9 +36,9 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
         return
     listed = ", ".join(f"{host} ({count:,} files)" for host, count in sorted(refused.items())[:5])
     raise DatasetError(
-        f"Dataset {source!r} has its images at {listed}, but images are only fetched from hosts that are in "
-        f"{SETTING}. Have these hosts added to the setting on the workers that check datasets, or upload the "
-        "images to S3 with a data YAML"
+        f"Dataset {source!r} has its images at {listed}, but images are fetched only from the hosts listed "
+        f"in {SETTING}. Have these hosts added to the setting on the workers that check datasets, or upload "
+        "the images to S3 with a data YAML"
     )
 
 
@@ -69,7 +69,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 
 def _fetch(web: WebReader, files: ConvertedFiles, asset: Asset) -> tuple[Asset, str | None]:
-    """Fetch one file; return it with a message if it cannot be fetched, otherwise with None."""
+    """Fetch one file; return it with None, or with a message if it cannot be fetched."""
     path = files.fetched(asset)
     try:
         if not path.is_file():

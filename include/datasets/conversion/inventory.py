@@ -63,7 +63,7 @@ class Inventory:
         self._database.execute("UPDATE files SET etag = ? WHERE name = ?", (etag, name))
 
     def recognize(self, name: str, etag: str) -> None:
-        """Record that the file is stored, if `etag`, from the object of that name, is the file's MD5."""
+        """Record the file as stored if `etag`, the ETag of the object with that name, is the file's MD5."""
         self._database.execute("UPDATE files SET etag = md5 WHERE name = ? AND md5 = ?", (name, etag))
 
     def __iter__(self) -> Iterator[Entry]:

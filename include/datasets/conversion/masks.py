@@ -1,4 +1,4 @@
-"""Decodes COCO's masks, which are run-length encoded (RLE), without pycocotools, and outlines them.
+"""Decodes COCO's run-length encoded (RLE) masks without pycocotools, and finds their outlines.
 
 A run-length encoding counts pixels column by column: first those outside the object, then those inside, and
 so on in turn. `counts` is a list of these numbers, or a string that packs them: five bits per character, the
@@ -64,5 +64,5 @@ def _unpack(text: str) -> list[int]:
         runs.append(number)
         number = shift = 0
     if shift:
-        raise ValueError("its counts are not an RLE string: it ends within a number")
+        raise ValueError("its counts are not an RLE string: the text ends within a number")
     return runs

@@ -118,7 +118,7 @@ class _Export:
         self._require_complete()
 
     def _canonical(self, raw: Mapping[str, Any]) -> bytes:
-        """Return the line as bytes that do not change if Platform has only signed its URLs again."""
+        """Return the line as bytes that do not change if Platform merely signs the URLs again."""
         if self._header.is_from_platform:
             raw = _without_signature(raw)
             if isinstance(raw.get("depth"), dict):
@@ -242,6 +242,6 @@ def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Return values that change when a file is replaced: labels and key must come from the same file."""
+    """Return values that change if the file is replaced, to ensure that labels and key come from one file."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

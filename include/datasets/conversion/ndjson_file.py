@@ -96,8 +96,8 @@ def read_header(given: Mapping[str, Any]) -> Header:
         raise ValueError(f"the first line is an image, but it must describe the dataset: {_FORM}")
     if given.get("path") is not None:
         raise ValueError(
-            "path refers to files on a machine, which are not read; export the dataset with URLs, or give "
-            "its folder with its data YAML instead"
+            "path refers to local files, which are not read; export the dataset with URLs, or give "
+            "the dataset's folder with its data YAML instead"
         )
     task = given.get("task", "detect")
     if not isinstance(task, str):

@@ -1,7 +1,7 @@
-"""The names of the images of an .ndjson export in the converted dataset: the original ones, where possible.
+"""Chooses names for the images of a converted .ndjson export: their original names, where possible.
 
-Ultralytics numbers the images instead. With their original names, two versions of a dataset can be compared,
-and an image with a problem can be found in the tool that exported it.
+Ultralytics numbers the images instead. With original names, users can compare two versions of a dataset, and
+find an image with a problem in the tool that exported it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Names:
         self._splits.update(dict.fromkeys(lines, split))
 
     def settle(self) -> None:
-        """Add the line number to names whose label file an earlier image already has.
+        """Add the line number to each name that would share its label file with an earlier image.
 
         The number is added again while an earlier image has the resulting name. Only an original name can
-        already end with this number, so the result is at most as long as an original name and one number.
+        already end with this number, so the result is longer than an original name by at most one number.
         """
         taken = set[str]()
         for line, split in self._splits.items():

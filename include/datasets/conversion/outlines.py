@@ -67,7 +67,7 @@ def _is_polygon(given: Any) -> bool:
 def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
     """Join polygons into one outline through their closest points, as `merge_multi_segment` does.
 
-    The outline follows a part of each polygon to the next one, and then returns along the other parts.
+    The outline follows part of each polygon to the next polygon, and then returns along the remaining parts.
     """
     import numpy as np
 

@@ -16,7 +16,7 @@ _AT_ONCE = 10_000
 
 
 class RowDatabase:
-    """A temporary database of rows by the number of their image."""
+    """A temporary database of label rows, by image number."""
 
     def __init__(self, file: Path) -> None:
         file.unlink(missing_ok=True)  # an attempt that failed may have left it

@@ -1,6 +1,6 @@
 """Converted datasets in S3, each under the fingerprint of its content.
 
-The fingerprint is computed from the MD5s of the files. These are also the ETags of the objects, unless the
+The fingerprint is computed from the MD5s of the files. The MD5s are also the ETags of the objects, unless the
 bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
 several workers may store the same dataset concurrently, and a retry continues where a killed worker stopped.
 The record of the conversion is written last.
@@ -61,7 +61,7 @@ class ConvertedDatasets:
         self._bucket, self._listings = bucket, S3Listings(bucket)
 
     def uri(self, converted: ConvertedDataset) -> str:
-        """Return the value of the parameter `dataset` that refers to the converted dataset."""
+        """Return the URI of the converted dataset, as a value for the parameter `dataset`."""
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> ConvertedDataset | None:

@@ -1,7 +1,7 @@
 """Fetches images from the URLs of an export: https only, from allowed hosts, with limits.
 
-A signed URL is a secret until it expires. So URLs appear in messages only without their query. Errors of the
-libraries contain the whole URL, so they are never chained to ours.
+A signed URL is a secret until it expires. So messages contain URLs only without their query string. The
+libraries' errors contain the whole URL, so they are never chained to ours.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class WebReader:
                 return
         raise ImagesUnavailable(
             f"{without_query(url)} {problem}, {self._limits.tries} times in a row. Fetched files are kept "
-            "on this machine, so a retry on it fetches only the rest"
+            "on this machine, so a retry here fetches only the rest"
         )
 
     def _fetch(self, url: str, partial: Path) -> None:
@@ -204,7 +204,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *given: Any, **options: Any) -> None:
             super().init_poolmanager(*given, **options)
-            # A proxy connects to the host itself, so the proxy's rules apply instead.
+            # A proxy makes the connection to the host, so the proxy's rules apply instead.
             self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     return Adapter(pool_connections=connections, pool_maxsize=connections)
@@ -232,7 +232,7 @@ def _translate_errors(what: str) -> Iterator[None]:
         )
     except (RequestException, HTTPError, OSError) as error:
         refusal = _Interrupted(f"{what} ({type(error).__name__})")
-    except ValueError:  # requests, too, parses the address of a redirect: "https://[a", for example
+    except ValueError:  # the requests library also parses a redirect's address, such as "https://[a"
         refusal = FetchRefused("the host redirects to an address that is not valid")
     if refusal is not None:
         raise refusal
@@ -257,7 +257,7 @@ def _next_block(response: Response) -> bytes:
 
 
 def _strip_query(record: logging.LogRecord) -> bool:
-    """Remove queries from the library's log records, such as those of each request at level DEBUG."""
+    """Remove query strings from the library's log records, such as the DEBUG record of each request."""
     if isinstance(record.args, tuple):
         record.args = tuple(without_query(part) if isinstance(part, str) else part for part in record.args)
     # An earlier filter may have inserted the arguments into the message.

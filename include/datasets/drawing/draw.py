@@ -29,7 +29,7 @@ PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
 INDEX = "index.json"
-"""The file that lists the pictures with their name, split and image."""
+"""The file that lists each picture's name, split and image."""
 
 MOST_SAMPLES = 12
 """Maximum number of pictures of a dataset; at most a third of them are from the validation split."""
@@ -119,7 +119,7 @@ def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
 
 
 def _in_pixels(points: Sequence[Point], picture: Picture) -> Any:
-    """Return the points in whole pixels, clipped around the picture, because OpenCV overflows silently."""
+    """Return the points in whole pixels, clipped near the picture, because OpenCV overflows silently."""
     import numpy as np
 
     height, width = picture.shape[:2]

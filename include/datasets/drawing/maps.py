@@ -31,7 +31,7 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Picture:
     """Return the picture with the classes of its mask in colours; ignored pixels stay unchanged.
 
-    `mapping` has the class id for each id in the mask that is not itself the class id.
+    `mapping` gives the class id for each id in the mask that differs from its class id.
     """
     import cv2
     import numpy as np

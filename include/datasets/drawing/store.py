@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket, ObjectContent
 
 _LARGEST = 1 * MIB
-"""Maximum size of the index and of a picture, whose sides have at most 640 pixels."""
+"""Maximum size of the index and of each picture, which is at most 640 pixels wide and high."""
 
 _NAME = r"^[0-9]{1,2}\.jpg$"
 
 
 class DrawnSample(BaseModel):
-    """An image of a dataset whose labels were drawn."""
+    """An image of a dataset that was drawn with its labels."""
 
     name: str = Field(pattern=_NAME)
     """Name of the picture, such as `0.jpg`."""

@@ -19,8 +19,8 @@ class DatasetRoots:
     folders: tuple[Path, ...] = ()
     """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
-    """A folder that may not contain local datasets. It has the cache of fetched data: without this rule, a
-    data YAML from a bucket could be passed off as a local one."""
+    """A folder that may not contain local datasets. It contains the cache of fetched data: without this
+    rule, a data YAML from a bucket could be passed off as a local one."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
@@ -69,8 +69,8 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, including for a path inside that is not a regular file, and OSErrors such as
-        FileNotFoundError.
+        Raises LeadsOutside (also for a path inside the dataset that is not a regular file), and OSErrors
+        such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, inside = self._resolve_folder(folder)

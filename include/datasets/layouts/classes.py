@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from include.datasets.rules import Split
 
 _NamedImage = tuple[str, None, str]
-"""An image, its label file (None for classify), and its name in the split, which begins with the class."""
+"""An image, its label file (None for classify), and its name in the split, beginning with the class."""
 
 _TRAINED = 0.8
 
@@ -50,7 +50,7 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # A new Boundary, because the links and images that `_find_root` recorded would be counted twice.
+    # A new Boundary: otherwise, the links and images that `_find_root` recorded would be counted twice.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
@@ -73,7 +73,7 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
 def _find_splits(
     root: Path, split: Split, boundary: Boundary
 ) -> tuple[dict[Split, Path], dict[Split, Iterable[_NamedImage]]]:
-    """Return the folder and the images of train and of the validation split."""
+    """Return the folder and the images of each split: train and the validation split."""
     folders: dict[Split, Path] = {"train": root / "train"}
     if folders["train"].is_dir():
         if split not in folders:

@@ -42,7 +42,7 @@ class _TooLarge(ValueError):
 
 
 def load_yaml(path: Path) -> Any:
-    """Return the content of the YAML file. Raises OSErrors, and ValueError, which does not quote the file."""
+    """Return the content of the YAML file. Raises OSErrors, and a ValueError that does not quote the file."""
     with open_regular(path, YAML_BYTES) as file:
         content = file.read(YAML_BYTES)
     try:

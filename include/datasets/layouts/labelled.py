@@ -84,7 +84,7 @@ class _Reader:
     is_fetched: bool
     """Whether this project fetched the data, rather than a user providing them."""
     folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """For each folder of labels, the folders of their images; filled by `read`."""
+    """For each folder of labels, the folders that contain their images; filled by `read`."""
 
     def read(self, split: Split) -> tuple[Sample, ...]:
         """Find all images of a split and the paths of their labels."""
@@ -110,8 +110,8 @@ class _Reader:
     def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add to each image the path of its labels.
 
-        A list may name an image several times, so that it is used more often. Each repetition becomes a
-        sample with its own name.
+        A list may name an image several times, so that it is used more often. Each further mention
+        becomes a sample with its own name.
         """
         images.sort(key=itemgetter(2))
         previous, repeats = "", 0
@@ -193,7 +193,7 @@ class _Reader:
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
         """Read a list of images.
 
-        Errors never quote lines that do not name an image, because the file may not be a list.
+        Errors never quote lines that do not name an image, because the file may not be a list of images.
         """
         images: list[str] = []
         findings: list[Finding] = []

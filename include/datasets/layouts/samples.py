@@ -64,7 +64,7 @@ class Sample:
 
     @property
     def label(self) -> str | None:
-        """The path of the label file, which need not exist, with all links resolved; None for classify."""
+        """The label file's path, with all links resolved; None for classify. The file need not exist."""
         return None if self.label_folder is None else f"{self.label_folder}{os.sep}{self.label_file}"
 
 
@@ -102,10 +102,10 @@ class DatasetLocation:
     folder: Path
     """The dataset's folder; paths in the dataset must not lead outside it."""
     roots: tuple[Path, ...] = ()
-    """For a path that a user gave, the folders in which a data YAML's `path` may name a different dataset
+    """If a user gave a path, the folders below which the data YAML's `path` may name a different dataset
     folder. Empty for fetched data."""
     barred: Path | None = None
-    """For a path that a user gave, a folder into which no path of the dataset may lead."""
+    """If a user gave a path, a folder into which no path of the dataset may lead."""
 
     @property
     def is_fetched(self) -> bool:

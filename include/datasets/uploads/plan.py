@@ -56,7 +56,7 @@ class Upload(BaseModel):
 
     @property
     def prefix(self) -> str:
-        """The prefix of the keys of its files."""
+        """The prefix of its files' keys."""
         return upload_prefix(self.upload_id)
 
     def key(self, file: UploadFile) -> str:

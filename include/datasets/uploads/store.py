@@ -1,7 +1,7 @@
 """The uploads of one bucket: parts that have arrived, signed links for missing parts, completion and removal.
 
-The bytes go from the client to S3. A small record beside them lists the announced files, so that any process
-of the API server can continue an upload that another process began.
+The bytes go straight from the client to S3. A small record beside them lists the announced files, so that any
+process of the API server can continue an upload that another process began.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class UploadStore:
         """Return the numbers of the parts that are in S3, for each file.
 
         Until the upload is completed, a file whose size differs from the announced size is removed, because
-        links cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object if the
-        connection breaks after the headers.
+        a signed link cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object
+        if the connection breaks after the headers.
         """
         stored = self._list_stored(upload)
 
@@ -159,7 +159,7 @@ class UploadStore:
         return completed
 
     def remove(self, upload: Upload) -> tuple[int, int]:
-        """Remove an upload and all files that have arrived. The caller must ensure that nothing uses them.
+        """Remove an upload and the files that have arrived; the caller must ensure that nothing uses them.
 
         Returns the number of removed files and their total size. Raises UploadUnknown if the upload has been
         completed or removed since the caller read it.
@@ -203,7 +203,7 @@ class UploadStore:
         return PartLink(part, url, {})
 
     def _assemble(self, upload: Upload) -> None:
-        """Assemble the files that were sent in parts, once the parts of all of them are verified."""
+        """Assemble the files that were sent in parts, once the parts of all these files are verified."""
         waiting = _lacking(upload.files, self._list_stored(upload))
         found = zip(waiting, _map(lambda file: self._find_parts(upload, file), waiting), strict=True)
         whole = {file: arrived for file, arrived in found if _is_whole(file, arrived)}
@@ -268,7 +268,7 @@ def _unknown(upload_id: str) -> UploadUnknown:
 
 def _changed(upload_id: str) -> UploadUnknown:
     return UploadUnknown(
-        f"Upload {upload_id} was just removed or completed by another request: request it again"
+        f"Upload {upload_id} was just removed or completed by another request: retrieve it again"
     )
 
 
