@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# Two images of the same project: `platform` for every Airflow process, without PyTorch, and `trainer` for the
-# workers of queue `gpu`. Each image has its own lock, and installs only files whose hashes are in that lock.
+# Two images of the same project: `platform`, without PyTorch, for every Airflow process, and `trainer` for the
+# workers of queue `gpu`. Each image has its own lock file, and installs only files whose hashes are in it.
 ARG AIRFLOW_VERSION=3.3.2
 ARG PYTHON_VERSION=3.12
 # Digest of the base image, such as sha256:0123...: a tag can be moved to another image, a digest cannot. Look it up

@@ -5,8 +5,8 @@ set -euo pipefail
 
 airflow db migrate
 
-# If the user already exists, this says so and succeeds. `airflow users create` is called from Python, so that its
-# argument --password does not appear in the process list, which every user of the host can read.
+# If the user already exists, the command says so and succeeds. `airflow users create` is called from Python, so that
+# its argument --password does not appear in the process list, which every user of the host can read.
 python - <<'PYTHON'
 import os
 import sys

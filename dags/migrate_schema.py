@@ -4,7 +4,7 @@
 |---|---|
 | `plan` | runs the revisions, rolls them back, and logs the SQL, or the reasons why a revision cannot run |
 | `apply` | runs and commits the revisions, each in its own transaction, unless anything blocks them |
-| `verify` | reads the columns with their types and lengths back from the database |
+| `verify` | reads back the columns, with their types and lengths, from the database |
 
 The Dag is idempotent, and its runs may overlap: one migrates, and the others find nothing to do. An existing
 table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and other values stay

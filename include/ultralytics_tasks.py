@@ -6,4 +6,4 @@ from typing import Literal, get_args
 
 Task = Literal["detect", "segment", "semantic", "depth", "classify", "pose", "obb"]
 TASKS: tuple[Task, ...] = get_args(Task)
-"""In the order of Ultralytics; a test compares them with the installed version."""
+"""In Ultralytics' order; a test compares them with the installed version."""

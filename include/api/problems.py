@@ -161,7 +161,7 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
 
 
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
-    """Return the response to a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
+    """Return the response for a value that PostgreSQL cannot store or compare, such as text with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - the handler is registered for this class
     reason = error.diag.message_primary or error
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")

@@ -60,13 +60,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
-"""How long an attempt waits for a GPU of its machine. With retries, a job waits for up to two days."""
+"""How long an attempt waits for a GPU on its machine. With retries, a job waits for up to two days."""
 
 
 class TrainingAttempt:
     """One attempt at a job: it starts from the state of the previous attempt, and saves states for the next.
 
-    `open_store` returns a new store for the job's checkpoints that has not read any object from S3 yet.
+    `open_store` returns a new store for the job's checkpoints: one that has not read any object from S3 yet.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class TrainingAttempt:
 
     @contextmanager
     def retry_elsewhere_if_resumable(self) -> Iterator[None]:
-        """Turn errors that only this machine causes into MachineUnusable, if the run has a state in S3.
+        """Turn errors due to this machine alone into MachineUnusable, if the run has a state in S3.
 
         A machine that is set up wrongly, lacks the data or has a full disk must not end a training run that
         another machine can resume.
@@ -178,7 +178,7 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if the run has a state in S3, and so had the device before."""
+        """Turn DeviceNotAvailable into GpuLost if a state in S3 shows that the run has had the device."""
         try:
             yield
         except DeviceNotAvailable as error:

@@ -29,9 +29,9 @@ class JobReporter:
     """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
     It asks for a state after every `publish_seconds` of training, and before a validation that would make the
-    interval longer. After SIGTERM, if memory is short, or if a user stops the job immediately, it asks for a
-    final state immediately, except in a repeated epoch. When the final state has been saved, it raises
-    Preempted, MemoryShort or StoppedNow.
+    interval longer. Except in a repeated epoch, it asks for a final state as soon as SIGTERM arrives, memory
+    is short, or a user stops the job immediately. When the final state has been saved, it raises Preempted,
+    MemoryShort or StoppedNow.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ _FILES = {
     PICTURES: (re.compile(rf"{PICTURES}([^/]+)/[^/]+"), "a picture that a training run draws"),
     REPORTS: (re.compile(rf"{REPORTS}([^/]+)/dataset\.json"), "a report that a check creates"),
 }
-"""For each prefix of small job files: a pattern for keys that captures the job's id, and a description."""
+"""For each prefix of small job files: a pattern that captures the job's id in a key, and a description."""
 
 YOUNG = timedelta(hours=1)
 """An object younger than this may still be waiting for its row."""
@@ -110,5 +110,5 @@ def report_orphan(item: ListedObject, detail: str) -> AuditFinding:
 
 
 def find_known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
-    """Return the values that the query finds."""
+    """Return those of `values` that the query finds."""
     return {value for (value,) in fetch_rows(connection, name, values=values)}

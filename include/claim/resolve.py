@@ -47,7 +47,7 @@ class _Start:
 def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
     """Check `params`, and create the job's row for the claimant's run or take it over.
 
-    Raises SpecError for parameters that cannot be trained, a quota that is used up or another user's job;
+    Raises SpecError for unusable parameters, an exhausted quota, or a job that belongs to another user;
     RepositoryError for a row that cannot be claimed; OwnershipLost if the job was cancelled while this run
     waited; and StoreError if S3 fails. If a retry cannot help, the reason is also written into the job's row,
     provided that the row waits for its first run and the job does not belong to another user.
@@ -81,7 +81,7 @@ def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
 
 
 def check(params: Mapping[str, Any], claimant: Claimant) -> str | None:
-    """Raise each SpecError and StoreError that `resolve` would, but write nothing and download no weights.
+    """Raise the SpecError or StoreError that `resolve` would raise; write nothing and download no weights.
 
     Returns why the job would have to wait for other jobs of its owner; None if it would not.
     """
@@ -189,7 +189,7 @@ def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointS
 
 
 def _resume_spec(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
-    """Return the spec of a job that is resumed. Raises SpecError if it differs from the first run's."""
+    """Return the spec of a job that is resumed. Raises SpecError if `spec` differs from the first run's."""
     started = TrainingSpec.parse_stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
         spec = spec.inherit_from(started)

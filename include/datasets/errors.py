@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LISTED_FINDINGS = 20
 _LISTED_BYTES = 300
-"""Maximum size of one listed finding, whose path alone may take a kilobyte."""
+"""Maximum size of one listed finding in bytes: its path alone may take a kilobyte."""
 
 
 class DatasetError(FinalError):

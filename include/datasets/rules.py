@@ -1,4 +1,4 @@
-"""The arguments of a training run that change which data are valid."""
+"""The arguments of a training run that determine which data are valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class CheckRules(BaseModel):
-    """The arguments of a training run on which the check of its data depends.
+    """The arguments of a training run that affect the check of its data.
 
     The number of image channels is not among them: Ultralytics reads it from the data YAML.
     """

@@ -127,7 +127,7 @@ class TrainingSpec(TrainingParameters):
         inherited = parent.model_dump(exclude=_NOT_INHERITED, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         if self.lr0 in {None, parent.lr0} and parent.optimizer in {None, "auto"}:
-            # lr0 had no effect: optimizer=auto chose a different one, which is in the state.
+            # lr0 had no effect: optimizer=auto chose a different learning rate, which is in the state.
             inherited.pop("lr0", None)
             given.pop("lr0", None)
         before, changed = inherited.get("overrides", {}), given.get("overrides", {})

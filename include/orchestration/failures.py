@@ -125,7 +125,7 @@ def _concerns_this_attempt(error: BaseException | None) -> bool:
 
 
 def _reason(context: Context, error: BaseException | None) -> str:
-    # The error may contain names of a user's files and classes.
+    # The error may quote names of a user's files and classes, which may contain control characters.
     return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
 
 
@@ -133,8 +133,8 @@ def _record(context: Context, reason: str, seconds: float, *, again: bool = Fals
     """Write the reason, with retries for up to `seconds` while the database is unavailable.
 
     If the database stays unavailable, the next run or the audit corrects the row. If the database hangs, an
-    attempt takes up to 30 seconds, and Airflow may kill the process in the meantime. A shorter attempt would
-    not help, because a hanging database could not have stored the reason.
+    attempt takes up to 30 seconds, and Airflow may kill the process in the meantime. A shorter limit would
+    not help, because a database that hangs cannot store the reason anyway.
     """
     from include.attempt.tracking import track_recorded
     from include.deployment.connections import training_db_factory

@@ -1,4 +1,4 @@
-"""Decides whether to retry: many times after outages, preemptions and waits for a GPU, few after errors."""
+"""Decides about retries: many after outages, preemptions and waits for a GPU, few after errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Pause:
     growth: float
 
     def after(self, attempt: int) -> timedelta:
-        """Return the pause after an attempt, given its number among consecutive attempts, from 1."""
+        """Return the pause after an attempt, given its number among consecutive attempts, counted from 1."""
         steps = min(attempt - 1, MAX_INTERRUPTIONS)
         return min(self.first * self.growth**steps, self.longest)
 
@@ -107,7 +107,7 @@ class CountErrors(RetryPolicy):
         return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
     def _count(self, exception: BaseException, context: Context) -> int:
-        """Count the error; return its number since the arguments last changed, from 1."""
+        """Count the error; return its number since the arguments last changed, counted from 1."""
         before = (load_record(context, _KEY) or {}).get("count")
         count = (before if isinstance(before, int) else 0) + 1
         store_record(context, _KEY, {"count": count, "last": _sentence(exception)})

@@ -91,7 +91,7 @@ class DatasetRepository:
         self._connection, self._statements = connection, Statements(connection)
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
-        """Return the version, or without a number the newest that is not archived; None if there is none."""
+        """Return the version or, without a number, the newest that is not archived; None if there is none."""
         return self._one("find_dataset_version", name=name, version=version)
 
     def require(self, registered: RegisteredName) -> DatasetVersion:
@@ -161,7 +161,8 @@ class DatasetRepository:
         """Record a checked dataset as the next version of its name, and return the version.
 
         No version is created if the newest version that is not archived has the same content and task, or if
-        the same run has already registered them. The second value is True if this run created the version.
+        the same run has already registered this dataset. The second value is True if this run created the
+        version.
         """
         name = registration.name
         with self._connection.transaction():

@@ -24,7 +24,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """Return S3's response to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. After a failed HEAD, a GET is therefore sent: its response has a body that says so.
+    access is denied. After a failed HEAD, a GET is therefore sent, whose response has a body with the reason.
     """
     from botocore.exceptions import ClientError
 
@@ -43,7 +43,7 @@ def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
 
 
 def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
-    """Read an object, repeatedly if necessary, until its content is certain without a stored SHA-256.
+    """Read an object until its content is certain, without relying on a stored SHA-256.
 
     The content is certain if the object's ETag is the MD5 of the received bytes. An ETag need not be an MD5,
     so three equal reads also make it certain. Raises StoreBusy if reads differ, and the errors of

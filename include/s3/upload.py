@@ -67,7 +67,7 @@ def copy(
 ) -> None:
     """Copy the object of `size` bytes within S3 if it has that ETag, and give the copy `metadata`.
 
-    The metadata is set explicitly, because a multipart copy would lose it. `condition` says what the
+    The metadata are set explicitly, because a multipart copy would lose them. `condition` says what the
     copy may replace. Raises ConditionFailed if the source or the target has changed; ObjectNotFound if either
     is gone; and other StoreErrors. After an error, the target is unchanged unless only the response was lost.
     """

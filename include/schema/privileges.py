@@ -34,7 +34,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
 """The rights that `sql/queries` and the check of the schema's revision need on each table."""
 
 KEPT_TABLES = ("training_schema_created", "training_schema_version")
-"""Tables of every revision: the journal and Alembic's version table."""
+"""Tables that exist in every revision: the journal and Alembic's version table."""
 
 
 def require_ownership(connection: Connection, tables: Iterable[str]) -> None:

@@ -43,6 +43,6 @@ def write_private(path: Path, content: str | bytes) -> None:
 def hold_lock(path: Path) -> Iterator[None]:
     """Hold the lock on the file at `path` during the block; first wait while another process holds it."""
     with path.open("w") as file:
-        path.chmod(0o600)  # any account that can read the file could hold the lock
+        path.chmod(0o600)  # otherwise, any account that can read the file could hold the lock
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

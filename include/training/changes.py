@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 KEPT = ("optimizer", "seed", "pretrained")
-"""Arguments that cannot be changed on a resume; with optimizer=auto, the optimizer was chosen when training
-started."""
+"""Arguments that cannot be changed when a training run is resumed; with optimizer=auto, the optimizer was
+chosen when training started."""
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
 """Arguments that do not change the weights of any epoch, but only the number of epochs, the choice of the
@@ -32,7 +32,7 @@ _GROUP_SETTINGS = {
     "momentum": ("momentum", "betas"),
     "weight_decay": ("weight_decay",),
 }
-"""The settings of a parameter group that each of these arguments determines."""
+"""For each of these arguments, the settings of a parameter group that it determines."""
 
 
 def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def _is_same(name: str, given: object, trained: object) -> bool:
     if name == "imgsz" and isinstance(given, int) and isinstance(trained, int):
         return math.ceil(given / _STRIDE) == math.ceil(trained / _STRIDE)
     if name == "batch" and not (isinstance(given, int) and given > 0):
-        return True  # Ultralytics chooses the batch, and the run is always marked inexact
+        return True  # Ultralytics chooses the batch size, and the run is always marked inexact
     if name == "warmup_bias_lr" and trained == 0:
         return True  # optimizer=auto always sets it to 0
     return given is None or given == trained

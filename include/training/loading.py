@@ -27,7 +27,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the file at `path` onto the CPU, as the dictionary that Ultralytics saved.
 
     Only objects that the inspection allows are created: a model, tensors and plain values. The memory that
-    these take is limited by the file's size. Raises UnreadableCheckpoint if the file is missing, damaged, or
+    these take is limited by the file's size. Raises UnreadableCheckpoint if the file is missing or damaged or
     holds other objects, and OSError if it cannot be read.
     """
     state = _take_handed_over(path)
@@ -70,7 +70,7 @@ _handed_over: dict[tuple[int, ...], tuple[dict[str, Any], int]] = {}
 
 
 def load_inspected(path: Path) -> dict[str, Any]:
-    """Load any checkpoint as `load_checkpoint` does, even of a model that was never trained."""
+    """Load any checkpoint as `load_checkpoint` does, even one of a model that was never trained."""
     isolate_ultralytics()
     from ultralytics.nn.tasks import torch_safe_load
 

@@ -49,7 +49,7 @@ class RestoredState:
     was_stopped: bool = False
     """Whether a user has stopped the training run."""
     fits_memory_of: str | None = None
-    """The device, as in the numeric profile, on which epochs were trained with this batch and image size."""
+    """The device (as in the numeric profile) on which epochs were trained with this batch and image size."""
     inexact_reason: str | None = None
     """Why the weights may differ from those of an uninterrupted training run, if that is known already."""
     changed: tuple[str, ...] = ()
@@ -233,7 +233,7 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
 
 
 def _renew_patience(state: dict[str, Any], finished: int) -> None:
-    """Reset the patience if it is used up, because training would otherwise stop after its first epoch."""
+    """Reset the patience if it is used up, because training would otherwise stop after one epoch."""
     stopper = state.get("stopper")
     patience = state["train_args"].get("patience") or math.inf
     if stopper and finished - stopper["best_epoch"] >= patience:

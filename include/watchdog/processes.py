@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _STACKS_SECONDS = 3.0
-"""Time limit for a process to write its stacks; it takes milliseconds, unless the machine swaps."""
+"""Time limit for a process to write its stack traces; this takes milliseconds, unless the machine swaps."""
 
 _GIB = 2**30
 
@@ -40,7 +40,7 @@ class Member:
 
     process: psutil.Process
     role: str
-    """Describes the process to a person, such as "rank 1"."""
+    """A description of the process for people, such as "rank 1"."""
 
     def __str__(self) -> str:
         return f"{self.role} (process {self.process.pid})"
@@ -75,9 +75,9 @@ class Member:
         return f"{self}: {self.state}{waiting}; {memory:.1f} GiB, {used:.0f} s of CPU time"
 
     def stacks(self, folder: Path) -> str:
-        """Make the process write the stacks of its threads, and return them.
+        """Make the process write the stack traces of its threads, and return them.
 
-        A stopped process is resumed while it does so. Returns "" for a process that has no handler for the
+        A stopped process is resumed to do so. Returns "" for a process that has no handler for the
         signal, is stuck in the kernel, or takes too long.
         """
         path, pid = stacks_file(folder, self.process.pid), self.process.pid
@@ -146,7 +146,7 @@ def kill_group(leader: int) -> None:
 def is_group_leader(pid: int) -> bool:
     """Return whether the process leads a process group.
 
-    An Airflow task does, and the group contains only the task's descendants.
+    The process of an Airflow task does, and its group contains only the task's descendants.
     """
     try:
         return os.getpgid(pid) == pid

@@ -1,4 +1,4 @@
--- Keeps the version from being deleted until the transaction that records a job with it has ended.
+-- Keeps the version from being deleted until the transaction that records a job that uses it has ended.
 SELECT version
 FROM datasets
 WHERE name = %(dataset_name)s

@@ -17,8 +17,8 @@ from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, T
 MAX_LAYERS = 500
 MAX_REPEATS = 100
 MAX_CHANNELS = 8192
-"""Limit for the numbers in a layer's arguments (MAX_SCALE for nn.Upsample and its variants), for those in
-kpt_shape, and for a scale's channels. Ultralytics' own architectures use at most 2,048."""
+"""Limit for the numbers in a layer's arguments (except nn.Upsample and its variants: MAX_SCALE), for
+those in kpt_shape, and for a scale's channels. Ultralytics' own architectures use at most 2,048."""
 
 MAX_SCALE = 16
 """Largest factor by which nn.Upsample and its variants may enlarge an image, and largest depth and width of
@@ -27,7 +27,7 @@ a scale."""
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000
 MAX_NAMES = 10_000_000
-"""Maximum length of all class names together, because a pickle can repeat a name at almost no cost."""
+"""Maximum number of characters in all class names together: a pickle can repeat a name at almost no cost."""
 
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]{1,40}\([A-Za-z0-9_=., -]{0,100}\)")
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
@@ -49,7 +49,7 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
 
 
 def check_names(names: Any) -> None:
-    """Raise NotACheckpoint or TooLarge unless these are class names, by number or in a list."""
+    """Raise NotACheckpoint or TooLarge unless `names` are class names, in a list or by number."""
     if not isinstance(names, (dict, list, tuple)):
         raise NotACheckpoint("holds a model without class names")
     if len(names) > MAX_CLASSES:

@@ -111,7 +111,7 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
 
 
 def _entries(source: Source) -> list[_Entry]:
-    """Return all entries; refuse any that are not in file order, overlap, or have gaps beyond padding."""
+    """Return all entries; refuse any that are out of order, overlap, or are further apart than padding."""
     if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
         raise NotACheckpoint(
             "is not a checkpoint, or PyTorch before 1.6 saved it; give a .pt that a later version saved"

@@ -82,7 +82,7 @@ def _tensor(
     storage.viewed += items
     if storage.viewed > _VIEWS * storage.items:
         raise NotACheckpoint(
-            "holds too many tensors that share the same numbers; it was crafted to exhaust memory"
+            "holds too many tensors that share the same storage; it was crafted to exhaust memory"
         )
     return Tensor(shape)
 
@@ -119,7 +119,7 @@ def _path(*parts: Any) -> Constant:
 
 
 def _getattr(owner: Any, name: Any) -> Constant:
-    """Return a module's own forward method, or a member of torchvision's InterpolationMode."""
+    """Return a symbol: a module's own forward method, or a member of torchvision's InterpolationMode."""
     if isinstance(owner, Name) and owner.path == _INTERPOLATION:
         return _interpolation(name)
     _require(isinstance(owner, (Name, Instance)) and is_module(owner.path) and name in _FORWARD)

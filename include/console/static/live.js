@@ -71,7 +71,7 @@ export function usePolled(load, seconds) {
 }
 
 /**
- * Whether the job is queued or running, so that it may change without a user's action.
+ * Whether the job is queued or running, and may therefore change without a user's action.
  * @param {Api.TrainingJobResponse} job
  */
 export function isActive(job) {

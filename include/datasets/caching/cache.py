@@ -39,7 +39,7 @@ class DatasetCache:
 
     @classmethod
     def open(cls, folder: Path, limit: int | None = None) -> DatasetCache:
-        """Open the cache, creating its folder if needed. Raises UntrustedFolder if it cannot be trusted."""
+        """Open the cache, creating its folder if needed. Raises UntrustedFolder if that cannot be trusted."""
         return cls(make_trusted_folder(folder).resolve(), limit)
 
     @property

@@ -110,7 +110,7 @@ def _select_listing(
 
 
 def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
-    """Return whether a dataset's folder is complete and, for a prefix, whether its files have the right size.
+    """Return whether a dataset's folder is complete and, for a prefix, its files have the right sizes.
 
     The sizes are compared with the listing beside the content. Without an intact listing, no size is checked.
     """

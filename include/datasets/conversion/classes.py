@@ -35,7 +35,7 @@ def merge_categories(files: Iterable[tuple[str, Classes]], problems: Problems) -
 
 
 def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
-    """Omit a category that is only the supercategory of all others, as in exports of Roboflow.
+    """Omit a category that is only the supercategory of all others, as in Roboflow's exports.
 
     Such a category has the lowest id, no supercategory, and no annotations.
     """

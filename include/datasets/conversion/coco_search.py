@@ -41,7 +41,7 @@ _OTHER_CONTENTS = ("captions", "image_info", "panoptic", "stuff")
 """COCO annotation files whose names start with one of these prefixes contain no objects."""
 
 _TRIED = 200
-"""How many images of an annotation file are looked up to find the folder of its images."""
+"""How many of an annotation file's images are looked up, to find the folder that contains them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Tree:
 def walk(folder: Path, boundary: Boundary) -> Tree:
     """List the JSON files and images below `folder`, except in folders nested deeper than FOLDER_DEPTH.
 
-    Raises DatasetError for a link to a folder that is outside the dataset or contains the link, and OSErrors.
+    Raises OSErrors, and DatasetError for a link to a folder that is outside the dataset or contains the link.
     """
     annotations, images = list[str](), set[str]()
     boundary.require_walkable(folder)
@@ -118,7 +118,7 @@ def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[st
 
 
 def _without_split(name: str) -> str:
-    """Mask digits and the names of splits in the name, so that counterparts become equal."""
+    """Mask digits and the names of splits in a file name, so that counterparts become equal."""
 
     def replace(match: re.Match[str]) -> str:
         return "*" if match[0].lower() in _WORDS else match[0]

@@ -32,7 +32,7 @@ INDEX = "index.json"
 """The file that lists each picture's name, split and image."""
 
 MOST_SAMPLES = 12
-"""Maximum number of pictures of a dataset; at most a third of them are from the validation split."""
+"""Maximum number of pictures per dataset; at most a third of them are from the validation split."""
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
@@ -119,7 +119,10 @@ def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
 
 
 def _in_pixels(points: Sequence[Point], picture: Picture) -> Any:
-    """Return the points in whole pixels, clipped near the picture, because OpenCV overflows silently."""
+    """Return the points in whole pixels, clipped to at most one picture size beyond each edge.
+
+    OpenCV silently overflows on large coordinates.
+    """
     import numpy as np
 
     height, width = picture.shape[:2]
