@@ -92,7 +92,7 @@ def _schema_behind() -> tuple[type[Exception], ...]:
 
 
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:
-    """Return whether the supervisor got no response from the API server, or a server error."""
+    """Return whether the task's supervisor got a server error, or no response, from the API server."""
     status = (error.error.detail or {}).get("status_code")
     refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
     return error.error.error == ErrorType.API_SERVER_ERROR and not refused

@@ -136,8 +136,8 @@ def _store_start(
 ) -> tuple[list[Trace | None], int]:
     """Record that the attempt starts; return the earlier kills and the number of earlier interruptions.
 
-    The kills are the traces of the preceding attempts that were killed without progress. All preceding
-    attempts without progress count as interruptions.
+    Each kill of a preceding attempt without progress is returned as its trace, or None if it left none. All
+    preceding attempts without progress count as interruptions.
     """
     attempt, reached = context["ti"].try_number, tuple(progress)
     before = load_record(context, _KEY)

@@ -45,7 +45,7 @@ class DatasetReport(BaseModel):
     errors: list[FoundKind] = []
     """The problems by kind."""
     warnings: list[FoundKind] = []
-    """Probably unintended findings that do not prevent training, by kind."""
+    """Probable mistakes that do not prevent training, by kind."""
     class_table: list[ClassCount] = []
     """How often each class occurs, in the order of the class ids; empty if the check failed."""
     omitted: int

@@ -232,7 +232,7 @@ def _note_skip(context: Context, reason: str) -> AirflowSkipException:
 
 
 def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
-    """Return the spec that the job was started with, so that training resumes after the run was cleared.
+    """Return the spec that the job was started with, so that a cleared run resumes its training.
 
     The spec keeps the champion from which training started, even if another version is the champion now.
     Raises PlanError if other parameters have changed.

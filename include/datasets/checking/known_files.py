@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase it when a check may judge the same file differently. Decoder versions are already in the key."""
+"""Increase this if a change to the code may change the result for a file. The key has decoder versions."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
