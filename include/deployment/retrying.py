@@ -65,7 +65,7 @@ def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) ->
 
 
 def database_errors() -> tuple[type[Exception], ...]:
-    """Return psycopg's errors for a database that is unavailable, busy or not yet promoted."""
+    """Return psycopg's errors for a database that is unavailable, busy, or a replica not yet promoted."""
     from psycopg import InterfaceError, OperationalError
     from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 

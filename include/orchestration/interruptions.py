@@ -33,8 +33,8 @@ MAX_KILLS = 3
 """Number of consecutive kills without durable progress after which the task fails."""
 
 MAX_INTERRUPTIONS = 50
-"""Maximum number of consecutive interruptions of any kind, without durable progress, that are retried. During
-an outage, that many retries take two hours."""
+"""Maximum number of consecutive interruptions of any kind without durable progress; after one more, the task
+is not retried. During an outage, that many retries take two hours."""
 
 _KEY = "interruptions"
 """Key in task_state_store, which has separate values for each task of each run."""

@@ -41,7 +41,7 @@ class DatasetReport(BaseModel):
     fingerprint: str | None = None
     """Identifies the content; None if the check failed."""
     problems: int
-    """Number of problems found; a check stops after FINDINGS."""
+    """Number of problems found; a check stops after FINDINGS problems."""
     errors: list[FoundKind] = []
     """The problems by kind."""
     warnings: list[FoundKind] = []

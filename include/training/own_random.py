@@ -22,7 +22,7 @@ class _OwnRandom(random.Random):  # noqa: S311 - no secret depends on it
 
 
 OWN = _OwnRandom()
-"""The generator that the modules changed by `isolate` use."""
+"""The generator of the modules that `isolate` has changed."""
 
 _DRAWING = ("ultralytics.data.", "ultralytics.models.")
 

@@ -1,9 +1,9 @@
 """Remembers the check results of fetched files, so that a dataset with one new image is checked in seconds.
 
-Reading every image and its labels is most of the work of a check. A file in the cache is identified by its
-inode, its size, the time of its last change, and the rules that it was checked against. Fetched files never
-change, and datasets that contain the same file share one copy of it. Only files without an error are
-remembered. Losing this database, or failing to write it, costs only time.
+Reading every image and its labels is most of the work of a check. The key of a result consists of the inode
+and size of the file in the cache, the time of its last change, and the rules that it was checked against.
+Fetched files never change, and datasets that contain the same file share one copy of it. Only files without
+an error are remembered. Losing this database, or failing to write it, costs only time.
 """
 
 from __future__ import annotations

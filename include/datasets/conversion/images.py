@@ -1,4 +1,4 @@
-"""Fetches the images of an export from the web, several at a time, continuing an earlier attempt."""
+"""Fetches the images of an export from the web, several at a time; continues an earlier attempt."""
 
 from __future__ import annotations
 
