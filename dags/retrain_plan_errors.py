@@ -1,8 +1,8 @@
 """Defines no Dag: raises an import error if a retraining plan is invalid.
 
 Airflow shows import errors above the list of Dags and at `GET /api/v2/importErrors`. This file is separate
-from `retrain_yolo.py`, because Airflow drops all Dags of a file that raises; this way, valid plans keep
-running.
+from `retrain_yolo.py`, because Airflow drops all Dags of a file that raises an exception: valid plans must
+keep running.
 """
 
 from __future__ import annotations

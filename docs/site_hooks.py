@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: make README.md the first page, and add the files outside docs/ that pages link to.
+"""Hooks for MkDocs: make README.md the first page, and add the files outside docs/ that pages link to.
 
 The pages link to each other by their paths in the repository, as GitHub shows them. MkDocs processes only
 files in docs/, so other files are added under repository/, and links to them are rewritten. A folder becomes

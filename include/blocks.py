@@ -12,6 +12,6 @@ BLOCK = 1024**2
 
 
 def read_blocks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the unread rest of a file."""
+    """Yield the unread rest of a file in blocks."""
     while block := file.read(BLOCK):
         yield block

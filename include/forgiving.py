@@ -25,7 +25,7 @@ def as_whole_number(value: Any) -> Any:
 
 
 def use_whole_numbers(values: Any, fields: Mapping[str, FieldInfo]) -> Any:
-    """Return the values with 10 for 10.0 in fields for whole numbers.
+    """Return the values, with 10 instead of 10.0 in fields for whole numbers.
 
     A value that is not a dictionary is returned unchanged; pydantic refuses it.
     """

@@ -86,10 +86,10 @@ REPORTED_MESSAGE = 500
 # Names
 
 NAME_BYTES = 255
-"""Length of the name of a file or folder, as in file systems."""
+"""Length of the name of a file or folder; file systems have the same limit."""
 
 PATH_BYTES = 1024
-"""Length of a file's path within its dataset, as for S3 keys."""
+"""Length of a file's path within its dataset; S3 has the same limit for keys."""
 
 FOLDER_DEPTH = 64
 """Number of nested folders."""
@@ -188,7 +188,7 @@ CHECK_CPU_SECONDS = 600
 # Requests
 
 TEXT = 1024
-"""Length of a text parameter, as for S3 keys."""
+"""Length of a text parameter; S3 has the same limit for keys."""
 
 OVERRIDES_VALUES = 1_000
 """Number of values in `overrides`, including the items of lists. Ultralytics has 113 arguments."""

@@ -1,4 +1,4 @@
-"""Guards of routes that change something: they check the user's rights and the origin of the request."""
+"""Guards for routes that change something: they check the user's rights and the origin of the request."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _GROWN_FRACTION = 0.1
 """A restart helps only if memory use has grown by this fraction of the limit since the first batch."""
 
 _LEAST_SECONDS = 300.0
-"""No restart is requested until this long after the first batch, because every attempt grows at first."""
+"""No restart is requested until this long after the first batch: at first, memory use always grows."""
 
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 _GIB = 1024**3
@@ -77,7 +77,7 @@ class MemoryWatch:
         self._reports.cleanup()
 
     def note_start(self) -> None:
-        """Note that the first batch has been trained, and so cached images are in memory."""
+        """Record that the first batch has been trained: cached images are in memory now."""
         if self._started is None:
             self._started = time.monotonic()
 

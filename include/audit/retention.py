@@ -1,6 +1,6 @@
 """Retention: deleting full states (last.pt with last.previous.pt) that the policy does not keep.
 
-Reports of dataset checks expire by age alone, because a repeated check writes its report again.
+Reports of dataset checks expire by age alone, because repeating a check writes its report again.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Claimant:
     jobs: JobRepository
     checkpoints: CheckpointStore
     is_running: Callable[[str, str], bool]
-    """Returns whether the run with a (dag_id, run_id) is queued or running in Airflow."""
+    """Returns whether the run with this (dag_id, run_id) is queued or running in Airflow."""
     finder: InitialWeightsFinder
     datasets: DatasetRepository
     quotas: QuotaCheck

@@ -218,7 +218,7 @@ def find_free_box(scan: Scan, taken: list[PlacedDigit], dice: Dice) -> PlacedDig
 
 
 def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], digit: PlacedDigit, ink: int) -> None:
-    """Enlarge the scan to its box (bilinearly, in integers of 1/256 pixel); blend it over the background."""
+    """Enlarge the scan to its box (bilinearly, with integer weights in units of 1/256); blend it in."""
     columns = [interpolate(x, digit.width, len(rows[0])) for x in range(digit.width)]
     for y in range(digit.height):
         above, below, weight_y = interpolate(y, digit.height, len(rows))
@@ -231,7 +231,7 @@ def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], digit: PlacedDi
 
 
 def interpolate(index: int, size: int, source_size: int) -> tuple[int, int, int]:
-    """Return the two source indices around pixel `index` of `size`, and the weight of the second in 1/256."""
+    """Return the two source indices around pixel `index` of `size`, and the second's weight times 256."""
     position = (2 * index + 1) * source_size * 128 // size - 128
     position = min(max(position, 0), (source_size - 1) * 256)
     first = position // 256

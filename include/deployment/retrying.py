@@ -65,7 +65,7 @@ def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) ->
 
 
 def database_errors() -> tuple[type[Exception], ...]:
-    """Return psycopg's errors for a database that is unavailable, busy or not yet promoted."""
+    """Return psycopg's errors for a database that is unavailable, busy, or a replica not yet promoted."""
     from psycopg import InterfaceError, OperationalError
     from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 
@@ -92,7 +92,7 @@ def _schema_behind() -> tuple[type[Exception], ...]:
 
 
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:
-    """Return whether the supervisor got no response from the API server, or a server error."""
+    """Return whether the task's supervisor got a server error, or no response, from the API server."""
     status = (error.error.detail or {}).get("status_code")
     refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
     return error.error.error == ErrorType.API_SERVER_ERROR and not refused

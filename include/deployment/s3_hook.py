@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class FastS3Hook(S3Hook):
     """Shares between clients the work that S3Hook repeats for each new client.
 
-    Airflow creates a session for each hook, which parses megabytes of JSON that describe S3. It also searches
-    all modules of the process to name the hook's caller in the User-Agent. In the API server, this costs a
-    tenth of a second of processor time for each request that needs S3.
+    For each hook, Airflow creates a session, and each session parses megabytes of JSON: botocore's model of
+    the S3 API. S3Hook also searches all modules of the process to name its caller in the User-Agent. In the
+    API server, this costs a tenth of a second of processor time for each request that needs S3.
     """
 
     @classmethod
@@ -28,7 +28,10 @@ class FastS3Hook(S3Hook):
         return look_up(conn_id)
 
     def get_session(self, *arguments: Any, **options: Any) -> Session:
-        """Return a session of this connection that shares its description of S3 with other sessions."""
+        """Return a session for this connection.
+
+        It shares botocore's model of the S3 API with other sessions, instead of loading its own.
+        """
         session = super().get_session(*arguments, **options)
         own = session._session
         own.register_component("data_loader", _loader(own.get_config_variable("data_path")))
@@ -46,10 +49,10 @@ def _loader(data_path: str | None) -> Any:
 
 
 def load_description() -> None:
-    """Parse the description of S3 once for all clients in this process and in its forks."""
+    """Parse botocore's model of the S3 API once for all clients in this process and in its forks."""
     from botocore.session import Session
 
     session = Session()
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
-    # Without keys, botocore would look for some on the network.
+    # Without keys, botocore would look for credentials on the network.
     session.create_client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106

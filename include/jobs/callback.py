@@ -30,7 +30,8 @@ class TrainingCompletionCallback(BaseModel):
 
     The backend gets every field. A trainer outside Airflow needs to give only the two paths. If it also gives
     hashes and sizes, they are compared with the objects; ids are compared with the row. Status, epoch, epochs
-    and metrics are recorded as given. Omitted (null) values are taken from the objects and the row.
+    and metrics are recorded as given. Omitted (null) values are taken from the objects in S3 and the job's
+    row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

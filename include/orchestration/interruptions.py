@@ -33,8 +33,8 @@ MAX_KILLS = 3
 """Number of consecutive kills without durable progress after which the task fails."""
 
 MAX_INTERRUPTIONS = 50
-"""Maximum number of consecutive interruptions of any kind, without durable progress, that are retried. During
-an outage, that many retries take two hours."""
+"""Maximum number of consecutive interruptions of any kind without durable progress; after one more, the task
+is not retried. During an outage, that many retries take two hours."""
 
 _KEY = "interruptions"
 """Key in task_state_store, which has separate values for each task of each run."""
@@ -136,8 +136,8 @@ def _store_start(
 ) -> tuple[list[Trace | None], int]:
     """Record that the attempt starts; return the earlier kills and the number of earlier interruptions.
 
-    The kills are the traces of the preceding attempts that were killed without progress. All preceding
-    attempts without progress count as interruptions.
+    Each kill of a preceding attempt without progress is returned as its trace, or None if it left none. All
+    preceding attempts without progress count as interruptions.
     """
     attempt, reached = context["ti"].try_number, tuple(progress)
     before = load_record(context, _KEY)

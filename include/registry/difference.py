@@ -192,7 +192,7 @@ def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], foun
 def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
-    """Yield the images with the same name: first those in `before`, then those in `after`."""
+    """Yield, for each name, the images with that name in `before` and those in `after`."""
 
     def name_of(pair: tuple[ManifestEntry, int]) -> str:
         return pair[0].key
@@ -208,7 +208,7 @@ def _pair_by_name(
 def _pair_by_split(
     old: list[ManifestEntry], new: list[ManifestEntry]
 ) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
-    """Yield pairs of images in the same split, with None for an image that one version lacks."""
+    """Yield pairs of an old and a new image in the same split; None if one version lacks the image."""
     for split in dict.fromkeys(entry.split for entry in (*old, *new)):
         yield from zip_longest(
             (entry for entry in old if entry.split == split),

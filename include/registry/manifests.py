@@ -1,4 +1,4 @@
-"""Manifests in S3: the images of a registered dataset with their labels, one image per line, by name.
+"""Manifests in S3: the images and labels of a registered dataset, one image per line, sorted by name.
 
     s3://{bucket}/datasets/manifests/{fingerprint}-{task}.jsonl.gz
 

@@ -41,11 +41,11 @@ class DatasetReport(BaseModel):
     fingerprint: str | None = None
     """Identifies the content; None if the check failed."""
     problems: int
-    """Number of problems found; a check stops after FINDINGS."""
+    """Number of problems found; a check stops after FINDINGS problems."""
     errors: list[FoundKind] = []
     """The problems by kind."""
     warnings: list[FoundKind] = []
-    """Probably unintended findings that do not prevent training, by kind."""
+    """Probable mistakes that do not prevent training, by kind."""
     class_table: list[ClassCount] = []
     """How often each class occurs, in the order of the class ids; empty if the check failed."""
     omitted: int

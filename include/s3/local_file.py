@@ -22,7 +22,7 @@ class TransferLimits:
     """Limits for uploads and copies. S3 accepts, and copies, at most 5 GiB in one request."""
 
     threshold: int = 5 * 1024**3
-    """Size in bytes above which a file is uploaded in parts; a retry need not send arrived parts again.
+    """Size in bytes above which a file is uploaded in parts; a retry need not resend parts that arrived.
 
     Smaller files are not split: S3 refuses a single PUT if its bytes do not match the checksum, or if its
     condition does not hold. For parts, the checksum is only composite, and not every server checks the

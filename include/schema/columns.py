@@ -92,7 +92,7 @@ def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> s
 
 
 def describe_difference(table: str, expected: Column, actual: ActualColumn) -> str | None:
-    """Return how an existing column differs from ours, for which it stands in; None if it is identical."""
+    """Return how an existing column that stands in for ours differs from it; None if it does not."""
     if actual.base_type == "timestamp without time zone":
         return (
             f"Column {table}.{expected.name} has no time zone: its values are read and written in the "

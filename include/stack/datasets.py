@@ -57,7 +57,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
         body = {"source": data, "task": task, "note": None}
         run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
-        # Only now: if the check could not be started, the next attempt need not send the files again.
+        # Forget the upload only now: if its check could not be started, the next attempt need not resend it.
         memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
         version = _wait_for_version(stack, name, run_id)

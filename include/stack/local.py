@@ -58,7 +58,7 @@ class Stack:
         postgres_settings: Mapping[str, str] | None = None,
         buckets: Sequence[str] = (DEFAULT_BUCKET,),
     ) -> Stack:
-        """Return the stack whose state is in the folder `path`, creating it if necessary."""
+        """Return the stack whose state is in the folder `path`, which is created if necessary."""
         state = StateFolder(path)
         state.prepare()
         return cls(state, postgres_settings or {}, buckets)

@@ -82,7 +82,8 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
 def compare_with_base(registered: RegisteredVersion) -> None:
     """Store the difference between a new version and the one before, so that requests need not compute it.
 
-    A missing manifest is only logged: the version is recorded, and nothing else needs the difference.
+    A missing manifest is only logged: the version is already registered, and nothing else needs the
+    difference.
     """
     with open_training_db() as connection:
         versions = DatasetRepository(connection).versions(registered.name, limit=1, before=registered.version)

@@ -115,7 +115,7 @@ def build_challenge(
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)
-    elif dataset.version is not None:  # a newer version's data were not compared with the champion's
+    elif dataset.version is not None:  # pinned: newer data were not compared with the champion's
         spec = spec.model_copy(update={"dataset": str(dataset.version)})
     return Challenge(
         job_id=job_id,
@@ -232,7 +232,7 @@ def _note_skip(context: Context, reason: str) -> AirflowSkipException:
 
 
 def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
-    """Return the spec that the job was started with, so that training resumes after the run was cleared.
+    """Return the spec that the job was started with, so that a cleared run resumes its training.
 
     The spec keeps the champion from which training started, even if another version is the champion now.
     Raises PlanError if other parameters have changed.

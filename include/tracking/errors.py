@@ -10,7 +10,7 @@ class TrackingError(ProjectError):
 
 
 class TrackingUnavailable(TrackingError, TransientError):
-    """MLflow does not respond correctly, or another attempt is sending it the job."""
+    """MLflow does not respond correctly, or another attempt is sending the job to it."""
 
 
 class TrackingRefused(TrackingError, FinalError):

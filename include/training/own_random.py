@@ -3,8 +3,8 @@
 Ultralytics draws from Python's global generator, and so do other threads of the process: botocore, for
 example, before it retries a request. On a CPU, Ultralytics builds samples in this process, so a draw by
 another thread in the middle of a sample would change the weights. So Ultralytics' modules get a generator
-that nothing else uses. The modules also draw from NumPy's global generator, which stays shared, because it is
-seeded for each sample.
+that nothing else uses. The modules also draw from NumPy's global generator, which can stay shared: it is
+seeded again for each sample.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class _OwnRandom(random.Random):  # noqa: S311 - no secret depends on it
 
 
 OWN = _OwnRandom()
-"""The generator that the modules changed by `isolate` use."""
+"""The generator of the modules that `isolate` has changed."""
 
 _DRAWING = ("ultralytics.data.", "ultralytics.models.")
 
 
 def isolate() -> None:
-    """Make Ultralytics' loaded modules for data and models draw from OWN instead of the global generator."""
+    """Make the loaded data and model modules of Ultralytics draw from OWN, not the global generator."""
     for name, module in list(sys.modules.items()):
         if name.startswith(_DRAWING) and getattr(module, "random", None) is random:
             module.random = OWN  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ class TrainingPlan:
 
     @property
     def device(self) -> str:
-        """The device as `choose_device` returns it, or its first GPU if only final validation is left."""
+        """The devices that `choose_device` chose; only the first if only the final validation is left."""
         device = str(self.request.device)
         only_validates = self.restored and (self.restored.has_ended or self.restored.was_stopped)
         return device.partition(",")[0] if only_validates else device
@@ -126,7 +126,7 @@ def _had_gpu(request: TrainingRequest) -> bool:
 
 
 def _check(request: TrainingRequest) -> None:
-    """Refuse invalid requests before torch works on them for minutes. Raises TrainingError."""
+    """Refuse an invalid request now, not after minutes of preparation. Raises TrainingError."""
     try:
         check_overrides(request.arguments)
     except ValueError as error:

@@ -136,8 +136,8 @@ class StateWriter:
     def _write_best(self, state: dict[str, Any], whole: Path) -> bool:
         """Write best.pt, before last.pt refers to it; return whether best.pt is ready to deploy.
 
-        If the disk is full, best.pt becomes a link to the complete state, which takes no space. It is
-        stripped at the end of training.
+        If the disk is full, best.pt becomes a hard link to the complete state, because a link takes no space.
+        It is replaced with the stripped model at the end of training.
         """
         try:
             save(deployable(state), self._best)

@@ -3,8 +3,8 @@
 Ultralytics' own validators assume that the data have the classes of the model. If the model has fewer
 classes, they skip labels that the model cannot find, and if the same classes are numbered differently, they
 count every right answer as wrong. A champion that was trained before a class was added would get an easier
-test than its challenger. The validators in this module use all of the data, and match classes by name if any
-name is the same.
+test than its challenger. The validators in this module use all of the data, and match classes by name if the
+model and the data have any class name in common.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OTHER = "not in the data"
 
 
 class ClassNameMixin(_Base):  # type: ignore[misc]
-    """The part that all tasks share: a mixin, which must be listed before one of Ultralytics' validators."""
+    """What the validators of all tasks share; list this mixin before the base class from Ultralytics."""
 
     @property
     def data_names(self) -> dict[int, str]:

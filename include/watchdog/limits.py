@@ -17,7 +17,7 @@ _MEDIANS = 20.0
 
 _ELSEWHERE_FACTOR = 6.0
 _ELSEWHERE_AT_LEAST = 120.0
-"""Smallest limit outside batches: a short `hang_timeout` is meant for batches, and starting takes longer."""
+"""Smallest limit outside batches: a short `hang_timeout` is meant for batches, and start-up takes longer."""
 
 _MARGIN = timedelta(minutes=10)
 

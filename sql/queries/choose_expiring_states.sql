@@ -1,7 +1,7 @@
 -- States of jobs that have ended, ranked per model and dataset. A model from S3 is identified by its path. All
 -- versions of a registered model count as one model, and all versions of a registered dataset as one dataset.
--- `fitness` ranks jobs in the same order as Ultralytics' fitness. Depending on the task, it is the sum of mAP50-95 of
--- boxes, masks and keypoints, the sum of both accuracies, mIoU, or delta1.
+-- `fitness` ranks jobs in the same order as Ultralytics' fitness. Depending on the task, it is the sum of the mAP50-95
+-- of boxes, masks and keypoints, the top-1 plus the top-5 accuracy, the mIoU, or delta1.
 INSERT INTO expiring_states (job_id, dag_id, run_id, status)
 WITH states AS (
     SELECT

@@ -1,4 +1,4 @@
--- The last step of a deletion. Writes nothing if the job was started again after give_up_job.sql.
+-- The last step of a deletion. Writes nothing if the job was started again after give_up_job.sql ran.
 DELETE FROM training_jobs
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s

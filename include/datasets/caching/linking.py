@@ -60,7 +60,7 @@ def link_objects(
     The file `listing` names all `count` objects. Those that this machine lacks are written to the file
     `lacking`. A link protects a file: if another dataset that shares the file is evicted, the file remains.
     If `processes` is more than 1, the current process must have no other threads, as in a confined process.
-    Raises DatasetError for an object whose name is also a folder, and OSErrors.
+    Raises DatasetError for an object whose name is also a folder of other objects, and OSErrors.
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))

@@ -1,9 +1,9 @@
 """Remembers the check results of fetched files, so that a dataset with one new image is checked in seconds.
 
-Reading every image and its labels is most of the work of a check. A file in the cache is identified by its
-inode, its size, the time of its last change, and the rules that it was checked against. Fetched files never
-change, and datasets that contain the same file share one copy of it. Only files without an error are
-remembered. Losing this database, or failing to write it, costs only time.
+Reading every image and its labels is most of the work of a check. The key of a result consists of the inode
+and size of the file in the cache, the time of its last change, and the rules that it was checked against.
+Fetched files never change, and datasets that contain the same file share one copy of it. Only files without
+an error are remembered. Losing this database, or failing to write it, costs only time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase it when a check may judge the same file differently. Decoder versions are already in the key."""
+"""Increase this if a change to the code may change the result for a file. The key has decoder versions."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000

@@ -55,7 +55,7 @@ def validate(
     manifest: Path | None = None,
     known: KnownFiles | None = None,
 ) -> ValidationResult:
-    """Read every image and every label file, except those that are already known.
+    """Read every image and every label file, except those whose results are in `known`.
 
     Stops after FINDINGS errors. Writes the manifest of the dataset to the given path. Raises DatasetError,
     which lists the problems by kind, file and line, and OSErrors after which a retry may succeed.

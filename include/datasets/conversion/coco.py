@@ -50,10 +50,10 @@ def convert_coco(
 ) -> dict[str, int] | None:
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
-    `named` is the annotation file that the user chose, relative to the folder. Returns how many items were
-    skipped or replaced, by note; None if the folder has no COCO annotations, or if it has more than
-    COCO_FILES JSON files and the user chose none. Raises DatasetError, and OSErrors after which a retry may
-    succeed.
+    `named` is the annotation file that the user chose, relative to the folder. Returns notes on what was
+    skipped or replaced, each with the number of items; None if the folder has no COCO annotations, or if it
+    has more than COCO_FILES JSON files and the user chose none. Raises DatasetError, and OSErrors after which
+    a retry may succeed.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     with translate_reading_errors(source):
@@ -133,7 +133,7 @@ class _Conversion:
     _task: Task
     _found: Sequence[CocoFile]
     _numbers: Sequence[Mapping[int | str, int]]
-    """For each file, the index of each image in the targets of `_placement`, by the image's id."""
+    """For each file, a mapping from the id of each image to its index in `_placement.targets`."""
     _placement: Placement
     _files: ConvertedFiles
     _problems: Problems
@@ -145,7 +145,7 @@ class _Conversion:
     _count: int = 0
 
     def write(self, half_files: int) -> dict[str, int]:
-        """Write all files. Returns how many items were skipped or replaced, by note.
+        """Write all files. Returns notes on what was skipped or replaced, each with a number of items.
 
         `half_files` is the number of JSON files that have only images or only annotations.
         """

@@ -50,7 +50,7 @@ def find_foreign(location: DatasetLocation, task: Task) -> ForeignDataset | None
 def _find_top(folder: Path, boundary: Boundary, depth: int = 0) -> Path | None:
     """Return the folder of the dataset's files; None if it has a data YAML.
 
-    A folder that contains nothing but one other folder is skipped.
+    If a folder contains nothing but one other folder, that folder is searched instead.
     """
     boundary.require_walkable(folder)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]

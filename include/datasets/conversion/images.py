@@ -1,4 +1,4 @@
-"""Fetches the images of an export from the web, several at a time, continuing an earlier attempt."""
+"""Fetches the images of an export from the web, several at a time; continues an earlier attempt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAILURES = 100
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
     """Raise DatasetError unless images may be fetched from all hosts.
 
-    `hosts` maps each host to its number of files.
+    `hosts` maps each host to the number of files to fetch from it.
     """
     refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
     if not refused:
@@ -69,7 +69,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 
 def _fetch(web: WebReader, files: ConvertedFiles, asset: Asset) -> tuple[Asset, str | None]:
-    """Fetch one file; return it with None, or with a message if it cannot be fetched."""
+    """Fetch one file; return it, and why it cannot be fetched (None if it was fetched)."""
     path = files.fetched(asset)
     try:
         if not path.is_file():

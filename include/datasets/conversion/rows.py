@@ -38,7 +38,7 @@ class RowDatabase:
             self._flush()
 
     def by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
-        """Yield the rows of each image that has any, without duplicates, in the order of `add`."""
+        """Yield each image that was added, with its distinct rows in the order in which they were added."""
         self._flush()
         found = self._database.execute("SELECT image, numbers FROM rows ORDER BY image, rowid")
         for image, rows in groupby(found, key=itemgetter(0)):
