@@ -1,4 +1,7 @@
-"""Finding abandoned dataset uploads and abandoned multipart uploads, whose unlisted parts cost money."""
+"""Finding abandoned dataset uploads and abandoned multipart uploads.
+
+The parts of a multipart upload cost money, but listings of a bucket do not show them.
+"""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def locate(
     listings: S3Listings | None = None,
     expected: str | None = None,
 ) -> Iterator[tuple[DatasetLocation, str | None]]:
-    """Find the data on this machine, fetching or drawing them if needed; yield location and fingerprint.
+    """Find the data on this machine, or fetch or draw them; yield their location and fingerprint.
 
     The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
     because its files have not been read yet; the caller compares their fingerprint with `expected` later. For

@@ -149,7 +149,7 @@ def read_record(line: int, given: Mapping[str, Any], task: Task) -> Record:
 
 
 def read_labels(record: Record) -> list[list[float]]:
-    """Return an image's labels; if there are several kinds, only the first, as Ultralytics does.
+    """Return an image's labels; if there are several kinds, only those of the first, as Ultralytics does.
 
     Raises ValueError.
     """
