@@ -40,7 +40,7 @@ class StopRequest(Enum):
 
     @classmethod
     def of(cls, requested: bool, after_epoch: bool) -> StopRequest:
-        """Return the request that the two columns of a row record."""
+        """Return the request that is recorded in the two columns of a row."""
         if not requested:
             return cls.NONE
         return cls.AFTER_EPOCH if after_epoch else cls.NOW

@@ -232,7 +232,7 @@ def _translate_errors(what: str) -> Iterator[None]:
         )
     except (RequestException, HTTPError, OSError) as error:
         refusal = _Interrupted(f"{what} ({type(error).__name__})")
-    except ValueError:  # the requests library also parses a redirect's address, such as "https://[a"
+    except ValueError:  # the requests library failed to parse a redirect's address, such as "https://[a"
         refusal = FetchRefused("the host redirects to an address that is not valid")
     if refusal is not None:
         raise refusal
