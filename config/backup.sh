@@ -20,7 +20,7 @@ echo "1. Database, at $time"
 pg_dump --format=custom --no-owner --no-acl --file="$work/$time.dump" "$database"
 
 # A worker writes best.pt before the last.pt that refers to it. They are copied in the opposite order, so that a copied
-# last.pt never refers to a newer best.pt than the copied one.
+# last.pt never refers to a best.pt that is newer than the copied best.pt.
 echo "2. Bucket $CHECKPOINT_BUCKET: the states of all jobs, then everything else"
 sync=(rclone sync "bucket:$CHECKPOINT_BUCKET" "$remote/objects" --metadata --backup-dir="$remote/replaced/$time" "${report[@]}")
 "${sync[@]}" --include '/checkpoints/*/last.pt'

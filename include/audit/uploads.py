@@ -1,4 +1,7 @@
-"""Finding abandoned dataset uploads and abandoned multipart uploads, whose unlisted parts cost money."""
+"""Finding abandoned dataset uploads and abandoned multipart uploads.
+
+The parts of a multipart upload cost money, but listings of a bucket do not show them.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ def find_abandoned_uploads(
 ) -> Iterator[AuditFinding]:
     """Find unfinished uploads that began over a day ago or, for datasets, over a week ago.
 
-    A day applies to checkpoints, models and pretrained weights. The repair is to abort the upload, or to
-    remove the dataset's files. An upload that a version or a job refers to is kept, complete or not.
+    A day applies to checkpoints, models and pretrained weights. A repair aborts the upload, or removes
+    the dataset's files. An upload that a version or a job refers to is kept, complete or not.
     """
     unfinished = list(UploadStore(bucket).find_unfinished(now - LEFT_BEHIND))
     with long_transaction(connection):  # the query may read every job

@@ -46,9 +46,9 @@ class PublishLimits:
     longest_pause: float = 60.0
     """Maximum number of seconds to wait after a failure."""
     lag_epochs: int = 5
-    """Number of epochs that the durable state may lag behind before a warning."""
+    """Number of epochs that the durable state may lag behind training before a warning is logged."""
     lag_seconds: float = 300.0
-    """Number of seconds that the durable state may lag behind before a warning."""
+    """Number of seconds that the durable state may lag behind training before a warning is logged."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class PendingSnapshots:
     last: Snapshot
     """The newest state, whose last.pt is stored."""
     best: Snapshot | None
-    """The newest state that improved best.pt: the same, an older one, or none."""
+    """The newest state that improved best.pt: `last` itself, an older state, or none."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> PendingSnapshots:
         return cls(snapshot, snapshot if snapshot.best else None)
 
     def instead_of(self, older: PendingSnapshots | None) -> PendingSnapshots:
-        """Return these newer states, with the best state of `older` if these have none."""
+        """Return these newer states; if they have no `best`, it is taken from `older`."""
         return self if older is None or self.best else PendingSnapshots(self.last, older.best)
 
     @property

@@ -40,7 +40,7 @@ class StopRequest(Enum):
 
     @classmethod
     def of(cls, requested: bool, after_epoch: bool) -> StopRequest:
-        """Return the request that the two columns of a row record."""
+        """Return the request that is recorded in the two columns of a row."""
         if not requested:
             return cls.NONE
         return cls.AFTER_EPOCH if after_epoch else cls.NOW
@@ -220,7 +220,7 @@ class RecordedEpoch(BaseModel):
     seconds: float | None
     """Duration of the epoch, including validation."""
     eta_seconds: float | None
-    """Expected duration of the remaining epochs when this epoch ended; None if it was recorded later, from a
-    saved state."""
+    """Expected duration of the remaining epochs when this epoch ended; None if the epoch was recorded later,
+    from a saved state."""
     recorded_at: datetime
     """When the epoch was last recorded; a new attempt may repeat the epoch."""

@@ -40,8 +40,8 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{name}: only `T | None` has a flat schema, not {branches}")
         (value,) = values
         field |= value | {"type": field.get("type", [value["type"], "null"])}
-        # A blank string means "not given", like null. The REST API must accept every value that the model
-        # accepts.
+        # A blank string means "not given", like null. The REST API must accept every value that the pydantic
+        # model accepts.
         if "enum" in value:
             field["enum"] = [*value["enum"], "", None]
             field["values_display"] = {"null": "(not set)", "": "(blank)"}

@@ -30,7 +30,7 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
     Arguments are parsed and the result is serialised according to the annotations. In a Dag, a call returns
     Airflow's reference to the result, although mypy sees the result's type. If a user marked a task as
     success before it returned its result, a task that needs this result raises AirflowFailException, unless
-    the argument may be None.
+    the parameter that receives it may be None.
     """
 
     def decorate(function: Function) -> Function:

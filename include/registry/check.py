@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 REGISTERED = CheckRules()
-"""The rules by which data are checked when they are registered: those of a training run without arguments."""
+"""The rules for checking data at registration: the same as for a training run without arguments."""
 
 
 def check_version(

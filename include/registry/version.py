@@ -10,7 +10,7 @@ from include.datasets.reference import ClassCount
 
 
 class WarningCount(BaseModel):
-    """One kind of warning of the check, with the number of such warnings."""
+    """One kind of warning that the check gave, with the number of such warnings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

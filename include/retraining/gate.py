@@ -36,7 +36,7 @@ _LISTED_CLASSES = 5
 
 
 class Gate(BaseModel):
-    """The requirements for a challenger, evaluated on the same validation data as the champion.
+    """The requirements for a challenger, which is evaluated on the same validation data as the champion.
 
     Gains and drops are differences between metrics, which range from 0 to 1: 0.01 is one percentage point.
     """

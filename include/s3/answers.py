@@ -1,4 +1,4 @@
-"""Detecting that an object was stored even if the response to its upload never arrives."""
+"""Detecting, even if the response to an upload never arrives, that the object was stored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
     """Return the result of send(), or of look() if no byte is sent and no response arrives for `seconds`.
 
     On a half-open connection, the caller would otherwise wait until the client's time-out. `send` runs in a
-    separate thread, which sends nothing more after this function has returned. Raises any exception of
-    `send`, and UploadGivenUp if the upload's deadline has passed.
+    separate thread, which sends nothing more after this function has returned. Raises whatever `send`
+    raises, and UploadGivenUp if the upload's deadline has passed.
     """
     answer: Future[str] = Future()
     request = WatchedRequest()

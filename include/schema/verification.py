@@ -1,4 +1,4 @@
-"""Compares the database with the columns that its revision promises."""
+"""Compares the database with the columns that its revision declares."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ColumnState:
 
 
 def compare(connection: Connection, scripts: Path, revision: str) -> list[ColumnState]:
-    """Return the state of every column that `revision` promises. Raises SchemaUnverified."""
+    """Return the state of every column that `revision` declares. Raises SchemaUnverified."""
     states: list[ColumnState] = []
     problems: list[str] = []
     for table, expected in promised_columns(scripts, revision).items():

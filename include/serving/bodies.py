@@ -37,7 +37,7 @@ class BodyLimit:
     most_bytes: int
     """Maximum size of the body."""
     seconds: float
-    """Time in which the body must arrive completely."""
+    """Time within which the complete body must arrive."""
 
     def __str__(self) -> str:
         """Return the size in MiB or KiB."""
@@ -173,7 +173,7 @@ def _too_large(limit: BodyLimit) -> Response:
 
 
 def _too_slow(limit: BodyLimit) -> Response:
-    """Return the response to a body that is too slow.
+    """Return the response to a request whose body arrives too slowly.
 
     No other response is in transit, so closing the connection truncates nothing.
     """

@@ -143,7 +143,7 @@ def uv_environment() -> dict[str, str]:
 
 
 def _read_pip_settings() -> dict[str, str]:
-    """Return pip's settings by name; its environment variables take precedence."""
+    """Return pip's settings by name; environment variables take precedence over pip's files."""
     listed = subprocess.run(
         [str(PYTHON), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )

@@ -80,7 +80,7 @@ class Library(Package):
 
 
 def main() -> int:
-    """Write both files of each target, and return the exit status."""
+    """Write both files for each target, and return the exit status."""
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
     [python] = re.findall(r"^ARG PYTHON_VERSION=(\S+)", dockerfile, re.MULTILINE)
     for target, lock in TARGETS.items():
@@ -94,7 +94,7 @@ def main() -> int:
 
 
 def write(target: str, lock: Path, python: str, folder: Path) -> None:
-    """Install `lock` with Python version `python`, and describe the packages. Raises CalledProcessError."""
+    """Install the packages in `lock` for Python `python`, and describe them. Raises CalledProcessError."""
     folder.mkdir(exist_ok=True)
     bill = folder / f"{target}.cdx.json"
     # On the same disk as .venv, so that uv can link files from its cache instead of copying them.
@@ -130,7 +130,7 @@ def licence_of(distribution: Distribution) -> str:
 
 
 def read_libraries(table: Path = VENDORED) -> list[Library]:
-    """Return the JavaScript libraries of the console's table, without duplicates."""
+    """Return the JavaScript libraries in the console's table, without duplicates."""
     rows = [
         line.split("|")
         for line in table.read_text(encoding="utf-8").splitlines()

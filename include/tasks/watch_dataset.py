@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REMEMBERED_EVENTS = 1000
-"""Number of events that are searched for the last one about a dataset. If that event is older, the dataset
-is announced again."""
+"""How many of the newest events are searched for the last one about a dataset. If that event is older, the
+dataset is announced again."""
 
 
 class WatchRequest(Request):
@@ -148,8 +148,8 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
     """Return the run that registers the current content; None if it is registered already or cannot be read.
 
     The run's id identifies the change, so data whose registration failed are not checked again until they
-    change. Data that need a conversion are checked once more after each version: a version records only the
-    fingerprint of the converted data, so the source seems to have changed. Raises StoreErrors other than
+    change. After each new version, data that need a conversion are checked once more: a version records only
+    the fingerprint of the converted data, so the source seems to have changed. Raises StoreErrors other than
     StoreRefusal.
     """
     try:

@@ -48,7 +48,7 @@ class _Known:
     """Names of the parameters."""
     tags: dict[str, str]
     points: set[tuple[str, int, float]]
-    """Name, step and value of each metric value."""
+    """Metric, step and value of each stored point."""
 
     @classmethod
     def fetch(cls, run: Run, server: TrackingServer) -> _Known:

@@ -36,7 +36,7 @@ LONGEST_TAG = 5000
 
 _HISTORY_PAGE = 25_000
 _MOST_METRICS, _MOST_OTHERS = 800, 100
-"""Limits for one request: a server accepts 1000 items in total, with up to 100 parameters and 100 tags."""
+"""Limits for one request: a server accepts 1000 items, of which up to 100 may be parameters and 100 tags."""
 
 
 class _Nothing(BaseModel):
@@ -67,7 +67,7 @@ class TrackingServer:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> TrackingServer | None:
-        """Return the server in MLflow's own environment variables, or None. Raises TrackingSettingsError."""
+        """Return the server that MLflow's own variables name, or None. Raises TrackingSettingsError."""
         uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
         if not uri:
             return None
@@ -106,7 +106,7 @@ class TrackingServer:
         return self._find_experiment()  # another process created it first
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
-        """List the experiment's 1000 oldest runs with this tag, in order; `value` must not contain quotes."""
+        """List the 1000 oldest runs with this tag, oldest first; `value` must not contain quotes."""
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",

@@ -128,18 +128,18 @@ class TrainingRequest:
     """Total number of epochs; with `resume_from` it may be larger than in the checkpoint. If None, the
     checkpoint's number or, without `resume_from`, Ultralytics' default."""
     device: str | None = None
-    """auto (or None), cpu, mps, a GPU's number, or several ("0,1") that share every batch."""
+    """auto (or None), cpu, mps, a GPU's number, or several numbers ("0,1") of GPUs that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
     changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
     the weights. The arguments in KEPT (changes.py) cannot be changed. If the checkpoint's run had used up its
-    patience, the count starts over."""
+    patience, the count of epochs without improvement starts over."""
     resume_from: Path | None = None
     """A last.pt with the complete state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
     """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. If None, best.pt
-    starts as the state in `resume_from` if its last epoch was the best so far; otherwise the best of the
-    resumed epochs becomes best.pt."""
+    first holds the state in `resume_from` if the last epoch of that state was the best so far; otherwise, the
+    best of the epochs that follow becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
     """Plain values that identify this training run; last.pt stores them. With `recover`, a state with a
     different identity is refused."""
@@ -196,7 +196,7 @@ class TrainingProgress:
     epoch: int
     """Last finished epoch, from 0; -1 before the first."""
     batch: int
-    """Number of finished batches after that epoch."""
+    """Number of batches finished after that epoch."""
     batches: int
     """Number of batches in the current epoch."""
     trained_seconds: float
@@ -204,7 +204,7 @@ class TrainingProgress:
     killed."""
     is_repeated: bool = False
     """Whether the epoch is repeated, after a NaN or with half the batch size. No state within a repeated
-    epoch is saved, because a state saved before the repetition would look newer."""
+    epoch is saved: one that was saved in it before the repetition, after more batches, would look newer."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class SavedState:
     epoch: int
     """Last epoch that was finished in this state, from 0; -1 before the first."""
     batch: int
-    """Number of batches that were finished after that epoch; 0 at an epoch's end."""
+    """Number of batches finished after that epoch; 0 at an epoch's end."""
     is_best: bool
     """Whether best.pt holds this state's weights, ready to deploy, because no earlier epoch was better. False
     if val=false."""

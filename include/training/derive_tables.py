@@ -122,7 +122,7 @@ def _argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
     else:
         kinds = next(([kind] for kind, names in checked.items() if name in names), types)
     argument: dict[str, Any] = {"kinds": list(dict.fromkeys(kind.replace("tuple", "list") for kind in kinds))}
-    argument["optional"] = default is None or name == "auto_augment"  # null is allowed, but not the default
+    argument["optional"] = default is None or name == "auto_augment"  # null is not the default, but allowed
     if name in cfg.CFG_INT_MIN:
         argument["minimum"] = cfg.CFG_INT_MIN[name]
     elif kinds == ["float"] and name not in _EITHER_SIGN:

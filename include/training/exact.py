@@ -1,4 +1,4 @@
-"""A training run that can be interrupted after any batch and still ends with the same bits.
+"""A training run that can be interrupted after any batch, and ends bit-identical to an uninterrupted one.
 
 Ultralytics' own resume rounds the weights, loses the gradient that is being accumulated, and draws different
 random numbers. Here the state is kept in full precision, gradient accumulation continues, and randomness is a
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class ExactMixin(BaseTrainer):  # type: ignore[misc]
-    """Saves and restores the complete state, and makes each epoch depend on nothing else."""
+    """Saves and restores the complete state, and makes each epoch depend on that state alone."""
 
     epoch: int
     start_epoch: int
@@ -50,7 +50,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self._pending = 0  # batches whose gradient waits for an optimizer step
         self._in_batch = False
         self._batch = -1
-        self._resumed_batches = 0  # batches of the first epoch that the resumed state includes
+        self._resumed_batches = 0  # batches of this attempt's first epoch that earlier attempts trained
         self._resumed_losses: dict[str, torch.Tensor] | None = None
         self._resumed_rates: list[float] = []
         self._gradients: Mapping[str, torch.Tensor] = {}
@@ -131,7 +131,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.train_loader.is_cut = False
         self._batch, self._in_batch = self.train_loader.first_batch - 1, False
         self._align_loader()
-        if self._gradients:  # not in resume_training, after which Ultralytics zeroes gradients
+        if self._gradients:  # not in resume_training: Ultralytics zeroes gradients after it
             for name, parameter in unwrap_model(self.model).named_parameters():
                 if name in self._gradients:
                     parameter.grad = self._gradients[name].to(parameter.device, copy=True)
@@ -177,7 +177,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         if repeat:
             self._pending = 0
             criterion = unwrap_model(self.model).criterion
-            if hasattr(criterion, "update"):  # it was updated already for the epoch that is repeated
+            if hasattr(criterion, "update"):  # it has already been updated for this epoch
                 criterion.updates = epoch - 1
                 criterion.update()
         return repeat
@@ -187,7 +187,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def exact_state(self, batches: int) -> dict[str, Any]:
         """Return the state that Ultralytics' checkpoint lacks, as plain values and uncopied tensors.
 
-        `batches` is the number of batches of an unfinished epoch that the state includes; 0 between epochs.
+        `batches` is how many batches of an unfinished epoch the state includes; 0 between epochs.
         """
         model = unwrap_model(self.model)
         gradients = model.named_parameters() if self._pending else ()

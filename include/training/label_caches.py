@@ -41,7 +41,7 @@ def load_label_cache(path: Path) -> dict[str, Any]:
 
 
 def save_label_cache(prefix: str, path: Path, cache: dict[str, Any], version: str) -> None:
-    """Add the version to `cache`, and store it. A failure is only logged: the next start scans again."""
+    """Store `cache`, with `version` added. A failure is only logged: the next start scans again."""
     from ultralytics.utils import LOGGER
 
     cache["version"] = version
@@ -55,7 +55,7 @@ def save_label_cache(prefix: str, path: Path, cache: dict[str, Any], version: st
 
 
 def _encode(value: Any) -> dict[str, Any]:
-    """Encode NumPy arrays and numbers, which JSON cannot represent."""
+    """Encode NumPy's arrays and numbers, which JSON cannot represent."""
     array = np.asarray(value)
     if array.dtype.hasobject:
         raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

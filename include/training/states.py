@@ -45,8 +45,8 @@ class StateSavingMixin(LossGuardMixin):
         self._identity = dict(identity)
         self._is_under_way = False
         self._repeated_epoch: int | None = None
-        self._trained_before = 0.0  # seconds, by earlier attempts
-        self.seconds_before = self._resumed_seconds = 0.0  # in the epoch that is resumed
+        self._trained_before = 0.0  # seconds of training in earlier attempts
+        self.seconds_before = self._resumed_seconds = 0.0  # those in the epoch that is resumed
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
         """Epoch of best.pt, counted from 0; -1 until it is known."""
@@ -113,7 +113,7 @@ class StateSavingMixin(LossGuardMixin):
 
     @property
     def trained_seconds(self) -> float:
-        """Seconds in the training loop, as in TrainingProgress."""
+        """Seconds spent in the training loop over all attempts, as in TrainingProgress."""
         return self._trained_before + time.monotonic() - self._loop_started
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
@@ -137,7 +137,7 @@ class StateSavingMixin(LossGuardMixin):
         return repeat
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the training run's identity, whether it has ended, its best epoch and its times."""
+        """Add to the state the run's identity, whether it has ended, its best epoch and its times."""
         return super().exact_state(batches) | {
             "identity": self._identity,
             "ended": bool(self.stop),
@@ -152,7 +152,7 @@ class StateSavingMixin(LossGuardMixin):
         super()._build_train_pipeline()
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:
-        """Restore the state, and the time that earlier attempts have trained."""
+        """Restore the state, and the training time of earlier attempts."""
         super().resume_training(ckpt)
         exact = ckpt.get(EXACT) or {}
         self._trained_before = exact.get("trained_seconds", 0.0)

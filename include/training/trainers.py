@@ -56,7 +56,7 @@ class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[m
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
         """List the images. With cache=disk, remove decoded images that a killed attempt left incomplete.
 
-        Ultralytics' classification dataset would fail on them every time; its other datasets detect them.
+        Ultralytics' ClassificationDataset would always fail on them; its other dataset classes detect them.
         """
         data = super().build_dataset(*args, **options)
         for *_, decoded, _ in data.samples if data.cache_disk else ():

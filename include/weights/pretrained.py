@@ -54,7 +54,7 @@ class WeightsUnavailable(FinalError):
 class PretrainedStore:
     """The pretrained weights in one bucket.
 
-    `url` is the base URL for downloading missing files of Ultralytics; None turns downloads off.
+    `url` is the base URL for downloading Ultralytics' files that S3 lacks; None turns downloads off.
     """
 
     def __init__(self, bucket: Bucket, url: str | None, limits: DownloadLimits | None = None) -> None:

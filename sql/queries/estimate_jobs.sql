@@ -1,4 +1,4 @@
--- The planner's estimate of the number of matches of list_jobs.sql; reads no rows.
+-- The planner's estimate of how many rows list_jobs.sql matches; reads no rows.
 EXPLAIN (FORMAT JSON)
 SELECT
 FROM training_jobs

@@ -65,7 +65,7 @@ function distinct(series) {
 }
 
 /**
- * The names of the metrics that any epoch has: the first epoch may lack some metrics.
+ * The names of the metrics that at least one epoch has: the first epoch may lack some of them.
  * @param {Epochs} epochs
  */
 export function namesOf(epochs) {

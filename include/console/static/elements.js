@@ -73,7 +73,7 @@ export function Note({ kind = "info", title, children }) {
 }
 
 /**
- * A text of several lines: line breaks are kept, and lines that begin with a bullet become a list.
+ * A text with several lines: line breaks are kept, and lines that begin with a bullet become a list.
  * @param {{ text: string, name: string }} props name: name of the text on the copy button
  */
 export function Lines({ text, name }) {

@@ -58,7 +58,7 @@ function Field({ name, label, value, known = [], type = "text" }) {
 }
 
 /**
- * The API's query for these filters. Without `archived`, the API lists both archived and other jobs.
+ * The API's query for these filters. Without `archived`, the API lists all jobs, archived or not.
  * @param {Record<string, string>} filters
  * @returns {Record<string, string>}
  */

@@ -1,5 +1,5 @@
 // @ts-check
-// The parameters with which a job was started, beside the defaults and the parent's parameters.
+// The parameters with which a job was started, shown beside the defaults and the parent's parameters.
 /** @import { InputChange } from "./h.js" */
 import { html, useMemo, useState } from "./h.js";
 import { airflowUrl, fetchJson } from "./api.js";

@@ -68,12 +68,12 @@ def materialize(
     """Make exactly the content of `reference` available on this machine; fetch files that the cache lacks.
 
     Until the context ends, this content is not evicted from the cache, and no other training run writes to
-    the same folder, see view_lock.py.
+    the same folder (see view_lock.py).
 
     `roots` are the folders of this machine that datasets may be read from; the machine that checked the
     dataset may have allowed other folders. `listings` record the objects that were checked under an S3
     prefix; if the cache lacks the content and there is no listing, any change under the prefix raises
-    DatasetChanged. `cache_limit` is in bytes, see eviction.py.
+    DatasetChanged. `cache_limit` is in bytes (see eviction.py).
 
     Raises DatasetChanged if the source no longer has that content, the errors of `inspect_dataset` if the
     source is not available, and UntrustedFolder for a cache that another account could have tampered with.
@@ -120,7 +120,7 @@ def locate(
     listings: S3Listings | None = None,
     expected: str | None = None,
 ) -> Iterator[tuple[DatasetLocation, str | None]]:
-    """Find the data on this machine, fetching or drawing them if needed; yield location and fingerprint.
+    """Find the data on this machine, or fetch or draw them; yield their location and fingerprint.
 
     The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
     because its files have not been read yet; the caller compares their fingerprint with `expected` later. For

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LENGTH = 64
-"""Number of characters of a name that are compared."""
+"""How many characters of a name are compared."""
 
 _AHEAD = 8
 """How many pages ahead to guess, assuming that the following names are as close together as those so far."""
@@ -19,9 +19,9 @@ def find_division(names: Sequence[str], last: str | None) -> str | None:
     """Return a name between the last element of `names` and `last`, or None if there is none in between.
 
     `names` are the names on one page, in order; `last` is None if there is no upper bound. The distance of
-    the result from the last name is _AHEAD times the page's range, but at most half of the remaining range.
-    The result consists of characters that occur in `names`, because the following names probably consist of
-    the same characters.
+    the result from the last of `names` is _AHEAD times the page's range, but at most half of the remaining
+    range. The result consists of characters that occur in `names`, because the following names probably
+    consist of the same characters.
     """
     alphabet = sorted(set("".join(names)))
     if not alphabet:

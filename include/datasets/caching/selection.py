@@ -46,7 +46,7 @@ def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[S
 
 
 def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str | None, list[str]]:
-    """Return the data YAML at the root of a bucket or, without one, the prefixes of the dataset's objects."""
+    """Return the data YAML at a bucket's root or, if there is none, the prefixes of the dataset's objects."""
     pages = reader.list_level(origin.bucket, "")
     found = list(itertools.islice(itertools.chain.from_iterable(pages), _LEVEL))
     visible = [item if isinstance(item, str) else item.key for item in found]

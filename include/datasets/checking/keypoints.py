@@ -1,4 +1,4 @@
-"""Reads the keys of a data YAML about keypoints, in the forms that Ultralytics accepts for pose."""
+"""Reads the keys that describe keypoints in a data YAML, in the forms that Ultralytics accepts for pose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the keys about keypoints and return those that are set. Raises ValueError."""
+    """Check the keys that describe keypoints, and return those that are set. Raises ValueError."""
     shape = data.get("kpt_shape")
     if not _is_shape(shape):
         raise ValueError(
@@ -61,7 +61,7 @@ def _is_permutation(flip: object, count: int) -> bool:
 
 
 def _are_names(names: object) -> bool:
-    """Return whether Ultralytics would store the names: one list per class, or a single list."""
+    """Return whether the names have a form that Ultralytics stores: one list per class, or a single list."""
     if isinstance(names, dict):
         kinds = {type(key) for key in names}
         return kinds in ({int}, {str}) and all(map(_are_texts, names.values()))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 PLATFORM = "https://platform.ultralytics.com/"
-"""Prefix of the URLs of datasets on Ultralytics Platform, as in Ultralytics."""
+"""Prefix of the URLs of datasets on Ultralytics Platform, the same as in Ultralytics' code."""
 _FORM = '{"type": "dataset", "task": "detect", "class_names": {"0": …}}'
 
 
@@ -36,7 +36,7 @@ class Header:
     depth_scale: float
     """The divisor that converts the values in a depth map to metres."""
     is_from_platform: bool
-    """Whether Ultralytics Platform wrote the export. Platform names files by a hash of their content."""
+    """Whether Ultralytics Platform wrote the export, in which files are named by a hash of their content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def read_record(line: int, given: Mapping[str, Any], task: Task) -> Record:
 
 
 def read_labels(record: Record) -> list[list[float]]:
-    """Return an image's labels; if there are several kinds, only the first, as Ultralytics does.
+    """Return an image's labels; if there are several kinds, only those of the first, as Ultralytics does.
 
     Raises ValueError.
     """

@@ -22,8 +22,8 @@ def outline_object(segmentation: Any, height: int, width: int) -> list[float] | 
     """Return one outline of an object as x, y, x, y, … in fractions of the image.
 
     Several polygons are joined into one. None if the segmentation has no usable polygon, for example because
-    it is missing, empty, or a mask of a different size. Raises ValueError for invalid counts of a mask, too
-    many points, and impossible coordinates.
+    it is missing, empty, or a mask whose size differs from the image's. Raises ValueError for a mask with
+    invalid counts, for too many points, and for impossible coordinates.
     """
     import numpy as np
 
@@ -95,7 +95,10 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
 
 
 def _closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """Return the indexes of the first closest pair of points, as `min_index` does, but with little memory."""
+    """Return the indexes of the closest points; if several pairs are equally close, those of the first.
+
+    The result is that of Ultralytics' `min_index`, which takes more memory.
+    """
     import numpy as np
 
     best, found = math.inf, (0, 0)

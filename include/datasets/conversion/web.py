@@ -204,7 +204,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *given: Any, **options: Any) -> None:
             super().init_poolmanager(*given, **options)
-            # A proxy makes the connection to the host, so the proxy's rules apply instead.
+            # Not for connections to a proxy: the proxy connects to the host, so the proxy's rules apply.
             self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     return Adapter(pool_connections=connections, pool_maxsize=connections)
@@ -232,7 +232,7 @@ def _translate_errors(what: str) -> Iterator[None]:
         )
     except (RequestException, HTTPError, OSError) as error:
         refusal = _Interrupted(f"{what} ({type(error).__name__})")
-    except ValueError:  # the requests library also parses a redirect's address, such as "https://[a"
+    except ValueError:  # the requests library failed to parse a redirect's address, such as "https://[a"
         refusal = FetchRefused("the host redirects to an address that is not valid")
     if refusal is not None:
         raise refusal

@@ -54,8 +54,8 @@ def _find_root(
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
     Data YAMLs often still contain the `path` of the machine on which they were created; Ultralytics also
-    ignores such a path in an archive. For a local dataset, `path` may name a different folder below a root.
-    That folder then becomes the dataset's folder.
+    ignores such a path in an archive. For a local dataset, `path` may name another folder below an allowed
+    root. That folder then becomes the dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
@@ -70,7 +70,7 @@ def _find_root(
 
 
 _Found = tuple[Path, str, str]
-"""An image: a folder that many images share, the path below it, and the image's name within the split."""
+"""An image: a folder, shared by many images; its path below that folder; its name within the split."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class _Reader:
         key = f"{self.description.file.name}: {split}: {path!r}"
         candidates = [self.root / path]
         if path.startswith("../"):
-            # check_det_dataset also does this, for exports whose YAML is one folder off.
+            # Ultralytics' check_det_dataset does the same, for exports whose paths have one ../ too many.
             candidates.append(self.root / path[3:])
         inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
         for real in inside:
