@@ -1,4 +1,4 @@
-"""Deletions, carried out by runs of `delete_data` because this server may not delete what tasks stored."""
+"""Deletions. Runs of `delete_data` carry them out: this server is not allowed to delete what tasks stored."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Tracker:
             from include.tracking.mirror import JobMirror
 
             mirror = JobMirror(self._server, self._lock)
-            # A daemon, so that it ends with the process even if MLflow hangs.
+            # A daemon thread, so that it ends with the process even if MLflow hangs.
             self._thread = threading.Thread(
                 target=self._run, args=(mirror, self._server.name), name="mlflow", daemon=True
             )

@@ -50,7 +50,7 @@ class CompletionConflict(FinalError):
 
 @dataclass(frozen=True)
 class _Upload:
-    """A checkpoint that was uploaded, and read here."""
+    """An uploaded checkpoint that was read here."""
 
     checkpoint: Checkpoint
     finding: str | None

@@ -65,11 +65,11 @@ class QueuePlace:
     """Place of a job among those that wait for a GPU."""
 
     place: int
-    """Place in the order in which the jobs were queued, from 1."""
+    """Place in the order in which the jobs were queued, counted from 1."""
     waiting: int
     """Number of waiting jobs, and therefore the last place."""
     expected_start_at: datetime | None
-    """Estimate, rounded up to the minute; None if there is no basis for one."""
+    """Estimated start, rounded up to the minute; None if there is no basis for an estimate."""
 
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:

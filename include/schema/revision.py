@@ -82,7 +82,7 @@ class Revision:
     def create(
         self, kind: str, table: str, name: str, statement: str, *, derived_from: str | None = None
     ) -> None:
-        """Create an object with `statement`, and note it for the journal.
+        """Create an object with `statement`, and remember it for the journal.
 
         `derived_from` is the column whose values fill a new column; dropping the new one then loses no data.
         """
