@@ -43,7 +43,7 @@ def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
 def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
     """Return whether the run that owns the row is running and may still train the job.
 
-    The run may not train a job that is completed, or was cancelled while the run waited.
+    A run must not train a job that is completed, or that was cancelled while the run waited.
 
     The column `status` cannot tell: a killed run leaves it at `running`, and a cleared run finds it at
     `failed`.

@@ -45,7 +45,7 @@ class CompletionRefused(FinalError):
 
 
 class CompletionConflict(FinalError):
-    """The report contradicts the row, or its sender may not complete the job; nothing was recorded."""
+    """The report contradicts the row, or its sender must not complete the job; nothing was recorded."""
 
 
 @dataclass(frozen=True)

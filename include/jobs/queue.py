@@ -31,7 +31,7 @@ class ActiveJob:
     """Planned number of epochs."""
     finished_epochs: int
     epoch_seconds: float | None
-    """Duration of an epoch in similar training runs, with overhead but without waits; None if there are no
+    """Duration of an epoch in similar training runs, including overhead but not waits; None if there are no
     similar ones."""
     recorded_at: datetime | None
     """When the job's last epoch ended or, if later, when its newest attempt got its GPU; None before its

@@ -1,4 +1,4 @@
-"""Runs a revision and journals what it creates, so that its downgrade removes exactly that."""
+"""Runs a revision and journals what it creates, so that its downgrade removes exactly those objects."""
 
 from __future__ import annotations
 
