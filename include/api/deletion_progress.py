@@ -1,4 +1,4 @@
-"""Deletions, carried out by runs of `delete_data` because this server may not delete what tasks stored."""
+"""Deletions. Runs of `delete_data` carry them out: this server is not allowed to delete what tasks stored."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class DeletionProgress(BaseModel):
 
     state: DeletionState
     objects: int | None = None
-    """Number of deleted objects; null for users who may not read XComs."""
+    """Number of deleted objects; null for users without the right to read XComs."""
     bytes: int | None = None
-    """Total size of the deleted objects; null for users who may not read XComs."""
+    """Total size of the deleted objects in bytes; null for users without the right to read XComs."""
     error: str | None = None
-    """Why the deletion was refused; or where to look, if the run failed for another reason or the user may
-    not read XComs."""
+    """Why the deletion was refused; or where to look, if the run failed for another reason or the user has no
+    right to read XComs."""
 
 
 @router.get(

@@ -46,7 +46,7 @@ class Progress(BaseModel):
     durable_epochs: int | None
     """Number of epochs that survive the loss of the machine."""
     durable_batch: int | None
-    """Number of batches of the next epoch that also survive the loss of the machine."""
+    """Number of batches after those epochs that also survive the loss of the machine."""
     goodput: float | None
     """Share of `duration_seconds` spent training, not counting training that was later repeated; null if
     unknown."""
@@ -64,7 +64,7 @@ class JobQueue(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     place: int
-    """1 for the job that starts next, and `waiting` for the last job. A later job may start first if it needs
+    """From 1, the first job in the queue, to `waiting`, the last. A later job may start first if it needs
     fewer GPUs."""
     waiting: int
     """Number of waiting jobs."""
@@ -104,7 +104,7 @@ class JobLinks(BaseModel):
 class TrainingJobResponse(TrainingJob):
     """A training job: every field of its row, and derived values.
 
-    Epochs of the row are counted from 0.
+    Epoch numbers in the row are counted from 0.
     """
 
     task: str | None

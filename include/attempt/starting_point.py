@@ -46,7 +46,7 @@ class StartingPoint:
     best: Path | None = None
     """The best.pt that belongs to the state; None if there is none."""
     epoch: int = -1
-    """Last finished epoch in the state, from 0; -1 before the first."""
+    """Last finished epoch in the state, counted from 0; -1 if no epoch is finished."""
     batch: int = 0
     """Number of batches trained after `epoch`."""
     own: bool = False
@@ -54,8 +54,8 @@ class StartingPoint:
     trained_seconds: float = 0.0
     """How long this training run has trained so far, excluding its parent's time."""
     finished: tuple[FinishedEpoch, ...] = ()
-    """Number, metrics and seconds of each epoch that this training run has finished, as in results.csv; the
-    epochs of its parent are not included."""
+    """Number, metrics and duration in seconds of each epoch that this training run has finished, as in
+    results.csv; the epochs of its parent are not included."""
 
 
 def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]:

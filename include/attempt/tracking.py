@@ -76,7 +76,7 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
 class Tracker:
     """Keeps a training run in MLflow up to date with the job's row, using a separate thread.
 
-    It sends nothing without a server, or if the job's row belongs to a training run other than
+    It sends nothing if there is no server, or if the job's row belongs to a training run other than
     `origin_run_id` (None accepts any). `notify` returns immediately. `end` waits for up to 10 seconds, and so
     does leaving the block with an Exception (Preempted is not one): pending requests must not arrive after
     those of a later attempt. No method raises.
@@ -103,7 +103,7 @@ class Tracker:
             from include.tracking.mirror import JobMirror
 
             mirror = JobMirror(self._server, self._lock)
-            # A daemon, so that it ends with the process even if MLflow hangs.
+            # A daemon thread, so that it ends with the process even if MLflow hangs.
             self._thread = threading.Thread(
                 target=self._run, args=(mirror, self._server.name), name="mlflow", daemon=True
             )

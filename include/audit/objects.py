@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""Attempts to read an object. If each connection breaks, the object's bytes may be damaged on the server."""
+"""Attempts to read an object. If the connection breaks each time, its bytes may be damaged on the server."""
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:
@@ -76,7 +76,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
 
 
 class RandomSample:
-    """A uniform random sample of any number of offered objects, in constant memory."""
+    """A uniform random sample of the objects that are offered, in constant memory, however many they are."""
 
     def __init__(self, size: int, seed: str) -> None:
         self.objects: list[RecordedObject] = []
@@ -84,7 +84,7 @@ class RandomSample:
         self._dice = random.Random(seed)  # noqa: S311 - no secret depends on it
 
     def offer(self, recorded: RecordedObject) -> None:
-        """Add the object with the right probability; in a full sample, it replaces a random object."""
+        """Add the object with the right probability; if the sample is full, it replaces a random one."""
         self._offered += 1
         if len(self.objects) < self._size:
             self.objects.append(recorded)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from include.audit.liveness import LiveRuns
 
 GRACE = timedelta(minutes=5)
-"""The last task or the Dag's callback of a run that has just ended may not have updated the row yet."""
+"""When a run has just ended, its last task or the Dag's callback may not have updated the row yet."""
 
 _PAGE_ROWS = 500
 

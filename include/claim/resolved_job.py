@@ -20,7 +20,7 @@ class ResumePoint(Payload):
 
     @property
     def epoch(self) -> int:
-        """The last finished epoch in the state, from 0."""
+        """The last finished epoch in the state, counted from 0."""
         return self.last.epoch
 
 
@@ -38,10 +38,10 @@ class ResolvedJob(Payload):
     spec: ResolvedSpec
     """The parameters; null means Ultralytics' default."""
     resume: ResumePoint | None = None
-    """The parent's state; None without a parent, and once the job has stored a state itself."""
+    """The parent's state; None if there is no parent, or once the job has stored a state itself."""
     weights: InitialWeights | None = None
-    """The weights from which the training run started. None if it started from scratch, or from a file in S3
-    under an earlier release, which recorded no hashes."""
+    """The weights from which the training run started. None if it started from scratch, or if an earlier
+    release, which recorded no hashes, started it from a file in S3."""
 
     def identity(self) -> dict[str, object]:
         """Return this training run's identity; a state with a different identity belongs to another run."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def inherit_from_parent(
     spec: TrainingSpec, claimant: Claimant
 ) -> tuple[TrainingSpec, ResumePoint, InitialWeights | None]:
-    """Return the spec with the parent's parameters filled in, the parent's state and its initial weights."""
+    """Return the spec completed with the parent's parameters; the parent's state; and its initial weights."""
     parent = _find_parent(spec.resume_from or "", claimant)
     resume = _find_resume_point(parent, claimant.checkpoints)
     spec = spec.inherit_from(_read_spec(parent))
@@ -43,9 +43,10 @@ def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
 def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
     """Return whether the run that owns the row is running and may still train the job.
 
-    The run may not train a job that is completed, or was cancelled while the run waited.
+    A run must not train a job that is completed, or that was cancelled while the run waited.
 
-    The column `status` cannot tell: a killed run leaves it at `running`, and a cleared run finds `failed`.
+    The column `status` cannot tell: a killed run leaves it at `running`, and a cleared run finds it at
+    `failed`.
     """
     if row.status == JobStatus.COMPLETED or row.was_cancelled or row.dag_id is None or row.run_id is None:
         return False

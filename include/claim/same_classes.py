@@ -26,7 +26,7 @@ _BACKGROUND = ("background",)
 def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoints: CheckpointStore) -> None:
     """Compare the dataset's classes with those of the state that the job resumes from, if there is one.
 
-    The state is inspected in S3, without loading it or PyTorch. Raises DatasetError, with both
+    The state is inspected in S3; neither the state nor PyTorch is loaded. Raises DatasetError, with both
     lists of classes, if a class is missing, new or renumbered; also raises StoreErrors.
     """
     trained, uri = _find_state(job, checkpoints)

@@ -26,7 +26,7 @@ _FAILING_MOUNT = {
     errno.ESHUTDOWN,  # a Ceph client that its cluster has shut out
 }
 PASSING = _BUSY_MACHINE | _FAILING_MOUNT
-"""Temporary errors, of a network file system or a busy machine: a retry may succeed."""
+"""Temporary errors of a network file system or a busy machine, after which a retry may succeed."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -34,7 +34,7 @@ _BLOCK = 4096
 
 
 def is_passing(error: Exception) -> bool:
-    """Return whether the error is a temporary error of the operating system, so that a retry may succeed."""
+    """Return whether this is a temporary operating system error, after which a retry may succeed."""
     return isinstance(error, OSError) and error.errno in PASSING
 
 

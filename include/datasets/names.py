@@ -11,7 +11,7 @@ _CACHES, _ARRAYS = ".cache", ".npy"
 
 
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_. -]*/)*[A-Za-z0-9_-][A-Za-z0-9_. -]*")
-"""Short names of this form need no further checks; nearly all names in a large dataset have it."""
+"""Short names of this form need no further checks; nearly all names in a large dataset have this form."""
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def _size(name: str) -> int:
 
 
 def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Return whether a dataset's file is ignored: if it is hidden, a cache, or added by macOS or Windows.
+    """Return whether a dataset's file is ignored, as hidden files, caches and files of macOS or Windows are.
 
     Ultralytics unpickles a `*.cache` file next to labels, and trains on an `*.npy` file instead of the image
     next to it. In an untrusted archive, a `*.cache` would run its author's code, and an `*.npy` would replace

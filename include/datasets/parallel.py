@@ -46,7 +46,7 @@ def map_in_order(
 
 
 class _Known(Generic[R]):
-    """A result that needs no thread; creating a Future, with its locks, would often take longer."""
+    """A result that is known already: creating a Future for it, with its locks, would be slow."""
 
     __slots__ = ("_result",)
 

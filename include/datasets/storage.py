@@ -38,7 +38,7 @@ class StoredObject:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """Values that identify the content without a download.
+        """Values that identify the content, known without downloading it.
 
         These are the ETag and the size, and the URI if the ETag is not a hash.
         """

@@ -34,7 +34,7 @@ large objects sends no query for minutes."""
 
 
 def training_db_factory() -> OpenDatabase:
-    """Read Airflow's connection once; return a function that opens the training database without Airflow.
+    """Read Airflow's connection once; return a function that connects to the database without Airflow.
 
     A training run outlives restarts of the API server and writes rows from several threads, so it does not
     use PostgresHook.get_conn, which asks the supervisor, and thereby the API server, for every connection.
@@ -108,7 +108,7 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
     from include.s3.bucket import Bucket
 
     try:
-        look_up(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys if the connection is missing
+        look_up(TRAINING_S3_MAINTENANCE)  # if the connection were missing, S3Hook would continue without keys
     except AirflowNotFoundException:
         raise SettingRefused(
             f"connection {TRAINING_S3_MAINTENANCE} does not exist on this worker, and {TRAINING_S3} may not "

@@ -45,12 +45,12 @@ class CompletionRefused(FinalError):
 
 
 class CompletionConflict(FinalError):
-    """The report contradicts the row, or its sender may not complete the job; nothing was recorded."""
+    """The report contradicts the row, or its sender must not complete the job; nothing was recorded."""
 
 
 @dataclass(frozen=True)
 class _Upload:
-    """A checkpoint that was uploaded, and read here."""
+    """An uploaded checkpoint that was read here."""
 
     checkpoint: Checkpoint
     finding: str | None

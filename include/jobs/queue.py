@@ -31,7 +31,7 @@ class ActiveJob:
     """Planned number of epochs."""
     finished_epochs: int
     epoch_seconds: float | None
-    """Duration of an epoch in similar training runs, with overhead but without waits; None if there are no
+    """Duration of an epoch in similar training runs, including overhead but not waits; None if there are no
     similar ones."""
     recorded_at: datetime | None
     """When the job's last epoch ended or, if later, when its newest attempt got its GPU; None before its
@@ -65,11 +65,11 @@ class QueuePlace:
     """Place of a job among those that wait for a GPU."""
 
     place: int
-    """Place in the order in which the jobs were queued, from 1."""
+    """Place in the order in which the jobs were queued, counted from 1."""
     waiting: int
     """Number of waiting jobs, and therefore the last place."""
     expected_start_at: datetime | None
-    """Estimate, rounded up to the minute; None if there is no basis for one."""
+    """Estimated start, rounded up to the minute; None if there is no basis for an estimate."""
 
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:

@@ -1,4 +1,4 @@
-"""The objects that a version of a dataset uses in the bucket for checkpoints, and the locks on them."""
+"""The objects in the checkpoint bucket that a dataset version uses, and the locks on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetObjects:
-    """Names under which a version has objects in the bucket."""
+    """The names under which a version's objects are stored in the bucket."""
 
     fingerprint: str
     """Fingerprint of the content; objects derived from the content are stored under this name."""
@@ -32,7 +32,7 @@ class DatasetObjects:
 
     @classmethod
     def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
-        """Return the bucket's objects that are used by a version, or by data about to become a version."""
+        """Return the names used by a version, or by a dataset that is about to become one."""
         found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
         uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
         return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])

@@ -56,9 +56,9 @@ def revisions(scripts: Path) -> tuple[str, ...]:
 
 
 def read_revision(connection: Connection[Any]) -> str | None:
-    """Return the database's revision; None without our schema.
+    """Return the database's revision; None if the database lacks our schema.
 
-    Raises SchemaBehind if the role may not read it.
+    Raises SchemaBehind if the role is not allowed to read the revision.
     """
     try:
         with connection.transaction():

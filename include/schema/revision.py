@@ -1,4 +1,4 @@
-"""Runs a revision and journals what it creates, so that its downgrade removes exactly that."""
+"""Runs a revision and journals what it creates, so that its downgrade removes exactly those objects."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Revision:
     def create(
         self, kind: str, table: str, name: str, statement: str, *, derived_from: str | None = None
     ) -> None:
-        """Create an object with `statement`, and note it for the journal.
+        """Create an object with `statement`, and remember it for the journal.
 
         `derived_from` is the column whose values fill a new column; dropping the new one then loses no data.
         """

@@ -52,8 +52,8 @@ class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
     Once an account has logged in from an address, attempts on that account from that address have a separate
-    counter. So the owner is not locked out by failed attempts on the account from other addresses, or by
-    failed attempts on other accounts from the same address (a proxy's, for example).
+    counter. So an account's owner is not locked out by failed attempts on that account from other addresses,
+    or by failed attempts on other accounts from the owner's address (a proxy's, for example).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -129,7 +129,7 @@ def _is_login(scope: Scope) -> bool:
 
 
 def _account(scope: Scope, body: bytes) -> bytes:
-    """Return a digest of fixed length of the user's name, or of the empty string if no name was sent."""
+    """Return a fixed-length digest of the user's name, or of the empty string if no name was sent."""
     try:
         if "json" in Headers(scope=scope).get("content-type", ""):
             sent = from_json(body)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_MIB = 10
-"""Default limit on a body for Airflow's own routes, such as bulk imports, a run's conf or a task's result."""
+"""Default size limit for request bodies on Airflow's own routes: bulk imports, confs, task results, …"""
 
 _SECONDS = 60.0
 

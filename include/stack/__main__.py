@@ -1,4 +1,4 @@
-"""The local stack from the command line; the Makefile calls it. `python -m include.stack --help`."""
+"""Controls the local stack from the command line; the Makefile calls it. `python -m include.stack --help`."""
 
 from __future__ import annotations
 

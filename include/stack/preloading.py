@@ -35,7 +35,7 @@ TRAINING_LIBRARIES = (
 """Libraries that a training run imports.
 
 Deterministic algorithms load torch's compiler (torch._dynamo), even if they do not use it. Ultralytics draws
-the labels with matplotlib. It also imports polars, which must not be listed here, because polars' threads do
+the labels with matplotlib. Ultralytics also imports polars, which must not be listed here: polars' threads do
 not survive a fork.
 """
 
@@ -78,7 +78,7 @@ class OwnModules:
 
 
 def import_ahead(*, with_torch: bool) -> OwnModules:
-    """Import what tasks need: our modules, libraries, and botocore's description of S3."""
+    """Import what tasks need: our modules, libraries, and botocore's model of the S3 API."""
     isolate_ultralytics()
     for library in (*LIBRARIES, *TRAINING_LIBRARIES) if with_torch else LIBRARIES:
         preload(library)

@@ -26,7 +26,7 @@ POLICIES = Path(__file__).parents[2] / "config" / "s3-policies"
 
 
 class Role(StrEnum):
-    """The users of S3, each with different keys."""
+    """The users of S3, each with its own keys."""
 
     OWNER = "owner"
     """People who administer the deployment. This role also creates the bucket."""
@@ -87,7 +87,7 @@ def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
 
 
 def read_keys(environment: Mapping[str, str]) -> dict[Role, list[Keys]]:
-    """Return each role's keys. Raises StackError if a role has none, or S3_PREVIOUS_KEYS is malformed."""
+    """Return each role's keys. Raises StackError if a role has no keys, or S3_PREVIOUS_KEYS is malformed."""
     keys = {role: [_require_keys(environment, f"S3_{role.upper()}")] for role in Role}
     for previous in filter(None, environment.get("S3_PREVIOUS_KEYS", "").split(",")):
         try:

@@ -68,7 +68,7 @@ def record_unrecorded_failures(context: Context) -> None:
 def resolve_config(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns.
 
-    Raises AirflowRescheduleException while the job waits for its user's quota, to free the worker.
+    While the job waits for its user's quota, raises AirflowRescheduleException, which frees the worker.
     """
     try:
         job = _claim(context)

@@ -134,7 +134,7 @@ def _whole_name(model: str) -> str:
 
 
 def _without_size(model: str) -> tuple[str, str]:
-    """Split off the letter of the size, as `yaml_model_load` of ultralytics/nn/tasks.py does."""
+    """Split the size's letter off the name, as `yaml_model_load` of ultralytics/nn/tasks.py does."""
     name = _whole_name(model)
     found = re.search(rf"(\d+)([{_SIZES}])(.+)?\Z", name)
     return (name[: found.end(1)] + (found[3] or ""), found[2]) if found else (name, "")

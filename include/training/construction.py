@@ -1,4 +1,4 @@
-"""A limit on the size of models, because the description in an untrusted file may ask for any size."""
+"""Limits the size of models, because an untrusted file may describe a model of any size."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DEFAULT_BATCH = 16
-_SINGLE_GPU_ONLY = {  # the job's parameter that contains the argument, and the reason
+_SINGLE_GPU_ONLY = {  # the job's parameter that contains the argument, and why it is refused
     "rect": ("overrides", "which would stack images of different shapes"),
     # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
     "time": ("time", "which would not agree on when to stop"),
@@ -89,7 +89,7 @@ def _remedy(gpus: int) -> str:
 
 
 def describe_device(device: torch.device) -> str:
-    """Name `device` with its model, such as "cpu" or "cuda:0 (NVIDIA H200)"."""
+    """Return the name of `device` with its model, such as "cpu" or "cuda:0 (NVIDIA H200)"."""
     import torch
 
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

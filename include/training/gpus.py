@@ -68,7 +68,7 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
 
     `device` is the job's, or the one that `claim_gpus` yielded. Unless `cpu_worker` is set, a job may train
     on the CPU only if its device is cpu. Raises GpuLost, even with `cpu_worker`, if this machine has a GPU
-    that its driver does not report, and DeviceNotAvailable in all other cases.
+    that its driver does not report, and DeviceNotAvailable for every other refusal.
     """
     if not _names_gpus(device):
         return
@@ -140,7 +140,7 @@ def wait_for_gpus(
 
 
 def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order, up to an invalid or repeated entry."""
+    """Return the GPUs in CUDA_VISIBLE_DEVICES, in its order, up to the first invalid or repeated entry."""
     if variable is None:
         return list(gpus)
     visible: list[Gpu] = []

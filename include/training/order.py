@@ -35,9 +35,9 @@ def shuffle_indices(samples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class EpochOrder(Sampler[int]):
-    """Yields `epoch * samples + position` for each position of an epoch; each iteration is the next epoch.
+    """Yields `epoch * samples + position` for each position of an epoch.
 
-    `start_at` sets where the next iteration starts.
+    Each new pass over the sampler yields the next epoch; `start_at` sets where the next pass starts.
 
     With several replicas (GPUs), each gets every replicas-th position; if the positions do not divide evenly,
     the first ones are repeated, as in torch's DistributedSampler.
@@ -49,7 +49,7 @@ class EpochOrder(Sampler[int]):
         self._next = (0, 0)
 
     def start_at(self, epoch: int, sample: int = 0) -> None:
-        """Make the next iteration deliver `epoch`, skipping the first `sample` samples of this replica."""
+        """Make the next pass deliver `epoch`, skipping the first `sample` samples of this replica."""
         self._next = epoch, sample
 
     def __iter__(self) -> Iterator[int]:

@@ -15,10 +15,11 @@ from include.training.seeded_datasets import SEEDED, SeededImages
 
 
 class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
-    """Delivers an epoch's batches from `first_batch`, where its sampler also starts, until `is_cut` is set.
+    """Delivers an epoch's batches, beginning with `first_batch`, until `is_cut` is set.
 
-    Its length remains that of a complete epoch. Ultralytics' loop counts batches from `first_batch`, because
-    it enumerates the loader with `enumerate_batches`.
+    The sampler must be set to begin there, too. The loader's length remains that of a complete epoch.
+    Ultralytics' loop counts batches from `first_batch`, because it enumerates the loader with
+    `enumerate_batches`.
     """
 
     first_batch = 0

@@ -33,8 +33,8 @@ _ONLY_FOR_TRAINING = ("optimizer", "best_fitness", "stopper", "ema", "updates", 
 def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     """Return everything a training run needs to continue, under Ultralytics' keys and one more (EXACT).
 
-    With `batches`, this is the state after that many batches of the current epoch, otherwise the state at the
-    epoch's end. Tensors are not copied, except those of `ema`, a model in half precision.
+    If `batches` is given, this is the state after that many batches of the current epoch; otherwise, it is
+    the state at the epoch's end. Only the tensors of `ema`, a model in half precision, are copied.
 
     This replaces BaseTrainer.save_model (8.4.190), which cannot store additional keys and which copies and
     rounds the optimizer's state. Plain Ultralytics can load this checkpoint, and can also resume it if it was
@@ -82,7 +82,8 @@ def has_finite_weights(trainer: ExactMixin) -> bool:
 def are_finite(weights: Iterable[torch.Tensor]) -> bool:
     """Return whether all weights are finite.
 
-    Only the sum of each tensor is checked, so the GPU is queried once instead of hundreds of times.
+    Only the sums of the tensors are checked, all at once, so the GPU is queried once instead of hundreds of
+    times.
     """
     floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
@@ -168,11 +169,11 @@ def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checkpoint without its training state, with half-precision EMA weights as its model.
 
     Its best_epoch is the epoch of `state`, or the one recorded in a stripped `state`; -1 if there is none.
-    The module in `state` is changed, so nothing else may use it.
+    This changes the module in `state`, so nothing else may use that module.
 
     The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
-    That function accepts only a file, and reading the whole state again for every improvement takes a second
-    of CPU time.
+    That function accepts only a file: it would read the whole state again for every improvement, which takes
+    a second of CPU time.
     """
     network = state.get("ema") or state["model"]
     if isinstance(network, DistillationModel):

@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
     """Watch this process and its children until the block ends; yield the Heartbeats for training.
 
-    The watchdog kills all of them with SIGKILL if a process that sends heartbeats hangs, or if this process
-    is stopped for too long; before that, it writes the reason to stderr and a Trace into `folder`. If this
-    process is killed, the watchdog writes a Trace, kills the ranks and, if this process led a process group,
-    the rest of that group, and exits. Anything that an earlier attempt left in `folder` is removed.
+    If one of these processes sends heartbeats and then hangs, or if this process is suspended for too long,
+    the watchdog writes the reason to stderr and a Trace into `folder`, and kills all of them with SIGKILL. If
+    this process is killed, the watchdog writes a Trace, kills the ranks and, if this process led a process
+    group, the rest of that group, and exits. Anything that an earlier attempt left in `folder` is removed.
 
     A Trace is also written when the block raises ProcessKilled, that is, when a child was killed. If the
     kernel probably killed the child because memory ran out, the message of the exception is extended to say

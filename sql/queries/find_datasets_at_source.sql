@@ -1,4 +1,5 @@
--- For each dataset, its newest version, archived or not, whose data are at the address or were converted from there.
+-- For each dataset, the newest version (archived or not) whose data are at the address, or were converted from data
+-- at that address.
 SELECT DISTINCT ON (name)
     class_table,
     warnings,

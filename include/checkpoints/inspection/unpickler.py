@@ -204,7 +204,7 @@ class SymbolicUnpickler:
     def _protocol(self) -> None:
         if self._at != 1 or self._take(1)[0] != 2:
             raise NotACheckpoint(
-                "is a pickle of a protocol other than torch.save's; save it again with torch.save"
+                "uses a different pickle protocol from torch.save; save it again with torch.save"
             )
 
 

@@ -70,7 +70,7 @@ class ImageRules:
 
 
 class _Room:
-    """A memory budget that threads share for decoding: an image waits until there is room for it."""
+    """A memory budget that threads share for decoding: each waits until there is room for its image."""
 
     def __init__(self, size: int) -> None:
         self._size, self._taken = size, 0

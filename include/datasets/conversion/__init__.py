@@ -1,4 +1,4 @@
-"""Converts datasets in other formats to the format of Ultralytics.
+"""Converts datasets in other formats to Ultralytics' format.
 
 `.ndjson` (the export of Ultralytics Platform) and COCO JSON are read in a confined process. The result
 (images, their labels and, except for classify, a data YAML) is stored in S3 under the fingerprint of its

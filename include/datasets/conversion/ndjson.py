@@ -41,16 +41,16 @@ _SAMPLED = 50
 """Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
 
 _LAYOUTS = {"classify", "depth"}
-"""Tasks whose data have a special layout: no other task can be trained on them."""
+"""Tasks whose data have a special layout, which no other task can use."""
 
 
 def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
-    """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
+    """Write the labels and the data YAML of an export to `work`, and list the images to fetch (see files.py).
 
     Returns the key of the content, which does not change if Platform exports the content again with new
     signatures; the hosts of the URLs with the number of files on each; and notes on items that were skipped
-    or replaced. Raises DatasetError, and OSErrors that are not about the export, or after which a retry may
-    succeed.
+    or replaced. Raises DatasetError; OSErrors that do not concern the export; and OSErrors after which a
+    retry may succeed.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -86,7 +86,7 @@ class _Export:
     _folders: dict[str, int] = field(default_factory=dict)
     """For classify, the class of each folder of images."""
     _points: list[list[float]] = field(default_factory=list)
-    """The numbers after the boxes of the first labels, from which the shape of keypoints is inferred."""
+    """The numbers after the box in each of the first labels; the shape of keypoints is inferred from them."""
     _names: Names = field(default_factory=Names)
 
     def survey(self) -> None:
@@ -242,6 +242,6 @@ def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Return values that change if the file is replaced, to ensure that labels and key come from one file."""
+    """Return values that change if the file is replaced: labels and key must come from the same file."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

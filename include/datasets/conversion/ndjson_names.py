@@ -45,8 +45,9 @@ class Names:
     def settle(self) -> None:
         """Add the line number to each name that would share its label file with an earlier image.
 
-        The number is added again while an earlier image has the resulting name. Only an original name can
-        already end with this number, so the result is longer than an original name by at most one number.
+        The number is added again as long as an earlier image has the resulting name. Line numbers are unique,
+        so an earlier image can have that name only as its original name; therefore the result is at most one
+        number longer than an original name.
         """
         taken = set[str]()
         for line, split in self._splits.items():
@@ -62,7 +63,7 @@ class Names:
 
 
 def _own_name(file: str) -> str:
-    """Return the file's name, with .jpg added if it has no suffix of an image; the check judges the content.
+    """Return the file's name, with .jpg added if it has no image suffix; the content is checked later.
 
     Raises ValueError for a name that is refused.
     """
