@@ -32,7 +32,7 @@ _LONGEST_WAIT = 15.0
 
 @contextmanager
 def show_preparation(job: ResolvedJob, open_database: OpenDatabase) -> Iterator[None]:
-    """Copy the progress that this block logs into the job's row.
+    """Copy to the job's row the progress that this block logs.
 
     If the database is down, only this record is lost.
     """

@@ -1,4 +1,4 @@
-"""Payloads between the tasks of `retrain_yolo`: plain JSON, read and written with the same models."""
+"""Payloads passed between the tasks of `retrain_yolo`: plain JSON, read and written with the same models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Challenger(Payload):
 
 
 class Evaluations(Payload):
-    """Both evaluations, on the same split of the data that the challenger was trained on."""
+    """Evaluations of challenger and champion, on the same split of the challenger's dataset."""
 
     dataset: str
     """Dataset that the challenger was trained on, as given in the parameter `dataset`."""
@@ -73,7 +73,7 @@ class Verdict(Payload):
     champion_version: int | None
     """Version that the challenger was compared with, if any."""
     passed: bool
-    """Whether the gate has passed."""
+    """Whether the challenger has passed the gate."""
     reason: str
     """Reason, as a sentence."""
     ask: bool
