@@ -90,6 +90,6 @@ class Approval(Payload):
 
 
 def flatten_metrics(evaluation: Evaluation) -> dict[str, float | None]:
-    """Return an evaluation as a flat dictionary, as recorded: each class is a metric `classes/{name}`."""
+    """Return the evaluation as the flat dictionary to record: each class is a metric `classes/{name}`."""
     classes = {f"classes/{name}": value for name, value in evaluation.classes.items()}
     return {**evaluation.metrics, **classes}
