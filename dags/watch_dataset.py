@@ -12,10 +12,11 @@ parameter `dataset` lists only that dataset. Nothing is downloaded.
 | `register` | triggers `register_dataset` for each of them, which checks the data and records a version |
 
 The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…`, `announce` emits it. The
-data are also registered, as the next version of each dataset that was registered from that address; if there
-is no such dataset, they become one with the plan's name. For a plan with `dataset: name`, `register_dataset`
-emits the asset once it has recorded the new version. Data whose registration failed are not checked again
-until they change, or until the failed run of `register_dataset` is cleared.
+data are also registered as the next version of each dataset that was registered from that address; if there
+is no such dataset, they are registered as a new dataset with the plan's name. For a plan with
+`dataset: name`, `register_dataset` emits the asset once it has recorded the new version. Data whose
+registration failed are not checked again until they change, or until the failed run of `register_dataset` is
+cleared.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
 a new prefix and change the plan, or upload a single .zip file, which appears only when it is complete.

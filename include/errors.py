@@ -115,7 +115,7 @@ from __future__ import annotations
 
 
 class ProjectError(Exception):
-    """Base of this tree; the message is a sentence for the reader of a task's log or an API response."""
+    """The base class; the message is a sentence for the reader of a task's log or an API response."""
 
 
 class FinalError(ProjectError):

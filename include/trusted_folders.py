@@ -1,4 +1,4 @@
-"""Refuses folders of a training run that other accounts of this machine could have prepared or can write to.
+"""Refuses a training run's folders if other accounts could have prepared them or can write to them.
 
 A training run trusts its own folders: it resumes from states that it finds there, and passes the data in them
 to Ultralytics. It does not start if another account could have prepared them, or if any account can replace

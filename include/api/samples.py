@@ -1,4 +1,4 @@
-"""Sample images of a dataset version, served by this API because pages may not load them from S3."""
+"""Sample images of a dataset version, served by this API because the console may not load them from S3."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class JobRecord:
             return AttemptRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
 
     def record_progress(self, progress: TrainingProgress) -> StopRequest:
-        """Record how much of the current epoch is trained; return whether the job should stop."""
+        """Record how much of the current epoch has been trained; return whether the job should stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_progress(
                 self.job_id, self.run_id, self.attempt, progress

@@ -29,11 +29,11 @@ class TrainingManifest(Payload):
     last: Checkpoint
     """The complete training state, on the machine that trained."""
     epoch: int
-    """Last finished epoch, from 0."""
+    """Last finished epoch, counted from 0."""
     epochs: int
     """Planned number of epochs."""
     start_epoch: int
-    """First epoch of the last attempt, from 0."""
+    """First epoch of the last attempt, counted from 0."""
     metrics: dict[str, float | None]
     """Metrics of best.pt on the validation split."""
     fitness: float | None

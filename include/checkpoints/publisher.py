@@ -38,7 +38,7 @@ class BackgroundPublisher:
     `close` raise FencedOut once another attempt owns the job.
 
     The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3;
-    exceptions from this call are logged. `durable` is the position of the state that is already stored.
+    exceptions from this call are logged. `durable` is the position of the newest stored state.
 
     As a context manager it stores the pending snapshot when the block ends: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.

@@ -58,14 +58,14 @@ class CheckpointStore:
 
     Each attempt writes through a separate store. The store remembers the first version that it saw of each
     object, and overwrites only that version or one that it wrote itself; if another attempt has written since
-    then, it raises FencedOut and leaves the object unchanged. Only last.previous.pt is replaced
+    then, the store raises FencedOut and leaves the object unchanged. Only last.previous.pt is replaced
     unconditionally. Several threads may use the store for different jobs.
 
     A new attempt takes over a job by uploading last.pt with its attempt number in it. This changes the bytes
     and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. If the older
     attempt is still uploading a best.pt, that does no harm, because the attempt that wrote last.pt may
-    replace it. If the take-over itself raises FencedOut, the older attempt has just written once more: try
-    again with a new store.
+    replace that best.pt. If the take-over itself raises FencedOut, the older attempt has just written once
+    more: try again with a new store.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class CheckpointStore:
         return stored is not None and stored.is_the_same_as(wanted)
 
     def verify(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> StoredCheckpoint:
-        """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if it is not `wanted`."""
+        """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if it is another one."""
         stored = self.head(job_id, kind)
         if stored is None:
             raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
@@ -119,7 +119,7 @@ class CheckpointStore:
         keep_previous: bool = True,
         keep_parts: bool = False,
     ) -> UploadResult:
-        """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 has these bytes.
+        """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 already has it.
 
         A replaced last.pt is kept as last.previous.pt. Use `keep_previous=False` if the stored last.pt is
         damaged, or holds the same state as `checkpoint`, and so must not replace an older last.previous.pt.
@@ -152,8 +152,8 @@ class CheckpointStore:
 
         An object that this training run has already stored itself is kept, so the call may be repeated.
         Objects of an earlier training run with the same job id are replaced, and its last.pt is kept as
-        last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer
-        `expected`, and FencedOut.
+        last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer the
+        `expected` one, and FencedOut.
         """
         location = self.location(job_id, kind)
         existing = self._writer.find(location)
@@ -181,8 +181,8 @@ class CheckpointStore:
     ) -> Checkpoint:
         """Download the checkpoint to the file `to`, which is created only if every byte is correct.
 
-        Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not
-        `expected`), LocalDiskError and the other StoreErrors.
+        Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not the
+        `expected` one), LocalDiskError and the other StoreErrors.
         """
         location = self.location(job_id, kind)
         try:
@@ -219,7 +219,7 @@ class CheckpointStore:
         return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
-        """Download a model to start from, or to evaluate, to the file `to`.
+        """Download to the file `to` a model to start from or to evaluate.
 
         The bytes are verified if the object has this project's checksum, and must match `sha256` if it is
         given. Raises CorruptObject, and UnsafeCheckpoint if the object is too large.

@@ -68,7 +68,7 @@ class ObjectWriter:
         return existing
 
     def look(self, location: S3Location) -> None:
-        """Let this writer also replace the current version; for objects protected by a fence alone."""
+        """Let this writer replace the current version, too. Only for objects that a fence protects."""
         existing = self._find_stored(location)
         self._known[location] = existing.etag if existing else None
 
@@ -131,7 +131,7 @@ class ObjectWriter:
     def copy(
         self, source: S3Location, etag: str, size: int, to: S3Location, metadata: Mapping[str, str]
     ) -> StoredCheckpoint:
-        """Copy the object with that ETag within S3, over the version that is known at `to`; return the copy.
+        """Copy the object with that ETag within S3, replacing the known version at `to`; return the copy.
 
         `size` is the size of the object in bytes. Raises SourceChanged if the source has changed, and
         FencedOut if the target has.

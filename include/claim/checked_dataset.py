@@ -53,7 +53,7 @@ class CheckedDatasets:
             log.warning("Could not store the dataset that job %s starts with: %s", job.job_id, error)
 
     def load(self, job: ResolvedJob) -> DatasetReference | None:
-        """Return the dataset that this training run started with; None if none is stored for this run.
+        """Return the dataset that this training run started with; None if none is stored for it.
 
         Raises StoreErrors.
         """

@@ -1,6 +1,6 @@
 """Records the progress of preparing a job's data, which the job's page shows before the first epoch.
 
-A large dataset takes minutes to list, fetch and check. The newest line of progress in the log is also written
+A large dataset takes minutes to list, fetch and check. The newest progress line in the log is also written
 into the job's row, and cleared when the data are ready or refused.
 """
 
@@ -32,7 +32,7 @@ _LONGEST_WAIT = 15.0
 
 @contextmanager
 def show_preparation(job: ResolvedJob, open_database: OpenDatabase) -> Iterator[None]:
-    """Copy the progress that this block logs into the job's row.
+    """Copy to the job's row the progress that this block logs.
 
     If the database is down, only this record is lost.
     """

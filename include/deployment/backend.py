@@ -1,4 +1,4 @@
-"""Tells the host application's backend that a job has completed or stopped, with recorded checkpoints."""
+"""Tells the host application's backend that a job has completed or stopped and has recorded checkpoints."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def look_up(connection_id: str) -> Connection:
 
 
 def _require_answers(connection_id: str) -> None:
-    """Ask every secrets backend again. Raises LookupFailed unless all say that they lack the connection."""
+    """Ask every secrets backend again. Raises LookupFailed unless all of them lack the connection."""
     from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
     from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
@@ -54,7 +54,7 @@ def _require_answers(connection_id: str) -> None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether access was denied, as AWS, Vault and Google do for names that a policy does not list."""
+    """Return whether access was denied: AWS, Vault and Google deny it for names that no policy lists."""
     code = str(getattr(error, "response", None) or {})
     return type(error).__name__ in {"Forbidden", "PermissionDenied"} or "AccessDenied" in code
 

@@ -23,8 +23,8 @@ def verification(settings: Settings) -> ModelSigning:
 def signing(settings: Settings) -> ModelSigning:
     """Return an object that also signs models, if this process has connection `model_signing_key`.
 
-    The connection contains the private key, in PEM, as its password, or the path of the key's file as `path`
-    in its extra. Raises SettingRefused, and LookupFailed if Airflow cannot look up the connection.
+    The connection's password is the private key in PEM; alternatively, `path` in its extra is the path of the
+    key's file. Raises SettingRefused, and LookupFailed if Airflow cannot look up the connection.
     """
     try:
         return ModelSigning.of(_trusted_keys(settings), _signing_key())

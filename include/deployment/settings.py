@@ -1,4 +1,4 @@
-"""Settings of a deployment, read from the environment at the edge and passed on as values."""
+"""Settings of a deployment, read from the environment at the entry points and passed on as values."""
 
 from __future__ import annotations
 

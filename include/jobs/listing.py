@@ -144,7 +144,7 @@ class JobDetails:
     seconds: float | None = None
     """Duration of the last recorded epoch."""
     eta_seconds: float | None = None
-    """Expected duration of the remaining epochs when the last recorded epoch ended."""
+    """Expected duration of the remaining epochs, from the end of the last recorded epoch."""
     recorded_at: datetime | None = None
     """When the last recorded epoch was recorded."""
     gpu_seconds: float | None = None

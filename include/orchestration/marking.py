@@ -34,7 +34,7 @@ _HOW_TO_RESUME = (
 
 _AFTER_RUN_SECONDS = 2.0
 """When a user marks a run as failed, Airflow also fails its running tasks, and calls the listeners for the
-tasks first. This delay ensures that the reason for the run is recorded, not one for a task."""
+tasks first. This delay ensures that the recorded reason is the one about the run, not one about a task."""
 
 _PENDING: dict[tuple[str, str], list[threading.Timer]] = {}
 """Timers that will record marked tasks, by Dag and run. They are cancelled if the run itself is marked."""

@@ -128,7 +128,7 @@ def _find_objections(
 
 
 def _find_key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
-    """Return a NOT NULL column that identifies a row of the host application; None if there is none."""
+    """Return a NOT NULL column that identifies the host application's rows; None if there is none."""
     for name in catalog.unique_columns(connection, table):
         column = actual[name]
         if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:

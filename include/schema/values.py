@@ -19,8 +19,8 @@ _ALSO_WRITTEN = {
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("error",),
 }
-"""Columns that are always set when a job has this status: a CHECK may involve several columns. A job may
-fail, or be stopped, before it gets a GPU."""
+"""For each status, the columns that are always set in a job with that status: a CHECK may involve several
+columns. A job may fail, or be stopped, before it gets a GPU."""
 
 
 def find_objections(

@@ -39,7 +39,8 @@ TASK_STOP_SECONDS = 120.0
 PARTS = {
     "api-server": (),
     "dag-processor": (),
-    # These two parts would serve their logs on every interface; the API server reads the files directly.
+    # These two parts would serve their logs on every network interface; the API server reads the log files
+    # directly.
     "triggerer": ("--skip-serve-logs",),
     "scheduler": ("--skip-serve-logs",),
 }
@@ -116,8 +117,8 @@ class Airflow:
         for services in (others, [scheduler]):
             for service in services:
                 processes.start(service)
-            # A running part may not be healthy yet, if an earlier start was interrupted or it has just
-            # restarted.
+            # A running part may not be healthy yet if an earlier start was interrupted, or if the part has
+            # just restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
         return before != [processes.running(service) for service in self.services]

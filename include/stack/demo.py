@@ -55,7 +55,7 @@ def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINI
 
 
 def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
-    """Continue job `parent` from its last.pt up to `epochs`, as a new job. Raises StackError."""
+    """Continue job `parent` from its last.pt as a new job of `epochs` epochs in total. Raises StackError."""
     stack.up(steps)
     job_id = f"resumed-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf = {"job_id": job_id, "resume_from": parent, "epochs": epochs}

@@ -104,7 +104,8 @@ def find_family(service: Service) -> Family:
     if head is None:
         pids = {process.pid for process in left}
         eldest = tuple(process for process in left if _parent(process) not in pids)
-        # Do not wait for the eldest: executor workers without a task would wait forever for their scheduler.
+        # Do not wait for the eldest survivors: executor workers that have no task would wait forever for
+        # their dead scheduler.
         return Family(tuple(left), eldest, tuple(left.difference(eldest)))
     signalled = _children(head, recursive=False) if service.stops_children else []
     members = left.union(_children(head)) - _processes_of_other_services(service)

@@ -1,4 +1,4 @@
-"""Payloads between the tasks of `retrain_yolo`: plain JSON, read and written with the same models."""
+"""Payloads passed between the tasks of `retrain_yolo`: plain JSON, read and written with the same models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Challenger(Payload):
 
 
 class Evaluations(Payload):
-    """Both evaluations, on the same split of the data that the challenger was trained on."""
+    """Evaluations of challenger and champion, on the same split of the challenger's dataset."""
 
     dataset: str
     """Dataset that the challenger was trained on, as given in the parameter `dataset`."""
@@ -73,7 +73,7 @@ class Verdict(Payload):
     champion_version: int | None
     """Version that the challenger was compared with, if any."""
     passed: bool
-    """Whether the gate has passed."""
+    """Whether the challenger has passed the gate."""
     reason: str
     """Reason, as a sentence."""
     ask: bool
@@ -90,6 +90,6 @@ class Approval(Payload):
 
 
 def flatten_metrics(evaluation: Evaluation) -> dict[str, float | None]:
-    """Return an evaluation as a flat dictionary, as recorded: each class is a metric `classes/{name}`."""
+    """Return the evaluation as the flat dictionary to record: each class is a metric `classes/{name}`."""
     classes = {f"classes/{name}": value for name, value in evaluation.classes.items()}
     return {**evaluation.metrics, **classes}

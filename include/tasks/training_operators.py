@@ -50,7 +50,7 @@ class TriggerTraining(TriggerDagRunOperator):
         self.challenge = challenge
 
     def execute(self, context: Context) -> None:
-        """Start the run if necessary. Raises DagRunTriggerException, which makes Airflow trigger it."""
+        """Start the run if necessary. Raises DagRunTriggerException: Airflow then triggers the run."""
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         job = _load_job(challenge.job_id)
         if (job is not None and job.status == JobStatus.COMPLETED) or is_running(
@@ -108,8 +108,8 @@ class JobEnded(BaseTrigger):
     """Fires when the job's row says how its training ended, or at the deadline (seconds since 1970).
 
     The row decides, not the state of the run: a run may fail after its row was completed, and a run succeeds
-    even if its job was stopped. Unless the row is completed, the run must also have ended. A database or API
-    server that is unavailable is polled again.
+    even if its job was stopped. Unless the row is completed, the run must also have ended. If the database or
+    the API server is unavailable, it is polled again.
     """
 
     def __init__(self, job_id: str, run_id: str, deadline: float, pause: float = POLL_SECONDS) -> None:

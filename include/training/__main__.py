@@ -34,7 +34,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 class _Periodic:
-    """A StateReporter that requests a state after every `seconds` of training."""
+    """A StateReporter that requests a state after every `seconds` seconds of training."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

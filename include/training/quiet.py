@@ -39,12 +39,12 @@ class PlainLines(logging.Filter):
 
 @cache
 def tame_ultralytics() -> None:
-    """Disable Ultralytics' unsafe features and, unless on a terminal, send its log to this process's log.
+    """Disable Ultralytics' unsafe features; unless stdout is a terminal, send its log to this process's log.
 
     Files are loaded safely, label caches cannot run code, nothing is downloaded, and compiled code is not
     loaded from /tmp, where other accounts could plant files under the names that PyTorch expects.
 
-    YOLO_OFFLINE does not stop every download: the check of mixed precision and the search for a font use the
+    YOLO_OFFLINE does not stop every download: the mixed-precision check and the search for a font use the
     network first and read that variable only afterwards. Both tolerate a ConnectionError.
 
     The time limit of non-maximum suppression is removed: a validation that exceeded it would skip the rest of

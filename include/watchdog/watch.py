@@ -27,7 +27,8 @@ _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""An attempt that uses this share of a processor before its first batch is working, not hanging."""
+"""If an attempt uses at least this share of a processor before its first batch, it is working, not
+hanging."""
 
 _START_FACTOR = 12
 """Processor use counts as work for at most this multiple of the limit `elsewhere`, because a hanging process
@@ -94,7 +95,7 @@ class _CpuUse:
         self._checked, self._used = 0.0, _cpu_seconds(root)
 
     def was_busy(self, now: float) -> bool:
-        """Return whether the attempt was busy since the last check; False if that was less than 30 s ago."""
+        """Return whether the attempt has been busy since the last check; False within 30 s of that check."""
         if now - self._checked < _WORK_SECONDS:
             return False
         used = _cpu_seconds(self._root)
@@ -171,7 +172,7 @@ class Watch:
         )
 
     def _find_stopped(self, now: float) -> Hang | None:
-        """Return the hang of a trainer that stays stopped, even while it fetches data or publishes."""
+        """Return the hang if the trainer has been stopped (SIGSTOP) for too long, whatever phase it is in."""
         if not Member(self._root, "the trainer").is_stopped:
             self._stopped_since = None
             return None

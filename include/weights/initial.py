@@ -133,7 +133,7 @@ class InitialWeightsFinder:
         if stored is None:
             raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
         if stored.sha256 is None:
-            self._checkpoints.require_checkpoint(uri)  # cheaper than reading all of it, so it comes first
+            self._checkpoints.require_checkpoint(uri)  # cheaper than reading the whole object, so done first
             return InitialWeights(path=uri, sha256=settled_object(self._bucket.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self._jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.sha256, job_id=trained_by)

@@ -1,5 +1,5 @@
 -- Of the given jobs, those whose states expire: selected now, or marked by an earlier run that could not delete them
--- all. A job that has been trained again since it was marked is no longer marked.
+-- all. A job that has been trained again since it was marked no longer counts as marked.
 SELECT
     job.job_id::text AS job_id,
     job.dag_id::text AS dag_id,

@@ -1,6 +1,6 @@
--- The same page as list_jobs.sql, for rare matches: the planner assumes that matches are spread evenly, and would scan
--- many rows for them. Here the matches are found first, in any order, and then sorted; OFFSET keeps the planner from
--- merging the two steps. Only the rows of the page are converted to text.
+-- The same page as list_jobs.sql, for filters with few matches: the planner assumes that matches are spread evenly, and
+-- would scan many rows for them. Here the matches are found first, in any order, and then sorted; OFFSET keeps the
+-- planner from merging the two steps. Only the rows of the page are converted to text.
 SELECT
     page.job_id::text AS job_id,
     page.created_at::text AS created_at

@@ -1,4 +1,4 @@
--- The result of checking the job's dataset. A new run of the job records it again.
+-- The result of checking the job's dataset. A new run of the job records the result again.
 UPDATE training_jobs
 SET
     dataset_fingerprint = %(fingerprint)s,

@@ -1,5 +1,6 @@
 // @ts-check
-// The files that a user dropped or chose, with their paths in the folder. Files that are never trained on are omitted.
+// The files that a user dropped or chose, with their paths within the dropped or chosen folder. Files that are never
+// trained on are omitted.
 
 /**
  * @typedef {object} LocalFile
@@ -24,7 +25,7 @@ export async function filesOfDrop(transfer) {
 }
 
 /**
- * The files that a user chose in a file input. Files of a chosen folder have their paths within the folder.
+ * The files that a user chose in a file input. The paths of a chosen folder's files are relative to that folder.
  * @param {FileList} files
  */
 export function filesOfInput(files) {

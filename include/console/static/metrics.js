@@ -75,7 +75,7 @@ export function headline(metrics) {
 }
 
 /**
- * Shorten a metric's name, such as `metrics/mAP50-95(B)` to `mAP50-95`.
+ * Shorten a metric's name, for example `metrics/mAP50-95(B)` to `mAP50-95`.
  * @param {string} name
  */
 export function shortName(name) {

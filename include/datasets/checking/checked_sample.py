@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 EMPTY_FILE = ("it is empty", "empty-labels")
-"""Message and kind of the warning about a label file without a label."""
+"""Message and kind of the warning about a label file without labels."""
 
 
 @dataclass(frozen=True)

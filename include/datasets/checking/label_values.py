@@ -32,7 +32,7 @@ class _Labels:
     boxes: np.ndarray
     """Centre, width and height."""
     points: np.ndarray
-    """The coordinates that have an upper bound: the boxes, or the keypoints for pose."""
+    """The numbers that have an upper bound: those of the boxes, or for pose the keypoints' positions."""
     values: np.ndarray
     """All numbers that have a lower bound."""
     visibilities: np.ndarray
@@ -130,7 +130,7 @@ def _explain(
 
 
 def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tuple[str, float, int]]:
-    """Yield the name, the value and the axis of each number: 0 for the width, 1 for the height.
+    """Yield the name, the value and the axis (0: width, 1: height) of each number.
 
     Numbers without an upper bound are skipped unless they are negative.
     """
@@ -198,5 +198,5 @@ def _any(table: np.ndarray) -> np.ndarray:
 
 
 def _rows_with(table: np.ndarray) -> Iterator[int]:
-    """Yield the numbers of the rows in which any value is true."""
+    """Yield the index of each row in which any value is true."""
     yield from _any(table).nonzero()[0].tolist()

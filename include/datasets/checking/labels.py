@@ -1,4 +1,4 @@
-"""Checks label files. Follows `verify_image_label` and `verify_labels` of Ultralytics, in the same precision.
+"""Checks label files. Follows Ultralytics' `verify_image_label` and `verify_labels`, with the same precision.
 
 Ultralytics skips an image whose labels break these rules, and only writes a line to its log. This check
 reports an error instead.

@@ -39,7 +39,7 @@ class Tally:
             self._images[split][number] += 1
 
     def objects(self, split: Split) -> int:
-        """Return the number of objects of a split that training or validation uses."""
+        """Return how many objects of the split are used for training or validation."""
         return self._objects[split].total()
 
     def table(self) -> tuple[ClassCount, ...]:

@@ -52,7 +52,7 @@ def label_object(annotation: Mapping[str, Any], image: Image, task: Task) -> Row
 
 
 def _box(given: Any, image: Image) -> tuple[float, float, float, float]:
-    """Return centre, width and height in fractions of the image."""
+    """Return centre, width and height as fractions of the image's size."""
     if given is None:
         raise ValueError("bbox is missing; add [left, top, width, height] in pixels")
     if not isinstance(given, list) or len(given) != 4 or not all(map(is_pixel, given)):
@@ -72,7 +72,7 @@ def _corners(x: float, y: float, width: float, height: float) -> tuple[float, ..
 
 
 def _keypoints(given: Any, image: Image) -> list[float]:
-    """Return x, y in fractions of the image and the visibility of each keypoint; [] if none is labelled."""
+    """Return x, y (fractions of the image's size) and visibility of each keypoint; [] if none is labelled."""
     if given is None:
         return []
     if (

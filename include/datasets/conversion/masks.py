@@ -2,8 +2,8 @@
 
 A run-length encoding counts pixels column by column: first those outside the object, then those inside, and
 so on in turn. `counts` is a list of these numbers, or a string that packs them: five bits per character, the
-lowest first, with a sign. From the fourth number on, each is stored as the difference from the number two
-places earlier (rleToString in maskApi.c of cocoapi).
+lowest bits first, with a sign. From the fourth number on, each is stored as the difference from the number
+two places earlier (rleToString in maskApi.c of cocoapi).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Shape:
 def read_shapes(label: Path, task: Task, keypoints: tuple[int, int]) -> Iterator[Shape]:
     """Yield the objects of a label file.
 
-    Skips each line with fewer than five numbers, or with text that is not a finite number.
+    Skips lines that contain fewer than five numbers, or anything other than finite numbers.
     """
     lines = read_lines(label, most_bytes=LABEL_BYTES, most_lines=LABEL_LINES, longest=LABEL_LINE)
     for _, line in lines:

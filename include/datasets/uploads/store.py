@@ -151,7 +151,7 @@ class UploadStore:
         completed = upload.model_copy(update={"completed_at": datetime.now(UTC)})
         try:
             self._write(completed, {"IfMatch": etag})
-        except UploadUnknown:  # another request has completed it, too, or removed it
+        except UploadUnknown:  # another request has since completed or removed it
             again = self.find(upload_id)
             if again.completed_at is None:
                 raise
