@@ -62,7 +62,7 @@ class JobClaim:
     expected_run_id: str | None
     """The row's run_id, as the caller read it; None if there was no row, or the row had no owner."""
     origin_run_id: str | None = None
-    """The row's origin_run_id if training starts from scratch; None means the run that claims the job."""
+    """The row's origin_run_id if training starts from scratch; None means `run_id`."""
     recreated: bool = False
     """Whether the row belongs to a deleted run with the same id."""
     initial_weights_path: str | None = None

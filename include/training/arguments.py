@@ -71,7 +71,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 @cache
 def known_arguments() -> dict[str, dict[str, Any]]:
-    """Return each argument of the pinned version: its `kinds`, `optional`, any `minimum` and `choices`."""
+    """Return the pinned version's arguments by name.
+
+    Each has `kinds` and `optional`; some have a `minimum` or `choices`.
+    """
     table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["arguments"]
     return table
 

@@ -1,4 +1,4 @@
-"""The changes to Ultralytics' trainers that all tasks share, except those to saving (states.py).
+"""The changes to Ultralytics' trainers that all tasks share, except changes to saving (states.py).
 
 Each epoch is reported once, the error for a wrong argument or dataset is one sentence, and last.pt keeps its
 training state.

@@ -1,7 +1,7 @@
-"""Checks the contents of a checkpoint, which must be a model made of layers, and plain values.
+"""Checks the contents of a checkpoint: it may contain only a model made of layers, and plain values.
 
-No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers have
-no hooks but those of a distillation, and values that Ultralytics expects to be numbers must be numbers.
+No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers must
+have no hooks but those of a distillation, and values that Ultralytics expects to be numbers must be numbers.
 """
 
 from __future__ import annotations
