@@ -8,7 +8,7 @@ is still needed is not deleted, and the log says what needs it. Objects that are
 | task | what it does |
 |---|---|
 | `check_schema` | fails early unless the tables are at the schema revision of this code |
-| `delete` | deletes row and objects; only workers of the queue `maintenance` may delete checkpoints |
+| `delete` | deletes the row and objects; only workers of the queue `maintenance` may delete checkpoints |
 
 A deletion cannot be undone. The result of `delete` is the number of deleted objects, and their size in bytes.
 """

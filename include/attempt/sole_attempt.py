@@ -1,8 +1,8 @@
 """Ensures that only one attempt at a job runs on a machine.
 
 Airflow starts the next attempt when it believes the previous one to be dead. But the previous one may still
-be alive: it was suspended and resumed, its machine froze, or it was cut off from Airflow. It would then keep
-its GPU, and continue to write into the folder in which the next attempt trains.
+be alive, for example if it was suspended and resumed, if its machine froze, or if it lost its connection to
+Airflow. It would then keep its GPU, and continue to write into the folder in which the next attempt trains.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class _Holder:
 def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterator[None]:
     """Hold the job on this machine until the block ends. The caller must own the job's row.
 
-    If an older attempt, or an attempt of another run, still holds the job, it is killed. Its child processes
-    also hold the job; its watchdog kills them. Raises StillRunning if any of these processes is still running
-    after a minute, or if the holder is the same or a newer attempt of this run.
+    If an older attempt, or an attempt of another run, still holds the job, its process is killed. Its child
+    processes also hold the job, until its watchdog kills them. Raises StillRunning if any of these processes
+    is still running after a minute, or if the holder is the same or a newer attempt of this run.
     """
     path = make_trusted_folder(locks) / job_id
     own = _Holder(run_id, attempt, os.getpid(), _identity(os.getpid()))

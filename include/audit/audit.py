@@ -96,7 +96,7 @@ def find_losses(
 ) -> Iterator[AuditFinding]:
     """Find recorded objects that are missing or damaged.
 
-    The bytes of all recorded objects are read, or those of a sample.
+    Read the bytes of every recorded object if the request is `full`, otherwise those of a random sample.
     """
     sample = RandomSample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:

@@ -59,7 +59,7 @@ def require_complete_upload(bucket: Bucket, source: str) -> None:
 def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
     """Raise DatasetError if checked data were deleted in the meantime, with another version of the same data.
 
-    The caller holds the lock on the objects, so that they are not deleted before the version is recorded.
+    The caller must hold the lock on the objects, so that they are not deleted before the version is recorded.
     """
     for place in (dataset.origin, dataset.source):
         if place:

@@ -62,7 +62,7 @@ class JobClaim:
     expected_run_id: str | None
     """The row's run_id, as the caller read it; None if there was no row, or the row had no owner."""
     origin_run_id: str | None = None
-    """The row's origin_run_id if training starts from scratch; None for the run that claims the job."""
+    """The row's origin_run_id if training starts from scratch; None means `run_id`."""
     recreated: bool = False
     """Whether the row belongs to a deleted run with the same id."""
     initial_weights_path: str | None = None
@@ -74,18 +74,18 @@ class JobClaim:
     gpu_limit: int | None = None
     """Number of GPUs that the jobs of `triggered_by` may have at the same time; None for any number."""
     run_started_at: datetime | None = None
-    """When the run started, or was cleared."""
+    """When the run started or, if later, was last cleared."""
 
 
 class JobRepository(AttemptRepository):
-    """Reads and writes jobs on behalf of runs, people, other trainers and attempts."""
+    """Reads and writes jobs on behalf of runs, attempts, users and training programs outside Airflow."""
 
     def claim(self, claim: JobClaim) -> TrainingJob:
         """Make this run the owner of the job, creating its row if necessary, and return the row.
 
         The job is queued until an attempt has its GPU (`leave_queue`).
 
-        An existing row is taken only while its run_id is still `expected_run_id`. Training starts from
+        An existing row is taken only if its run_id is still `expected_run_id`. Training starts from
         scratch if the job was never trained or, with `fresh`, if the row belongs to another run or to a
         deleted run with this id (`recreated`). In all other cases, training continues: origin_run_id, epoch,
         metrics and the durable state are kept, while paths, hashes, sizes, error and attempt are cleared.
@@ -172,7 +172,7 @@ class JobRepository(AttemptRepository):
         return parent is None or parent.durable != job.durable
 
     def cancel(self, job_id: str) -> tuple[str, str] | None:
-        """Stop a job that waits for its GPU, and return its run (Dag id and run id), which the caller ends.
+        """Stop a job that waits for its GPU; return its run (Dag id and run id), which the caller must end.
 
         Returns None, and writes nothing, if the job does not wait, or no run of `train_yolo` owns it.
         """

@@ -71,8 +71,8 @@ class ModelSigning:
         """Return the signature to promote the version with; None if there is none and there are no keys.
 
         A version is signed when it is promoted for the first time; later its signature is verified. With
-        `force`, a version that no trusted key has signed is also signed; a wrong signature is refused in any
-        case. Nothing is stored. Raises SignatureRefused and StoreErrors.
+        `force`, a version that no trusted key has signed is also signed; a wrong signature is always
+        refused. Nothing is stored. Raises SignatureRefused and StoreErrors.
         """
         existing = _read(client, version)
         if not self.trusted:

@@ -175,7 +175,7 @@ class Plans:
 
 
 def load_plans(path: Path) -> Plans:
-    """Read a file of plans. Never raises: `errors` lists the problems, with plan and field."""
+    """Read a file of plans. Never raises: `errors` lists the problems, each with its plan and field."""
     try:
         content = load_yaml(path)
     except (OSError, ValueError) as error:

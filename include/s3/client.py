@@ -34,7 +34,7 @@ def client_config() -> Config:
 
 
 def signing_config(endpoint: str | None) -> Config:
-    """Return settings of a client that only signs links for S3 at `endpoint`; None means Amazon's endpoint.
+    """Return the settings for a client that only signs links for S3 at `endpoint` (None: Amazon's).
 
     Only Amazon's endpoint gives each bucket a DNS name; with any other endpoint, the bucket is in the path.
     """

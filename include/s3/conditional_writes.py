@@ -1,4 +1,4 @@
-"""Probing whether an S3 server honours the conditions of writes (many do not), and verifies checksums.
+"""Probes whether an S3 server honours the conditions of writes (many do not) and verifies checksums.
 
 A probe cannot show whether the server checks the condition and writes in one atomic step; docs/deployment.md
 lists the servers that are known to do so.
@@ -151,7 +151,7 @@ class _Probe:
         return first if first is not Support.HONOURED else self.attempt(write, {"IfMatch": _NOBODYS_ETAG})
 
     def attempt_deletion(self) -> Support:
-        """Try to delete. Access keys that may not delete are fine: training never deletes a checkpoint."""
+        """Try to delete. Access keys that do not permit it are fine: training never deletes a checkpoint."""
         try:
             return self.attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
         except StoreAccessDenied:

@@ -1,7 +1,7 @@
 """Reads many small objects with obstore, a Rust client that needs a third of botocore's processor time.
 
-obstore only makes reading faster: if it cannot read an object, the boto3 client, with its retries and errors,
-reads that object. An error in obstore therefore never decides whether a dataset is accepted.
+obstore only makes reading faster: if it cannot read an object, the boto3 client reads that object, with its
+own retries and errors. An error in obstore therefore never decides whether a dataset is accepted.
 """
 
 from __future__ import annotations
@@ -106,5 +106,8 @@ def _credentials_of(client: Any) -> Any:
 
 @cache
 def _process() -> int:
-    """Return the id of the process that read first; only it has obstore's threads, and a fork would hang."""
+    """Return the id of the process that read first.
+
+    Only that process has obstore's threads; a read in a forked process would hang.
+    """
     return os.getpid()

@@ -34,7 +34,7 @@ def grpc_sockets(port: int) -> list[Path]:
 def is_free(port: int) -> bool:
     """Return whether a server could listen on `port` now.
 
-    SeaweedFS cannot replace a socket that another account has left in /tmp; it would never become ready.
+    SeaweedFS cannot replace a socket that another account has left in /tmp, so it would never become ready.
     """
     if any(map(_is_foreign, grpc_sockets(port))):
         return False

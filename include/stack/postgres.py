@@ -30,13 +30,13 @@ SUPERUSER = "postgres"
 TRAINING_OWNER = "training"
 """The role that owns the training database and its tables, and migrates the tables."""
 TRAINING_APPLICATION = "training_app"
-"""The role of the API, most tasks and all else that does not migrate the schema: it reads and writes rows."""
+"""The role of everything that does not migrate the schema (the API, most tasks): it reads and writes rows."""
 
 SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root, so root runs it as this user, as the wheel's own launcher does."""
 
 ROOT_STORE = Path("/var/lib/resumable-yolo-training")
-"""Where root keeps PostgreSQL if the system user cannot access the repository (one in /root, for example)."""
+"""Where root keeps PostgreSQL if the system user cannot access the repository (in /root, for example)."""
 
 START_SECONDS = 120.0
 

@@ -1,7 +1,7 @@
 """Ultralytics' training arguments, checked without Ultralytics.
 
-Jobs are checked on machines without torch. arguments.json has the names and kinds of the pinned version's
-arguments; include.training.derive_tables writes it.
+Jobs are also checked on machines that have no torch. arguments.json has the names and kinds of the pinned
+version's arguments; include.training.derive_tables writes it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 @cache
 def known_arguments() -> dict[str, dict[str, Any]]:
-    """Return the pinned version's arguments by name: kinds, `optional`, and any minimum and choices."""
+    """Return the pinned version's arguments by name.
+
+    Each has `kinds` and `optional`; some have a `minimum` or `choices`.
+    """
     table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["arguments"]
     return table
 
@@ -92,7 +95,7 @@ def check_overrides(overrides: Mapping[str, object]) -> None:
 
 
 def check_no_files(overrides: Mapping[str, object]) -> None:
-    """Refuse arguments that name a file, because a job comes from another machine. Raises ValueError."""
+    """Raise ValueError if an argument names a file: jobs do not read files on a worker's disk."""
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
             raise ValueError(  # noqa: TRY004 - callers expect ValueError

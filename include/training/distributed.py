@@ -1,7 +1,7 @@
 """Training on several GPUs: one process (a rank) for each GPU, supervised by this process.
 
 Ultralytics would start such processes from a generated file with pickled callbacks in it, and receive no
-reports from them. Here the ranks get a TrainingPlan and a connection to this process. Over its connection,
+reports from them. Here each rank gets a TrainingPlan and a connection to this process. Over its connection,
 rank 0 reports each epoch and each saved state, and waits for the answer, because this process records epochs,
 publishes states and handles interruptions. A rank exits when its connection closes, so that no rank outlives
 this process, however it ends.
@@ -235,8 +235,8 @@ def _await_deaths(ranks: Sequence[_Rank]) -> list[RankDied | ProcessKilled]:
 def _raise_cause(errors: Sequence[Exception]) -> None:
     """Raise the error that is most likely the cause: when one rank fails, the other ranks fail too.
 
-    ProcessKilled comes first: if a rank is killed while labels are read, the ranks that wait for it blame the
-    data.
+    ProcessKilled takes precedence: if a rank is killed while it reads labels, the ranks that wait for it
+    report an error in the data.
     """
     for kind in (ProcessKilled, TrainingError, MachineUnusable, DiskError, RankDied, OSError, Exception):
         for error in errors:

@@ -1,4 +1,4 @@
-"""The changes to Ultralytics' trainers that all tasks share, except saving.
+"""The changes to Ultralytics' trainers that all tasks share, except changes to saving (states.py).
 
 Each epoch is reported once, the error for a wrong argument or dataset is one sentence, and last.pt keeps its
 training state.
@@ -78,12 +78,12 @@ class ResumableMixin(StateSavingMixin):
         self.add_callback("on_fit_epoch_end", ResumableMixin._report_epoch)
 
     def train(self) -> None:
-        """Train, and in any case stop the loader processes; after an error, also free the device's memory.
+        """Train, then stop the loader processes, whether or not training succeeded.
 
-        Raises TrainingError if memory runs out in the first epoch with this batch size, even after
-        Ultralytics has halved it, which it does up to three times, but only on a single GPU. Raises
-        MemoryTaken if memory runs out although earlier epochs were trained with this batch size, and
-        ProcessKilled if a loader worker was killed.
+        After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
+        epoch with this batch size (on a single GPU, Ultralytics first halves it, up to three times);
+        MemoryTaken if memory runs out although earlier epochs were trained with it; and ProcessKilled if a
+        loader worker was killed.
         """
         try:
             with recognize_killed_workers():

@@ -41,9 +41,9 @@ _PREFETCH = 4
 _LANES = (8, 4, 2, 1)
 """Possible distances between the batches from which a mosaic's partners come.
 
-The largest one that the number of batches in an epoch allows is used. This is usually 8, because Ultralytics
-has 8 workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps the distance
-is 1, because Ultralytics uses no workers.
+Training uses the largest distance for which an epoch has enough batches. This is usually 8, because
+Ultralytics has 8 workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps
+the distance is 1, because Ultralytics uses no workers.
 """
 
 
@@ -104,7 +104,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
 
     max_buffer_length: float
     longest = 1.0
-    """Aspect ratio up to which images are kept. 1 suffices, because the longer side is scaled to imgsz."""
+    """Highest aspect ratio of kept images. 1 suffices here, because the longer side is scaled to imgsz."""
 
     def prepare(self, workers: int, replicas: int, *, on_gpu: bool) -> None:
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
@@ -181,7 +181,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         return image
 
     def _window_of(self, epoch: int, position: int) -> _Window:
-        """Return the window that ends with the batch of this position."""
+        """Return the window that ends with the batch that contains this position."""
         step, rank = divmod(position, self.replicas)
         batch = epoch * self.batches + step // self.batch_size
         if self.window is None or (self.window.batch, self.window.rank) != (batch, rank):

@@ -81,7 +81,7 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
                 url,
                 stream=True,
                 timeout=(10, limits.silent_seconds),
-                headers={"Accept-Encoding": "identity"},  # for the length and checksum of the file itself
+                headers={"Accept-Encoding": "identity"},  # for the file's own length and checksum
             ) as response:
                 _require_good(response)
                 _receive(response, file, limits, deadline)

@@ -1,5 +1,5 @@
 -- The planner sees the values of the filters and drops the filters that match every job. For one of the remaining
--- filters, it uses an index in the order of the list.
+-- filters, it uses an index that is sorted like the list.
 SELECT
     job_id::text AS job_id,
     COALESCE(created_at, '-infinity')::text AS created_at

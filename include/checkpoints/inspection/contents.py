@@ -1,7 +1,7 @@
-"""Checking the contents of a checkpoint: a model of layers, and plain values.
+"""Checks the contents of a checkpoint: it may contain only a model made of layers, and plain values.
 
-No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers may
-have only the hooks of a distillation, and values that Ultralytics expects to be numbers must be numbers.
+No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers must
+have no hooks but those of a distillation, and values that Ultralytics expects to be numbers must be numbers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MAX_FEATURES = 16
 usually four."""
 
 MAX_PATHS = 20_000_000
-"""Maximum number of paths to objects. A shared object has several paths; in a decompression bomb, it has very
-many."""
+"""Maximum number of paths to objects. A shared object has several paths; in a decompression bomb, an object
+has very many."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -203,7 +203,7 @@ def _class(model: Instance) -> str:
 
 
 def _require_plain(name: str, value: Any) -> None:
-    """Raise NotACheckpoint for an object where plain values belong; `_check_tree` has accepted the tree."""
+    """Raise NotACheckpoint if an object is where a plain value belongs; call this after `_check_tree`."""
     pending = [value]
     seen: set[int] = set()
     while pending:

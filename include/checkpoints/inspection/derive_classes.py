@@ -29,7 +29,7 @@ _TRANSFORMS = ("CenterCrop", "Compose", "Normalize", "Resize", "ToTensor")
 
 
 def derive() -> dict[str, Any]:
-    """Return the content of classes.json: classes by their module."""
+    """Return the content of classes.json: the classes of each module."""
     import torch
     import ultralytics
 

@@ -45,7 +45,7 @@ def ensure_folder(
 
     Several processes may call this concurrently. A process that is killed during `fill` leaves no incomplete
     folder of that name behind. Raises DatasetNotHere if the disk is full or not writable, UntrustedFolder if
-    another account of this machine could have tampered with the folder, and the errors of `fill` and
+    another account on this machine could have tampered with the folder, and the errors of `fill` and
     `repair`.
     """
     target, partial = home / name, home / f"{name}.partial"

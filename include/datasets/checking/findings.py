@@ -64,8 +64,8 @@ class FoundKind(BaseModel):
     count: int
     """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """The first places of these problems, at most PLACES_PER_KIND. There may be none, because each label
-    file keeps the places of only its first PLACES_PER_KIND warnings, whatever their kinds."""
+    """Where the first of these problems are, at most PLACES_PER_KIND places. There may be none, because each
+    label file keeps the places of only its first PLACES_PER_KIND warnings of any kind."""
 
     @property
     def heading(self) -> str:

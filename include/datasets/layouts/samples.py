@@ -47,7 +47,7 @@ class Sample:
     name: str
     """The image's path within the split."""
     suffix: str = ""
-    """The suffix of the label file's name before its links were resolved."""
+    """The suffix that the label file's name had before links were resolved."""
 
     @classmethod
     def of(cls, image: str, label: str | None, name: str, suffix: str = "") -> Sample:
@@ -102,8 +102,8 @@ class DatasetLocation:
     folder: Path
     """The dataset's folder; paths in the dataset must not lead outside it."""
     roots: tuple[Path, ...] = ()
-    """If a user gave a path, the folders below which the data YAML's `path` may name a different dataset
-    folder. Empty for fetched data."""
+    """If a user gave a path, the allowed roots: the data YAML's `path` may name a folder below one of them,
+    which then becomes the dataset's folder. Empty for fetched data."""
     barred: Path | None = None
     """If a user gave a path, a folder into which no path of the dataset may lead."""
 
@@ -139,8 +139,8 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     """Yield the paths of all images below `folder`, relative to it.
 
     Hidden files and folders are skipped, as in Ultralytics. Links that form a loop are not followed, but
-    recorded in the boundary. Raises DatasetError for a folder that is outside the dataset or nested too
-    deeply, and OSErrors.
+    recorded in the boundary. Raises OSErrors, and DatasetError for a folder that is outside the dataset or
+    nested too deeply.
     """
     boundary.require_walkable(folder)
     start = len(f"{folder}{os.sep}")

@@ -6,7 +6,7 @@ from include.errors import FinalError
 
 
 class UploadRefused(FinalError):
-    """The announced files or the request are not allowed."""
+    """The request, or a file that it announces, is not allowed."""
 
 
 class UploadIncomplete(UploadRefused):

@@ -129,7 +129,7 @@ function Hours({ user: name, monday, hours }) {
 }
 
 /**
- * The GPU hours that the quota allows in a week, and a bar that shows the used share.
+ * The GPU hours that the quota allows in a week, and a bar that shows how many of them are used.
  * @param {{ used: number, limit: number }} props
  */
 function Limit({ used, limit }) {
