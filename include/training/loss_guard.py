@@ -124,7 +124,7 @@ class LossGuardMixin(ExactMixin):
             self._roll_back(what)
 
     def _mean_loss(self) -> float:
-        """Return the batch's total loss, averaged over all processes, so that each process gets the same."""
+        """Return the batch's total loss, averaged over all processes, and so the same in each of them."""
         loss = torch.stack([part.detach().float() for part in self.loss_items.values()]).sum().reshape(1)
         if RANK == -1:
             return float(loss)
