@@ -1,6 +1,6 @@
 """Airflow plugin: the training console and its REST API, at /training on Airflow's API server.
 
-Every Airflow process loads this module, including tasks. The applications import FastAPI, so they are created
+All Airflow processes, even tasks, load this module. The applications import FastAPI, so they are created
 only when the API server reads `fastapi_apps`.
 """
 

@@ -55,8 +55,8 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
 def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
     """Lend a working connection from the pool for the block.
 
-    If a new connection is needed and cannot be opened, the error is raised. After the block, the connection
-    is closed if it is broken or still in a transaction.
+    Raises the error of the pool's `connect` if a new connection is needed but cannot be opened. After the
+    block, the connection is closed if it is broken or still in a transaction.
     """
     pooled = pool.connect()
     connection = cast("Connection[Any]", pooled.driver_connection)

@@ -88,8 +88,8 @@ async def follow_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream events of a job: `job` first and after each change, `epoch` after each epoch, `end` last.
 
-    The events carry the same data as the routes for the job and its epochs. The stream ends after five
-    minutes at the latest; a client that reconnects continues after the last epoch that it received.
+    The events carry the same data as the routes for the job and its epochs. The stream ends after at
+    most five minutes; a client that reconnects continues after the last epoch that it received.
     """
     last_seen = after if last_event_id is None else last_event_id
     async for event in follow(hub, job.job_id, last_seen, LONGEST_SECONDS):

@@ -126,7 +126,7 @@ class Hub:
 
 
 def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> dict[str, JobState]:
-    """Return the new state of each job whose state differs from the known one."""
+    """Return the new state of each job whose state differs from the one that is known."""
     with open_database() as connection:
         rows = fetch_rows(connection, "find_changed_jobs", job_ids=list(known))
         found = {row.job_id: row for row in rows}

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingRequest, TrainingResult
 
 _DRAIN_SECONDS = 60.0
-"""Limit for uploading the last snapshot; the upload of the final files, which follows, is retried longer."""
+"""Time limit for uploading the last snapshot. The final files are uploaded next, and retried for longer."""
 
 _GRACE_SECONDS = 90.0
-"""Limit for the last upload after a preemption or an error. It must be less than the two minutes that Compose
-and `make down` wait."""
+"""Time limit for the last upload after a preemption or an error. It must be less than the two minutes that
+Compose and `make down` wait."""
 
 
 def train_and_report(
@@ -45,7 +45,7 @@ def train_and_report(
     """Train from `start` to the end, or until a user stops the job, and return the outcome.
 
     When this returns, every epoch is recorded, but the newest state may not be in S3 yet. `snapshots` is the
-    folder in which states wait for their upload. Raises Preempted, MemoryShort, OwnershipLost, and all errors
+    folder in which states wait to be uploaded. Raises Preempted, MemoryShort, OwnershipLost, and all errors
     of the trainer.
     """
     isolate_ultralytics()
@@ -80,7 +80,7 @@ def train_and_report(
 
 
 def _train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> TrainingResult:
-    """Train; if a user stops the job immediately, finish it from the last saved state."""
+    """Train; if a user asks for an immediate stop, finish the job from the last saved state."""
     from include.training.run import train
 
     try:

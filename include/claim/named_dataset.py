@@ -1,4 +1,4 @@
-"""Pins the version of a job's dataset if it is registered, and otherwise checks its address."""
+"""Pins the version of a job's dataset if the dataset is registered; otherwise checks its address."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class JobOwnership:
     def may_change(self, user: str | None, job: TrainingJob) -> bool:
         """Return whether the user may change this job; `user` is None for a schedule without an owner.
 
-        Anyone may change a job that has no owner and that no run of `train_yolo` has taken, because a host
-        application wrote its row.
+        If a job has no owner and no run of `train_yolo` has taken it, a host application wrote its row, so
+        anyone may change it.
         """
         written_elsewhere = job.triggered_by is None and job.dag_id != TRAINING_DAG
         return self.may_change_all(user) or written_elsewhere or job.triggered_by == user

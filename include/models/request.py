@@ -38,7 +38,10 @@ class PromotionRequest(Request):
 
 
 class ChosenVersion(Payload):
-    """The version to promote, chosen only once, because a retried task must not roll back further."""
+    """The version to promote.
+
+    It is chosen only once: if a retried task chose again, it could roll back to a still older version.
+    """
 
     name: str
     """Name of the model."""

@@ -47,7 +47,7 @@ _PEM_END = b"-----END PUBLIC KEY-----"
 
 @dataclass(frozen=True)
 class VerificationKeys:
-    """Public keys, by the key ids in signatures; whoever holds one of the private keys is trusted."""
+    """Public keys, by key id; anyone who holds one of their private keys is trusted."""
 
     keys: Mapping[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class VerificationKeys:
     def parse(cls, pem: bytes) -> Self:
         """Parse one or several public keys in PEM.
 
-        Raises ValueError; its text ends a sentence that starts with the source of the keys.
+        Raises ValueError; its message completes a sentence that begins with the source of the keys.
         """
         blocks = [block + _PEM_END for block in pem.split(_PEM_END)[:-1]]
         if not blocks:
@@ -71,7 +71,7 @@ class VerificationKeys:
         return bool(self.keys)
 
     def verify(self, signature: bytes | None, version: ModelVersion) -> None:
-        """Raise SignatureRefused unless a trusted key has signed this version with its recorded SHA-256.
+        """Raise SignatureRefused unless a trusted key has signed this version and its recorded SHA-256.
 
         The error is NotSigned if there is no signature, or if it was made with an unknown key: such a version
         may still be genuine.
@@ -108,8 +108,8 @@ class SigningKey:
     def parse(cls, pem: bytes) -> Self:
         """Parse a private key in PEM, without a passphrase.
 
-        Raises ValueError, which never quotes the key; its text ends a sentence that starts with the source of
-        the key.
+        Raises ValueError, which never quotes the key; its message completes a sentence that begins with the
+        source of the key.
         """
         try:
             key = load_pem_private_key(pem, password=None)
@@ -133,7 +133,7 @@ class SigningKey:
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> str:
-    """Return the id that signatures give for the key: the SHA-256 of its PEM, in hex."""
+    """Return the id by which signatures name the key: the SHA-256 of its PEM, in hex."""
     return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
@@ -159,7 +159,7 @@ def _subject(version: ModelVersion) -> str:
 
 
 def _statement(version: ModelVersion) -> dict[str, Any]:
-    """Return the statement that is signed. In it, the only file of the model has the name "."."""
+    """Return the statement that is signed. In it, the model has a single file, named "."."""
     root = hashlib.sha256(bytes.fromhex(version.sha256)).hexdigest()
     return {
         "_type": STATEMENT,

@@ -66,8 +66,8 @@ class MultipartUpload:
         self._send_body(content, part)
 
     def copy(self, source: S3Location, etag: str, size: int, part_size: int) -> None:
-        """Copy the parts within S3 from the object with that ETag."""
-        # Sequentially, because a deadline applies only to requests of the thread that applied it.
+        """Copy all parts within S3, from the object at `source` if its ETag is still `etag`."""
+        # Sequentially, because a deadline covers only requests from the thread that set it.
         for number, offset in enumerate(range(0, size, part_size), 1):
             with translate_s3_errors(self._client, self._location):
                 copied = self._client.upload_part_copy(

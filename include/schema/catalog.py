@@ -23,7 +23,7 @@ def quote_identifier(name: str) -> str:
 
 
 def table_kind(connection: Connection, table: str) -> str | None:
-    """Return PostgreSQL's letter for the kind of relation (r is an ordinary table); None if there is none."""
+    """Return PostgreSQL's letter for the relation's kind (r: ordinary table); None if it does not exist."""
     rows = _rows(connection, "table_kind", table=table)
     return rows[0][0] if rows else None
 

@@ -43,7 +43,7 @@ class MigrationPlan:
     """A rehearsed migration, which was run and rolled back."""
 
     current: str
-    """The database's revision; "base" without our schema."""
+    """The database's revision; "base" if our schema is not installed."""
     target: str
     """The revision to migrate to; "base" to remove our schema."""
     revisions: tuple[str, ...]

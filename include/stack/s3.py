@@ -187,7 +187,7 @@ class S3:
         )
 
     def _options(self) -> list[str]:
-        """Return all options: for missing ones, `weed mini` would use the values of its last start."""
+        """Return every option: for a missing one, `weed mini` would use the value from its last start."""
         listen = self.ports
         options: dict[str, object] = {
             "dir": self._data,

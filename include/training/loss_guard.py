@@ -71,7 +71,7 @@ class LossGuardMixin(ExactMixin):
         self.scheduler.lr_lambdas = [self.lf] * len(self.optimizer.param_groups)
 
     def _keep_epoch_start(self) -> None:
-        """Keep the state at the start of this epoch, on the host, because GPU memory is needed for training.
+        """Copy the state at the start of this epoch to host memory, because training needs the GPU memory.
 
         An attempt that resumes within an epoch already has a state from an epoch's start; if it has none,
         because no rule needed one before, it keeps the state that it resumes from. If the last losses of the
@@ -124,7 +124,7 @@ class LossGuardMixin(ExactMixin):
             self._roll_back(what)
 
     def _mean_loss(self) -> float:
-        """Return the batch's total loss, averaged over all processes, so that each process gets the same."""
+        """Return the batch's total loss, averaged over all processes, and so the same in each of them."""
         loss = torch.stack([part.detach().float() for part in self.loss_items.values()]).sum().reshape(1)
         if RANK == -1:
             return float(loss)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WINDOW = 100
-"""Number of recent batches; the largest of their losses is compared with the next loss."""
+"""Number of recent batches; the next loss is compared with the largest of their losses."""
 
 _LEAST = 20
 """Number of batches before the first comparison, because the first losses say little about later ones."""
 
 _NEGLIGIBLE = 0.1
-"""Losses below this value are raised to it; it is a classifier's loss at 90 % confidence in the right
+"""Losses below this value are treated as this value, a classifier's loss at 90 % confidence in the right
 class."""
 
 IN_A_ROW = 3
@@ -91,7 +91,7 @@ class LossWatch:
     """Checks the loss of each batch against the rules.
 
     The losses that it remembers are saved with a training run's state, as plain values, so that a training
-    run that was interrupted breaks the same rule after the same batch.
+    run that is interrupted and resumed breaks the same rule after the same batch.
     """
 
     def __init__(self, rules: LossRules) -> None:

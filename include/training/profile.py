@@ -1,4 +1,4 @@
-"""The numeric profile of a training run: all that affects its exact bits, except arguments and data."""
+"""The numeric profile of a training run: what determines its exact bits, besides arguments and data."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def numeric_profile(device: torch.device) -> dict[str, str | int]:
     """Return the versions of numeric libraries, the device, the CPU, and the number of CPU threads.
 
     Even if a GPU trains the model, the CPU decodes and augments images, and OpenCV and NumPy choose code that
-    fits the CPU's instruction set. Two machines with the same profile compute the same bits; on a GPU, only
-    with `deterministic=True`.
+    fits the CPU's instruction set. Two machines with the same profile compute bit-identical results; on a
+    GPU, only with `deterministic=True`.
     """
     import torch
 

@@ -106,7 +106,7 @@ class _Death:
 
 
 def _report(detail: str, attempt: list[Member], folder: Path) -> None:
-    """Write the report, and stop each process of the attempt after it has written its stacks.
+    """Write the report, and stop each process of the attempt after it has written its stack traces.
 
     The trainer comes first, so that it cannot notice what happens to the others and report that as an error.
     Processes that were already stopped come last: resuming them then cannot affect the others.

@@ -1,4 +1,4 @@
-"""The initial weights of a training run, as tasks pass them on.
+"""The initial weights of a training run, in the form in which tasks pass them to each other.
 
 This module imports little, because Dag files import it.
 """

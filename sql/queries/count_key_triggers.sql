@@ -1,4 +1,4 @@
--- One if the host application's rows get their job_id from the table's own key, otherwise zero.
+-- 1 if the host application's rows get their job_id from the table's own key, otherwise 0.
 SELECT count(*)
 FROM pg_trigger
 WHERE tgrelid = 'training_jobs'::regclass

@@ -13,7 +13,7 @@ ALIASES = {
     "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
     "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
 }
-"""Names in files of older versions that Ultralytics still loads."""
+"""Maps class names that only older files contain to the current ones; Ultralytics still loads such files."""
 
 MODELS = {
     "detect": "ultralytics.nn.tasks.DetectionModel",
@@ -58,7 +58,7 @@ def methods() -> frozenset[str]:
 
 @cache
 def layers() -> frozenset[str]:
-    """Return the layers that an architecture may use, by their names in its rows (Conv, nn.Upsample)."""
+    """Return the layers that an architecture may use, by the names in its rows (Conv, nn.Upsample)."""
     return frozenset(
         f"nn.{name}" if module.startswith("torch.") else name
         for module, _, name in (path.rpartition(".") for path in _table()["modules"])

@@ -39,7 +39,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const [refusal, setRefusal] = useState(/** @type {{ title: string, message: string } | null} */ (null));
   const [busy, setBusy] = useState(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
-  /** The run that was requested last. If its response was lost, the next request reuses the run's id. */
+  /** The latest request for a run. If its response was lost, the next request reuses the run's id. */
   const requested = useRef({ conf: "", runId: "" });
   const names = new Set(groups.flatMap((group) => group.names));
   const shown = fields.filter(({ name }) => names.has(name));

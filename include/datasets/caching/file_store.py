@@ -102,7 +102,7 @@ class FileStore:
             os.link(file, stored, follow_symlinks=False)
 
     def _share(self, file: Path, stored: Path) -> None:
-        """Make one of two files with the same content a link to the other; replace a damaged stored file."""
+        """Make `file` a link to `stored`, or the reverse if `stored` is damaged or cannot be linked to."""
         with suppress(FileNotFoundError):  # the stored file has been removed
             if os.lstat(stored).st_size == file.stat().st_size:
                 with _without_links():

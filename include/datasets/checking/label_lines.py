@@ -1,4 +1,4 @@
-"""The lines of a label file: their rules, their numbers, and the results of a check."""
+"""The lines of a label file: the rules for them, their numbers, and the results of checking them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class CheckedLabels:
     outlines: bool = False
     """Whether the objects are outlines, not boxes."""
     teaches: bool = False
-    """Whether a map has pixels to learn from: of a class, of the background, or with a distance."""
+    """Whether a mask or depth map has pixels to learn from: a class, the background or a distance."""
     measurable: bool = True
     """Whether validation can measure anything with these labels."""
     sha256: str | None = None
@@ -117,7 +117,7 @@ class Rows:
     """Whether the lines are outlines, not boxes."""
 
     def add(self, line: int, row: Sequence[str]) -> LabelProblem | None:
-        """Add a line, or return the problem with its numbers."""
+        """Add a line; if its numbers are invalid, return the problem instead."""
         try:
             self.values.extend(map(float, row))
         except ValueError:

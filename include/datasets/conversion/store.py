@@ -80,14 +80,14 @@ class ConvertedDatasets:
         return tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
     def record(self, key: str, converted: ConvertedDataset) -> None:
-        """Record the result of converting the content with that key."""
+        """Record `converted` as the result of converting the content that `key` identifies."""
         content = converted.model_dump_json().encode()
         self._bucket.put(conversion_key(key), content, content_type="application/json")
 
     def store(self, inventory: Inventory, yaml: str | None, notes: dict[str, int]) -> ConvertedDataset:
         """Store all files that are not in S3 yet, and the listing of the dataset.
 
-        Also raises DatasetError if a file changes in the meantime.
+        Raises StoreErrors, and DatasetError if a file has changed since `inventory` was built.
         """
         prefix = tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml

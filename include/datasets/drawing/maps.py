@@ -1,4 +1,4 @@
-"""Draws labels that have a value for each pixel, masks and depth maps, and chooses the colours of classes."""
+"""Draws labels with a value for each pixel (masks and depth maps), and chooses the colours of classes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Picture:
     """Return the picture with the classes of its mask in colours; ignored pixels stay unchanged.
 
-    `mapping` gives the class id for each id in the mask that differs from its class id.
+    `mapping` maps the ids in the mask to class ids; an id that is not in it is itself the class id.
     """
     import cv2
     import numpy as np

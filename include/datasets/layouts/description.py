@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
-"""Names by which a data YAML is found, in this order, even among other YAML files."""
+"""File names that identify the data YAML, even among other YAML files; tried in this order."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,12 @@ class Description:
     path: str | None
     """The value of the key `path`, as written."""
     splits: Mapping[Split, list[str]]
-    """The paths of train and of the validation split, as written."""
+    """The paths of `train` and of the validation split, as written."""
     names: dict[int, str]
     """Class names by class id."""
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """The other keys that Ultralytics reads, but with the `masks_dir` of the views, not the dataset's."""
+    """The other keys that Ultralytics reads; `masks_dir` names the mask folder in the views, not in the
+    dataset."""
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 
@@ -196,7 +197,7 @@ def _class_name(key: int, given: object) -> str:
 
 
 def _extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Return the other keys that Ultralytics reads. Without kpt_shape, keys about keypoints are ignored."""
+    """Return the other keys that Ultralytics reads; without kpt_shape, none that describe keypoints."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
         raise ValueError(
@@ -213,7 +214,7 @@ def _extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _maps(data: Mapping[str, Any], task: Task, classes: int) -> tuple[dict[str, Any], LabelFiles]:
-    """Return the keys about masks or depth maps, and the location of the task's labels."""
+    """Return the keys that describe masks or depth maps, and the location of the task's labels."""
     if task == "depth":
         return read_depth_keys(data), DEPTHS
     keys = read_mask_keys(data, classes) if task == "semantic" else {}

@@ -94,7 +94,7 @@ function Pager({ next }) {
 }
 
 /**
- * The changes of status since the last response, as a sentence.
+ * Status changes since the last response, as a sentence.
  * @param {Job[]} jobs
  */
 function useChanges(jobs) {
