@@ -64,7 +64,7 @@ def table_of(found: dict[str, list[Cost]], images: int) -> Table:
         "first batch, which is `check_det_dataset` and the label caches of both splits. Ours: "
         "`check_dataset` into an empty cache, which verifies every byte, image and label, and `materialize`. "
         "A training run in this project also scans the data; `with the scan` includes that. The sides take "
-        f"turns, and the import of torch is not included; medians of {rounds} with the 95 % interval, and "
+        f"turns, and the import of torch is not included; medians of {rounds} with the 95 % CI, and "
         "processor seconds.",
         ("", "seconds", "processor"),
     )

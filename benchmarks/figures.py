@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MedianInterval:
-    """The median of a sample, and the 95 % confidence interval of the true median."""
+    """The median of a sample, and the 95 % CI of the true median."""
 
     median: float
     low: float | None

@@ -94,7 +94,7 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
         "random moments. It does what the task `train` does, without Airflow's scheduling, in a fork of a "
         "process that has imported Airflow, like the tasks of any worker. A start is timed "
         "from the start of the process to the first batch (imports, data, state, building the "
-        "model), with the 95 % interval of the median; on another machine only the state in S3 is "
+        "model), with the 95 % CI of the median; on another machine only the state in S3 is "
         "available. Lost epochs have to be trained again; an upload that the kill interrupted counts as "
         "lost.",
         ("", "times", "median", "most"),

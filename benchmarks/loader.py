@@ -29,7 +29,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "cache; measured without workers, as when training on a CPU, and with one and two workers, as when "
         "training on a GPU. `ours, whole dataset` draws mosaic "
         f"partners from the whole dataset instead of from recent batches. Medians of {rounds} rounds of "
-        f"{batches} batches, the ratios to plain with their 95 % interval. Processor time is per sample, "
+        f"{batches} batches, the ratios to plain with their 95 % CI. Processor time is per sample, "
         "for all processes of the loader together.",
         ("loader", "workers", "samples/s", "to plain", "processor ms", "to plain", "decoded images"),
     )

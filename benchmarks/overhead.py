@@ -27,7 +27,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "YOLO11n with Ultralytics' defaults: training images per second over a whole epoch, validation and "
         "saving included; ours also records in Postgres and uploads each state to S3, and both of these "
         "servers run on the same machine. The ratio is the median over pairs of consecutive epochs, one of "
-        "each side, with its 95 % interval; the next column is the same ratio for the processor time of the "
+        "each side, with its 95 % CI; the next column is the same ratio for the processor time of the "
         "training thread, which other programs disturb less. The control compares plain with plain under "
         "another seed: its "
         "distance from 1 is noise. *Rest* is the time before the second epoch and after the last one, "

@@ -64,7 +64,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "What the project costs Airflow",
         "Parsing: each Dag file runs in a fresh process, alternating with a file that defines an empty Dag; "
         "seconds include the import of the Airflow SDK, but not the start of Python. The ratio is the median "
-        f"of the ratios of {rounds} pairs, with its 95 % interval. Memory: the proportional set size of each "
+        f"of the ratios of {rounds} pairs, with its 95 % CI. Memory: the proportional set size of each "
         f"part and its children, {settle:.0f} s after the start and some requests; the median of samples "
         "taken a second apart. A whole local stack with the project is compared with one without the "
         "project's plugins, executor and Dags; each runs alone on the machine. Without a GPU, the local "

@@ -99,7 +99,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "the trigger over REST until the row has both paths. The script is what a user would write instead: "
         "it runs `yolo train` with the same arguments, copies both files to the same S3 server with s5cmd in "
         "parallel, and inserts their paths with psql while the stack is idle. Script and Dag take turns; "
-        f"the ratio is the median of the ratios of {rounds} pairs, with its 95 % interval. The rows below it "
+        f"the ratio is the median of the ratios of {rounds} pairs, with its 95 % CI. The rows below it "
         "give the median times at which our tasks started and ended. The last rows show how long it takes "
         "from the end of `train` until the last task has written the row, compared with a Dag of the same "
         "shape whose tasks do nothing.",

@@ -66,7 +66,7 @@ def _table(restarts: list[Restart]) -> Table:
         "From SIGKILL to the next batch",
         "A training run on the bundled digits on a warm local stack. Its process is killed "
         f"{len(restarts)} times with SIGKILL, each time at a random moment after a new state was stored. "
-        "Seconds from the kill, medians with their 95 % interval.",
+        "Seconds from the kill, medians with their 95 % CI.",
         ("until", "median", "most"),
     )
     for name, seconds in {

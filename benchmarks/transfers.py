@@ -40,7 +40,7 @@ _ABOUT = (
     "is stored; a download is hashed and compared with the metadata. boto3 uses `upload_file` and "
     "`download_file` with the same client settings; boto3, s5cmd and rclone verify nothing "
     "against a hash computed by us. The clients take turns, and each round starts with a different one; "
-    "medians of {rounds} with the 95 % interval. Ours and boto3 run in warm processes; s5cmd and "
+    "medians of {rounds} with the 95 % CI. Ours and boto3 run in warm processes; s5cmd and "
     "rclone are started for each transfer, and `start` (`s5cmd version`, `rclone version`) is already "
     "subtracted from their figures. `to the fastest` is the rate as a multiple of that of the fastest "
     "other client; `processor` is the client's own processor time in seconds, and the last column is that "

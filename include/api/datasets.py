@@ -187,7 +187,7 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
         raise ProblemError(
             HTTPStatus.CONFLICT,
             f"{base} and {version} have {images:,} images in total, but this request compares at most "
-            f"{COMPARED_IMAGES:,}; registration compares a version of any size with the version before it",
+            f"{COMPARED_IMAGES:,}; larger versions are compared with the version before at registration",
         )
     try:
         return find_difference(bucket, base, version)  # not stored, because only tasks write to the bucket

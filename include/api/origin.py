@@ -45,5 +45,5 @@ def _require_own_page(
 
 
 def _host(address: str) -> str:
-    """Return host and port without the scheme, which a proxy that terminates TLS changes."""
+    """Return the host and port; the scheme is omitted because a proxy that terminates TLS changes it."""
     return address.partition("://")[2].partition("/")[0]

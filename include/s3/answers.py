@@ -1,4 +1,4 @@
-"""Detecting, even if the response to an upload never arrives, that the object was stored."""
+"""Detects that an uploaded object was stored even if the response to the upload never arrives."""
 
 from __future__ import annotations
 

@@ -143,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m include.training",
         description="Train a YOLO model and keep a last.pt to resume from. Nothing is ever downloaded.",
         epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 or 143 interrupted. "
-        "After an interruption or a kill, the same command with --recover continues and ends with the same "
-        "weights.",
+        "After an interruption or a kill, the same command with --recover continues the run, which ends with "
+        "the same weights as an uninterrupted run.",
     )
     parser.add_argument("--data", type=Path, help="the dataset's YAML, or its folder for classify")
     parser.add_argument("--task", help="detect (default), segment, semantic, depth, classify, pose or obb")

@@ -63,8 +63,8 @@ def evaluate(
     """Evaluate the model in the file `weights` on a split of `data`.
 
     `data` is Ultralytics' `data`: a YAML, or a folder for classify. `imgsz` is in pixels (None: 640), `batch`
-    in images (None: 16); `device` is a single device as in TrainingRequest. Of `arguments`, only those named
-    in EVALUATION_ARGUMENTS are used. Classes are matched by name, or by number if no names match; a
+    in images (None: 16); `device` names one device, written as in TrainingRequest. Of `arguments`, only those
+    named in EVALUATION_ARGUMENTS are used. Classes are matched by name, or by number if no names match; a
     model that lacks a class misses all labels of that class. The only files that this writes are label
     caches, next to the data.
 
