@@ -162,7 +162,7 @@ this size takes about three seconds."""
 
 IMAGE_BYTES = 1 * GIB
 IMAGE_PIXELS = 178_956_970
-"""Twice Pillow's MAX_IMAGE_PIXELS. Ultralytics opens every image with Pillow and skips larger images."""
+"""Twice Pillow's MAX_IMAGE_PIXELS: Pillow refuses larger images, so Ultralytics would skip them."""
 
 # Pretrained weights
 

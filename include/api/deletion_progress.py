@@ -1,4 +1,7 @@
-"""Deletions. Runs of `delete_data` carry them out: this server is not allowed to delete what tasks stored."""
+"""Deletions and their progress.
+
+The Dag `delete_data` deletes, because this server has no right to delete what tasks have stored.
+"""
 
 from __future__ import annotations
 

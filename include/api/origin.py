@@ -30,7 +30,7 @@ def _require_own_page(
 
     Airflow's cookie is SameSite=lax, which protects it from other sites, but not from another port or another
     host name of the same domain. Browsers state the origin of a request in headers that no page can forge:
-    Sec-Fetch-Site, or over an unencrypted connection only Origin. Other clients send neither header.
+    Sec-Fetch-Site or, over an unencrypted connection, only Origin. Other clients send neither header.
     """
     if sec_fetch_site is not None:
         own = sec_fetch_site in _OWN

@@ -50,7 +50,7 @@ class UserUsage(BaseModel):
     gpu_hours: list[float]
     """One number for each week."""
     running: int
-    """Number of GPUs that running jobs use."""
+    """Number of GPUs in use by running jobs."""
     queued: int
     """Number of GPUs that jobs in the GPU queue have requested."""
     held: int

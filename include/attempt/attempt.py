@@ -146,7 +146,7 @@ class TrainingAttempt:
                 self._row.require_own()
                 # The other writer is an older attempt that has not yet noticed that it has lost the job.
                 raise StoreBusy(
-                    f"{error}. The job's row still names this attempt, so a retry takes the job over"
+                    f"{error}. The job's row still names this attempt, so a retry can take the job over"
                 ) from None
 
     def _watch(self) -> AbstractContextManager[Heartbeats]:

@@ -37,8 +37,8 @@ def delete_job(
     """Delete the job's objects, then its row unless the table belongs to a host application.
 
     The deletion works in steps: if it is interrupted, calling this function again deletes the rest.
-    `is_running(dag_id, run_id)` says whether Airflow still executes that Dag run. Raises DeletionRefused and
-    StoreErrors.
+    `is_running(dag_id, run_id)` says whether Airflow is still executing that Dag run. Raises
+    DeletionRefused and StoreErrors.
     """
     needed = require_deletable(connection, job, is_running)
     if _find(connection, "give_up_job", job) is None:

@@ -67,7 +67,7 @@ def find_free_job(params: Mapping[str, Any], claimant: Claimant) -> FreeJob:
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
-    """Return whether the job that `params` name has stored its own state."""
+    """Return whether the job in `params` has stored its own state."""
     try:
         spec = TrainingSpec.parse(dict(params))
     except SpecError:

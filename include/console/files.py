@@ -1,4 +1,4 @@
-"""The files of the console's pages. Files in static/ are served unchanged."""
+"""The files that make up the console's pages. Files in static/ are served unchanged."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class ContentDigest:
 def content_fingerprint(layout: Layout, source: str) -> str:
     """Read all files of a layout, and return a fingerprint of their contents.
 
-    Raises DatasetError, and OSErrors after which a retry may succeed.
+    Raises DatasetError, or an OSError if a retry may succeed.
     """
     return _files_digest(layout, _sha256, f"Reading {source}")
 

@@ -58,7 +58,7 @@ class PictureStore:
                 self._bucket.delete(key)
 
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
-        """List the pictures of that training run, the most informative first. Raises StoreErrors.
+        """List the pictures of that training run, most informative first. Raises StoreErrors.
 
         Pictures that another training run with the same job_id has left are not included.
         """

@@ -124,7 +124,7 @@ class DatasetRepository:
         return self._all(DatasetSummary, "list_dataset_versions", name=name, before=before, limit=limit)
 
     def jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
-        """Return the newest jobs that use the version of the dataset, at most _JOBS."""
+        """Return up to _JOBS of the newest jobs that use the version of the dataset."""
         return self._all(DatasetJob, "list_dataset_jobs", name=name, version=version, limit=_JOBS)
 
     def list(

@@ -41,7 +41,7 @@ def put(
     """Upload `file` in one request; return its ETag.
 
     Raises ConditionFailed, BytesRefused and other StoreErrors. After an error, the object in S3 is unchanged,
-    unless only the response was lost.
+    unless S3 stored the file and only the response was lost.
     """
     with translate_s3_errors(client, location), body(file.path, 0, file.size) as content:
         return client.put_object(

@@ -41,7 +41,8 @@ QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
 class Connections:
     """The connections of Airflow's parts and queues.
 
-    A task has the connections of the scheduler, whose executor runs the task, and those of its queue.
+    The scheduler's executor runs the tasks, so a task has the scheduler's connections and those of the task's
+    queue.
     """
 
     parts: Mapping[str, Mapping[str, Connection]]

@@ -73,7 +73,7 @@ class LossRules:
 
 
 NO_RULES = LossRules()
-"""Losses are not checked, and Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
+"""Losses are not checked. If an epoch other than the first ends in NaN, Ultralytics repeats it."""
 
 
 @dataclass(frozen=True)

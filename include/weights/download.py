@@ -26,7 +26,7 @@ _REDIRECTS = 5
 
 
 class DownloadFailed(FinalError):
-    """The file could not be downloaded; the text continues a sentence that starts with the file's URL."""
+    """The file could not be downloaded; the message continues a sentence that starts with the file's URL."""
 
 
 class _BrokenOff(DownloadFailed):

@@ -236,7 +236,7 @@ class _Export:
 
 
 def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object with its URL, if it has one, replaced by an identifier of the URL's content."""
+    """Return the object; if it has a URL, replace it with an identifier of the content behind that URL."""
     url = holder.get("url")
     return {**holder, "url": content_address(url)} if isinstance(url, str) else holder
 

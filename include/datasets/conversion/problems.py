@@ -30,7 +30,7 @@ class Problems:
     _places: dict[str, list[tuple[str, int | None]]] = field(default_factory=dict)
     """The files and lines of each problem."""
     _left: int = FINDINGS
-    """How many more problems are collected before the conversion stops."""
+    """How many more problems may still be collected before the conversion stops."""
 
     @property
     def count(self) -> int:

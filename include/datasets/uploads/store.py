@@ -221,7 +221,7 @@ class UploadStore:
         return list_parts(self._bucket, upload.key(file), file.multipart_id)
 
     def _list_stored(self, upload: Upload) -> dict[str, ListedObject]:
-        """Return the objects of the upload by their paths, without the record."""
+        """Return the objects of the upload, except its record, keyed by their paths within the upload."""
         record = upload_record_key(upload.upload_id)
         return {
             item.location.key.removeprefix(upload.prefix): item
