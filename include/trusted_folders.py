@@ -79,7 +79,7 @@ def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]
             continue
         links += 1
         if links > _MOST_LINKS:
-            raise UntrustedFolder(f"{path} leads into a loop of symbolic links; give the folder itself")
+            raise UntrustedFolder(f"{path} contains a loop of symbolic links; give the folder itself")
         target = step.readlink()
         folder = Path("/") if target.is_absolute() else folder
         pending += [part for part in reversed(target.parts) if part != "/"]

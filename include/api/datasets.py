@@ -42,7 +42,9 @@ class DatasetsQuery(BaseModel):
 
     prefix: str | None = Field(None, max_length=128, description="Only datasets whose name starts with this.")
     archived: bool | None = Field(
-        None, description="Only datasets whose versions are all archived (true), or only the others (false)."
+        None,
+        description="Only datasets whose versions are all archived (true), or only those with a version that "
+        "is not archived (false).",
     )
     limit: Limit = 50
     cursor: Cursor | None = None

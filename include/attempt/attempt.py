@@ -242,7 +242,7 @@ class TrainingAttempt:
     def _record_changed_data(self) -> None:
         reason = (
             f"files of dataset {self._dataset.source} changed during training; to prevent this, store the "
-            "dataset in an S3 prefix or a zip file, which is copied before training"
+            "dataset in S3, under a prefix or as a zip file: it is then copied before training"
         )
         log.warning("Identical weights are no longer guaranteed: %s.", reason)
         self._row.record_inexact(reason)

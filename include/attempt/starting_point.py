@@ -194,8 +194,8 @@ class Recovery:
                 break
         if found is None and problem is not None:
             raise CorruptObject(
-                f"{problem}. There is no undamaged previous generation either: restore one from a backup, or "
-                "set fresh=true to start over"
+                f"{problem}. There is no undamaged previous generation either: restore last.pt or "
+                "last.previous.pt from a backup, or set fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
             log.warning("Going back to %s, the state after %s.", found.where, in_words(found.position))

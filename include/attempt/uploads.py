@@ -65,6 +65,6 @@ def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> N
     if Path(local.path).resolve() != own:
         raise LocalFileMissing(
             f"{kind}.pt of this training run (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
-            f"{own}, where this machine keeps that file; clear the task `train` of this run to create it "
-            "again"
+            f"the path at which this machine keeps that file ({own}); clear the task `train` of this run to "
+            "create it again"
         )

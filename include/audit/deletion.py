@@ -86,7 +86,7 @@ def require_deletable(
         )
     if needed.versions:
         raise DeletionRefused(
-            f"{subject} is the origin of model {', '.join(needed.versions)}, whose history refers to it"
+            f"{subject} produced model {', '.join(needed.versions)}, whose history refers to the job"
         )
     return needed
 

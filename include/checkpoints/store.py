@@ -295,5 +295,5 @@ def _require_whole(uri: str, found: str, stored: str) -> None:
     if found != stored:
         raise CorruptObject(
             f"{uri} is damaged: its bytes have SHA-256 {found}, but its metadata say {stored}; restore it "
-            "from a backup or another generation, or train again"
+            "from a backup or from an older copy, or train again"
         )

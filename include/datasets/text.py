@@ -24,7 +24,7 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
         return file
     file.close()
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is not a regular file; replace it with one")
+        raise ValueError("it is not a regular file; replace it with a regular file")
     raise ValueError(
         f"the file is {in_words(found.st_size)}, and the limit is {in_words(most_bytes)}; "
         "check the program that wrote it, or split it"

@@ -50,7 +50,9 @@ def _require_answers(connection_id: str) -> None:
                 f"Connection {connection_id} could not be looked up ({type(backend).__name__}): {error}"
             ) from error
         if exists:
-            raise LookupFailed(f"Connection {connection_id} exists, but could not be looked up at first")
+            raise LookupFailed(
+                f"Connection {connection_id} exists, but could not be looked up at first; try again"
+            )
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -60,7 +60,7 @@ def _signing_key() -> SigningKey | None:
     except ValueError as problem:
         raise SettingRefused(
             f"Connection {MODEL_SIGNING_KEY} {problem}; give an elliptic-curve private key in PEM as its "
-            'password, or the path of a file that contains one as its extra: {"path": "…"}'
+            'password or, in its extra, the path of a file that contains one: {"path": "…"}'
         ) from None
 
 

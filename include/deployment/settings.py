@@ -162,6 +162,6 @@ def _parse_ownership(given: str) -> bool:
     if chosen not in {"owner", "anyone"}:
         raise SettingRefused(
             f"JOB_OWNERSHIP={given!r:.20} must be 'owner' (only a job's owner and JOB_ADMINISTRATORS may "
-            "change the job) or 'anyone'; correct it for every process of Airflow"
+            "change the job) or 'anyone'; correct it in the environment of every Airflow process"
         )
     return chosen == "anyone"

@@ -212,7 +212,7 @@ class TrainingParameters(BaseModel):
     resume_from: str | None = nullable(
         _CONTINUING,
         "Job to continue from its last.pt as a new job, with the same data, model and arguments. "
-        "To train longer than planned, increase epochs.",
+        "To train for more epochs than that job planned, increase epochs.",
         pattern=JOB_ID,
     )
     publish_every: int = Field(

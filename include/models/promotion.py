@@ -91,7 +91,8 @@ def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVers
         now = f"version {present.version}" if present else "no version"
         raise VersionUnknown(
             f"version is empty, which means a rollback, but {now} of model {request.name} is in "
-            "production, and no older version ever was; give the number of the version to promote"
+            "production, and no older version has ever been in production; give the number of the version "
+            "to promote"
         )
     log.info("In production: %s. Promoting: %s.", present or "nothing", chosen)
     return ChosenVersion(

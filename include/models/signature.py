@@ -87,7 +87,7 @@ class VerificationKeys:
             known = ", ".join(each[:12] for each in self.keys)
             raise NotSigned(
                 f"The signature of {version} was made with key {bundle.key_id[:12]}, which is not among the "
-                f"trusted ones ({known}) in MODEL_VERIFICATION_KEYS"
+                f"trusted keys in MODEL_VERIFICATION_KEYS ({known})"
             )
         try:
             key.verify(bundle.signature, bundle.signed_bytes, _ecdsa(key))

@@ -88,7 +88,8 @@ class CountErrors(RetryPolicy):
             count = self._count(exception, context)
         except AirflowRuntimeError as error:
             return RetryDecision.retry(
-                self.delay, reason=f"{_sentence(exception)}; it could not be counted ({error}), {attempt}"
+                self.delay,
+                reason=f"{_sentence(exception)}; the error could not be counted ({error}), {attempt}",
             )
         what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
         if count >= self.errors:

@@ -73,7 +73,9 @@ class Schedule(_Part):
     @model_validator(mode="after")
     def _require_trigger(self) -> Self:
         if self.cron is None and not self.on_new_data:
-            raise ValueError("schedule: it needs cron or on_new_data: true; add one, or remove schedule")
+            raise ValueError(
+                "schedule must contain cron or on_new_data: true; add one of them, or remove schedule"
+            )
         return self
 
 

@@ -17,7 +17,7 @@ MIGRATIONS = Path(__file__).resolve().parents[2] / "sql" / "migrations"
 VERSION_TABLE = "training_schema_version"
 
 BASE = "base"
-"""The name for the revision of a database without our schema."""
+"""The name for the revision of a database in which our schema is not installed."""
 
 
 def require_current(connection: Connection[Any]) -> None:
@@ -56,7 +56,7 @@ def revisions(scripts: Path) -> tuple[str, ...]:
 
 
 def read_revision(connection: Connection[Any]) -> str | None:
-    """Return the database's revision; None if the database lacks our schema.
+    """Return the database's revision; None if our schema is not installed.
 
     Raises SchemaBehind if the role is not allowed to read the revision.
     """

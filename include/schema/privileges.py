@@ -41,9 +41,9 @@ def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
     """Raise MigrationRefused if the current role lacks the rights of the tables' owners."""
     role = str(connection.exec_driver_sql("SELECT current_user").scalar_one())
     problems = [
-        f"Table {table} belongs to role {owner}, and role {role}, which migrates, is not a member of it: "
-        f"GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or give connection "
-        "training_db_owner a role that is a member."
+        f"Table {table} belongs to role {owner}, and role {role}, which migrates, is not a member of role "
+        f"{owner}: run GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or give "
+        "connection training_db_owner a role that is a member."
         for table, owner in catalog.foreign_tables(connection, tables)
     ]
     if problems:

@@ -153,7 +153,7 @@ def _refuse_head(scope: Scope) -> Response | None:
         return problem(
             HTTPStatus.REQUEST_URI_TOO_LONG,
             f"The query string has {len(scope['query_string'])} bytes, and the limit is {MOST_QUERY_BYTES}: "
-            "request less at a time.",
+            "send a shorter query string.",
         )
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MOST_HEADER_BYTES:

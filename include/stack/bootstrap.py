@@ -126,7 +126,8 @@ def _diagnose(program: str) -> str:
         )
     return (
         f"{program} failed for the reason above. Downloads are kept: run the same command again. If a hash "
-        "does not match, that will not help: the index serves a different file from the one that was locked."
+        "does not match, running it again will not help: the index serves a different file from the one that "
+        "was locked."
     )
 
 

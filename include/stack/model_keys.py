@@ -44,8 +44,8 @@ class ModelKeys:
             signing = SigningKey.parse(self.private.read_bytes())
         except ValueError as problem:
             raise StackError(
-                f"{self.private} {problem}. Restore the file, or remove it; the next start then creates a "
-                "new key."
+                f"{self.private} {problem}. Restore the file. If you remove it instead, the next start "
+                "creates a new key."
             ) from None
         public = signing.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         trusted = self.public.read_bytes() if self.public.exists() else b""

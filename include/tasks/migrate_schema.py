@@ -64,7 +64,7 @@ def verify_migration(target: str) -> None:
         if seen != target:
             raise SchemaUnverified(
                 f"Connection {TRAINING_DB} finds schema revision {seen}, but {TRAINING_DB_OWNER} finds "
-                f"{target}: let both connect to the same database, with the same search_path."
+                f"{target}: make both connect to the same database, with the same search_path."
             )
     log.info("The training database matches schema revision %s.", target)
 

@@ -17,7 +17,7 @@ class TrackingRefused(TrackingError, FinalError):
     """MLflow responded with an error."""
 
     def __init__(self, status: int, code: str) -> None:
-        super().__init__(f"answered {status}" + (f" {code}" if code else ""))
+        super().__init__(f"responded with HTTP {status}" + (f" {code}" if code else ""))
         self.code = code
         """MLflow's error code, such as RESOURCE_DOES_NOT_EXIST; empty if the response has none."""
 

@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 _DEFAULT_BATCH = 16
 _SINGLE_GPU_ONLY = {  # the job's parameter that contains the argument, and why it is refused
-    "rect": ("overrides", "which would stack images of different shapes"),
+    "rect": ("overrides", "they would stack images of different shapes"),
     # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
-    "time": ("time", "which would not agree on when to stop"),
+    "time": ("time", "they would not agree on when to stop"),
 }
 
 
@@ -44,7 +44,7 @@ def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
     for name, (parameter, reason) in _SINGLE_GPU_ONLY.items():
         if arguments.get(name):
             raise FieldError(
-                f"{name}={arguments[name]} does not work with {gpus} GPUs, {reason}; omit it, or give one GPU"
+                f"{name}={arguments[name]} does not work with {gpus} GPUs: {reason}; omit it, or give one GPU"
             ).about(parameter)
 
 

@@ -165,7 +165,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self._in_batch, self._pending = False, 0
         super()._build_train_pipeline()
         if halved:
-            self.mark_inexact(f"memory ran out and the batch was halved to {self.batch_size}")
+            self.mark_inexact(f"memory ran out and the batch size was halved to {self.batch_size}")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Repeat an epoch that ended in NaN, even the first one after a resume: last.pt exists by then."""

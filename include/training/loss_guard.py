@@ -116,9 +116,9 @@ class LossGuardMixin(ExactMixin):
             )
         elif self._roll_backs == MOST_ROLL_BACKS:
             raise TrainingError(
-                f"{what}, after {MOST_ROLL_BACKS} rollbacks and at {self._rate:.2g} times the planned "
-                "learning rate. Check the data and the labels, then start a new job with a smaller lr0 and a "
-                "named optimizer"
+                f"{what}, even after {MOST_ROLL_BACKS} rollbacks and at {self._rate:.2g} times the "
+                "planned learning rate. Check the data and the labels, then start a new job with a smaller "
+                "lr0 and a named optimizer"
             )
         else:
             self._roll_back(what)

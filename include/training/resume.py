@@ -270,8 +270,8 @@ def _restore_best(
     if kept_epoch >= best_epoch:
         return kept_epoch, None
     log.warning(
-        "%s is older than the best epoch, whose best.pt was lost: the older file is kept until an epoch is "
-        "better.",
+        "%s is older than the best epoch, whose best.pt was lost: the older file is kept until an epoch "
+        "improves on the lost one.",
         best,
     )
     return kept_epoch, f"the best.pt of epoch {best_epoch + 1} was lost"

@@ -117,7 +117,7 @@ def _report(detail: str, attempt: list[Member], folder: Path) -> None:
     )
     for member in sorted(attempt, key=lambda member: member.is_stopped):
         _write(f"--- {member.describe()}")
-        _write(member.stacks(folder) or "(no stacks: this process did not write any)")
+        _write(member.stacks(folder) or "(no stack traces: this process did not write any)")
         member.stop()
     for line in gpu_state():
         _write(f"--- {line}")

@@ -77,8 +77,8 @@ def describe_position(epoch: int, batch: int) -> str:
 
 
 _REMEDY = {
-    HANG: "Look at the stacks in the log of the last attempt. If its batches or its validation are merely "
-    "slow, increase hang_timeout",
+    HANG: "Look at the stack traces in the log of the last attempt. If its batches or its validation are "
+    "merely slow, increase hang_timeout",
     MEMORY: "Use a smaller batch, fewer workers or a larger machine",
 }
 

@@ -148,7 +148,7 @@ class InitialWeightsFinder:
             raise _refused(f"model={reference.text!r} is this job itself; give another job_id")
         job = self._jobs.get(reference.name)
         if job is None:
-            raise _refused(f"model={reference.text!r}: there is no such job; give the id of an earlier one")
+            raise _refused(f"model={reference.text!r}: there is no such job; give the id of an existing job")
         best = job.checkpoint("best")
         if best is None or best.sha256 is None:
             raise _refused(

@@ -73,7 +73,7 @@ def test_nothing_is_deleted_by_the_api_itself(
         ),
         (
             VERSION,
-            "is the origin of model m@1",
+            "produced model m@1",
         ),
     ],
 )

@@ -288,7 +288,8 @@ def test_two_damaged_generations_are_an_error_and_not_a_new_start(
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/last.pt")
     machine.flip_a_byte("checkpoints/job/last.previous.pt")
-    with pytest.raises(CorruptObject, match=r"no undamaged previous generation either: restore one .*fresh"):
+    message = r"no undamaged previous generation either: restore last\.pt or last\.previous\.pt .*fresh"
+    with pytest.raises(CorruptObject, match=message):
         machine.begin(durable=(1, 0))
 
 

@@ -192,7 +192,7 @@ def test_a_manifest_cannot_send_other_files_of_the_machine(
     secret = tmp_path / "airflow.cfg"
     secret.write_text("fernet_key = secret")
     changed = manifest.model_copy(update={"best": Checkpoint.of_file(secret, epoch=1)})
-    message = r"airflow\.cfg is not .*best\.pt, where this machine keeps that file"
+    message = r"airflow\.cfg is not the path at which this machine keeps that file \(.*best\.pt\)"
     with pytest.raises(LocalFileMissing, match=message):
         upload(changed, "best", store, settings)
     assert not store.holds("job", "best", changed.best)

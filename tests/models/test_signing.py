@@ -154,7 +154,7 @@ def test_keys_are_rotated_while_old_versions_stay_usable(
     assert promoting(1, both).version == 1
     only_new = trusting(NEW, signs_with=NEW)
     assert promoting(2, only_new).version == 2
-    with pytest.raises(NotSigned, match="which is not among the trusted ones"):
+    with pytest.raises(NotSigned, match="which is not among the trusted keys"):
         promoting(1, only_new)
     again = promoting(1, only_new, force=True)
     NEW.public.verify(body(s3_client, f"{production}.sig"), again)

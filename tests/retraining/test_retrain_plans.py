@@ -80,7 +80,7 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
         ),
         ({"schedule": {"cron": "0 3 * * 9"}}, r"plan 'good': schedule.cron: '0 3 \* \* 9' is not a cron"),
         ({"schedule": {"cron": "@sometimes"}}, r"plan 'good': schedule.cron: '@sometimes' is not a cron"),
-        ({"schedule": {}}, r"plan 'good': schedule: it needs cron or on_new_data"),
+        ({"schedule": {}}, r"plan 'good': schedule must contain cron or on_new_data"),
         ({"schedule": "weekly"}, r"plan 'good': schedule='weekly' is refused"),
         ({"timeout_hours": 0}, r"plan 'good': timeout_hours=0 is refused"),
         (

@@ -159,8 +159,8 @@ def test_a_table_of_another_owner_is_reported_in_one_sentence(
     superuser.execute(f"ALTER TABLE {schema[0]}.training_jobs OWNER TO {stranger}")
     problem = (
         f"Table training_jobs belongs to role {stranger}, and role {TRAINING_OWNER}, which migrates, is not "
-        f'a member of it: GRANT "{stranger}" TO "{TRAINING_OWNER}", or give connection training_db_owner '
-        "a role that is a member."
+        f'a member of role {stranger}: run GRANT "{stranger}" TO "{TRAINING_OWNER}", or give connection '
+        "training_db_owner a role that is a member."
     )
     assert plan(engine, application_role=TRAINING_APPLICATION).problems == (problem,)
     with pytest.raises(MigrationRefused, match="belongs to role stranger"):

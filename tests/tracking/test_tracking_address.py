@@ -27,7 +27,7 @@ def test_a_wrong_password_is_not_logged_and_does_not_stop_training(
     with tracking.tracker(tracking.server(password="pa55word")) as tracker:
         record(jobs, 0)
         tracker.end()
-    assert "answered 401" in warnings(caplog)[-1]
+    assert "responded with HTTP 401" in warnings(caplog)[-1]
     assert "pa55word" not in caplog.text
 
 

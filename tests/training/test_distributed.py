@@ -219,7 +219,7 @@ def test_a_full_disk_in_a_process_is_raised_as_a_full_disk_in_the_parent() -> No
 
 @pytest.mark.long
 def test_unsupported_arguments_are_refused_with_a_reason_also_for_several_processes(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; omit it"):
+    with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs: .*; omit it"):
         in_two(make_request("detect", tmp_path, rect=True), Epochs())
     assert ranks() == {}
 

@@ -263,7 +263,7 @@ def test_a_run_that_diverges_repeatedly_is_not_rolled_back_for_ever(tmp_path: Pa
     wanted = replace(make_request(tmp_path, ROLL_BACK, batch=5), epochs=9)
     with pytest.raises(
         TrainingError,
-        match=r"^The loss was nan, in batch 2 of epoch 7, after 5 rollbacks and at 0\.031 times",
+        match=r"^The loss was nan, in batch 2 of epoch 7, even after 5 rollbacks and at 0\.031 times",
     ):
         run(wanted, spoils(math.nan, *((epoch, 1) for epoch in range(1, 9))))
 

@@ -403,7 +403,7 @@ SENTENCES: dict[str, tuple[list[Trace | None], str]] = {
         [trace(1, HANG, batch=1), trace(2, HANG, batch=2), trace(3, HANG, detail="No batch for 300 s")],
         (
             r"^Most likely the process hangs \(3 of 3 times\)\. No batch for 300 s\. "
-            r"Look at the stacks .* hang_timeout$"
+            r"Look at the stack traces .* hang_timeout$"
         ),
     ),
     "hangs at one sample": (

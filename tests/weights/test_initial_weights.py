@@ -269,7 +269,7 @@ def test_a_version_with_a_missing_or_untrusted_signature_is_refused(
         connection, Bucket(s3_client, bucket), "digits", 1,
         by="ada", reason=None, force=True, signing=trusting(other, signs_with=other),
     )  # fmt: skip
-    with pytest.raises(SpecError, match="which is not among the trusted ones"):
+    with pytest.raises(SpecError, match="which is not among the trusted keys"):
         weights.find("model:digits@1", "detect", "tuned")
 
 

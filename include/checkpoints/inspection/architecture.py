@@ -37,7 +37,7 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
     """Raise ForeignCode for text that would run as code, NotACheckpoint or TooLarge for an invalid model."""
     rows = [*_rows(architecture, "backbone"), *_rows(architecture, "head")]
     if len(rows) > MAX_LAYERS:
-        raise TooLarge(f"describes a model of more than {MAX_LAYERS} layers")
+        raise TooLarge(f"describes a model with more than {MAX_LAYERS} layers")
     for row in rows:
         _check_row(row)
     activation = architecture.get("activation")
@@ -53,7 +53,7 @@ def check_names(names: Any) -> None:
     if not isinstance(names, (dict, list, tuple)):
         raise NotACheckpoint("holds a model without class names")
     if len(names) > MAX_CLASSES:
-        raise TooLarge(f"holds a model of more than {MAX_CLASSES:,} classes")
+        raise TooLarge(f"holds a model with more than {MAX_CLASSES:,} classes")
     texts = names.values() if isinstance(names, dict) else names
     if not all(isinstance(text, str) and len(text) <= MAX_NAME for text in texts):
         raise NotACheckpoint(f"holds a class whose name is not a string of at most {MAX_NAME:,} characters")

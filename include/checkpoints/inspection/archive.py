@@ -96,7 +96,8 @@ def read_archive(source: Source) -> Archive:
 def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
     if len(names) != len(entries) or len({entry.name.partition("/")[0] for entry in entries}) != 1:
         raise NotACheckpoint(
-            "names an entry twice, or holds several folders; no program that saves checkpoints wrote it"
+            "names an entry twice, or holds several folders; it was not written by a program that saves "
+            "checkpoints"
         )
     if any(name == "constants.pkl" or name.startswith(("code/", "models/")) for name in names):
         raise ForeignCode(
@@ -130,7 +131,8 @@ def _entries(source: Source) -> list[_Entry]:
         room = entry.end - entry.start - _HEADER.size - len(entry.name.encode()) - entry.size
         if not 0 <= room <= MAX_PADDING:
             raise NotACheckpoint(
-                "has entries that overlap, or bytes between them; no program that saves checkpoints wrote it"
+                "has entries that overlap, or bytes between them; it was not written by a program that "
+                "saves checkpoints"
             )
     return bounded
 

@@ -97,7 +97,7 @@ def _check_tree(state: dict[str, Any]) -> None:
         elif id(value) not in paths:
             open_.add(id(value))
             if len(open_) > MAX_DEPTH:
-                raise TooLarge(f"holds objects nested more than {MAX_DEPTH} deep; no checkpoint does")
+                raise TooLarge(f"holds objects nested more than {MAX_DEPTH} levels deep; no checkpoint does")
             if isinstance(value, Instance):
                 _check_instance(value)
             pending.append((value, True))
@@ -118,7 +118,10 @@ def _children(value: Any) -> list[Any]:
 def _check_instance(instance: Instance) -> None:
     state = instance.state or {}
     if any(_holds_name(value) for value in state.values()):
-        raise ForeignCode("holds a class or function where a layer has a value; do not load it")
+        raise ForeignCode(
+            "holds a class or function where a layer must have a plain value; it may be harmful, so do not "
+            "load it"
+        )
     if not is_module(instance.path):
         return
     _check_attributes(instance.path, state)

@@ -134,7 +134,8 @@ class SymbolicUnpickler:
         size = _STORAGES[storage_type.path]
         if type(items) is not int or type(key) is not str or self._storages[key] != items * size:
             raise NotACheckpoint(
-                "does not hold as many numbers as it says; it is damaged, or was crafted to exhaust memory"
+                "does not hold as many numbers as it declares; it is damaged, or was crafted to exhaust "
+                "memory"
             )
         self._push(self._loaded.setdefault((key, size), Storage(items)))
 

@@ -68,7 +68,7 @@ ERRORS = {
     "label-map": Kind("masks or depth maps that training cannot use", "correct or add them", _LEFT_OUT),
     "no-labels": Kind("splits without labels", "add the label files at the paths listed"),
     "nothing-to-learn": Kind(
-        "splits from which nothing can be learnt or measured", "label some images of the split"
+        "splits without anything to learn from or to measure", "label some images of the split"
     ),
     "annotations": Kind(
         "problems in COCO annotations", "correct each as described, or export the dataset again"
@@ -107,7 +107,7 @@ WARNINGS = {
         "nothing is learnt from them",
     ),
     "tiny-boxes": Kind(
-        f"boxes of at most {TINY_PIXELS} pixels",
+        f"boxes at most {TINY_PIXELS} pixels wide or high",
         "check these labels",
         "Ultralytics drops such boxes from augmented images, unless resizing to imgsz enlarges them",
     ),
@@ -141,7 +141,9 @@ WARNINGS = {
         "80 % of the images of each class are used for training, the same ones that Ultralytics chooses",
     ),
     "empty-folders": Kind(
-        "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"
+        "folders of train/ without an image",
+        "remove these folders, or add images",
+        "a folder without images does not count as a class",
     ),
     "conversion": Kind(
         "parts of the dataset that the conversion skipped or replaced",

@@ -45,7 +45,7 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
         if rows is not None and len(checked.problems) < FINDINGS_PER_FILE:
             check_values(rows, rules, size, checked)
     if len(checked.problems) >= FINDINGS_PER_FILE:
-        rest = f"the rest of the file was not read after {FINDINGS_PER_FILE} problems"
+        rest = f"checking stopped after {FINDINGS_PER_FILE} problems; the rest of the file was not checked"
         del checked.problems[FINDINGS_PER_FILE:]
         checked.problems.append(LabelProblem(checked.problems[-1].line, rest, "stopped"))
     return checked

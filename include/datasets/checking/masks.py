@@ -134,8 +134,8 @@ def _folder(given: object) -> str:
         return "/".join(safe_parts(given.strip("/")))
     except ValueError as error:
         raise ValueError(
-            f"masks_dir: {show_value(given)} must be the folder that replaces `images` in the paths of the "
-            f"masks, such as masks: {error}"
+            f"masks_dir: {show_value(given)} must name the folder that takes the place of `images` in the "
+            f"masks' paths, for example masks: {error}"
         ) from None
 
 
@@ -159,7 +159,7 @@ def _entry(source: object, target: object) -> tuple[int, int]:
         number, meant = 0, -1
     if not 0 <= meant <= IGNORED:
         raise ValueError(
-            f"label_mapping: the entry {show_value(source)}: {show_value(target)} must map an id of the "
+            f"label_mapping: the entry {show_value(source)}: {show_value(target)} must map an id in the "
             f"masks to a class id, to {IGNORED} or to ignore_label"
         )
     return number, meant

@@ -176,7 +176,9 @@ class _Conversion:
                 self._count += 1
                 if self._count > COCO_ANNOTATIONS:
                     limit = f"the limit of {COCO_ANNOTATIONS:,} annotations"
-                    self._problems.add(f"the dataset exceeds {limit}; divide it", file.name)
+                    self._problems.add(
+                        f"the dataset exceeds {limit}; split it into several datasets", file.name
+                    )
                     return
                 try:
                     self._read_annotation(file, numbers, annotation, rows)

@@ -108,7 +108,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
             except ValueError as problem:
                 problems.add(str(problem), f"{name}: {_ONE_OF[key]} {identify(element)}")
             if len(file.images) > IMAGES:
-                problems.add(f"it exceeds the limit of {IMAGES:,} images; divide it", name)
+                problems.add(f"it exceeds the limit of {IMAGES:,} images; split it into several files", name)
                 return file
     except (ValueError, OSError) as problem:
         if is_passing(problem):

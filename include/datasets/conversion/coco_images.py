@@ -31,8 +31,8 @@ _MISSING = (
     "from the annotations"
 )
 _AMBIGUOUS = (
-    "several images of the dataset have this name, and none is in one of the usual folders; write the path "
-    "relative to the dataset's folder into file_name"
+    "several images of the dataset have this name, and none is in one of the usual folders; in file_name, "
+    "give the path relative to the dataset's folder"
 )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _OUTLINED = {"segment", "semantic", "obb"}
 
-CROWD = "annotations are of crowds (iscrowd), which are not trained on"
+CROWD = "annotations describe crowds (iscrowd), which are not used for training"
 NO_SIZE = "annotations have a box without width or height, and are skipped"
 NO_KEYPOINT = "annotations have no labelled keypoint, and are skipped as in COCO's evaluation"
 NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"

@@ -115,8 +115,8 @@ class _Reader:
 
     def _take(self, character: str) -> None:
         if (found := self.peek()) != character:
-            place = f"{found!r} is" if found else "the file ends"
-            raise ValueError(f"it is not valid JSON ({character!r} is expected where {place})")
+            place = f"found {found!r}" if found else "the file ends"
+            raise ValueError(f"it is not valid JSON (expected {character!r}, but {place})")
         self._at += 1
 
     def _read(self, size: int) -> bool:

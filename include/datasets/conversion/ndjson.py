@@ -75,7 +75,7 @@ class _Export:
     source: str
     task: Task
     notes: Counter[str] = field(default_factory=Counter)
-    """How many items were skipped or replaced, by note."""
+    """For each note, how many items were skipped or replaced."""
     hosts: Counter[str] = field(default_factory=Counter)
     """The number of files on each host."""
     key: str = ""

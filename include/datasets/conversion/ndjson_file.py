@@ -75,7 +75,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 raise ValueError(f"line {number} exceeds the limit of {NDJSON_LINE:,} bytes")
             if line.strip():
                 yield number, _parse(line, number)
-    raise ValueError(f"it exceeds the limit of {3 * IMAGES:,} lines; divide it")
+    raise ValueError(f"it exceeds the limit of {3 * IMAGES:,} lines; split it into several datasets")
 
 
 def _parse(line: bytes, number: int) -> Mapping[str, Any]:

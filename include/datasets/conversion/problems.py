@@ -75,6 +75,6 @@ def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...
 
 
 def log_notes(notes: Counter[str], source: str) -> None:
-    """Log the notes on skipped or replaced items, with their counts: '12 annotations are of crowds'."""
+    """Log the notes on skipped or replaced items, with their counts: '12 annotations describe crowds'."""
     for note, count in notes.most_common():
         log.warning("Converting %s: %s %s.", source, f"{count:,}", note)

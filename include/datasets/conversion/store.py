@@ -51,7 +51,7 @@ class ConvertedDataset(BaseModel):
     yaml: str | None
     """Name of the dataset's data YAML; None for a dataset of class folders."""
     notes: dict[str, int] = Field(default_factory=dict)
-    """How many items were skipped or replaced, by note."""
+    """For each note, how many items were skipped or replaced."""
 
 
 class ConvertedDatasets:
@@ -122,7 +122,7 @@ class ConvertedDatasets:
         location = self._bucket.at(converted_prefix(prefix) + entry.name)
         file = LocalFile.read(entry.path, TransferLimits())
         if file.sha256 != entry.sha256:
-            raise DatasetError(f"{entry.path} changed while it was converted; try again")
+            raise DatasetError(f"{entry.path} changed during the conversion; try again")
         condition = unless_changed_since(None)
         for _ in range(_TRIES):
             with suppress(ConditionFailed):
@@ -132,4 +132,4 @@ class ConvertedDatasets:
             if head is not None and head["Metadata"].get(_SHA256) == file.sha256:
                 return entry.name, head["ETag"].strip('"')
             condition = unless_changed_since(head and head["ETag"])
-        raise StoreBusy(f"{location.uri} keeps being written by other processes; try again")
+        raise StoreBusy(f"{location.uri} is still being overwritten by other processes; try again later")

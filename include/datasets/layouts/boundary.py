@@ -84,7 +84,7 @@ class Boundary:
                 raise LeadsOutside(f"it {_LEADS_OUTSIDE}")
             real, status = str(target), target.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise LeadsOutside("it is not a regular file; replace it with one")
+            raise LeadsOutside("it is not a regular file; replace it with a regular file")
         return real
 
     def require_walkable(self, folder: Path) -> None:

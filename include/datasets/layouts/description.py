@@ -148,7 +148,7 @@ def _count(given: Any) -> int | None:
     if given is not None and (count is None or count < 1):
         raise ValueError(f"nc: {show_value(given)} must be the number of classes, at least 1")
     if count is not None and count > CLASSES:
-        raise ValueError(f"nc: {show_value(given)} is more than the limit of {CLASSES:,} classes")
+        raise ValueError(f"nc: {show_value(given)} exceeds the limit of {CLASSES:,} classes")
     return count
 
 
@@ -170,7 +170,7 @@ def _numbered(names: object) -> dict[int, str]:
             "one class"
         )
     if len(names) > CLASSES:
-        raise ValueError(f"names: {len(names):,} classes are more than the limit of {CLASSES:,}")
+        raise ValueError(f"names: {len(names):,} classes exceed the limit of {CLASSES:,}")
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     try:
         numbered = {int(key): name for key, name in pairs}

@@ -220,7 +220,8 @@ def test_too_many_images_are_refused_wherever_the_annotations_are(
 ) -> None:
     monkeypatch.setattr(coco_file, "IMAGES", 1)
     message = refusal(build_coco(tmp_path / "data"), tmp_path / "work")
-    assert "instances_train2017.json: it exceeds the limit of 1 images; divide it" in message
+    limit = "it exceeds the limit of 1 images; split it into several files"
+    assert f"instances_train2017.json: {limit}" in message
 
 
 def test_too_many_annotations_across_all_files_are_refused(
@@ -228,7 +229,7 @@ def test_too_many_annotations_across_all_files_are_refused(
 ) -> None:
     monkeypatch.setattr(coco, "COCO_ANNOTATIONS", 40)
     message = refusal(build_coco(tmp_path / "data"), tmp_path / "work")
-    limit = "the dataset exceeds the limit of 40 annotations; divide it"
+    limit = "the dataset exceeds the limit of 40 annotations; split it into several datasets"
     assert f"instances_val2017.json: {limit}" in message
     assert "cannot be read" not in message
 

@@ -35,8 +35,8 @@ def test_elements_do_not_depend_on_the_chunk_size(
     [
         ("", "does not contain a JSON object"),
         ("[1]", "does not contain a JSON object"),
-        ('{"a": [1, 2}', "',' is expected where '}' is"),
-        ('{"a": [1 2]}', "',' is expected where '2' is"),
+        ('{"a": [1, 2}', "expected ',', but found '}'"),
+        ('{"a": [1 2]}', "expected ',', but found '2'"),
         ('{"a": [1,]}', "a comma before"),
         ('{"a": [1],}', "a comma before"),
         ('{"a": [1]} x', "more text after the JSON object"),
