@@ -88,9 +88,7 @@ def import_ahead(*, with_torch: bool) -> OwnModules:
 
         load_description()
     except Exception:
-        log.warning(
-            "botocore's model of the S3 API could not be loaded before tasks start.", exc_info=True
-        )
+        log.warning("botocore's model of the S3 API could not be loaded before tasks start.", exc_info=True)
     return own
 
 

@@ -194,8 +194,8 @@ def test_images_that_ultralytics_would_skip_are_named(
 @pytest.mark.parametrize(
     ("task", "changes", "reason"),
     [
-        ("semantic", {"masks_dir": "../masks"}, "masks_dir: '../masks' must be the folder"),
-        ("semantic", {"masks_dir": ["masks"]}, "masks_dir: ['masks'] must be the folder"),
+        ("semantic", {"masks_dir": "../masks"}, "masks_dir: '../masks' must name the folder"),
+        ("semantic", {"masks_dir": ["masks"]}, "masks_dir: ['masks'] must name the folder"),
         ("semantic", {"label_mapping": [0, 1]}, "label_mapping: [0, 1] must map the ids"),
         ("semantic", {"label_mapping": {0: "sky"}}, "label_mapping: the entry 0: 'sky' must map"),
         ("semantic", {"label_mapping": {0: 256}}, "label_mapping: the entry 0: 256 must map"),

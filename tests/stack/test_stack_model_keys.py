@@ -41,6 +41,6 @@ def test_a_key_that_replaces_another_is_trusted_in_addition_to_it(keys: ModelKey
 
 def test_a_damaged_private_key_is_not_replaced(keys: ModelKeys) -> None:
     keys.private.write_text("damaged")
-    with pytest.raises(StackError, match=r"private.pem contains no private key .*, or remove it"):
+    with pytest.raises(StackError, match=r"private.pem contains no private key .* If you remove it instead"):
         keys.prepare()
     assert keys.private.read_text() == "damaged"

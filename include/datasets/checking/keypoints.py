@@ -25,8 +25,7 @@ def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
     rules: dict[str, tuple[bool, str]] = {
         "flip_idx": (
             _is_permutation(data.get("flip_idx"), number),
-            f"must name each of the {number} keypoints of kpt_shape once, in the order that they have after "
-            "mirroring",
+            f"must name each of the {number} keypoints of kpt_shape once, in their order after mirroring",
         ),
         "kpt_names": (
             _are_names(data.get("kpt_names")),
