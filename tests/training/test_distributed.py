@@ -155,7 +155,8 @@ class KillsRank(Seen):
         return go_on
 
 
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_is_named_and_ends_the_other_rank_and_a_single_process_resumes_inexactly(
     rank: int, tmp_path: Path
 ) -> None:

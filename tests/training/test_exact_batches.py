@@ -123,11 +123,18 @@ def test_a_model_with_two_heads_ends_with_the_same_weights(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"multi_scale": 0.5, "optimizer": "SGD", "cos_lr": True, "warmup_epochs": 1, "cache": "ram"}
-        | {"nbs": 8, "close_mosaic": 0},
+        pytest.param(
+            {"multi_scale": 0.5, "optimizer": "SGD", "cos_lr": True, "warmup_epochs": 1, "cache": "ram"}
+            | {"nbs": 8, "close_mosaic": 0},
+            marks=pytest.mark.long,
+        ),
         {"optimizer": "MuSGD", "nbs": 64, "mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5, "cache": "disk"}
         | {"mosaic": 0.5, "degrees": 20, "single_cls": True, "warmup_epochs": 0},
-        {"rect": True, "mosaic": 0.0, "freeze": 3, "val": False, "batch": 8, "seed": 7, "close_mosaic": 4},
+        pytest.param(
+            {"rect": True, "mosaic": 0.0, "freeze": 3, "val": False, "batch": 8, "seed": 7}
+            | {"close_mosaic": 4},
+            marks=pytest.mark.long,
+        ),
     ],
     ids="-".join,
 )

@@ -146,7 +146,7 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return digests(folder / "run")
 
 
-@pytest.mark.parametrize("place", AROUND_BEST)
+@pytest.mark.parametrize("place", [AROUND_BEST[0], pytest.param(AROUND_BEST[1], marks=pytest.mark.long)])
 def test_a_kill_between_best_pt_and_last_pt_loses_neither(
     place: str, two_epochs: dict[str, str], tmp_path: Path
 ) -> None:

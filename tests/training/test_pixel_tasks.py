@@ -51,6 +51,7 @@ def test_a_resumed_run_ends_with_the_same_weights_for_any_arguments(
     assert last_of(wanted) == whole
 
 
+@pytest.mark.long
 def test_a_resumed_run_on_outlines_drawn_as_masks_ends_with_the_same_weights(tmp_path: Path) -> None:
     data = build("segment", tmp_path / "outlines", train=IMAGES)
     wanted = replace(make_request("semantic", tmp_path, copy_paste=0.5), data=data)

@@ -170,6 +170,7 @@ def test_one_suspended_loader_worker_is_named_and_ends_the_attempt(tmp_path: Pat
         assert "DataLoader worker" not in loading.log  # the trainer had no time to report it
 
 
+@pytest.mark.long
 def test_workers_that_die_while_the_watchdog_reports_a_hang_do_not_change_the_reason(tmp_path: Path) -> None:
     limits, how = Limits(training=3, elsewhere=20), ("--workers=2", "workers-die-when-asked")
     with attempt(tmp_path, 1, limits, *how) as loading:
@@ -189,6 +190,7 @@ def test_the_first_trace_of_an_attempt_is_kept(tmp_path: Path) -> None:
     assert Trace.read(tmp_path) == first
 
 
+@pytest.mark.long
 def test_one_suspended_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
