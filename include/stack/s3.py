@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import sysconfig
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,9 +100,9 @@ class S3:
     def stop(self) -> bool:
         """Stop the server, and remove its sockets from /tmp. Returns False if it was not running."""
         was_running = processes.stop(self.service)
-        for each in chain.from_iterable(map(ports.grpc_sockets, self.ports.all())):
-            with suppress(OSError):  # another account's
-                each.unlink()
+        for port in filter(ports.is_free, self.ports.all()):  # the others are used by another server by now
+            for each in ports.grpc_sockets(port):
+                each.unlink(missing_ok=True)
         return was_running
 
     def running(self) -> bool:

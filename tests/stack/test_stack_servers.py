@@ -191,6 +191,19 @@ def test_a_stopped_stack_leaves_no_sockets_in_tmp(own_stack: Stack) -> None:
     assert not sockets()
 
 
+def test_stopping_a_stopped_stack_keeps_the_socket_of_another_server_on_its_port(own_stack: Stack) -> None:
+    own_stack.down(quiet())
+    port = own_stack.ports.s3.filer_grpc
+    used = Path(f"/tmp/seaweedfs-filer-grpc-{port}.sock")  # noqa: S108 - where SeaweedFS puts it
+    with socket.create_server((LOOPBACK, port)):
+        used.touch()
+        try:
+            own_stack.down(quiet())
+            assert used.exists()
+        finally:
+            used.unlink(missing_ok=True)
+
+
 def test_exported_lines_work_in_a_shell(own_stack: Stack) -> None:
     lines = "\n".join(own_stack.export_lines())
     script = f'{lines}\nprintf "%s %s" "$TRAINING_DB_URL" "$AIRFLOW_CONN_TRAINING_DB"'
