@@ -49,13 +49,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
 LONGEST = (
     "test_exact_batches.py",
     "test_distributed.py",
-    "test_benchmarks_gpu.py",
     "test_killed_trainer.py",
     "test_faults.py",
-    "test_interrupted_attempts.py",
     "test_watchdog.py",
 )
-"""Test files that need no Airflow and take a minute or more."""
+"""The test files that need no Airflow and take longest."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
