@@ -12,8 +12,8 @@ from include.api.access import require_can_see_runs
 from include.api.database import Database
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
-from include.jobs.usage import WEEK, UsageRepository, start_of_week
-from include.plain_text import escape_all_controls
+from include.jobs.usage import WEEK, JobUsage, UsageRepository, UserGpuUsage, start_of_week
+from include.plain_text import escape_model
 
 router = APIRouter(prefix="/usage", tags=["usage"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
@@ -40,21 +40,9 @@ class WeekQuery(BaseModel):
     )
 
 
-class UserUsage(BaseModel):
-    """GPU hours that one user's jobs have used, and the GPUs that these jobs use or wait for now."""
+class UserUsage(UserGpuUsage):
+    """One user's GPU hours and GPUs, and the limits on both."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    user: str | None
-    """Null for jobs whose user is unknown."""
-    gpu_hours: list[float]
-    """One number for each week."""
-    running: int
-    """Number of GPUs in use by running jobs."""
-    queued: int
-    """Number of GPUs that jobs in the GPU queue have requested."""
-    held: int
-    """Number of GPUs that jobs waiting for the quota have requested."""
     quota_gpus: int | None
     """The user's limit on GPUs; null if there is none."""
     quota_gpu_hours: float | None
@@ -69,18 +57,6 @@ class Usage(BaseModel):
     weeks: list[date]
     """The Mondays on which the weeks begin, at 00:00 UTC; the current week comes first."""
     users: list[UserUsage]
-
-
-class JobUsage(BaseModel):
-    """GPU hours that one job has used in a week."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    job_id: str
-    status: str | None
-    """Null for a job that has been deleted."""
-    gpu_hours: float
-    attempts: int
 
 
 class WeekUsage(BaseModel):
@@ -98,7 +74,7 @@ def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usag
     quotas = Settings.from_environment().quotas
     users = [
         UserUsage(
-            **{**vars(each), "user": escape_all_controls(each.user)},
+            **dict(escape_model(each)),
             quota_gpus=quotas.of(each.user).gpus,
             quota_gpu_hours=quotas.of(each.user).gpu_hours,
         )
@@ -113,4 +89,4 @@ def list_usage_of_user(query: Annotated[WeekQuery, Query()], database: Database)
     day = datetime.now(UTC) if query.week is None else datetime.combine(query.week, time(), UTC)
     week = start_of_week(day)
     found = UsageRepository(database).of_user(query.user, week, _JOBS_SHOWN)
-    return WeekUsage(week=week.date(), jobs=[JobUsage(**vars(each)) for each in found])
+    return WeekUsage(week=week.date(), jobs=found)
