@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from include.api.addresses import build_airflow_url, build_api_url
 from include.deployment.settings import Settings
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, text_parameter
-from include.jobs.queue import find_places
+from include.jobs.queue import QueuePlace, find_places  # noqa: TC001 - pydantic reads annotations at run time
 from include.plain_text import escape_all_controls
 from include.s3.layout import checkpoint_key, dataset_report_key
 from include.s3.location import S3Location
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.checkpoints.checkpoint import CheckpointKind
-    from include.jobs.queue import QueuePlace
-
 
 _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
@@ -56,21 +53,6 @@ class Progress(BaseModel):
     """Duration of the last epoch."""
     recorded_at: datetime | None
     """When the last epoch was recorded."""
-
-
-class JobQueue(BaseModel):
-    """Place of the job in the GPU queue, which is ordered by the time at which jobs were queued."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    place: int
-    """From 1, the first job in the queue, to `waiting`, the last. A later job may start first if it needs
-    fewer GPUs."""
-    waiting: int
-    """Number of waiting jobs."""
-    expected_start_at: datetime | None
-    """Estimated from the current training runs and from how long similar ones took; null if no estimate is
-    possible."""
 
 
 class JobLineage(BaseModel):
@@ -118,7 +100,7 @@ class TrainingJobResponse(TrainingJob):
     time between a job's end and its resumption are not included. If the job began before schema revision
     0013, or if a host application trains it, this is the time from `started_at` to the job's end, or until
     now."""
-    queue: JobQueue | None
+    queue: QueuePlace | None
     """Null unless the job waits for a GPU."""
     progress: Progress
     fitness_curve: list[float | None] = Field(max_length=CURVE_POINTS)
@@ -156,7 +138,7 @@ def _build(
         model=text_parameter(row["spec"], "model"),
         dataset=text_parameter(row["spec"], "dataset"),
         duration_seconds=duration,
-        queue=None if place is None else JobQueue(**asdict(place)),
+        queue=place,
         progress=_progress(job, details, duration),
         fitness_curve=list(details.curve),
         lineage=JobLineage(

@@ -196,12 +196,6 @@ declare namespace Api {
     airflow_run_api: string | null;
   }
 
-  interface JobQueue {
-    place: number;
-    waiting: number;
-    expected_start_at: string | null;
-  }
-
   type JobStatus = "queued" | "running" | "completed" | "failed" | "stopped";
 
   interface JobUsage {
@@ -300,6 +294,12 @@ declare namespace Api {
     eta_seconds: number | null;
     epoch_seconds: number | null;
     recorded_at: string | null;
+  }
+
+  interface QueuePlace {
+    place: number;
+    waiting: number;
+    expected_start_at: string | null;
   }
 
   interface RecordedEpoch {
@@ -454,7 +454,7 @@ declare namespace Api {
     model: string | null;
     dataset: string | null;
     duration_seconds: number | null;
-    queue: JobQueue | null;
+    queue: QueuePlace | null;
     progress: Progress;
     fitness_curve: Array<number | null>;
     lineage: JobLineage;

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from include.database import fetch_rows
 from include.jobs.job import JobStatus
 from include.training.devices import count_devices
@@ -60,16 +62,19 @@ class ActiveJob:
         return max(now, self.started_at + self.duration)
 
 
-@dataclass(frozen=True)
-class QueuePlace:
-    """Place of a job among those that wait for a GPU."""
+class QueuePlace(BaseModel):
+    """Place of a job in the GPU queue, which is ordered by the time at which jobs were queued."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     place: int
-    """Place in the order in which the jobs were queued, counted from 1."""
+    """Counted from 1, which is the first job in the queue. A job with a higher place may start first if it
+    needs fewer GPUs."""
     waiting: int
-    """Number of waiting jobs, and therefore the last place."""
+    """Number of waiting jobs."""
     expected_start_at: datetime | None
-    """Estimated start, rounded up to the minute; None if there is no basis for an estimate."""
+    """Estimated from the current training runs and from how long similar ones took, and rounded up to the
+    minute; null if no estimate is possible."""
 
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:
@@ -88,7 +93,9 @@ def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePl
     running = [job for job in jobs if job.status == JobStatus.RUNNING]
     starts = _estimate_starts(waiting, running, now)
     return {
-        job.job_id: QueuePlace(place, len(waiting), start and _round_up_to_minute(start))
+        job.job_id: QueuePlace(
+            place=place, waiting=len(waiting), expected_start_at=start and _round_up_to_minute(start)
+        )
         for place, (job, start) in enumerate(zip(waiting, starts, strict=True), start=1)
     }
 

@@ -40,8 +40,12 @@ def minutes(jobs: list[ActiveJob]) -> list[int | None]:
 
 def test_jobs_start_one_after_the_other_on_one_gpu() -> None:
     jobs = [job("runs", "running"), job("next"), job("last")]
-    assert assign_places(jobs, NOW)["next"] == QueuePlace(1, 2, NOW + timedelta(minutes=10))
-    assert assign_places(jobs, NOW)["last"] == QueuePlace(2, 2, NOW + timedelta(minutes=20))
+    assert assign_places(jobs, NOW)["next"] == QueuePlace(
+        place=1, waiting=2, expected_start_at=NOW + timedelta(minutes=10)
+    )
+    assert assign_places(jobs, NOW)["last"] == QueuePlace(
+        place=2, waiting=2, expected_start_at=NOW + timedelta(minutes=20)
+    )
 
 
 def test_a_job_that_needs_two_gpus_waits_until_both_are_free() -> None:
