@@ -15,7 +15,7 @@ from include.checkpoints.metadata import checkpoint_in, metadata_of
 from include.checkpoints.store import CheckpointStore
 from include.errors import FinalError
 from include.jobs.job import TRAINING_DAG
-from include.jobs.listing import JobUnknown
+from include.jobs.listing import JobListing, JobUnknown
 from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
 from include.jobs.repository import JobRepository
 from include.jobs.storable import finite
@@ -83,9 +83,7 @@ class Completion:
         """
         self._require_own_paths()
         with self._open_database() as connection:
-            job = JobRepository(connection).get(self._job_id)
-        if job is None:
-            raise JobUnknown(self._job_id)
+            job = JobListing(connection).require(self._job_id)
         if is_recorded(job, self._callback):
             return job
         found = {kind: self._verify(kind, job) for kind in CHECKPOINT_KINDS}
