@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from include.api.addresses import build_airflow_url, build_api_url
 from include.deployment.settings import Settings
 from include.jobs.job import JobStatus, TrainingJob
-from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, text_parameter
+from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, text_parameter
 from include.jobs.queue import QueuePlace, find_places  # noqa: TC001 - pydantic reads annotations at run time
 from include.plain_text import escape_all_controls
 from include.s3.layout import checkpoint_key, dataset_report_key
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.checkpoints.checkpoint import CheckpointKind
+    from include.jobs.listing import JobDetails
 
 _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
@@ -121,10 +122,7 @@ def build_responses(jobs: Sequence[TrainingJob], database: Connection[Any]) -> l
     waiting = any(job.waits_for_gpu for job in jobs)
     places = find_places(database, now) if waiting else {}
     bucket = Settings.from_environment().bucket
-    return [
-        _build(job, details.get(job.job_id, JobDetails()), places.get(job.job_id), bucket, now)
-        for job in jobs
-    ]
+    return [_build(job, details[job.job_id], places.get(job.job_id), bucket, now) for job in jobs]
 
 
 def _build(

@@ -139,20 +139,18 @@ def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
 class JobDetails:
     """Facts about a job that its row does not contain."""
 
-    epoch: int | None = None
-    """Last recorded epoch; None if no epoch is recorded."""
-    seconds: float | None = None
-    """Duration of the last recorded epoch."""
-    eta_seconds: float | None = None
+    seconds: float | None
+    """Duration of the last recorded epoch; None, like the next two, if no epoch is recorded."""
+    eta_seconds: float | None
     """Expected duration of the remaining epochs, from the end of the last recorded epoch."""
-    recorded_at: datetime | None = None
+    recorded_at: datetime | None
     """When the last recorded epoch was recorded."""
-    gpu_seconds: float | None = None
+    gpu_seconds: float | None
     """Total GPU time of the job's attempts; None if it is not known."""
-    curve: Sequence[float | None] = ()
+    curve: Sequence[float | None]
     """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
     not known."""
-    children: Sequence[str] = ()
+    children: Sequence[str]
     """The newest jobs whose parent is this job."""
 
 
@@ -213,7 +211,7 @@ class JobListing:
         return int(plan["Plan"]["Plan Rows"])
 
     def details(self, job_ids: Sequence[str]) -> dict[str, JobDetails]:
-        """Return the details of each job by its id."""
+        """Return the details of each job, known or not, by its id."""
         with self._connection.transaction():
             rows = self._statements.rows(
                 "find_job_details", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN

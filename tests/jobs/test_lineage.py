@@ -42,7 +42,7 @@ def test_a_missing_epoch_is_a_gap_in_the_curve(
 
 def test_an_unknown_job_has_no_details(listing: JobListing) -> None:
     nothing = listing.details(["a"])["a"]
-    assert (nothing.epoch, list(nothing.curve), list(nothing.children)) == (None, [], [])
+    assert (nothing.recorded_at, list(nothing.curve), list(nothing.children)) == (None, [], [])
     assert listing.details([]) == {}
 
 
