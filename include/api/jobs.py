@@ -16,14 +16,13 @@ from include.api.job_response import (
     build_responses,
     escape_row,
 )
-from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
+from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor  # noqa: TC001 - read at run time
 from include.api.problems import ProblemError, responses
 from include.datasets.reference import ClassCount
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
-from include.jobs.job import TRAINING_DAG, JobStatus, RecordedEpoch, TrainingJob
+from include.jobs.job import TRAINING_DAG, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
-    MAX_FILTER_LENGTH,
     JobFilter,
     JobListing,
     Lineage,
@@ -49,21 +48,11 @@ FoundJob = Annotated[TrainingJob, Depends(_require_job)]
 """The job in the URL; no database connection is held while the route waits for S3 or events."""
 
 _POSITION = TypeAdapter(PagePosition)
-_Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
-class JobsQuery(BaseModel):
+class JobsQuery(JobFilter):
     """Query parameters for listing jobs."""
 
-    status: JobStatus | None = None
-    dataset: _Filter | None = Field(None, description="Only jobs trained on this dataset.")
-    model: _Filter | None = Field(None, description="Only jobs that train this model.")
-    prefix: _Filter | None = Field(None, description="Only jobs whose id starts with this.")
-    dag_id: _Filter | None = Field(None, description="Only jobs whose runs belong to this Dag.")
-    run_id: _Filter | None = Field(None, description="Only jobs of this Dag run.")
-    archived: bool | None = Field(
-        None, description="Only archived jobs (true), or only jobs that are not archived (false)."
-    )
     limit: Limit = 25
     cursor: Cursor | None = None
 
@@ -110,8 +99,7 @@ class ClassTable(BaseModel):
 def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobsPage:
     """List training jobs, the newest first."""
     before = decode_cursor(query.cursor, _POSITION)
-    wanted = JobFilter(**query.model_dump(exclude={"limit", "cursor"}))
-    page = JobListing(database).page(wanted, query.limit, before)
+    page = JobListing(database).page(query, query.limit, before)
     return JobsPage(
         jobs=build_responses(page.jobs, database),
         next=encode_cursor(*page.next) if page.next else None,

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from include.database import Statements
 from include.errors import FinalError
-from include.jobs.job import JsonObject, TrainingJob
+from include.jobs.job import JobStatus, JsonObject, TrainingJob
 from include.jobs.repository import JobRepository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from psycopg import Connection
-
-    from include.jobs.job import JobStatus
 
 EXACT_UP_TO = 10_000
 FAR_TOO_MANY = 10 * EXACT_UP_TO
@@ -33,6 +31,8 @@ CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 MAX_FILTER_LENGTH = 250
 """Maximum length in characters. Only this much of a name is indexed, because index entries must be short."""
+
+_Text = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
 class JobUnknown(FinalError):
@@ -49,24 +49,20 @@ class PagePosition(NamedTuple):
     job_id: str
 
 
-@dataclass(frozen=True)
-class JobFilter:
+class JobFilter(BaseModel):
     """Filter for jobs; a field that is None matches every job."""
 
+    model_config = ConfigDict(frozen=True)
+
     status: JobStatus | None = None
-    """The job's status."""
-    dataset: str | None = None
-    """Dataset in the job's spec; must match exactly."""
-    model: str | None = None
-    """Model in the job's spec; must match exactly."""
-    prefix: str | None = None
-    """Prefix of the job's id."""
-    dag_id: str | None = None
-    """Dag of the run that owns the job."""
-    run_id: str | None = None
-    """Run that owns the job."""
-    archived: bool | None = None
-    """Whether the job is archived."""
+    dataset: _Text | None = Field(None, description="Only jobs trained on this dataset.")
+    model: _Text | None = Field(None, description="Only jobs that train this model.")
+    prefix: _Text | None = Field(None, description="Only jobs whose id starts with this.")
+    dag_id: _Text | None = Field(None, description="Only jobs whose runs belong to this Dag.")
+    run_id: _Text | None = Field(None, description="Only jobs of this Dag run.")
+    archived: bool | None = Field(
+        None, description="Only archived jobs (true), or only jobs that are not archived (false)."
+    )
 
 
 @dataclass(frozen=True)
@@ -234,9 +230,11 @@ class JobListing:
 
 
 def _query_values(wanted: JobFilter) -> dict[str, Any]:
-    values = asdict(wanted)
-    prefix = values.pop("prefix")
-    return values | {"any_status": wanted.status is None, "pattern": prefix and pattern_of(prefix)}
+    values = wanted.model_dump(include=set(JobFilter.model_fields))
+    return values | {
+        "any_status": wanted.status is None,
+        "pattern": wanted.prefix and pattern_of(wanted.prefix),
+    }
 
 
 def pattern_of(prefix: str) -> str:
