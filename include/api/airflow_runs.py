@@ -10,7 +10,7 @@ import logging
 import sys
 from functools import partial, wraps
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -117,7 +117,9 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
     return answer.json()["value"]
 
 
-def read_failure(request: Request, dag_id: str, run_id: str, *task_ids: str) -> tuple[str, str]:
+def read_failure(
+    request: Request, dag_id: str, run_id: str, *task_ids: str
+) -> tuple[Literal["refused", "failed"], str]:
     """Return "refused" and the reason if a task refused the request, otherwise "failed" and the log to read.
 
     Users who may not read XComs always get "failed".

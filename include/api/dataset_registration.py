@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,22 +39,12 @@ class RegistrationStarted(BaseModel):
     run_id: str
 
 
-class RegistrationState(StrEnum):
-    """The state of a registration."""
-
-    QUEUED = "queued"
-    CHECKING = "checking"
-    REGISTERED = "registered"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
 class DatasetRegistration(BaseModel):
     """The progress of a registration, and how it ended."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    state: RegistrationState
+    state: Literal["queued", "checking", "registered", "refused", "failed"]
     version: int | None = None
     """Number of the version; null before it is registered. Also null if `created` is false and the user may
     not read XComs."""
@@ -96,21 +85,21 @@ def get_dataset_registration(
         )
     match run["state"]:
         case "queued":
-            return DatasetRegistration(state=RegistrationState.QUEUED)
+            return DatasetRegistration(state="queued")
         case "success":
             return _find_result(request, run_id) or _find_version(database, name, run_id)
         case "failed":
             state, error = read_failure(request, REGISTER_DAG, run_id, *_REFUSING)
-            return DatasetRegistration(state=RegistrationState(state), error=error)
+            return DatasetRegistration(state=state, error=error)
     # The version is registered before the run ends: the last task only announces it.
-    return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)
+    return _find_result(request, run_id) or DatasetRegistration(state="checking")
 
 
 def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistration:
     """Return the version that the run registered, without reading XComs, for users who may not read them."""
     version = DatasetRepository(database).of_run(run_id, name)
     return DatasetRegistration(
-        state=RegistrationState.REGISTERED,
+        state="registered",
         version=version.version if version else None,
         created=version is not None,
     )
@@ -122,6 +111,4 @@ def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
     if result is None:
         return None
     registered = RegisteredVersion.model_validate(result)
-    return DatasetRegistration(
-        state=RegistrationState.REGISTERED, version=registered.version, created=registered.created
-    )
+    return DatasetRegistration(state="registered", version=registered.version, created=registered.created)

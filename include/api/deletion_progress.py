@@ -5,8 +5,8 @@ The Dag `delete_data` deletes, because this server has no right to delete what t
 
 from __future__ import annotations
 
-from enum import StrEnum
 from http import HTTPStatus
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
@@ -27,15 +27,6 @@ class DeletionStarted(BaseModel):
     run_id: str
 
 
-class DeletionState(StrEnum):
-    """The state of a deletion."""
-
-    DELETING = "deleting"
-    DELETED = "deleted"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
 class DeletionProgress(BaseModel):
     """The progress of a deletion, and how it ended.
 
@@ -44,7 +35,7 @@ class DeletionProgress(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    state: DeletionState
+    state: Literal["deleting", "deleted", "refused", "failed"]
     objects: int | None = None
     """Number of deleted objects; null for users without the right to read XComs."""
     bytes: int | None = None
@@ -69,9 +60,9 @@ def get_deletion(request: Request, run_id: str) -> DeletionProgress:
         case "success":
             deleted = read_result(request, DELETION_DAG, run_id, _TASK, "return_value") or {}
             return DeletionProgress(
-                state=DeletionState.DELETED, objects=deleted.get("objects"), bytes=deleted.get("bytes")
+                state="deleted", objects=deleted.get("objects"), bytes=deleted.get("bytes")
             )
         case "failed":
             state, error = read_failure(request, DELETION_DAG, run_id, _TASK)
-            return DeletionProgress(state=DeletionState(state), error=error)
-    return DeletionProgress(state=DeletionState.DELETING)
+            return DeletionProgress(state=state, error=error)
+    return DeletionProgress(state="deleting")

@@ -61,7 +61,7 @@ declare namespace Api {
   }
 
   interface DatasetRegistration {
-    state: RegistrationState;
+    state: "queued" | "checking" | "registered" | "refused" | "failed";
     version: number | null;
     created: boolean | null;
     error: string | null;
@@ -132,7 +132,7 @@ declare namespace Api {
   }
 
   interface DeletionProgress {
-    state: DeletionState;
+    state: "deleting" | "deleted" | "refused" | "failed";
     objects: number | null;
     bytes: number | null;
     error: string | null;
@@ -141,8 +141,6 @@ declare namespace Api {
   interface DeletionStarted {
     run_id: string;
   }
-
-  type DeletionState = "deleting" | "deleted" | "refused" | "failed";
 
   interface EpochsPage {
     epochs: Array<RecordedEpoch>;
@@ -314,8 +312,6 @@ declare namespace Api {
   interface RegistrationStarted {
     run_id: string;
   }
-
-  type RegistrationState = "queued" | "checking" | "registered" | "refused" | "failed";
 
   interface RelatedJob {
     job_id: string;
