@@ -66,12 +66,15 @@ _ROUTES = (
 )
 """The modules that define a router."""
 
+LARGER_BODIES = {"/pretrained/": WEIGHTS, "/uploads": LISTS}
+"""Limits on bodies, by the prefixes of the paths that accept larger ones than usual."""
+
 
 def create_app() -> GuardedApp:
     """Create the application with all of its routes, each protected by a guard."""
     app = GuardedApp(
         FOR_DATA,
-        {"/pretrained/": WEIGHTS, "/uploads": LISTS},
+        LARGER_BODIES,
         title="Training",
         version="1",
         description=_DESCRIPTION,
