@@ -33,8 +33,6 @@ from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 
-Json = dict[str, Any]
-
 
 @dag(
     # A new deployment must not run this immediately, because it has no tables yet.
@@ -56,7 +54,7 @@ def audit_checkpoints() -> None:
         run_audit(get_current_context())
 
     @task(queue=MAINTENANCE_QUEUE)
-    def retain() -> Json:
+    def retain() -> dict[str, Any]:
         """Expire the states that the policy does not keep, or report which ones it would expire."""
         from include.tasks.audit_checkpoints import run_retention
 

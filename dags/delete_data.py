@@ -15,8 +15,6 @@ A deletion cannot be undone. The result of `delete` is the number of deleted obj
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import dag, get_current_context, task
 
 from include.audit.deletion_request import DeletionRequest
@@ -24,8 +22,6 @@ from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
-
-Json = dict[str, Any]
 
 
 @dag(
@@ -38,7 +34,7 @@ Json = dict[str, Any]
 )
 def delete_data() -> None:
     @task(queue=MAINTENANCE_QUEUE)
-    def delete() -> Json:
+    def delete() -> dict[str, int]:
         """Delete the row and the objects of the job or the version."""
         from include.tasks.delete_data import delete_data
 
