@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
@@ -21,11 +22,11 @@ from include.orchestration.notes import leave_note
 from include.s3.conditional_writes import probe_conditional_writes, require_conditional_deletes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from airflow.sdk import Context
 
-    from include.audit.liveness import LiveRuns, Run
+    from include.audit.liveness import LiveRuns
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,4 @@ def live_runs(context: Context) -> LiveRuns:
     def count(dag_id: str, run_ids: Sequence[str]) -> int:
         return int(ti.get_dr_count(dag_id, run_ids=list(run_ids), states=["queued", "running"]))
 
-    def find(runs: Collection[Run]) -> set[Run]:
-        return find_live(runs, count)
-
-    return find
+    return partial(find_live, count=count)
