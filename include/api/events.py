@@ -41,12 +41,6 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
-Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
-EpochHeader = Annotated[
-    int | None,
-    Header(ge=-1, le=2**31 - 1, description="Overrides `after`; browsers send it when they reconnect."),
-]
-
 
 def _hub(request: Request) -> Hub:
     """Return the application's hub."""
@@ -83,8 +77,13 @@ async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[Non
 async def follow_job(
     job: FoundJob,
     hub: Annotated[Hub, Depends(_hub)],
-    after: Annotated[Epoch, Query(description="Only epochs after this one, counted from 0.")] = -1,
-    last_event_id: EpochHeader = None,
+    after: Annotated[
+        int, Query(ge=-1, le=2**31 - 1, description="Only epochs after this one, counted from 0.")
+    ] = -1,
+    last_event_id: Annotated[
+        int | None,
+        Header(ge=-1, le=2**31 - 1, description="Overrides `after`; browsers send it when they reconnect."),
+    ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream events of a job: `job` first and after each change, `epoch` after each epoch, `end` last.
 
