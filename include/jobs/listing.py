@@ -233,10 +233,10 @@ def _query_values(wanted: JobFilter) -> dict[str, Any]:
     values = wanted.model_dump(include=set(JobFilter.model_fields))
     return values | {
         "any_status": wanted.status is None,
-        "pattern": wanted.prefix and pattern_of(wanted.prefix),
+        "pattern": pattern_of(wanted.prefix),
     }
 
 
-def pattern_of(prefix: str) -> str:
-    """Return the LIKE pattern that matches this prefix."""
-    return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
+def pattern_of(prefix: str | None) -> str | None:
+    """Return the LIKE pattern that matches this prefix; None if no prefix is given."""
+    return None if prefix is None else re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

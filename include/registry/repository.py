@@ -142,7 +142,7 @@ class DatasetRepository:
         with self._connection.transaction():
             rows = self._statements.rows(
                 "list_datasets",
-                pattern=prefix and pattern_of(prefix),
+                pattern=pattern_of(prefix),
                 archived=archived,
                 limit=limit,
                 before_changed_at=before.changed_at if before else None,

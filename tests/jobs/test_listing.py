@@ -141,6 +141,13 @@ def test_wildcards_in_a_prefix_are_taken_literally(
     assert found(listing, JobFilter(prefix=prefix)) == names
 
 
+def test_every_id_starts_with_an_empty_prefix(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    plant(connection, SOME)
+    assert sorted(found(listing, JobFilter(prefix=""))) == sorted(NEWEST_FIRST)
+
+
 def test_a_job_is_found_by_its_run(connection: psycopg.Connection[Any], listing: JobListing) -> None:
     plant(connection, SOME)
     assert found(listing, JobFilter(dag_id="train_yolo", run_id="run of a-3")) == ["a-3"]
