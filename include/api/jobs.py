@@ -30,7 +30,7 @@ from include.jobs.listing import (
     RelatedJob,
 )
 from include.jobs.repository import JobRepository
-from include.plain_text import escape_controls
+from include.plain_text import escape_model
 from include.reports.report import DatasetReport
 from include.reports.store import ReportStore
 
@@ -143,8 +143,7 @@ def get_class_table(job_id: JobId, database: Database) -> ClassTable:
     """Return how often each class occurs in the dataset that the job trains on."""
     JobListing(database).require(job_id)
     found = JobRepository(database).class_table(job_id)
-    shown = found and [count.model_copy(update={"name": escape_controls(count.name)}) for count in found]
-    return ClassTable(classes=shown)
+    return ClassTable(classes=found and [escape_model(count) for count in found])
 
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
