@@ -1,4 +1,4 @@
-"""Absolute URLs, built from `[api] base_url`, that any browser or program can open."""
+"""Builds absolute URLs from `[api] base_url`, which any browser or program can open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PREFIX = "/training/api/v1"
 
 @cache
 def airflow_url() -> str:
-    """Return the base URL of Airflow's UI without a trailing slash (Airflow's own default if unset).
+    """Return the base URL of Airflow's UI without a trailing slash; if it is not set, Airflow's default.
 
     The URL is cached because looking it up takes longer than building the rest of a link. It cannot change,
     because Airflow reads its configuration only at startup.

@@ -67,7 +67,7 @@ _ROUTES = (
 """The modules that define a router."""
 
 LARGER_BODIES = {"/pretrained/": WEIGHTS, "/uploads": LISTS}
-"""Limits on bodies, by the prefixes of the paths that accept larger ones than usual."""
+"""Limits for the paths that accept larger request bodies than other paths, by prefix of the path."""
 
 
 def create_app() -> GuardedApp:

@@ -1,4 +1,4 @@
-"""A connection to the training database for the duration of a request, from a pool in each process.
+"""Connections to the training database, which are lent to requests from a pool in each process.
 
 Opening a connection takes longer than most requests: PostgreSQL starts a process for each connection, and
 hashes the password thousands of times. SQLAlchemy's pool pings a connection before it is reused, because the
@@ -45,7 +45,7 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
         max_overflow=-1,
         recycle=MAX_AGE_SECONDS,
         pre_ping=True,
-        use_lifo=True,  # surplus connections then stay idle, so the server may close them
+        use_lifo=True,  # surplus connections then stay idle until the server closes them
         reset_on_return=None,  # only connections outside a transaction return to the pool
         dialect=PGDialect_psycopg(dbapi=psycopg),  # type: ignore[no-untyped-call]
     )
@@ -70,7 +70,7 @@ def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
 
 
 def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
-    """Make the connection read None for values that Python or JSON cannot represent.
+    """Make the connection return None for values that Python or JSON cannot represent; return the connection.
 
     A host application may have written timestamps such as infinity and numbers such as 1e999. A single such
     row must not make the whole page fail.

@@ -61,9 +61,9 @@ def delete_dataset_version(
 ) -> DeletionStarted:
     """Delete a version and its files under uploads/ and datasets/, by triggering `delete_data`.
 
-    Files that anything else uses are kept. Only the user who registered the version may delete it; a version
-    that no user registered may be deleted by anyone. A version that a job or a model in production was
-    trained on is kept. The version's number is not reused. A deletion cannot be undone.
+    Files that anything else uses are kept. Only the user who registered the version may delete it; anyone may
+    delete a version that no user registered. The request is refused if a job, or a model in production, was
+    trained on the version. The version's number is not reused. A deletion cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)

@@ -1,6 +1,6 @@
 """Deletions and their progress.
 
-The Dag `delete_data` deletes, because this server has no right to delete what tasks have stored.
+This server has no right to delete what tasks have stored, so a run of the Dag `delete_data` does that.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ class GuardedApp(FastAPI):
     """An application that requires a login for all routes and adds `headers` to all responses.
 
     FastAPI's own documentation pages are disabled because they would be public. FastAPI's redirects from
-    /path/ to /path are disabled because they redirect to the host that the request names. For paths
-    that accept larger bodies, `limits` maps their prefixes to their limits.
+    /path/ to /path are disabled because they redirect to the host that the request names.
+    `limits` maps the prefixes of paths that accept larger bodies to their limits.
     """
 
     def __init__(

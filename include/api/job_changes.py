@@ -1,8 +1,8 @@
 """Changing jobs: stopping, archiving and deleting them, and completing jobs trained outside Airflow.
 
 A running job that is stopped keeps its state and can be resumed; a queued job is cancelled immediately.
-Archiving hides a job from the console's list by default, and deletes nothing. A run of `delete_data` deletes
-a job and everything that the job has stored.
+Archiving a job deletes nothing: the console's list only hides the job by default. A run of `delete_data`
+deletes a job and everything that the job has stored.
 """
 
 from __future__ import annotations
@@ -156,9 +156,10 @@ def delete(
 ) -> DeletionStarted:
     """Delete a job with its checkpoints, pictures and report, by triggering `delete_data`.
 
-    Only the job's owner and job administrators may do this. A job is kept if it is active or pinned, if an
-    active job started from it, or if a model version comes from it; a version that was rejected and never
-    promoted does not count. If a host application owns the table, the row stays. A deletion cannot be undone.
+    Only the job's owner and job administrators may do this. The request is refused if the job is active or
+    pinned, if an active job started from it, or if a model version comes from it; a version that was rejected
+    and never promoted does not count. If a host application owns the table, the row stays. A deletion cannot
+    be undone.
     """
     job = _require_own_job(database, job_id, user, "delete it")
     if confirm != job_id:
@@ -172,8 +173,8 @@ def delete(
 def _require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
     """Return the job if the user may change it, as its owner or as a job administrator.
 
-    `action` completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for the
-    job of another user.
+    `action` completes the message "only its owner may …". Raises JobUnknown, and ProblemError (403) if the
+    user may not change the job.
     """
     job = JobListing(database).require(job_id)
     ownership = Settings.from_environment().ownership

@@ -70,7 +70,7 @@ class JobLineage(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Absolute URLs; each URL of a checkpoint, report or Airflow run is null if the job has none."""
+    """Absolute URLs; null for a checkpoint, dataset report or Airflow run that the job does not have."""
 
     self: str
     epochs: str
@@ -221,7 +221,8 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the checkpoint's download URL, or None if the row does not show that the checkpoint is stored.
 
-    The row shows this if it records the checkpoint at its usual key, or a durable epoch but no checkpoint.
+    A recorded path shows this if it is the job's own key. If the row records no path, a durable epoch shows
+    that both checkpoints are stored.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)

@@ -172,7 +172,7 @@ def _explain_disk_errors() -> Iterator[None]:
         log.warning("An upload could not be written to the disk: %s", error)
         raise ProblemError(
             HTTPStatus.INSUFFICIENT_STORAGE,
-            f"The API server cannot store the file to inspect it ({error.strerror}); an administrator "
+            f"The API server cannot store the file for its inspection ({error.strerror}); an administrator "
             "has to free disk space, or put the file into the bucket",
         ) from None
 
@@ -209,8 +209,8 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
     except UnsafeCheckpoint as error:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{name} is already stored, but cannot be compared with this file: {error}; rename the file, or "
-            "set replace=true to replace it",
+            f"{name} is already stored, but cannot be compared with your file: {error}; rename your file, "
+            "or set replace=true to replace the stored one",
         ) from None
     except WeightsUnavailable:
         raise ProblemError(
@@ -220,8 +220,8 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
     if stored.sha256 != sha256:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename the file, or "
-            "set replace=true to replace it for future jobs",
+            f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename your file, "
+            "or set replace=true to replace the stored one for future jobs",
         )
     log.info("%s uploaded %s, SHA-256 %s.", user, stored.path, sha256)
     return StoredFile(name=name, path=stored.path, sha256=sha256)

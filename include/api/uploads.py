@@ -178,7 +178,8 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
 def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
     """Sign links for parts.
 
-    If a file that has only one part is already stored, S3 answers 412, even if the stored file is truncated.
+    If a file has only one part and is already stored, S3 answers its link with 412, even if the stored file
+    is truncated.
     """
     store = _open_store()
     upload = _require_own(store, upload_id, user)
