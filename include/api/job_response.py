@@ -221,10 +221,13 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the checkpoint's download URL, or None if the row does not show that the checkpoint is stored.
 
-    A recorded path shows this if it is the job's own key. If the row records no path, a durable epoch shows
-    that both checkpoints are stored.
+    A recorded path shows this if it is the job's own key. If the row records no path, its durable epoch shows
+    this; in the first epoch (-1), only last.pt is stored.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)
-    is_stored = recorded.path == uri if recorded else job.durable_epoch is not None
+    if recorded is not None:
+        is_stored = recorded.path == uri
+    else:
+        is_stored = job.durable_epoch is not None and (kind == "last" or job.durable_epoch >= 0)
     return build_api_url("jobs", job.job_id, "checkpoints", kind) if is_stored else None
