@@ -1,4 +1,4 @@
-"""Recording the progress of an attempt at a training run, only while that attempt owns the job."""
+"""Records the progress of an attempt at a training run, as long as the attempt owns the job."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ class AttemptRepository:
     def leave_queue(self, job_id: str, run_id: str, attempt: int, hardware: Hardware | None = None) -> None:
         """Record that an attempt has its GPU: the job runs on `hardware`, and its wait is over.
 
-        A request to stop is kept unless the job had already ended. Raises OwnershipLost, and writes nothing,
-        if `run_id` does not own the job, a newer attempt of the run has started, or the job was cancelled.
+        A request to stop stays in effect, unless the job has ended since: an attempt at a job that had ended
+        overrides the request. Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a
+        newer attempt of the run has started, or the job was cancelled.
         """
         with self._connection.transaction():
             self._write_as_owner(
@@ -76,11 +77,11 @@ class AttemptRepository:
     ) -> int:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
-        The attempt starts from a state with `batch` batches of that epoch and `trained_seconds` of training;
-        any further training time in the row counts as lost. `finished` are the state's epochs; those not yet
-        recorded are recorded in the same transaction. `attempt` is Airflow's try number. After this call, no
-        older attempt of this run can write. Later epochs are deleted, and the row names no objects until the
-        attempt has ended.
+        The attempt starts from a state after `batch` batches of that epoch and `trained_seconds` of training;
+        any further training time in the row counts as lost. `finished` are the epochs that the state records.
+        Rows of `first_epoch` and later epochs are deleted, and epochs of `finished` without a row are added.
+        The job's row records no checkpoints until the attempt has ended. `attempt` is Airflow's try number;
+        after this call, no older attempt of this run can write.
 
         Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of the run
         has started, or the failure of this attempt has already been recorded.
@@ -154,10 +155,10 @@ class AttemptRepository:
         return StopRequest.of(*stop)
 
     def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int, batch: int = 0) -> None:
-        """Record that the state after `epoch` and `batch` batches of the next epoch was verified in S3.
+        """Record that the state after `epoch`, plus `batch` batches of the next epoch, was verified in S3.
 
-        A later state that is already recorded is kept. Raises OwnershipLost, and writes nothing, if the job
-        belongs to another run or attempt.
+        If a later state is already recorded, it stays recorded. Raises OwnershipLost, and writes nothing, if
+        the job belongs to another run or attempt.
         """
         with self._connection.transaction():
             self._run_as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
@@ -165,8 +166,8 @@ class AttemptRepository:
     def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
         """Record why the weights may differ from those of an uninterrupted training run.
 
-        The first reason is kept. Raises OwnershipLost, and writes nothing, if the job belongs to another run
-        or attempt.
+        Only the first reason is recorded. Raises OwnershipLost, and writes nothing, if the job belongs to
+        another run or attempt.
         """
         with self._connection.transaction():
             self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))

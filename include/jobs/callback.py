@@ -28,10 +28,10 @@ Metrics = Annotated[
 class TrainingCompletionCallback(BaseModel):
     """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets every field. A trainer outside Airflow needs to give only the two paths. If it also gives
-    hashes and sizes, they are compared with the objects; ids are compared with the row. Status, epoch, epochs
-    and metrics are recorded as given. Omitted (null) values are taken from the objects in S3 and the job's
-    row.
+    The backend of a host application gets every field. From a trainer outside Airflow, the two paths are
+    enough. Hashes and sizes that it gives are compared with the objects, and ids with the row. Status, epoch,
+    epochs and metrics are recorded as given. Omitted (null) values are taken from the objects in S3 and the
+    job's row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

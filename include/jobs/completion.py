@@ -1,4 +1,4 @@
-"""Completing a job that was trained outside Airflow: both checkpoints are read, then the row records them."""
+"""Completes a job that was trained outside Airflow: reads both checkpoints, then records them in the row."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class CompletionRefused(FinalError):
 
 
 class CompletionConflict(FinalError):
-    """The report contradicts the row, or its sender must not complete the job; nothing was recorded."""
+    """The report contradicts the row, or a run is training the job; nothing was recorded."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ class Completion:
             set_metadata(self._bucket.client, location, read, metadata)
         except ConditionFailed:
             raise CompletionRefused(
-                f"{location.uri} was replaced while it was being read; complete the job once its upload has "
-                "finished"
+                f"{location.uri} was replaced while it was being read; complete the job once the upload of "
+                "this file has finished"
             ) from None
 
     def _values(

@@ -33,7 +33,7 @@ def check_merging(task: Task, overrides: Mapping[str, Any]) -> None:
     if task == "semantic" and overrides.get("single_cls"):
         raise FieldError(
             "single_cls=true does not go with task='semantic': the classes in masks cannot be merged; omit "
-            "it, and give a dataset with a single class in names"
+            "it, and give a dataset whose `names` lists a single class"
         ).about("overrides")
 
 

@@ -83,7 +83,7 @@ class TrainingJob(BaseModel):
     parent_job_id: str | None
     """Job that this job continues, or whose weights it started from."""
     resumed_epoch: int | None
-    """Last epoch of the parent, after which this job continues; None if it does not continue another job."""
+    """The parent's epoch after which this job continues; None if it does not continue another job."""
     initial_weights_path: str | None
     """File in S3 that training started from; None if training started from scratch."""
     initial_weights_sha256: str | None
@@ -142,7 +142,7 @@ class TrainingJob(BaseModel):
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if there is no reason."""
     preparation: str | None
-    """Describes the progress of listing, fetching and checking the job's data; None at any other time."""
+    """Progress of listing, fetching and checking the job's data, in words; None at any other time."""
     error: str | None
     """Why the job failed."""
     triggered_by: str | None

@@ -1,4 +1,4 @@
-"""Listing jobs and their relations, for the API and the console; JobRepository writes jobs."""
+"""Lists jobs and their relations for the API and the console."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EXACT_UP_TO = 10_000
 FAR_TOO_MANY = 10 * EXACT_UP_TO
-"""Up to EXACT_UP_TO matches are counted exactly. If the planner expects more than FAR_TOO_MANY, the matches
-are not counted, and its estimate is used."""
+"""Up to EXACT_UP_TO matches are counted exactly. If PostgreSQL's planner expects more than FAR_TOO_MANY, its
+estimate is used without counting."""
 SORTED_UP_TO = 300_000
 """Up to this number, all matches of a prefix are read and then sorted. If ids begin with a date, all matches
 may be old, and a scan that starts with the newest job would find them last."""
@@ -55,8 +55,8 @@ class JobFilter(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     status: JobStatus | None = None
-    dataset: _Text | None = Field(None, description="Only jobs trained on this dataset.")
-    model: _Text | None = Field(None, description="Only jobs that train this model.")
+    dataset: _Text | None = Field(None, description="Only jobs whose `dataset` is exactly this.")
+    model: _Text | None = Field(None, description="Only jobs whose `model` is exactly this.")
     prefix: _Text | None = Field(None, description="Only jobs whose id starts with this.")
     dag_id: _Text | None = Field(None, description="Only jobs whose runs belong to this Dag.")
     run_id: _Text | None = Field(None, description="Only jobs of this Dag run.")
@@ -144,8 +144,8 @@ class JobDetails:
     gpu_seconds: float | None
     """Total GPU time of the job's attempts; None if it is not known."""
     curve: Sequence[float | None]
-    """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
-    not known."""
+    """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last; None for an unknown
+    fitness."""
     children: Sequence[str]
     """The newest jobs whose parent is this job."""
 
@@ -195,7 +195,7 @@ class JobListing:
         return [jobs[position.job_id] for position in positions if position.job_id in jobs]
 
     def _count_matches(self, values: Mapping[str, Any], expected: int) -> JobTotal:
-        """Count the matches, or estimate their number if the planner expects too many to count."""
+        """Count the matches, or estimate their number if there are too many to count."""
         if expected <= FAR_TOO_MANY:
             (counted,) = self._statements.row("count_jobs", limit=EXACT_UP_TO + 1, **values)
             if counted <= EXACT_UP_TO:

@@ -54,7 +54,7 @@ class ActiveJob:
         return _duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
 
     def ends_at(self, now: datetime) -> datetime | None:
-        """Estimate when a running job will end (now at the earliest); None if there is no basis for this."""
+        """Estimate when a running job will end, `now` at the earliest; None if there is no basis for this."""
         if self.recorded_at is not None and self.eta_seconds is not None:
             return max(now, self.recorded_at + _duration(self.eta_seconds))
         if self.started_at is None or self.duration is None:

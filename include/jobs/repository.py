@@ -185,8 +185,8 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        `decide` gets the locked row, and returns the values for record_checkpoints and mark_external. If
-        `decide` returns None or raises, nothing is written.
+        `decide` gets the locked row, and returns the values for the statements record_checkpoints and
+        mark_external. If it returns None or raises an error, nothing is written.
         """
         with self._connection.transaction():
             self._statements.row("lock_job", job_id=job_id)
@@ -209,7 +209,7 @@ class JobRepository(AttemptRepository):
     def set_archived(self, job_id: str, *, archived: bool) -> bool:
         """Archive or unarchive the job; return whether that was possible.
 
-        Returns False if the job does not exist. An active job cannot be archived.
+        Returns False if the job does not exist, or if it is active and should be archived.
         """
         with self._connection.transaction():
             return self._statements.changed("archive_job", job_id=job_id, archived=archived) == 1
