@@ -39,8 +39,9 @@ from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000
-"""Maximum number of interruptions of a training run. A run ends sooner after three kills, or 51 interruptions
-of any kind, without durable progress (interruptions.py), unless its process dies before it can count them."""
+"""Maximum number of interruptions of a training run. After three kills, or 51 interruptions of any kind,
+without durable progress, interruptions.py ends the run sooner. Only processes that die before they reach
+interruptions.py are not counted there."""
 
 
 @dag(

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _FOLDER = ".evaluation-"
 
 _LEFTOVER_SECONDS = 24 * 3600.0
-"""Age from which an evaluation's folder counts as left behind by a kill."""
+"""Age at which an evaluation's folder is assumed to have been left behind by a killed task."""
 
 
 def evaluate_models(
@@ -90,7 +90,7 @@ def evaluate_models(
 
 
 def _without_leftovers(root: Path) -> Path:
-    """Remove the folders of evaluations that were killed long ago, and return `root`."""
+    """Remove the folders that killed evaluations left in `root`, and return `root`."""
     for folder in root.glob(f"{_FOLDER}*"):
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
@@ -108,7 +108,7 @@ def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersio
 
 
 def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
-    """Return the dataset that `train_yolo` found, because the data may have changed since then."""
+    """Return the dataset as `train_yolo` found it, because the data may have changed since then."""
     found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(

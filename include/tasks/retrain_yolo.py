@@ -127,7 +127,7 @@ def build_challenge(
 
 
 def judge(retraining: Retraining, challenge: Challenge, measured: Evaluations, context: Context) -> Verdict:
-    """Register the challenger with both evaluations, and apply the gate; reject it if the gate fails."""
+    """Register the challenger with both evaluations, and apply the gate; reject a challenger that fails."""
     plan = retraining.plan
     decision = decide(measured.challenger, measured.champion, plan.gate)
     evidence: dict[str, Any] = {
@@ -171,7 +171,7 @@ def promote_challenger(
 ) -> ModelVersion:
     """Promote the challenger if it passed the gate and, where required, was approved; emit the asset.
 
-    Raises AirflowSkipException if the challenger was refused. The run's note gives the reason in either case.
+    Raises AirflowSkipException if the challenger is refused. In either case, the run's note says why.
     """
     refusal = find_refusal(verdict, approval)
     if refusal:
@@ -212,7 +212,8 @@ def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
     """Raise AirflowSkipException if all events that triggered the run are about other datasets.
 
-    One asset represents all datasets. An event without a dataset counts as an event about every dataset.
+    All datasets share one asset, so an event about any of them triggers the run. An event that names no
+    dataset counts as an event about every dataset.
     """
     if context["dag_run"].run_type != "asset_triggered":
         return
@@ -234,8 +235,8 @@ def _note_skip(context: Context, reason: str) -> AirflowSkipException:
 def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     """Return the spec that the job was started with, so that a cleared run resumes its training.
 
-    The spec keeps the champion from which training started, even if another version is the champion now.
-    Raises PlanError if other parameters have changed.
+    If the plan starts from the champion, the spec keeps the version that was the champion at that time.
+    Raises PlanError if the plan's other parameters have changed since then.
     """
     started = TrainingSpec.parse_stored(dict(row.spec or {}))
     pinned = spec.with_version_of(started)

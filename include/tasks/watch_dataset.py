@@ -1,8 +1,8 @@
 """The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
 
 The content at an address is compared with the last announcement about that address and, for each dataset that
-was registered from there, with the newest version from that address. An archived version counts as well: data
-that users archived, or replaced with an upload, are not registered again.
+was registered from there, with the newest version from that address. Archived versions count as well, so data
+that users have archived, or replaced with an upload, are not registered again.
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
     """Return the run that registers the current content; None if it is registered already or cannot be read.
 
     The run's id identifies the change, so data whose registration failed are not checked again until they
-    change. After each new version, data that need a conversion are checked once more: a version records only
-    the fingerprint of the converted data, so the source seems to have changed. Raises StoreErrors other than
-    StoreRefusal.
+    change. Data that need a conversion are checked once more after each new version: the version records only
+    the fingerprint of the converted data, which differs from that of the source. Raises StoreErrors other
+    than StoreRefusal.
     """
     try:
         fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
