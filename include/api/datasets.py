@@ -189,7 +189,7 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
         raise ProblemError(
             HTTPStatus.CONFLICT,
             f"{base} and {version} have {images:,} images in total, but this request compares at most "
-            f"{COMPARED_IMAGES:,}; larger versions are compared with the version before at registration",
+            f"{COMPARED_IMAGES:,}; when a larger version is registered, it is compared with the one before",
         )
     try:
         return find_difference(bucket, base, version)  # not stored, because only tasks write to the bucket

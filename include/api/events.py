@@ -129,7 +129,8 @@ class _SentEpochs:
         """Yield the epochs that have to be sent.
 
         If the job has gone back to an earlier epoch since the last call, the epochs that it has repeated are
-        sent again. If the newest epoch on the first call is before `after`, all epochs are sent.
+        sent again. If, on the first call, the newest epoch is before `after`, the client has seen epochs that
+        no longer exist, and all epochs are sent.
         """
         latest = state.epochs[-1].epoch if state.epochs else -1
         if latest < self._epoch:

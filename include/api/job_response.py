@@ -57,7 +57,7 @@ class Progress(BaseModel):
 
 
 class JobLineage(BaseModel):
-    """The job's parent, and the newest jobs whose parent it is."""
+    """The job's parent, and its newest children."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -67,6 +67,7 @@ class JobLineage(BaseModel):
     """The parent's epoch, counted from 0, after which the job continues; null for a job that started from
     best.pt."""
     children: list[str] = Field(max_length=CHILDREN_SHOWN)
+    """The newest jobs that continue this job or started from its best.pt."""
 
 
 class JobLinks(BaseModel):

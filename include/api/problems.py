@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST}
+"""Errors that occur before any guard has run; a request without a login is answered with 401 instead."""
 _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token from POST /auth/token as a Bearer token.",
     HTTPStatus.FORBIDDEN: "Ask an Airflow administrator for permission on the runs of this Dag.",

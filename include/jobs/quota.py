@@ -45,7 +45,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the user's quota. An unknown user (None) has no limits: a refusal has to name a user."""
+        """Return the user's quota. An unknown user (None) has none, because a refusal has to name a user."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 

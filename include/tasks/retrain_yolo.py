@@ -149,7 +149,7 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Evaluations, c
             parameters_fingerprint=challenge.parameters_fingerprint,
             **evidence,
         )
-        # A task that was cleared and runs again may have found another champion.
+        # If this task was cleared, the version is already registered, but the champion may be another one.
         models.measure(plan.name, version.version, **evidence)
         if not decision.passed:
             models.reject(plan.name, version.version, decision.reason)
