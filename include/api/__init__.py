@@ -9,6 +9,7 @@ addresses     absolute URLs
 database      connections to the training database, from a pool
 airflow_runs  Dag runs, through Airflow's own REST API
 pages         cursors for long lists
+bodies        the base classes of requests and responses
 job_response  jobs as the API returns them
 hub           polls the database for `events`; one poll serves all clients
 

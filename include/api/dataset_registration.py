@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result, trigger_run
+from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import Database
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
@@ -23,26 +24,22 @@ _REFUSING = ("check_dataset", "record_version")
 """The tasks that may refuse the data."""
 
 
-class NewVersion(BaseModel):
+class NewVersion(RequestBody):
     """The parameters of `register_dataset`, without the dataset's name."""
-
-    model_config = ConfigDict(extra="forbid")
 
     source: str = Field(max_length=TEXT)
     task: str = Field("detect", max_length=TEXT)
     note: str | None = Field(None, max_length=TEXT)
 
 
-class RegistrationStarted(BaseModel):
+class RegistrationStarted(ResponseBody):
     """The run of `register_dataset` that was triggered."""
 
     run_id: str
 
 
-class DatasetRegistration(BaseModel):
+class DatasetRegistration(ResponseBody):
     """The progress of a registration, and how it ended."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     state: Literal["queued", "checking", "registered", "refused", "failed"]
     version: int | None = None

@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database, open_database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
@@ -25,7 +26,7 @@ from include.registry.difference import (
     load_difference,
 )
 from include.registry.manifests import ManifestMissing
-from include.registry.repository import DatasetJob, DatasetPosition, DatasetRepository  # noqa: TC001 - read at run time
+from include.registry.repository import DatasetJob, DatasetPosition, DatasetRepository
 from include.registry.request import REGISTER_DAG
 from include.registry.version import DatasetSummary, DatasetVersion
 
@@ -50,10 +51,8 @@ class DatasetsQuery(BaseModel):
     cursor: Cursor | None = None
 
 
-class Dataset(BaseModel):
+class Dataset(ResponseBody):
     """A registered dataset."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     newest: DatasetSummary
     """The version that the name refers to: the newest version that is not archived, or the newest version if
@@ -62,10 +61,8 @@ class Dataset(BaseModel):
     """Number of versions."""
 
 
-class DatasetsPage(BaseModel):
+class DatasetsPage(ResponseBody):
     """Datasets; those with the newest versions come first."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     datasets: list[Dataset]
     next: str | None
@@ -79,10 +76,8 @@ class DatasetVersionsQuery(BaseModel):
     before: int | None = Field(None, ge=1, le=LARGEST_VERSION, description="Only versions before this one.")
 
 
-class DatasetVersionsPage(BaseModel):
+class DatasetVersionsPage(ResponseBody):
     """Versions, the newest first."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     versions: list[DatasetSummary]
     next: int | None
@@ -95,10 +90,8 @@ class DatasetVersionResponse(DatasetVersion):
     jobs: list[DatasetJob]
 
 
-class DatasetDifference(BaseModel):
+class DatasetDifference(ResponseBody):
     """The changes from version `base` to this one."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     base: int
     version: int

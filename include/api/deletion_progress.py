@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result
+from include.api.bodies import ResponseBody
 from include.api.problems import ProblemError, responses
 from include.audit.deletion_request import DELETION_DAG
 
@@ -21,19 +21,17 @@ router = APIRouter(prefix="/deletions", tags=["deletions"])
 _TASK = "delete"
 
 
-class DeletionStarted(BaseModel):
+class DeletionStarted(ResponseBody):
     """The run of `delete_data` that was triggered; `GET /deletions/{run_id}` returns its progress."""
 
     run_id: str
 
 
-class DeletionProgress(BaseModel):
+class DeletionProgress(ResponseBody):
     """The progress of a deletion, and how it ended.
 
     A refused deletion deletes nothing; a failed one may have deleted only some of the objects.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     state: Literal["deleting", "deleted", "refused", "failed"]
     objects: int | None = None

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict
 
 from include.api.airflow_runs import end_run, in_own_thread, is_running, trigger_run
+from include.api.bodies import RequestBody
 from include.api.database import Database, open_database
 from include.api.deletion_progress import DeletionStarted
 from include.api.job_response import TrainingJobResponse, build_response
@@ -50,10 +50,8 @@ _READERS = CapacityLimiter(2)
 threads that Airflow's routes share."""
 
 
-class StopBody(BaseModel):
+class StopBody(RequestBody):
     """When the job stops."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     when: Literal["now", "after_epoch"] = "now"
 

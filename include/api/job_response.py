@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from include.api.addresses import build_airflow_url, build_api_url
+from include.api.bodies import ResponseBody
 from include.deployment.settings import Settings
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, text_parameter
-from include.jobs.queue import QueuePlace, find_places  # noqa: TC001 - pydantic reads annotations at run time
+from include.jobs.queue import QueuePlace, find_places
 from include.plain_text import escape_all_controls
 from include.s3.layout import checkpoint_key, dataset_report_key
 from include.s3.location import S3Location
@@ -26,13 +27,11 @@ if TYPE_CHECKING:
 _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
 
-class Progress(BaseModel):
+class Progress(ResponseBody):
     """Progress of a job.
 
     Epochs are counted, not numbered: after epochs 0, 1 and 2, `finished_epochs` is 3.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     finished_epochs: int | None
     epochs: int | None
@@ -56,10 +55,8 @@ class Progress(BaseModel):
     """When the last epoch was recorded."""
 
 
-class JobLineage(BaseModel):
+class JobLineage(ResponseBody):
     """The job's parent, and its newest children."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     parent_job_id: str | None
     """The job that this job continues, or whose best.pt it started from."""
@@ -70,7 +67,7 @@ class JobLineage(BaseModel):
     """The newest jobs that continue this job or started from its best.pt."""
 
 
-class JobLinks(BaseModel):
+class JobLinks(ResponseBody):
     """Absolute URLs; null for a checkpoint, dataset report or Airflow run that the job does not have."""
 
     self: str

@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database, open_database
 from include.api.job_response import (
     TrainingJobResponse,
@@ -16,7 +17,7 @@ from include.api.job_response import (
     build_responses,
     escape_row,
 )
-from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor  # noqa: TC001 - read at run time
+from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
 from include.datasets.reference import ClassCount
 from include.deployment.connections import open_bucket
@@ -64,10 +65,8 @@ class EpochsQuery(BaseModel):
     limit: int = Field(1000, ge=1, le=5000, description="Maximum number of epochs per page.")
 
 
-class JobsPage(BaseModel):
+class JobsPage(ResponseBody):
     """Jobs, the newest first."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     jobs: list[TrainingJobResponse]
     next: str | None
@@ -79,17 +78,15 @@ class JobsPage(BaseModel):
     or if the database expects more than 100,000."""
 
 
-class EpochsPage(BaseModel):
+class EpochsPage(ResponseBody):
     """Finished epochs in order."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     epochs: list[RecordedEpoch]
     next: int | None
     """The `after` of the next page; null on the last page."""
 
 
-class ClassTable(BaseModel):
+class ClassTable(ResponseBody):
     """The classes in the order of their ids; null until the dataset has been checked."""
 
     classes: list[ClassCount] | None

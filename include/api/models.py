@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import responses
@@ -31,10 +32,8 @@ class ModelsQuery(BaseModel):
     cursor: Cursor | None = None
 
 
-class ModelPage(BaseModel):
+class ModelPage(ResponseBody):
     """Versions, the newest first."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     models: list[ModelVersion]
     next: str | None

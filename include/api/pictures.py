@@ -6,10 +6,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Response
-from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
+from include.api.bodies import ResponseBody
 from include.api.jobs import FoundJob
 from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
@@ -26,10 +26,8 @@ router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[require_can_
 _BYTES = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."}
 
 
-class Picture(BaseModel):
+class Picture(ResponseBody):
     """A picture."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     size: int
@@ -39,7 +37,7 @@ class Picture(BaseModel):
     """Absolute URL of the picture."""
 
 
-class Pictures(BaseModel):
+class Pictures(ResponseBody):
     """Plots that Ultralytics drew, the most informative first.
 
     The list is empty until an attempt has finished training. It is always empty if `plots` is off.

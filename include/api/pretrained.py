@@ -15,10 +15,10 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, current_time, fail_after, open_file, to_thread
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict
 from starlette.requests import ClientDisconnect
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.checkpoints.errors import UnsafeCheckpoint
@@ -48,10 +48,8 @@ _MIN_BYTES_PER_SECOND = 16 * 1024
 router = APIRouter(prefix="/pretrained", tags=["pretrained"])
 
 
-class PretrainedFile(BaseModel):
+class PretrainedFile(ResponseBody):
     """A stored file."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     """The name that the parameter `model` accepts."""
@@ -60,20 +58,16 @@ class PretrainedFile(BaseModel):
     stored_at: datetime
 
 
-class PretrainedFiles(BaseModel):
+class PretrainedFiles(ResponseBody):
     """The stored files, sorted by name."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     files: list[PretrainedFile]
     truncated: bool
     """Whether more files are stored."""
 
 
-class StoredFile(BaseModel):
+class StoredFile(ResponseBody):
     """A file that was stored."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     path: str

@@ -6,10 +6,10 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response
-from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
+from include.api.bodies import ResponseBody
 from include.api.database import open_database
 from include.api.datasets import VersionNumber  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.pictures import answer_picture
@@ -27,10 +27,8 @@ router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_
 _BYTES = {"content": {"image/jpeg": {}}, "description": "The picture."}
 
 
-class SamplePicture(BaseModel):
+class SamplePicture(ResponseBody):
     """An image with its labels drawn on it."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     split: str
@@ -40,7 +38,7 @@ class SamplePicture(BaseModel):
     """Absolute URL of the picture."""
 
 
-class Samples(BaseModel):
+class Samples(ResponseBody):
     """At most twelve images, taken at even intervals from each split; empty if none were drawn."""
 
     samples: list[SamplePicture]

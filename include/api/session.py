@@ -6,11 +6,11 @@ from http import HTTPStatus
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from include.api.access import check_access
 from include.api.addresses import airflow_url
+from include.api.bodies import ResponseBody
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.plain_text import escape_controls
@@ -19,10 +19,8 @@ from include.registry.request import REGISTER_DAG
 router = APIRouter(prefix="/session", tags=["session"])
 
 
-class Session(BaseModel):
+class Session(ResponseBody):
     """The current user, and the user's permissions."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     user: str
     may_start: bool

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import open_database
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
@@ -36,15 +37,12 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 _MAY_CHANGE = require_may_change(REGISTER_DAG)
-_STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
 
 
-class FileToUpload(BaseModel):
+class FileToUpload(RequestBody):
     """A file to be sent."""
-
-    model_config = _STRICT
 
     path: str = Field(max_length=1024)
     """Path within the dataset."""
@@ -52,18 +50,14 @@ class FileToUpload(BaseModel):
     """In bytes."""
 
 
-class UploadBody(BaseModel):
+class UploadBody(RequestBody):
     """The files of an upload: a single .zip or .ndjson file, or the files of a folder."""
-
-    model_config = _STRICT
 
     files: list[FileToUpload]
 
 
-class UploadedFile(BaseModel):
+class UploadedFile(ResponseBody):
     """A file of an upload, which is sent in parts."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     path: str
     """Path within the dataset."""
@@ -77,10 +71,8 @@ class UploadedFile(BaseModel):
     """Numbers of the parts that S3 has received, counted from 1."""
 
 
-class UploadState(BaseModel):
+class UploadState(ResponseBody):
     """An upload and its files."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     upload_id: str
     created_by: str
@@ -89,10 +81,8 @@ class UploadState(BaseModel):
     files: list[UploadedFile]
 
 
-class WantedPart(BaseModel):
+class WantedPart(RequestBody):
     """A part to sign."""
-
-    model_config = _STRICT
 
     file: int = Field(ge=0, lt=UPLOAD_FILES)
     """Position of the file in the list, counted from 0."""
@@ -100,18 +90,14 @@ class WantedPart(BaseModel):
     """Number of the part, counted from 1."""
 
 
-class PartsBody(BaseModel):
+class PartsBody(RequestBody):
     """The parts to sign."""
-
-    model_config = _STRICT
 
     parts: list[WantedPart] = Field(min_length=1, max_length=UPLOAD_LINKS)
 
 
-class SignedPart(BaseModel):
+class SignedPart(ResponseBody):
     """A link for sending one part: a PUT with these headers and exactly the part's bytes."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     file: int
     """Position of the file in the list, counted from 0."""
@@ -121,20 +107,16 @@ class SignedPart(BaseModel):
     headers: dict[str, str]
 
 
-class SignedParts(BaseModel):
+class SignedParts(ResponseBody):
     """Links for sending parts."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     links: list[SignedPart]
     seconds: int
     """How long the links are valid."""
 
 
-class CompletedUpload(BaseModel):
+class CompletedUpload(ResponseBody):
     """A complete upload."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     upload_id: str
     source: str

@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
@@ -49,17 +50,15 @@ class UserUsage(UserGpuUsage):
     """The user's limit on GPU hours; null if there is none."""
 
 
-class Usage(BaseModel):
+class Usage(ResponseBody):
     """GPU hours by user and week."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     weeks: list[date]
     """The Mondays on which the weeks begin, at 00:00 UTC; the current week comes first."""
     users: list[UserUsage]
 
 
-class WeekUsage(BaseModel):
+class WeekUsage(ResponseBody):
     """The jobs on which a user spent the most GPU hours in a week, at most 200."""
 
     week: date

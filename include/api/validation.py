@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Body, Request
-from pydantic import BaseModel, Field
 
 from include.api.access import require_can_start
 from include.api.airflow_runs import in_own_thread, is_running
+from include.api.bodies import ResponseBody
 from include.api.database import Database
 from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import check
@@ -25,15 +25,13 @@ from include.s3.errors import StoreRefusal
 router = APIRouter(tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG)])
 
 
-class Validation(BaseModel):
+class Validation(ResponseBody):
     """One sentence for each wrong parameter. If there are no errors, a run may be triggered."""
 
-    errors: dict[str, str] = Field(
-        description="Errors by parameter; the name is empty for an error that concerns no single parameter."
-    )
-    wait: str | None = Field(
-        description="Why the job would first wait for other jobs of the same user; null if it would not wait."
-    )
+    errors: dict[str, str]
+    """Errors by parameter; the name is empty for an error that concerns no single parameter."""
+    wait: str | None
+    """Why the job would first wait for other jobs of the same user; null if it would not wait."""
 
 
 @router.post("/validate")
