@@ -135,6 +135,7 @@ def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
 class JobDetails:
     """Facts about a job that its row does not contain."""
 
+    job_id: str
     seconds: float | None
     """Duration of the last recorded epoch; None, like the next two, if no epoch is recorded."""
     eta_seconds: float | None
@@ -212,12 +213,7 @@ class JobListing:
             rows = self._statements.rows(
                 "find_job_details", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
             )
-        details = {}
-        for row in rows:
-            values = row._asdict()
-            job_id = values.pop("job_id")
-            details[job_id] = JobDetails(**values)
-        return details
+        return {row.job_id: JobDetails(**row._asdict()) for row in rows}
 
     def lineage(self, job_id: str) -> Lineage:
         """Return the job with its ancestors and descendants. Raises JobUnknown."""
