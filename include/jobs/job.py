@@ -68,7 +68,7 @@ class TrainingJob(BaseModel):
     """A JobStatus or, for a job that was never trained here, whatever a host application wrote."""
     stop_requested: bool
     """Whether the job was asked to stop: after its current batch, or after its epoch if stop_after_epoch is
-    set. The request remains set in a job that was cancelled while it waited."""
+    set. It stays true for a job that was cancelled while it waited."""
     stop_after_epoch: bool
     """Whether a job that was asked to stop finishes its epoch first."""
     dag_id: str | None
@@ -146,8 +146,8 @@ class TrainingJob(BaseModel):
     error: str | None
     """Why the job failed."""
     triggered_by: str | None
-    """Owner of the job: the user who triggered its first run. None for a schedule without a configured owner,
-    or for a row that a host application wrote."""
+    """Owner of the job: the user who triggered its first run. None if a schedule without a configured owner
+    triggered it, or if a host application wrote the row."""
     created_at: datetime | None
     """When the row was created."""
     queued_at: datetime | None
@@ -155,7 +155,7 @@ class TrainingJob(BaseModel):
     waited_seconds: float | None
     """Time spent waiting for the quota, the data and a GPU, excluding the current wait."""
     waits_for_quota: bool
-    """Whether the job waits because of its user's quota, until other jobs of that user end."""
+    """Whether the job waits until other jobs of its user end, because they use up that user's quota."""
     machine: str | None
     """Host name of the newest attempt."""
     gpu_name: str | None

@@ -1,4 +1,4 @@
-"""Parsing the parameter `model`, which can name five kinds of models."""
+"""Parses the parameter `model`, which can name five kinds of models."""
 
 from __future__ import annotations
 

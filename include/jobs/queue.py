@@ -68,8 +68,7 @@ class QueuePlace(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     place: int
-    """Counted from 1, which is the first job in the queue. A job with a higher place may start first if it
-    needs fewer GPUs."""
+    """1 for the first job in the queue. A job with a higher number may start first if it needs fewer GPUs."""
     waiting: int
     """Number of waiting jobs."""
     expected_start_at: datetime | None

@@ -1,4 +1,4 @@
-"""Reading and writing `training_jobs` and `training_epochs`, with the statements in `sql/queries`.
+"""Reads and writes `training_jobs` and `training_epochs`, with the statements in `sql/queries`.
 
 include.jobs.attempts records the progress of attempts at a training run.
 """

@@ -1,4 +1,4 @@
-"""Making values storable in PostgreSQL."""
+"""Makes values storable in PostgreSQL."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def build_challenge(
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)
-    elif dataset.version is not None:  # pinned: newer data were not compared with the champion's
+    elif dataset.version is not None:  # newer versions were not compared with the champion's data
         spec = spec.model_copy(update={"dataset": str(dataset.version)})
     return Challenge(
         job_id=job_id,

@@ -109,7 +109,7 @@ class JobEnded(BaseTrigger):
 
     The row decides, not the state of the run: a run may fail after its row was completed, and a run succeeds
     even if its job was stopped. Unless the row is completed, the run must also have ended. If the database or
-    the API server is unavailable, it is polled again.
+    the API server is unavailable, the trigger asks again later.
     """
 
     def __init__(self, job_id: str, run_id: str, deadline: float, pause: float = POLL_SECONDS) -> None:
