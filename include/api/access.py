@@ -53,8 +53,8 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
     """Return a check that raises HTTPException (403) unless the user may apply `method` to runs of that Dag.
 
     Airflow's auth manager decides. The check is called with the request and the user.
-    For a token with an unknown role, SimpleAuthManager raises KeyError; the check then refuses the user. The
-    role was renamed after the token was signed, or another program signed the token with the same key.
+    For a token with an unknown role, SimpleAuthManager raises KeyError; the check then refuses the user. Such
+    a token was signed before the role was renamed, or by another program that has the same key.
     """
     ask: Callable[[Request, BaseUser], None] = requires_access_dag(method, DagAccessEntity.RUN, dag_id)
 
@@ -71,7 +71,7 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
 
 
 async def authentication_error(request: Request) -> HTTPException | None:
-    """Return the request's authentication error (401, or 403 for an invalid signature); None if it has none.
+    """Return why the request is not authenticated (401, or 403 for an invalid signature); None if it is.
 
     Call this for errors that occur before any guard runs: an unknown route, a wrong method, an invalid body.
     """

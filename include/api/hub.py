@@ -1,4 +1,4 @@
-"""Polling the database once a second on behalf of all clients that watch a job."""
+"""Polls the database once a second on behalf of all clients that watch a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking the parameters of a training run before a run is triggered."""
+"""Checks the parameters of a training run before the run is triggered."""
 
 from __future__ import annotations
 
