@@ -137,7 +137,7 @@ def train_yolo() -> None:
 
     @typed_task()
     def notify_backend(job: ResolvedJob) -> int:
-        """Send the recorded result to the host application's backend, if `training_backend` is configured."""
+        """Send the recorded result to MLflow and the host application's backend, if they are configured."""
         from include.tasks.train_yolo import notify_backend
 
         return notify_backend(job, get_current_context())
