@@ -82,7 +82,7 @@ class TrainingSpec(TrainingParameters):
         return self
 
     @classmethod
-    def parse(cls, params: dict[str, Any]) -> TrainingSpec:
+    def parse(cls, params: dict[str, Any]) -> Self:
         """Validate `params`. Raises SpecError: one sentence with the field, the value and the remedy."""
         for field, objection in explain_outdated(params, cls.model_fields).items():
             raise SpecError(objection).about(field)
@@ -99,7 +99,7 @@ class TrainingSpec(TrainingParameters):
         return outdated
 
     @classmethod
-    def parse_stored(cls, params: dict[str, Any]) -> TrainingSpec:
+    def parse_stored(cls, params: dict[str, Any]) -> Self:
         """Validate a stored spec as `parse` does, but accept what specs of earlier versions contain."""
         try:
             return cls.model_validate(params)

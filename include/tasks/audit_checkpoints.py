@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowFailException
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.audit.liveness import LiveRuns, Run
+    from include.audit.retention import RetentionSummary
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def run_audit(context: Context) -> None:
         raise AirflowFailException(report.failure)
 
 
-def run_retention(context: Context) -> dict[str, Any]:
+def run_retention(context: Context) -> RetentionSummary:
     """Apply the retention policy; return its figures."""
     with no_retry():
         policy = AuditRequest.parse(context["dag_run"].conf).policy(_read_deployed_policy())
