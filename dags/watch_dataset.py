@@ -31,7 +31,7 @@ from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import as_xcom, run_in_order, typed_task
-from include.tasks.training_operators import TriggerRegistration
+from include.tasks.training_operators import TriggerRegistrationOperator
 from include.tasks.watch_dataset import RegistrationRun, WatchRequest
 
 
@@ -77,7 +77,7 @@ def watch_dataset() -> None:
     announce.expand(dataset=list_datasets())
     changed = list_registrations()
     run_in_order(check_schema(), changed)
-    TriggerRegistration.partial(
+    TriggerRegistrationOperator.partial(
         task_id="register",
         doc_md="Start register_dataset, unless a run of it for the same data exists.",
     ).expand_kwargs(as_xcom(changed))
