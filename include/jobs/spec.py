@@ -13,6 +13,7 @@ from pydantic import ConfigDict, ValidationError, model_validator
 from include.datasets.registered import parse_registered
 from include.errors import FinalError
 from include.jobs.consistency import check_dataset_given, check_merging, check_model_fits, check_pretrained
+from include.jobs.job import TRAINING_DAG
 from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.outdated import explain_outdated
 from include.jobs.parameters import DEFAULTS, Text, TrainingParameters
@@ -95,7 +96,7 @@ class TrainingSpec(TrainingParameters):
         try:
             cls.model_validate(params)
         except ValidationError as error:
-            return error_sentences(error, cls, "train_yolo") | outdated
+            return error_sentences(error, cls, TRAINING_DAG) | outdated
         return outdated
 
     @classmethod
@@ -104,7 +105,7 @@ class TrainingSpec(TrainingParameters):
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            wrong = first_error(error, cls, "train_yolo")
+            wrong = first_error(error, cls, TRAINING_DAG)
             raise SpecError(str(wrong)).about(wrong.field) from None
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
