@@ -53,7 +53,7 @@ _KEY = "errors"
 
 
 @dataclass(frozen=True)
-class CountErrors(RetryPolicy):
+class ErrorCountPolicy(RetryPolicy):
     """Fails a task at its `errors`-th error.
 
     Retries after preemptions, outages and waits for a GPU are limited in interruptions.py; the pauses before
@@ -103,7 +103,7 @@ class CountErrors(RetryPolicy):
         return {"errors": self.errors, "delay": self.delay.total_seconds()}
 
     @classmethod
-    def deserialize(cls, data: dict[str, Any]) -> CountErrors:
+    def deserialize(cls, data: dict[str, Any]) -> ErrorCountPolicy:
         """Return the policy with the fields that `serialize` returned."""
         return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
@@ -137,7 +137,7 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": _LONGEST_DELAY,
-    "retry_policy": CountErrors(errors=4),
+    "retry_policy": ErrorCountPolicy(errors=4),
     "pre_execute": stop_after_repeated_kills,
 }
 """Defaults of every task: outages are retried for two hours, and the fourth error fails the task."""
