@@ -28,20 +28,25 @@ class NewVersion(RequestBody):
     """The parameters of `register_dataset`, without the dataset's name."""
 
     source: str = Field(max_length=TEXT)
+    """Where the data are: an s3:// URI, a path, or `digits`."""
     task: str = Field("detect", max_length=TEXT)
+    """The task for which the data are labelled. Not validated here, but with the other parameters."""
     note: str | None = Field(None, max_length=TEXT)
+    """A note on this version, stored with it; null for none."""
 
 
 class RegistrationStarted(ResponseBody):
     """The run of `register_dataset` that was triggered."""
 
     run_id: str
+    """Id of the run, for `GET /datasets/{name}/registrations/{run_id}`."""
 
 
 class DatasetRegistration(ResponseBody):
     """The progress of a registration, and how it ended."""
 
     state: Literal["queued", "checking", "registered", "refused", "failed"]
+    """Where the registration stands. Users who may not read XComs get `failed` instead of `refused`."""
     version: int | None = None
     """Number of the version; null before it is registered. Also null if `created` is false and the user may
     not read XComs."""

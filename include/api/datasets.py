@@ -48,7 +48,9 @@ class DatasetsQuery(BaseModel):
         "is not archived (false).",
     )
     limit: Limit = 50
+    """Page size."""
     cursor: Cursor | None = None
+    """Where the page begins; None for the first page."""
 
 
 class Dataset(ResponseBody):
@@ -65,6 +67,7 @@ class DatasetsPage(ResponseBody):
     """Datasets; those with the newest versions come first."""
 
     datasets: list[Dataset]
+    """The datasets on this page."""
     next: str | None
     """Cursor of the next page; null on the last page."""
 
@@ -73,6 +76,7 @@ class DatasetVersionsQuery(BaseModel):
     """Query parameters for listing a dataset's versions."""
 
     limit: Limit = 50
+    """Page size."""
     before: int | None = Field(None, ge=1, le=LARGEST_VERSION, description="Only versions before this one.")
 
 
@@ -80,6 +84,7 @@ class DatasetVersionsPage(ResponseBody):
     """Versions, the newest first."""
 
     versions: list[DatasetSummary]
+    """The versions on this page."""
     next: int | None
     """The `before` of the next page; null on the last page."""
 
@@ -88,13 +93,16 @@ class DatasetVersionResponse(DatasetVersion):
     """A version with its class table, and the newest jobs (at most 50) that were trained on it."""
 
     jobs: list[DatasetJob]
+    """The jobs that were trained on the version, the newest first; at most 50."""
 
 
 class DatasetDifference(ResponseBody):
     """The changes from version `base` to this one."""
 
     base: int
+    """Number of the version that is compared with."""
     version: int
+    """Number of the version whose changes are listed."""
     files: FileDifference | None
     """Null if the files of either version were not recorded."""
     classes: ClassDifference | None

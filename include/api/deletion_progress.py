@@ -25,6 +25,7 @@ class DeletionStarted(ResponseBody):
     """The run of `delete_data` that was triggered; `GET /deletions/{run_id}` returns its progress."""
 
     run_id: str
+    """Id of the run."""
 
 
 class DeletionProgress(ResponseBody):
@@ -34,6 +35,7 @@ class DeletionProgress(ResponseBody):
     """
 
     state: Literal["deleting", "deleted", "refused", "failed"]
+    """Where the deletion stands. Users who may not read XComs get `failed` instead of `refused`."""
     objects: int | None = None
     """Number of deleted objects; null for users without the right to read XComs."""
     bytes: int | None = None

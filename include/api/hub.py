@@ -32,7 +32,9 @@ class KnownEpoch(NamedTuple):
     """A finished epoch."""
 
     epoch: int
+    """Counted from 0."""
     recorded_at: datetime
+    """When the epoch was last recorded; later if an attempt has repeated it."""
     json: str
     """The epoch's RecordedEpoch as JSON."""
 
@@ -46,7 +48,9 @@ class JobState:
     job: str | None
     """The TrainingJobResponse as JSON; None if the row has been deleted or cannot be shown."""
     ended: bool
+    """Whether no further change is expected: the job has ended, or has no row that can be shown."""
     epochs: tuple[KnownEpoch, ...]
+    """The job's finished epochs in order."""
 
 
 _GONE = JobState((), None, ended=True, epochs=())

@@ -54,6 +54,7 @@ class StopBody(RequestBody):
     """When the job stops."""
 
     when: Literal["now", "after_epoch"] = "now"
+    """`now` stops the job after its current batch, `after_epoch` after its current epoch."""
 
 
 @router.post("/{job_id}/completion", responses=_REFUSALS)

@@ -34,6 +34,8 @@ class Progress(ResponseBody):
     """
 
     finished_epochs: int | None
+    """Number of finished epochs, including those of the job that this job continues. If none is recorded: 0
+    for an active job, null for any other."""
     epochs: int | None
     """Planned number of epochs."""
     batch: int | None
@@ -71,15 +73,25 @@ class JobLinks(ResponseBody):
     """Absolute URLs; null for a checkpoint, dataset report or Airflow run that the job does not have."""
 
     self: str
+    """The job in this API."""
     epochs: str
+    """The finished epochs."""
     events: str
+    """The live events."""
     lineage: str
+    """The job's ancestors and descendants."""
     pictures: str
+    """The list of pictures."""
     dataset_report: str | None
+    """The report of the dataset check; null if no check has stored one."""
     best_checkpoint: str | None
+    """Download of best.pt; null if none is known to be in S3."""
     last_checkpoint: str | None
+    """Download of last.pt; null if none is known to be in S3, or if retention deleted it."""
     airflow_run: str | None
+    """Page of the run that owns the job, in Airflow's UI; null if no run owns the job."""
     airflow_run_api: str | None
+    """The same run in Airflow's own REST API."""
 
 
 class TrainingJobResponse(TrainingJob):
@@ -102,10 +114,13 @@ class TrainingJobResponse(TrainingJob):
     queue: QueuePlace | None
     """Null unless the job waits for a GPU."""
     progress: Progress
+    """How far training has come."""
     fitness_curve: list[float | None] = Field(max_length=CURVE_POINTS)
     """Fitness of at most 32 epochs, evenly spaced over all finished epochs, the oldest first."""
     lineage: JobLineage
+    """The job's parent and newest children."""
     links: JobLinks
+    """URLs of the job's resources."""
 
 
 def build_response(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:

@@ -55,7 +55,9 @@ class JobsQuery(JobFilter):
     """Query parameters for listing jobs."""
 
     limit: Limit = 25
+    """Page size."""
     cursor: Cursor | None = None
+    """Where the page begins; None for the first page."""
 
 
 class EpochsQuery(BaseModel):
@@ -69,6 +71,7 @@ class JobsPage(ResponseBody):
     """Jobs, the newest first."""
 
     jobs: list[TrainingJobResponse]
+    """The jobs on this page."""
     next: str | None
     """Cursor of the next page; null on the last page."""
     total: int
@@ -82,6 +85,7 @@ class EpochsPage(ResponseBody):
     """Finished epochs in order."""
 
     epochs: list[RecordedEpoch]
+    """The epochs on this page."""
     next: int | None
     """The `after` of the next page; null on the last page."""
 
@@ -90,6 +94,7 @@ class ClassTable(ResponseBody):
     """The classes in the order of their ids; null until the dataset has been checked."""
 
     classes: list[ClassCount] | None
+    """One entry per class; null if the counts are not recorded."""
 
 
 @router.get("")

@@ -32,13 +32,16 @@ class ModelsQuery(BaseModel):
     name: str | None = Field(None, max_length=128, description="Only versions of this model.")
     stage: Stage | None = Field(None, description="Only versions in this stage.")
     limit: Limit = 50
+    """Page size."""
     cursor: Cursor | None = None
+    """Where the page begins; None for the first page."""
 
 
 class ModelPage(ResponseBody):
     """Versions, the newest first."""
 
     models: list[ModelVersion]
+    """The versions on this page."""
     next: str | None
     """Cursor of the next page; null on the last page."""
 

@@ -30,9 +30,11 @@ class Picture(ResponseBody):
     """A picture."""
 
     name: str
+    """File name as Ultralytics chose it, such as `results.png`."""
     size: int
     """In bytes."""
     media_type: str
+    """`image/png` or `image/jpeg`."""
     href: str
     """Absolute URL of the picture."""
 
@@ -44,6 +46,7 @@ class Pictures(ResponseBody):
     """
 
     pictures: list[Picture]
+    """The stored pictures of the job's current training run."""
 
 
 @router.get("/{job_id}/pictures", responses=responses(HTTPStatus.NOT_FOUND))

@@ -56,12 +56,14 @@ class PretrainedFile(ResponseBody):
     size: int
     """In bytes."""
     stored_at: datetime
+    """When the file was stored, or last replaced."""
 
 
 class PretrainedFiles(ResponseBody):
     """The stored files, sorted by name."""
 
     files: list[PretrainedFile]
+    """At most 1000 files."""
     truncated: bool
     """Whether more files are stored."""
 
@@ -70,6 +72,7 @@ class StoredFile(ResponseBody):
     """A file that was stored."""
 
     name: str
+    """The name that the parameter `model` accepts."""
     path: str
     """The s3:// URI."""
     sha256: str

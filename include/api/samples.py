@@ -31,7 +31,9 @@ class SamplePicture(ResponseBody):
     """An image with its labels drawn on it."""
 
     name: str
+    """Name of the picture, such as `0.jpg`."""
     split: str
+    """The image's split."""
     image: str
     """Path of the image within its split."""
     href: str
@@ -42,6 +44,7 @@ class Samples(ResponseBody):
     """At most twelve images, taken at even intervals from each split; empty if none were drawn."""
 
     samples: list[SamplePicture]
+    """In the order in which they were drawn."""
 
 
 def _require_version(name: str, version: VersionNumber) -> DatasetVersion:

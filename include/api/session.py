@@ -23,6 +23,7 @@ class Session(ResponseBody):
     """The current user, and the user's permissions."""
 
     user: str
+    """The user's name in Airflow; jobs record it as their owner."""
     may_start: bool
     """Whether the user may start training runs, and change those that they started."""
     may_register: bool
@@ -33,6 +34,7 @@ class Session(ResponseBody):
     job_administrators: list[str]
     """Users who may change everyone's jobs."""
     airflow_url: str
+    """Base URL of Airflow's UI, without a trailing slash."""
 
 
 @router.get("")

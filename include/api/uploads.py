@@ -54,6 +54,7 @@ class UploadBody(RequestBody):
     """The files of an upload: a single .zip or .ndjson file, or the files of a folder."""
 
     files: list[FileToUpload]
+    """All files of the dataset; an upload cannot be extended later."""
 
 
 class UploadedFile(ResponseBody):
@@ -75,10 +76,13 @@ class UploadState(ResponseBody):
     """An upload and its files."""
 
     upload_id: str
+    """Names the upload in further requests."""
     created_by: str
+    """The user who started the upload; only this user may continue it."""
     source: str | None
     """The value for `dataset` once the upload is complete; null before that."""
     files: list[UploadedFile]
+    """The files in the order in which they were announced."""
 
 
 class WantedPart(RequestBody):
@@ -94,6 +98,7 @@ class PartsBody(RequestBody):
     """The parts to sign."""
 
     parts: list[WantedPart] = Field(min_length=1, max_length=UPLOAD_LINKS)
+    """The parts of any files of the upload."""
 
 
 class SignedPart(ResponseBody):
@@ -104,13 +109,16 @@ class SignedPart(ResponseBody):
     part: int
     """Number of the part, counted from 1."""
     url: str
+    """The address to which the part is sent."""
     headers: dict[str, str]
+    """The headers that must be sent with the part."""
 
 
 class SignedParts(ResponseBody):
     """Links for sending parts."""
 
     links: list[SignedPart]
+    """The links in the order of the requested parts."""
     seconds: int
     """How long the links are valid."""
 
@@ -119,6 +127,7 @@ class CompletedUpload(ResponseBody):
     """A complete upload."""
 
     upload_id: str
+    """The upload in the URL."""
     source: str
     """The value for `dataset`."""
 

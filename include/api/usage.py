@@ -56,13 +56,16 @@ class Usage(ResponseBody):
     weeks: list[date]
     """The Mondays on which the weeks begin, at 00:00 UTC; the current week comes first."""
     users: list[UserUsage]
+    """Every user who used a GPU in these weeks, or has an active job."""
 
 
 class WeekUsage(ResponseBody):
     """The jobs on which a user spent the most GPU hours in a week, at most 200."""
 
     week: date
+    """The Monday on which the week begins, at 00:00 UTC."""
     jobs: list[JobUsage]
+    """The jobs, those with the most GPU hours first."""
 
 
 @router.get("")
