@@ -53,6 +53,7 @@ class _Upload:
     """An uploaded checkpoint that was read here."""
 
     checkpoint: Checkpoint
+    """The file, identified by the bytes that were read."""
     finding: str | None
     """Why the object cannot be loaded here; None if it can."""
 

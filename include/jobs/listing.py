@@ -46,7 +46,9 @@ class PagePosition(NamedTuple):
     """Position of a job in the list: its creation time as the database writes it, and its id."""
 
     created_at: str
+    """When the job's row was created, as the database writes it; -infinity if that is unknown."""
     job_id: str
+    """Decides between jobs that were created at the same time."""
 
 
 class JobFilter(BaseModel):
@@ -54,7 +56,7 @@ class JobFilter(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    status: JobStatus | None = None
+    status: JobStatus | None = Field(None, description="Only jobs with this status.")
     dataset: _Text | None = Field(None, description="Only jobs whose `dataset` is exactly this.")
     model: _Text | None = Field(None, description="Only jobs whose `model` is exactly this.")
     prefix: _Text | None = Field(None, description="Only jobs whose id starts with this.")
@@ -90,18 +92,29 @@ class JobPage:
 class RelatedJob(BaseModel):
     """A job within a lineage."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     job_id: str
+    """Name of the job."""
     parent_job_id: str | None
+    """Job that this job continues, or whose weights it started from."""
     resumed_epoch: int | None
-    fine_tuned: bool = Field(description="Whether the job started from its parent's best.pt.")
+    """The parent's epoch, counted from 0, after which this job continues; null if it does not continue
+    another job."""
+    fine_tuned: bool
+    """Whether the job started from its parent's best.pt."""
     status: str | None
+    """A JobStatus, or whatever a host application wrote."""
     epoch: int | None
+    """Last finished epoch, counted from 0."""
     epochs: int | None
+    """Planned number of epochs."""
     spec: JsonObject = Field(exclude=True)
+    """The parameters, from which `model` and `dataset` are taken."""
     metrics: JsonObject
+    """Metrics of the last epoch or, once both checkpoints are recorded, of best.pt."""
     created_at: datetime | None
+    """When the row was created."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -119,10 +132,12 @@ class RelatedJob(BaseModel):
 class Lineage(BaseModel):
     """A job with its ancestors and descendants."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    jobs: list[RelatedJob] = Field(description="The jobs, oldest first.")
-    truncated: bool = Field(description="Whether more distant jobs were omitted.")
+    jobs: list[RelatedJob]
+    """The jobs, oldest first."""
+    truncated: bool
+    """Whether more distant jobs were omitted."""
 
 
 def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
@@ -136,6 +151,7 @@ class JobDetails:
     """Facts about a job that its row does not contain."""
 
     job_id: str
+    """Name of the job."""
     seconds: float | None
     """Duration of the last recorded epoch; None, like the next two, if no epoch is recorded."""
     eta_seconds: float | None

@@ -47,6 +47,7 @@ class ModelReference:
     """A parsed `model` parameter."""
 
     kind: ModelKind
+    """Decides what `name` is."""
     text: str
     """The canonical form of the parameter, as specs store it."""
     name: str

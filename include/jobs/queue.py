@@ -24,14 +24,19 @@ class ActiveJob:
     """A job that waits for its GPU or uses it."""
 
     job_id: str
+    """Name of the job."""
     status: str
+    """Whether the job waits or trains."""
     queued_at: datetime | None
+    """When the job was last queued for its GPU, which orders the queue; None if unknown."""
     started_at: datetime | None
     """When the job's newest attempt got its GPU."""
     device: str | None
+    """The parameter `device`; None if it is not given, which means one GPU."""
     epochs: int | None
     """Planned number of epochs."""
     finished_epochs: int
+    """Number of finished epochs, including those of the job that this job continues."""
     epoch_seconds: float | None
     """Duration of an epoch in similar training runs, including overhead but not waits; None if there are no
     similar ones."""

@@ -31,7 +31,9 @@ class Quotas:
     """The quota of every user: the default, or the exception for that user."""
 
     default: Quota = Quota()
+    """The quota of every user without an exception."""
     users: Mapping[str, Quota] = field(default_factory=dict)
+    """The exceptions, by the user's name in Airflow."""
 
     @classmethod
     def parse(cls, gpus: str, gpu_hours: str, users: str) -> Quotas:

@@ -13,8 +13,11 @@ class ColumnNames(NamedTuple):
     """Names of the columns that record one checkpoint."""
 
     path: str
+    """Column with the URI of the file."""
     sha256: str
+    """Column with the hash of the file."""
     size: str
+    """Column with the size of the file."""
 
 
 def column_names(kind: CheckpointKind) -> ColumnNames:

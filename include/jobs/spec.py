@@ -202,8 +202,11 @@ class ResolvedSpec(TrainingSpec):
     """Parameters with our own defaults filled in, as `with_defaults` returns them."""
 
     task: Task
+    """As given, or `detect`."""
     model: Text
+    """As given, or the default of the task; yolo11n from scratch for the bundled digits."""
     dataset: Text
+    """As given, or `digits`."""
 
 
 def _or_default(name: str, value: object) -> object:

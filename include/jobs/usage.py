@@ -66,9 +66,11 @@ class JobUsage(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     job_id: str
+    """Name of the job."""
     status: str | None
-    """Null for a job that has been deleted."""
+    """A JobStatus, or whatever a host application wrote; null for a job that has been deleted."""
     gpu_hours: float
+    """Hours times GPUs, counted only within the week."""
     attempts: int
     """Number of the job's attempts that used GPUs in the week."""
 
