@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Pause:
-    """A pause that grows with each consecutive attempt, from `first` to `longest`."""
+    """A pause that grows with each consecutive attempt."""
 
     first: timedelta
+    """Pause after the first attempt."""
     longest: timedelta
+    """Limit on the growth."""
     growth: float
+    """Factor by which each pause is longer than the one before."""
 
     def after(self, attempt: int) -> timedelta:
         """Return the pause after an attempt, given its number among consecutive attempts, counted from 1."""
@@ -54,16 +57,17 @@ _KEY = "errors"
 
 @dataclass(frozen=True)
 class ErrorCountPolicy(RetryPolicy):
-    """Fails a task at its `errors`-th error.
+    """Fails a task after a number of errors.
 
     Retries after preemptions, outages and waits for a GPU are limited in interruptions.py; the pauses before
     them grow with the number of attempts without durable progress. Airflow consults no policy after a
     SIGKILL, or after an AirflowFailException, which is final. An attempt counts as killed (interruptions.py)
-    if any of its processes was killed. The count of errors restarts when the task has different arguments or
-    was cleared.
+    if any of its processes was killed.
     """
 
     errors: int = 2
+    """Number of errors at which the task fails. The count restarts when the task has different arguments or
+    was cleared."""
     delay: timedelta = timedelta(seconds=30)
     """Pause before the next attempt after an error."""
 
