@@ -102,15 +102,6 @@ class ErrorCountPolicy(RetryPolicy):
             self.delay, reason=f"{what} Attempts left after errors: {self.errors - count}."
         )
 
-    def serialize(self) -> dict[str, Any]:
-        """Return the policy's fields as JSON. Airflow 3.3 stores only whether a task has a policy."""
-        return {"errors": self.errors, "delay": self.delay.total_seconds()}
-
-    @classmethod
-    def deserialize(cls, data: dict[str, Any]) -> ErrorCountPolicy:
-        """Return the policy with the fields that `serialize` returned."""
-        return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
-
     def _count(self, exception: BaseException, context: Context) -> int:
         """Count the error; return its number since the arguments last changed, counted from 1."""
         before = (load_record(context, _KEY) or {}).get("count")

@@ -140,11 +140,6 @@ def test_a_long_error_fits_into_airflows_reason(task: Task) -> None:
     assert reason.endswith("Attempts left after errors: 1.")
 
 
-def test_a_policy_survives_its_own_serialization() -> None:
-    policy = ErrorCountPolicy(errors=3, delay=timedelta(seconds=7))
-    assert ErrorCountPolicy.deserialize(policy.serialize()) == policy
-
-
 def airflow_error(status: int | None) -> AirflowRuntimeError:
     detail = {"status_code": status, "message": "x"}
     return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
