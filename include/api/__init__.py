@@ -7,6 +7,7 @@ origin        guards for routes that change something: they also refuse requests
 problems      errors as problem documents (RFC 9457), each with a one-sentence message
 addresses     absolute URLs
 database      connections to the training database, from a pool
+deployment    the deployment's settings and its bucket
 airflow_runs  Dag runs, through Airflow's own REST API
 pages         cursors for long lists
 bodies        the base classes of requests and responses

@@ -9,12 +9,12 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
 from include.api.access import require_can_see_runs
+from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.jobs import FoundJob
 from include.api.problems import ProblemError, responses
 from include.checkpoints.checkpoint import CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.deployment.connections import open_bucket, s3_signer
-from include.deployment.settings import Settings
+from include.deployment.connections import s3_signer
 from include.jobs.job import TRAINING_DAG
 from include.s3.signed_links import download_link
 
@@ -36,13 +36,14 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[require_c
     response_class=RedirectResponse,
     responses=responses(HTTPStatus.NOT_FOUND),
 )
-def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse:
+def download_checkpoint(
+    job: FoundJob, kind: CheckpointKind, settings: CurrentSettings, bucket: InteractiveBucket
+) -> RedirectResponse:
     """Redirect to best.pt or last.pt in S3, with a link that is valid for five minutes.
 
     For a running or failed job, the file is the newest checkpoint that was verified in S3.
     """
-    settings = Settings.from_environment()
-    location = _find(open_bucket(settings, interactive=True), job, kind)
+    location = _find(bucket, job, kind)
     signer = s3_signer(settings.s3_public_endpoint)
     link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
     return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
@@ -11,11 +11,10 @@ from pydantic import BaseModel, Field, TypeAdapter
 from include.api.access import require_can_see_runs
 from include.api.bodies import ResponseBody
 from include.api.database import Database, open_database
+from include.api.deployment import InteractiveBucket
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
 from include.datasets.registered import LARGEST_VERSION
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.limits import COMPARED_IMAGES
 from include.plain_text import escape_model
 from include.registry.difference import (
@@ -29,6 +28,9 @@ from include.registry.manifests import ManifestMissing
 from include.registry.repository import DatasetJob, DatasetPosition, DatasetRepository
 from include.registry.request import REGISTER_DAG
 from include.registry.version import DatasetSummary, DatasetVersion
+
+if TYPE_CHECKING:
+    from include.s3.bucket import Bucket
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_can_see_runs(REGISTER_DAG)])
 
@@ -157,6 +159,7 @@ def compare_dataset_versions(
     base: Annotated[
         int, Query(ge=1, le=LARGEST_VERSION, description="Number of the version to compare with.")
     ],
+    bucket: InteractiveBucket,
 ) -> DatasetDifference:
     """Return the changes from version `base` to this one: counts, and at most 50 images per kind of change.
 
@@ -169,7 +172,7 @@ def compare_dataset_versions(
     return DatasetDifference(
         base=base,
         version=version,
-        files=_compare_files(before, after),
+        files=_compare_files(bucket, before, after),
         classes=classes and escape_model(classes),
     )
 
@@ -180,8 +183,7 @@ def build_version_response(version: DatasetVersion, database: Database) -> Datas
     return escape_model(DatasetVersionResponse(**dict(version), jobs=jobs))
 
 
-def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDifference | None:
-    bucket = open_bucket(Settings.from_environment(), interactive=True)
+def _compare_files(bucket: Bucket, base: DatasetVersion, version: DatasetVersion) -> FileDifference | None:
     found = load_difference(bucket, base, version)
     if found is not None:
         return found

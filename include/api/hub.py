@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from include.api.job_response import build_response
 from include.database import fetch_rows
 from include.deployment.retrying import database_errors
+from include.deployment.settings import Settings
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
 
@@ -131,6 +132,7 @@ class Hub:
 
 def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> dict[str, JobState]:
     """Return the new state of each job whose state differs from the one that is known."""
+    bucket = Settings.from_environment().bucket
     with open_database() as connection:
         rows = fetch_rows(connection, "find_changed_jobs", job_ids=list(known))
         found = {row.job_id: row for row in rows}
@@ -143,7 +145,7 @@ def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> d
             version = (row.version, row.epoch, row.recorded_at, places.get(job_id))
             if before is None or before.version != version:
                 try:
-                    new[job_id] = _read(connection, job_id, version, row.epoch, before)
+                    new[job_id] = _read(connection, bucket, job_id, version, row.epoch, before)
                 except database_errors():
                     raise
                 except Exception:  # an unreadable row must not end the streams of other jobs
@@ -154,6 +156,7 @@ def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> d
 
 def _read(
     connection: Connection[Any],
+    bucket: str,
     job_id: str,
     version: tuple[object, ...],
     latest: int | None,
@@ -164,7 +167,7 @@ def _read(
     job = jobs.get(job_id)
     if job is None:
         return _GONE
-    shown = build_response(job, connection).model_dump_json()
+    shown = build_response(job, connection, bucket).model_dump_json()
     old = before.epochs if before else ()
     new = jobs.epochs(
         job_id,

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from include.api.addresses import build_airflow_url, build_api_url
 from include.api.bodies import ResponseBody
-from include.deployment.settings import Settings
 from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, text_parameter
 from include.jobs.queue import QueuePlace, find_places
@@ -123,18 +122,22 @@ class TrainingJobResponse(TrainingJob):
     """URLs of the job's resources."""
 
 
-def build_response(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:
-    """Return the job's response, reading from the database the values that its row lacks."""
-    return build_responses([job], database)[0]
+def build_response(job: TrainingJob, database: Connection[Any], bucket: str) -> TrainingJobResponse:
+    """Return the job's response, reading from the database the values that its row lacks.
+
+    `bucket` is the name of the deployment's bucket: links lead only to files in that bucket.
+    """
+    return build_responses([job], database, bucket)[0]
 
 
-def build_responses(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
+def build_responses(
+    jobs: Sequence[TrainingJob], database: Connection[Any], bucket: str
+) -> list[TrainingJobResponse]:
     """Return the responses of all these jobs, with as many queries as for a single job."""
     details = JobListing(database).details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
     places = find_places(database, now) if waiting else {}
-    bucket = Settings.from_environment().bucket
     return [_build(job, details[job.job_id], places.get(job.job_id), bucket, now) for job in jobs]
 
 

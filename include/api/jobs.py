@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from include.api.access import require_can_see_runs
 from include.api.bodies import ResponseBody
 from include.api.database import Database, open_database
+from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.job_response import (
     TrainingJobResponse,
     build_response,
@@ -20,8 +21,6 @@ from include.api.job_response import (
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
 from include.datasets.reference import ClassCount
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
     JobFilter,
@@ -98,12 +97,14 @@ class ClassTable(ResponseBody):
 
 
 @router.get("")
-def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobsPage:
+def list_jobs(
+    query: Annotated[JobsQuery, Query()], database: Database, settings: CurrentSettings
+) -> JobsPage:
     """List training jobs, the newest first."""
     before = decode_cursor(query.cursor, _POSITION)
     page = JobListing(database).page(query, query.limit, before)
     return JobsPage(
-        jobs=build_responses(page.jobs, database),
+        jobs=build_responses(page.jobs, database, settings.bucket),
         next=encode_cursor(*page.next) if page.next else None,
         total=page.total.number,
         total_is_estimate=page.total.is_estimate,
@@ -111,9 +112,9 @@ def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobsP
 
 
 @router.get("/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
-def get_job(job_id: JobId, database: Database) -> TrainingJobResponse:
+def get_job(job_id: JobId, database: Database, settings: CurrentSettings) -> TrainingJobResponse:
     """Return one job with its checkpoints, its progress, and the machine of its newest attempt."""
-    return build_response(JobListing(database).require(job_id), database)
+    return build_response(JobListing(database).require(job_id), database, settings.bucket)
 
 
 @router.get("/{job_id}/epochs", responses=responses(HTTPStatus.NOT_FOUND))
@@ -126,9 +127,8 @@ def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database:
 
 
 @router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
-def get_dataset_report(job: FoundJob) -> DatasetReport:
+def get_dataset_report(job: FoundJob, bucket: InteractiveBucket) -> DatasetReport:
     """Return the result of the dataset check: problems, warnings, and how often each class occurs."""
-    bucket = open_bucket(Settings.from_environment(), interactive=True)
     report = ReportStore(bucket).fetch(job.job_id)
     if report is None:
         raise ProblemError(

@@ -10,10 +10,9 @@ from fastapi import APIRouter, Header, Response
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
 from include.api.bodies import ResponseBody
+from include.api.deployment import InteractiveBucket
 from include.api.jobs import FoundJob
 from include.api.problems import ProblemError, responses
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
@@ -50,7 +49,7 @@ class Pictures(ResponseBody):
 
 
 @router.get("/{job_id}/pictures", responses=responses(HTTPStatus.NOT_FOUND))
-def list_pictures(job: FoundJob) -> Pictures:
+def list_pictures(job: FoundJob, bucket: InteractiveBucket) -> Pictures:
     """List the pictures that were stored when training ended."""
     return Pictures(
         pictures=[
@@ -60,7 +59,7 @@ def list_pictures(job: FoundJob) -> Pictures:
                 media_type=media_type(each.name),
                 href=build_api_url("jobs", job.job_id, "pictures", each.name),
             )
-            for each in _open_store().pictures(job.job_id, job.origin_run_id)
+            for each in PictureStore(bucket).pictures(job.job_id, job.origin_run_id)
         ]
     )
 
@@ -70,9 +69,11 @@ def list_pictures(job: FoundJob) -> Pictures:
     response_class=Response,
     responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
-def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
+def get_picture(
+    job: FoundJob, bucket: InteractiveBucket, name: str, if_none_match: Annotated[str, Header()] = ""
+) -> Response:
     """Return a picture. A browser may cache it, but must revalidate it."""
-    picture = _open_store().fetch(job.job_id, job.origin_run_id, name, if_none_match)
+    picture = PictureStore(bucket).fetch(job.job_id, job.origin_run_id, name, if_none_match)
     if picture is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
@@ -87,7 +88,3 @@ def answer_picture(picture: ObjectContent, media_type: str) -> Response:
     if picture.content is None:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(picture.content, headers=headers, media_type=media_type)
-
-
-def _open_store() -> PictureStore:
-    return PictureStore(open_bucket(Settings.from_environment(), interactive=True))

@@ -12,11 +12,10 @@ from include.api.addresses import build_api_url
 from include.api.bodies import ResponseBody
 from include.api.database import open_database
 from include.api.datasets import VersionNumber  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.deployment import InteractiveBucket
 from include.api.pictures import answer_picture
 from include.api.problems import ProblemError, responses
 from include.datasets.drawing.store import SampleStore
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.plain_text import escape_controls
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG
@@ -57,7 +56,7 @@ FoundVersion = Annotated[DatasetVersion, Depends(_require_version)]
 
 
 @router.get("/{name}/versions/{version}/samples", responses=responses(HTTPStatus.NOT_FOUND))
-def list_samples(found: FoundVersion) -> Samples:
+def list_samples(found: FoundVersion, bucket: InteractiveBucket) -> Samples:
     """List the samples that were drawn when the version was checked."""
     return Samples(
         samples=[
@@ -69,7 +68,7 @@ def list_samples(found: FoundVersion) -> Samples:
                     "datasets", found.name, "versions", str(found.version), "samples", each.name
                 ),
             )
-            for each in _open_store().list(found.fingerprint, found.task)
+            for each in SampleStore(bucket).list(found.fingerprint, found.task)
         ]
     )
 
@@ -79,15 +78,13 @@ def list_samples(found: FoundVersion) -> Samples:
     response_class=Response,
     responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
-def get_sample(found: FoundVersion, sample: str, if_none_match: Annotated[str, Header()] = "") -> Response:
+def get_sample(
+    found: FoundVersion, bucket: InteractiveBucket, sample: str, if_none_match: Annotated[str, Header()] = ""
+) -> Response:
     """Return a picture. A browser may cache it, but must revalidate it."""
-    picture = _open_store().fetch(found.fingerprint, found.task, sample, if_none_match)
+    picture = SampleStore(bucket).fetch(found.fingerprint, found.task, sample, if_none_match)
     if picture is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND, f"sample={sample!r:.80} is not a picture of {found}; list its samples first"
         )
     return answer_picture(picture, "image/jpeg")
-
-
-def _open_store() -> SampleStore:
-    return SampleStore(open_bucket(Settings.from_environment(), interactive=True))

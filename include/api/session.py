@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from include.api.access import check_access
 from include.api.addresses import airflow_url
 from include.api.bodies import ResponseBody
-from include.deployment.settings import Settings
+from include.api.deployment import CurrentSettings
 from include.jobs.job import TRAINING_DAG
 from include.plain_text import escape_controls
 from include.registry.request import REGISTER_DAG
@@ -38,9 +38,9 @@ class Session(ResponseBody):
 
 
 @router.get("")
-def get_session(request: Request, user: GetUserDep) -> Session:
+def get_session(request: Request, user: GetUserDep, settings: CurrentSettings) -> Session:
     """Return the current user, and the user's permissions."""
-    ownership = Settings.from_environment().ownership
+    ownership = settings.ownership
     return Session(
         user=escape_controls(user.get_name()),
         may_start=_may_start(TRAINING_DAG, request, user),

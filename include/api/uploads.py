@@ -13,6 +13,7 @@ from pydantic import Field
 from include.api.access import require_can_see_runs
 from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import open_database
+from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.orphans import find_known
@@ -21,7 +22,6 @@ from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import FilePart, UploadStore
 from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.lookup import LookupFailed
-from include.deployment.settings import Settings
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
 from include.plain_text import escape_controls
 from include.registry.objects import lock_objects
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 
     from include.datasets.uploads.plan import Upload
+    from include.deployment.settings import Settings
+    from include.s3.bucket import Bucket
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
@@ -137,12 +139,12 @@ class CompletedUpload(ResponseBody):
     status_code=HTTPStatus.CREATED,
     dependencies=_MAY_CHANGE,
 )
-def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
+def begin_upload(body: UploadBody, user: GetUserDep, bucket: InteractiveBucket) -> UploadState:
     """Announce the files of a dataset. Only announced files can be sent, and only at the announced size."""
     announced = [UploadFile(path=file.path, size=file.size) for file in body.files]
     planned = plan_upload(announced, user.get_name())
-    upload = _open_store().begin(planned)
-    return _state(upload, [[] for _ in upload.files])
+    upload = UploadStore(bucket).begin(planned)
+    return _build_state(upload, [[] for _ in upload.files], bucket)
 
 
 @router.get(
@@ -150,15 +152,15 @@ def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
     dependencies=[require_can_see_runs(REGISTER_DAG)],
     responses=responses(HTTPStatus.NOT_FOUND),
 )
-def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
+def get_upload(upload_id: UploadId, user: GetUserDep, bucket: InteractiveBucket) -> UploadState:
     """Return the parts that S3 has received, so that an interrupted upload sends only the rest.
 
     Until the upload is complete, a file whose size differs from the announced size is removed, because its
     transfer was cut off.
     """
-    store = _open_store()
+    store = UploadStore(bucket)
     upload = _require_own(store, upload_id, user)
-    return _state(upload, store.list_arrived(upload))
+    return _build_state(upload, store.list_arrived(upload), bucket)
 
 
 @router.post(
@@ -166,15 +168,21 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     dependencies=_MAY_CHANGE,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
+def sign_parts(
+    upload_id: UploadId,
+    body: PartsBody,
+    user: GetUserDep,
+    settings: CurrentSettings,
+    bucket: InteractiveBucket,
+) -> SignedParts:
     """Sign links for parts.
 
     If a file has only one part and is already stored, S3 answers its link with 412, even if the stored file
     is truncated.
     """
-    store = _open_store()
+    store = UploadStore(bucket)
     upload = _require_own(store, upload_id, user)
-    signer = s3_signer(Settings.from_environment().s3_public_endpoint)
+    signer = s3_signer(settings.s3_public_endpoint)
     signed = [
         SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
         for link in store.sign_links(upload, [FilePart(each.file, each.part) for each in body.parts], signer)
@@ -187,15 +195,15 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     dependencies=_MAY_CHANGE,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
+def complete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSettings) -> CompletedUpload:
     """Verify that S3 has every part at its full size, and assemble the files.
 
     Repeating the request changes nothing. The files of a complete upload cannot be replaced. A 409 names the
     files that are missing or were not announced.
     """
-    store = _open_store(interactive=False)  # assembling gigabytes takes seconds
+    store = UploadStore(open_bucket(settings))  # not interactive: assembling gigabytes takes seconds
     _require_own(store, upload_id, user)
-    source = store.complete(upload_id).source(Settings.from_environment().bucket)
+    source = store.complete(upload_id).source(settings.bucket)
     return CompletedUpload(upload_id=upload_id, source=source)
 
 
@@ -205,9 +213,9 @@ def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     status_code=HTTPStatus.NO_CONTENT,
 )
-def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
+def delete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSettings) -> None:
     """Delete an upload and its files, unless a job or a version of a dataset uses it."""
-    store = _open_store(interactive=False)
+    store = UploadStore(open_bucket(settings))
     upload = _require_own(store, upload_id, user)
     with open_database() as database, database.transaction():
         lock_objects(database, [upload_id])
@@ -223,12 +231,11 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
             raise ProblemError(HTTPStatus.CONFLICT, str(changed)) from None
 
 
-def find_upload_origin() -> str | None:
+def find_upload_origin(settings: Settings) -> str | None:
     """Return the origin of the links, which the Content-Security-Policy of the upload pages has to allow.
 
     Return None if the connection to S3 is missing or has no keys: uploads are then impossible anyway.
     """
-    settings = Settings.from_environment()
     try:
         return origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
     except (AirflowNotFoundException, LookupFailed, StoreError):
@@ -246,12 +253,12 @@ def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
     return upload
 
 
-def _state(upload: Upload, arrived: list[list[int]]) -> UploadState:
+def _build_state(upload: Upload, arrived: list[list[int]], bucket: Bucket) -> UploadState:
     done = upload.completed_at is not None
     return UploadState(
         upload_id=upload.upload_id,
         created_by=escape_controls(upload.created_by),
-        source=upload.source(Settings.from_environment().bucket) if done else None,
+        source=upload.source(bucket.name) if done else None,
         files=[
             UploadedFile(
                 path=file.path, size=file.size, part_size=UPLOAD_PART, parts=file.parts, arrived=numbers
@@ -259,7 +266,3 @@ def _state(upload: Upload, arrived: list[list[int]]) -> UploadState:
             for file, numbers in zip(upload.files, arrived, strict=True)
         ],
     )
-
-
-def _open_store(*, interactive: bool = True) -> UploadStore:
-    return UploadStore(open_bucket(Settings.from_environment(), interactive=interactive))

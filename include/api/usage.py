@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from include.api.access import require_can_see_runs
 from include.api.bodies import ResponseBody
 from include.api.database import Database
-from include.deployment.settings import Settings
+from include.api.deployment import CurrentSettings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.usage import WEEK, JobUsage, UsageRepository, UserGpuUsage, start_of_week
 from include.plain_text import escape_model
@@ -69,11 +69,11 @@ class WeekUsage(ResponseBody):
 
 
 @router.get("")
-def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usage:
+def get_usage(query: Annotated[UsageQuery, Query()], database: Database, settings: CurrentSettings) -> Usage:
     """Return each user's quota and GPU hours in the last weeks; users with the most hours come first."""
     current = start_of_week(datetime.now(UTC))
     weeks = [current - WEEK * number for number in range(query.weeks)]
-    quotas = Settings.from_environment().quotas
+    quotas = settings.quotas
     users = [
         UserUsage(
             **dict(escape_model(each)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Body, Request
@@ -13,14 +13,19 @@ from include.api.access import require_can_start
 from include.api.airflow_runs import in_own_thread, is_running
 from include.api.bodies import ResponseBody
 from include.api.database import Database
+from include.api.deployment import CurrentSettings
 from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import check
 from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.spec import SpecError, TrainingSpec
 from include.plain_text import escape_all_controls
 from include.s3.errors import StoreRefusal
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.deployment.settings import Settings
 
 router = APIRouter(tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG)])
 
@@ -37,7 +42,11 @@ class Validation(ResponseBody):
 @router.post("/validate")
 @in_own_thread
 def validate(
-    request: Request, user: GetUserDep, database: Database, params: Annotated[dict[str, Any], Body()]
+    request: Request,
+    user: GetUserDep,
+    database: Database,
+    settings: CurrentSettings,
+    params: Annotated[dict[str, Any], Body()],
 ) -> Validation:
     """Check the parameters of a training run in the same way as `train_yolo`.
 
@@ -47,19 +56,18 @@ def validate(
     """
     errors, wait = TrainingSpec.find_problems(params), None
     if not errors:
-        errors, wait = _find_conflicts(request, user.get_name(), database, params)
+        errors, wait = _find_conflicts(request, user.get_name(), database, settings, params)
     return Validation(errors=escape_all_controls(errors), wait=escape_all_controls(wait))
 
 
 def _find_conflicts(
-    request: Request, user: str, database: Any, params: dict[str, Any]
+    request: Request, user: str, database: Connection[Any], settings: Settings, params: dict[str, Any]
 ) -> tuple[dict[str, str], str | None]:
     """Return problems that only the database and S3 reveal, and the reason why the job would wait.
 
     Such problems are a job id that is taken, or a job that belongs to another user, cannot be resumed or was
     started with different parameters. A job waits if its user's quota is used up.
     """
-    settings = Settings.from_environment()
     bucket = open_bucket(settings, interactive=True)
     not_triggered = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), user)
     claimant = Claimant.of(not_triggered, database, bucket, settings, partial(is_running, request))

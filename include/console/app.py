@@ -17,6 +17,7 @@ from include.api.guarded_app import GuardedApp
 from include.api.uploads import find_upload_origin
 from include.console import PREFIX
 from include.console.files import HERE, MEDIA_TYPES, compute_version, list_served_files, render_page
+from include.deployment.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -101,7 +102,7 @@ def _serve_page(request: Request) -> Response:
         etag=f'"{version}-{page}"',
         caching=_REVALIDATE,
     )
-    if page in _UPLOADING and (origin := find_upload_origin()):
+    if page in _UPLOADING and (origin := find_upload_origin(Settings.from_environment())):
         response.headers["Content-Security-Policy"] = _POLICY.format(connected=f"'self' {origin}")
     return response
 
