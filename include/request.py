@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from include.errors import FinalError
+from include.errors import Invalid
 from include.forgiving import drop_blanks, use_whole_numbers
 from include.refusals import first_error
 
 
-class RequestRefused(FinalError):
+class RequestRefused(Invalid):
     """The parameters of a run are invalid."""
 
 

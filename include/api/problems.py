@@ -13,17 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
-from include.audit.deletion import DeletionRefused
-from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
-from include.jobs.completion import CompletionConflict, CompletionRefused
-from include.jobs.listing import JobUnknown
-from include.models.errors import VersionUnknown
+from include.errors import Conflict, Invalid, NotFound
 from include.refusals import path_of
-from include.registry.errors import DatasetNeeded, DatasetUnknown
-from include.request import RequestRefused
 from include.s3.errors import StoreError
 from include.serving.problem import MEDIA_TYPE, Problem, problem
 
@@ -47,21 +41,11 @@ _UNKNOWN_SIGNATURE = "Invalid JWT token"
 """Detail of Airflow's 403 response to a token that was not signed with the current secret."""
 
 _REFUSALS = {
-    DatasetUnknown: HTTPStatus.NOT_FOUND,
-    JobUnknown: HTTPStatus.NOT_FOUND,
-    UploadUnknown: HTTPStatus.NOT_FOUND,
-    VersionUnknown: HTTPStatus.NOT_FOUND,
-    CompletionConflict: HTTPStatus.CONFLICT,
-    DatasetNeeded: HTTPStatus.CONFLICT,
-    DeletionRefused: HTTPStatus.CONFLICT,
-    UploadEnded: HTTPStatus.CONFLICT,
-    UploadIncomplete: HTTPStatus.CONFLICT,
-    CompletionRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    RequestRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    UploadRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-"""Statuses of the errors whose message is returned to the caller. A class takes precedence over its base
-class."""
+"""Statuses of the errors whose message is returned to the caller."""
 
 
 class ProblemError(Exception):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.database import Statements
-from include.errors import FinalError
+from include.errors import Conflict
 from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 
-class DeletionRefused(FinalError):
+class DeletionRefused(Conflict):
     """The job or version must be kept, or this user may not delete it; the message says why."""
 
 

@@ -13,7 +13,7 @@ from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import judge_source
 from include.checkpoints.metadata import checkpoint_in, metadata_of
 from include.checkpoints.store import CheckpointStore
-from include.errors import FinalError
+from include.errors import Conflict, Invalid
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing, JobUnknown
 from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
@@ -40,11 +40,11 @@ _TRAINER = "unknown"
 """Stored as Ultralytics' version, which is unknown because checkpoints from other trainers are not loaded."""
 
 
-class CompletionRefused(FinalError):
+class CompletionRefused(Invalid):
     """The reported completion is invalid; nothing was recorded."""
 
 
-class CompletionConflict(FinalError):
+class CompletionConflict(Conflict):
     """The report contradicts the row, or a run is training the job; nothing was recorded."""
 
 

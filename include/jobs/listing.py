@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from include.database import Statements
-from include.errors import FinalError
+from include.errors import NotFound
 from include.jobs.job import JobStatus, JsonObject, TrainingJob
 from include.jobs.repository import JobRepository
 
@@ -35,7 +35,7 @@ MAX_FILTER_LENGTH = 250
 _Text = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
-class JobUnknown(FinalError):
+class JobUnknown(NotFound):
     """The job does not exist."""
 
     def __init__(self, job_id: str) -> None:
