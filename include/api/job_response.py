@@ -238,12 +238,21 @@ def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | 
     """Return the checkpoint's download URL, or None if the row does not show that the checkpoint is stored.
 
     A recorded path shows this if it is the job's own key. If the row records no path, its durable epoch shows
-    this; in the first epoch (-1), only last.pt is stored.
+    this; but in the first epoch (-1), and without validation until training has ended, only last.pt is
+    stored.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)
     if recorded is not None:
         is_stored = recorded.path == uri
     else:
-        is_stored = job.durable_epoch is not None and (kind == "last" or job.durable_epoch >= 0)
+        is_stored = job.durable_epoch is not None and (
+            kind == "last" or (job.durable_epoch >= 0 and _validates(job))
+        )
     return build_api_url("jobs", job.job_id, "checkpoints", kind) if is_stored else None
+
+
+def _validates(job: TrainingJob) -> bool:
+    """Return whether each epoch is validated; without that, no epoch is known to be the best so far."""
+    overrides = (job.spec or {}).get("overrides")
+    return not isinstance(overrides, dict) or overrides.get("val") is not False
