@@ -30,7 +30,7 @@ from include.audit.deletion import require_deletable
 from include.audit.deletion_request import DeletionRequest
 from include.deployment.connections import open_bucket, training_db_factory
 from include.jobs.callback import TrainingCompletionCallback
-from include.jobs.completion import Completion
+from include.jobs.completion import record_completion
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
@@ -80,7 +80,7 @@ def _complete(
     with open_database() as database:
         _require_own_job(database, job_id, user, settings.ownership, "complete it")
     bucket = open_bucket(settings)
-    job = Completion(job_id, callback, open_database, bucket, user.get_name()).record()
+    job = record_completion(job_id, callback, open_database, bucket, user.get_name())
     with open_database() as database:
         return build_response(job, database, settings.bucket)
 
