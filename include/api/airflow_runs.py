@@ -143,7 +143,9 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
     return run is not None and run["state"] in ACTIVE
 
 
-def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
+def _send(
+    request: Request, method: Literal["GET", "POST", "PATCH"], dag_id: str, *below: str, **options: Any
+) -> httpx.Response | None:
     """Call Airflow's API within this process and return its response; None if the process lacks the API."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:

@@ -100,7 +100,7 @@ class TrainingJobResponse(TrainingJob):
     """
 
     task: str | None
-    """`task` of `spec`."""
+    """`task` of `spec`: a Task, or any text that a host application wrote."""
     model: str | None
     """`model` of `spec`."""
     dataset: str | None

@@ -16,6 +16,7 @@ from include.api.deployment import InteractiveBucket
 from include.api.pictures import answer_picture
 from include.api.problems import ProblemError, responses
 from include.datasets.drawing.store import SampleStore
+from include.datasets.rules import Split
 from include.plain_text import escape_controls
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG
@@ -31,8 +32,8 @@ class SamplePicture(ResponseBody):
 
     name: str
     """Name of the picture, such as `0.jpg`."""
-    split: str
-    """The image's split."""
+    split: Split
+    """The split that contains the image."""
     image: str
     """Path of the image within its split."""
     href: str

@@ -336,7 +336,7 @@ declare namespace Api {
 
   interface SamplePicture {
     name: string;
-    split: string;
+    split: "train" | "val" | "test";
     image: string;
     href: string;
   }
@@ -427,7 +427,7 @@ declare namespace Api {
     last_checkpoint_sha256: string | null;
     last_checkpoint_size: number | null;
     last_checkpoint_expired_at: string | null;
-    origin: string | null;
+    origin: "external" | null;
     checkpoint_uploader: string | null;
     checkpoint_finding: string | null;
     pinned: boolean;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -139,7 +139,7 @@ class TrainingJob(BaseModel):
     """Size of last.pt; None if a host application recorded the path."""
     last_checkpoint_expired_at: datetime | None
     """When retention deleted last.pt; None while it is kept."""
-    origin: str | None
+    origin: Literal["external"] | None
     """Where the job was trained: "external" if outside Airflow, None if here."""
     checkpoint_uploader: str | None
     """User who reported the checkpoints of an external job as complete."""

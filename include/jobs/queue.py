@@ -25,8 +25,8 @@ class ActiveJob:
 
     job_id: str
     """Name of the job."""
-    status: str
-    """Whether the job waits or trains."""
+    status: JobStatus
+    """QUEUED or RUNNING."""
     queued_at: datetime | None
     """When the job was last queued for its GPU, which orders the queue; None if unknown."""
     started_at: datetime | None
@@ -84,7 +84,9 @@ class QueuePlace(BaseModel):
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:
     """Return the place of each job that waits for a GPU, by its id."""
     rows = fetch_rows(connection, "find_queue")
-    return assign_places([ActiveJob(**row._asdict()) for row in rows], now)
+    return assign_places(
+        [ActiveJob(**row._asdict() | {"status": JobStatus(row.status)}) for row in rows], now
+    )
 
 
 def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:

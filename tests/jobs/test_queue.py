@@ -10,6 +10,7 @@ import pytest
 
 from include.api.job_response import build_response
 from include.deployment.settings import DEFAULT_BUCKET
+from include.jobs.job import JobStatus
 from include.jobs.queue import ActiveJob, QueuePlace, assign_places, find_places
 from include.jobs.repository import JobRepository
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
@@ -30,7 +31,7 @@ def job(name: str, status: str = "queued", **given: Any) -> ActiveJob:
         "recorded_at": None,
         "eta_seconds": None,
     }
-    return ActiveJob(name, status, **(values | given))
+    return ActiveJob(name, JobStatus(status), **(values | given))
 
 
 def minutes(jobs: list[ActiveJob]) -> list[int | None]:

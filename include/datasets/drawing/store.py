@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field, TypeAdapter
 
 from include.datasets.drawing.draw import INDEX
+from include.datasets.rules import Split
 from include.limits import MIB
 from include.s3.layout import samples_prefix
 
@@ -27,7 +28,8 @@ class DrawnSample(BaseModel):
 
     name: str = Field(pattern=_NAME)
     """Name of the picture, such as `0.jpg`."""
-    split: str
+    split: Split
+    """The split that contains the image."""
     image: str
     """Path of the image within the split."""
 
