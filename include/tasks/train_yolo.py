@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
     from include.claim.resolved_job import ResolvedJob
     from include.datasets.reference import DatasetReference
+    from include.jobs.quota import Quotas
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
         except DatasetError as error:
             raise attach_report(error, job, settings) from error
         reference = found.reference
-        require_same_classes(job, reference, _store())
+        require_same_classes(job, reference, CheckpointStore(bucket))
         store_report(found, job, settings)
         checked.save(job, reference)
         _record_dataset(job, reference)
@@ -155,29 +156,30 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
             f"The XCom of check_dataset is for {dataset.parameter!r}, but the job's dataset is "
             f"{job.spec.dataset!r}: the XCom was edited. Clear check_dataset with its downstream tasks."
         )
+    settings = Settings.from_environment()
     attempt = TrainingAttempt(
         job,
         dataset,
         context["ti"].try_number,
-        Settings.from_environment(),
-        lambda: _store(job.origin_run_id),
+        settings,
+        lambda: CheckpointStore(open_bucket(settings), run_id=job.origin_run_id),
     )
     with (
         record_final_failure(context),
         attempt.retry_elsewhere_if_resumable(),
     ):
-        retry_while_unavailable(lambda: require_hours_to_begin(job.job_id))
+        retry_while_unavailable(lambda: require_hours_to_begin(job.job_id, settings.quotas))
         start_attempt(context, retry_while_unavailable(attempt.durable_progress), attempt.trace())
         return attempt.run()
 
 
-def require_hours_to_begin(job_id: str) -> None:
+def require_hours_to_begin(job_id: str, quotas: Quotas) -> None:
     """Refuse a job that has not begun if its user's GPU hours were used up while it waited for its GPU."""
     with open_training_db() as connection:
         row = JobRepository(connection).get(job_id)
         if row is not None and row.started_at is None:
-            quotas, usage = Settings.from_environment().quotas, UsageRepository(connection)
-            QuotaCheck(quotas, usage, datetime.now(UTC)).of(row.triggered_by).require_hours()
+            check = QuotaCheck(quotas, UsageRepository(connection), datetime.now(UTC))
+            check.of(row.triggered_by).require_hours()
 
 
 def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:
@@ -187,7 +189,9 @@ def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context:
         with open_training_db() as connection:
             # If an old run's upload task is cleared, it must not touch checkpoints that another run owns now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
-        return upload(manifest, kind, _store(manifest.origin_run_id), Settings.from_environment())
+        settings = Settings.from_environment()
+        store = CheckpointStore(open_bucket(settings), run_id=manifest.origin_run_id)
+        return upload(manifest, kind, store, settings)
 
 
 def notify_backend(job: ResolvedJob, context: Context) -> int:
@@ -215,8 +219,3 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
             f"An XCom of this run says run_id={payload.run_id!r}, but the run is {context['run_id']!r}: "
             "the XCom was edited. Clear resolve_config with its downstream tasks."
         )
-
-
-def _store(origin_run_id: str | None = None) -> CheckpointStore:
-    """Return the checkpoint store; to write to it, give the Dag run that began the training run."""
-    return CheckpointStore(open_bucket(Settings.from_environment()), run_id=origin_run_id)
