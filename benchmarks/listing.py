@@ -121,20 +121,20 @@ def _ask_database(connection: Any, question: Question) -> None:
         query = dict(question.query)
         limit, cursor = query.pop("limit", 25), query.pop("cursor", None)
         wanted = JobFilter(**query)
-        page = listing.page(wanted, limit, decode_cursor(cursor, TypeAdapter(PagePosition)))
-        listing.details([job.job_id for job in page.jobs])
+        page = listing.find_page(wanted, limit, decode_cursor(cursor, TypeAdapter(PagePosition)))
+        listing.find_details([job.job_id for job in page.jobs])
         return
     if question.path == "/session":
         return
     _, _, job_id, *rest = question.path.split("/")
     if rest == ["lineage"]:
-        listing.lineage(job_id)
+        listing.find_lineage(job_id)
         return
     listing.require(job_id)
     if rest == ["epochs"]:
-        JobRepository(connection).epochs(job_id, limit=1001)
+        JobRepository(connection).list_epochs(job_id, limit=1001)
     else:
-        listing.details([job_id])
+        listing.find_details([job_id])
 
 
 def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:

@@ -56,7 +56,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
         location = store.location(job.job_id, kind)
     except ValueError as error:
         raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
-    recorded = job.checkpoint(kind)
+    recorded = job.get_checkpoint(kind)
     if recorded is not None and recorded.path != location.uri:
         raise _no_checkpoint(
             job, kind, f"it is recorded at {recorded.path}, not at {location.uri}: download the recorded file"

@@ -169,7 +169,7 @@ def _read(
         return _GONE
     shown = build_response(job, connection, bucket).model_dump_json()
     old = before.epochs if before else ()
-    new = jobs.epochs(
+    new = jobs.list_epochs(
         job_id,
         after=max((known.epoch for known in old), default=-1),
         since=max((known.recorded_at for known in old), default=None),

@@ -11,7 +11,7 @@ from pydantic import Field
 from include.api.addresses import build_airflow_url, build_api_url
 from include.api.bodies import ResponseBody
 from include.jobs.job import JobStatus, TrainingJob
-from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, text_parameter
+from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, read_text_parameter
 from include.jobs.queue import QueuePlace, find_places
 from include.plain_text import escape_all_controls
 from include.s3.layout import checkpoint_key, dataset_report_key
@@ -134,7 +134,7 @@ def build_responses(
     jobs: Sequence[TrainingJob], database: Connection[Any], bucket: str
 ) -> list[TrainingJobResponse]:
     """Return the responses of all these jobs, with as many queries as for a single job."""
-    details = JobListing(database).details([job.job_id for job in jobs])
+    details = JobListing(database).find_details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
     places = find_places(database, now) if waiting else {}
@@ -148,9 +148,9 @@ def _build(
     duration = _duration(job, details, now)
     return TrainingJobResponse(
         **row,
-        task=text_parameter(row["spec"], "task"),
-        model=text_parameter(row["spec"], "model"),
-        dataset=text_parameter(row["spec"], "dataset"),
+        task=read_text_parameter(row["spec"], "task"),
+        model=read_text_parameter(row["spec"], "model"),
+        dataset=read_text_parameter(row["spec"], "dataset"),
         duration_seconds=duration,
         queue=place,
         progress=_progress(job, details, duration),
@@ -242,7 +242,7 @@ def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | 
     stored.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
-    recorded = job.checkpoint(kind)
+    recorded = job.get_checkpoint(kind)
     if recorded is not None:
         is_stored = recorded.path == uri
     else:

@@ -102,7 +102,7 @@ def list_jobs(
 ) -> JobsPage:
     """List training jobs, the newest first."""
     before = decode_cursor(query.cursor, _POSITION)
-    page = JobListing(database).page(query, query.limit, before)
+    page = JobListing(database).find_page(query, query.limit, before)
     return JobsPage(
         jobs=build_responses(page.jobs, database, settings.bucket),
         next=encode_cursor(*page.next) if page.next else None,
@@ -121,7 +121,7 @@ def get_job(job_id: JobId, database: Database, settings: CurrentSettings) -> Tra
 def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database: Database) -> EpochsPage:
     """Return the metrics and durations of the finished epochs."""
     JobListing(database).require(job_id)
-    found = JobRepository(database).epochs(job_id, query.after, limit=query.limit + 1)
+    found = JobRepository(database).list_epochs(job_id, query.after, limit=query.limit + 1)
     page = found[: query.limit]
     return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > query.limit else None)
 
@@ -144,13 +144,13 @@ def get_dataset_report(job: FoundJob, bucket: InteractiveBucket) -> DatasetRepor
 def get_class_table(job_id: JobId, database: Database) -> ClassTable:
     """Return how often each class occurs in the dataset that the job trains on."""
     JobListing(database).require(job_id)
-    found = JobRepository(database).class_table(job_id)
+    found = JobRepository(database).get_class_table(job_id)
     return ClassTable(classes=found and [escape_model(count) for count in found])
 
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
 def get_lineage(job_id: JobId, database: Database) -> Lineage:
     """Return the job, its ancestors and its descendants, but no other related jobs."""
-    found = JobListing(database).lineage(job_id)
+    found = JobListing(database).find_lineage(job_id)
     shown = [RelatedJob.model_validate(escape_row(dict(related))) for related in found.jobs]
     return Lineage(jobs=shown, truncated=found.truncated)

@@ -80,7 +80,7 @@ def get_usage(query: Annotated[UsageQuery, Query()], database: Database, setting
             quota_gpus=quotas.of(each.user).gpus,
             quota_gpu_hours=quotas.of(each.user).gpu_hours,
         )
-        for each in UsageRepository(database).by_user(weeks)
+        for each in UsageRepository(database).list_by_user(weeks)
     ]
     return Usage(weeks=[week.date() for week in weeks], users=users)
 
@@ -90,5 +90,5 @@ def list_usage_of_user(query: Annotated[WeekQuery, Query()], database: Database)
     """Return the jobs on which a user spent GPU hours in a week, those with the most hours first."""
     day = datetime.now(UTC) if query.week is None else datetime.combine(query.week, time(), UTC)
     week = start_of_week(day)
-    found = UsageRepository(database).of_user(query.user, week, _JOBS_SHOWN)
+    found = UsageRepository(database).list_of_user(query.user, week, _JOBS_SHOWN)
     return WeekUsage(week=week.date(), jobs=found)

@@ -25,7 +25,7 @@ from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.jobs.job import StopRequest
-from include.jobs.loss_parameters import loss_rules_of
+from include.jobs.loss_parameters import build_loss_rules
 from include.s3.errors import FencedOut, LocalDiskError, StoreBusy
 from include.training.contract import (
     DeviceNotAvailable,
@@ -296,13 +296,13 @@ class TrainingAttempt:
             save_dir=self._save_dir,
             epochs=spec.epochs,
             device=device,
-            arguments=spec.arguments(),
+            arguments=spec.build_arguments(),
             resume_from=start.last,
             best_from=start.best,
             identity=self._identity(),
             recover=start.own,
             stop=stop,
-            loss_rules=loss_rules_of(spec),
+            loss_rules=build_loss_rules(spec),
             heartbeats=self._heartbeats,
         )
 

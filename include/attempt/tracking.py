@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from include.database import Statements
 from include.deployment.retrying import database_errors
-from include.jobs.recorded_checkpoint import checkpoint_columns
+from include.jobs.recorded_checkpoint import build_checkpoint_columns
 from include.jobs.repository import JobRepository
 from include.tracking.errors import TrackingError, TrackingSettingsError, TrackingUnavailable
 
@@ -69,7 +69,7 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
     }
     for checkpoint, kind in manifest.checkpoints():
         stored = replace(checkpoint, path=store.uri(manifest.job_id, kind))
-        values |= checkpoint_columns(kind, stored)
+        values |= build_checkpoint_columns(kind, stored)
     return lambda row: row.model_copy(update=values)
 
 
@@ -182,7 +182,7 @@ class Tracker:
     def _send(self, mirror: JobMirror, final: RowUpdate | None) -> None:
         with self._open() as connection:
             jobs = JobRepository(connection)
-            row, epochs = jobs.get(self._job_id), jobs.epochs(self._job_id, after=self._sent)
+            row, epochs = jobs.get(self._job_id), jobs.list_epochs(self._job_id, after=self._sent)
         if row is None or self._origin_run_id not in {None, row.origin_run_id}:
             return
         mirror.send(final(row) if final else row, epochs)

@@ -44,7 +44,7 @@ def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnershi
     """Return who owns the job once the run has claimed it; `row` is the job before the claim."""
     if row is not None and row.triggered_by is not None and not ownership.open_to_all:
         return row.triggered_by
-    return ownership.owner_for(run.triggered_by)
+    return ownership.determine_owner(run.triggered_by)
 
 
 def refuse_waiting_job(
@@ -58,10 +58,10 @@ def refuse_waiting_job(
     row = jobs.get(job_id)
     return (
         row is not None
-        and ownership.may_change(ownership.owner_for(triggered_by), row)
+        and ownership.may_change(ownership.determine_owner(triggered_by), row)
         and jobs.refuse(job_id, error)
     )
 
 
 def _may_change(job: TrainingJob, run: RunIdentity, ownership: JobOwnership) -> bool:
-    return ownership.may_change(ownership.owner_for(run.triggered_by), job)
+    return ownership.may_change(ownership.determine_owner(run.triggered_by), job)

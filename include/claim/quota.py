@@ -74,7 +74,7 @@ class UserQuotaCheck:
         limit, monday = self.quota.gpu_hours, start_of_week(self.now)
         if self.user is None or limit is None:
             return
-        used = self.usage.gpu_hours(self.user, monday)
+        used = self.usage.sum_gpu_hours(self.user, monday)
         if used >= limit:
             raise QuotaReached(
                 f"GPU hours: {self.user} has used {used:.1f} of {limit:g} this week ({HOURS}), so no new "
@@ -117,7 +117,7 @@ class UserQuotaCheck:
         return None if fits else self._explain(others, others.waiting)
 
     def _others(self, job_id: str) -> OtherJobs:
-        return self.usage.other_jobs(self.user or "", job_id)
+        return self.usage.find_other_jobs(self.user or "", job_id)
 
     def _explain(self, others: OtherJobs, ahead: int) -> str:
         named = list_some(others.job_ids, _NAMED) or "none"

@@ -81,7 +81,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     Raises SpecError if last.pt is missing, expired, not resumable or not the parent's own.
     """
     if parent.last_checkpoint_expired_at is not None:
-        kept = parent.checkpoint("best")
+        kept = parent.get_checkpoint("best")
         best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")
         raise SpecError(
             f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt was deleted by the "
@@ -99,7 +99,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
             f"resume_from={parent.job_id!r}: {last.uri} cannot be resumed, because it was not stored by "
             "this project or has no optimizer state; start a new training run with it as `model`"
         ).about("resume_from")
-    recorded = parent.checkpoint("last")
+    recorded = parent.get_checkpoint("last")
     if recorded and recorded.sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
@@ -120,7 +120,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
 
 def _belongs_to(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) -> bool:
     """Return whether the object belongs to the row's training run, not to an earlier one of the same job."""
-    recorded = parent.checkpoint(kind)
+    recorded = parent.get_checkpoint(kind)
     if recorded is not None and recorded.sha256 is not None:
         return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded.sha256
     return stored.run_id == parent.origin_run_id

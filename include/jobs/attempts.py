@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from include.database import Statements
 from include.errors import OwnershipLost
 from include.jobs.job import JobStatus, StopRequest, TrainingJob
-from include.jobs.storable import finite, make_storable
+from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -126,11 +126,11 @@ class AttemptRepository:
                 attempt,
                 epoch=report.epoch,
                 epochs=report.epochs,
-                metrics=Jsonb(finite(dict(report.metrics))),
-                fitness=finite(report.fitness),
-                seconds=finite(report.seconds),
-                eta_seconds=finite(report.eta_seconds),
-                trained_seconds=finite(report.trained_seconds),
+                metrics=Jsonb(make_finite(dict(report.metrics))),
+                fitness=make_finite(report.fitness),
+                seconds=make_finite(report.seconds),
+                eta_seconds=make_finite(report.eta_seconds),
+                trained_seconds=make_finite(report.trained_seconds),
             )
         return StopRequest.of(*stop)
 
@@ -188,8 +188,8 @@ class AttemptRepository:
                     "fill_epochs",
                     job_id=job_id,
                     epochs=part,
-                    metrics=[Jsonb(finite(dict(finished[epoch][0]))) for epoch in part],
-                    seconds=[finite(finished[epoch][1]) for epoch in part],
+                    metrics=[Jsonb(make_finite(dict(finished[epoch][0]))) for epoch in part],
+                    seconds=[make_finite(finished[epoch][1]) for epoch in part],
                 )
         return added
 

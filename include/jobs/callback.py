@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from include import limits
-from include.jobs.recorded_checkpoint import RecordedCheckpoint, column_names
+from include.jobs.recorded_checkpoint import RecordedCheckpoint, name_columns
 from include.plain_text import is_plain_line
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class TrainingCompletionCallback(BaseModel):
     metrics: Metrics | None = None
     """Metrics of best.pt on the validation split, named as in Ultralytics' results.csv."""
 
-    def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
+    def get_checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
         """Return the callback's path, hash and size of best.pt or last.pt."""
-        return RecordedCheckpoint(*(getattr(self, column) for column in column_names(kind)))
+        return RecordedCheckpoint(*(getattr(self, column) for column in name_columns(kind)))
 
     @field_validator("*")
     @classmethod

@@ -16,9 +16,9 @@ from include.checkpoints.store import CheckpointStore
 from include.errors import Conflict, Invalid
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing, JobUnknown
-from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
+from include.jobs.recorded_checkpoint import build_checkpoint_columns, name_columns
 from include.jobs.repository import JobRepository
-from include.jobs.storable import finite
+from include.jobs.storable import make_finite
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound
 from include.s3.reading import ObjectSource, read_object
 from include.s3.upload import set_metadata
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = [column for kind in CHECKPOINT_KINDS for column in column_names(kind)]
+_COLUMNS = [column for kind in CHECKPOINT_KINDS for column in name_columns(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
 """Stored as Ultralytics' version, which is unknown because checkpoints from other trainers are not loaded."""
@@ -102,14 +102,14 @@ def _require_own_paths(
         )
     locations: dict[CheckpointKind, S3Location] = {}
     for kind in CHECKPOINT_KINDS:
-        path = callback.checkpoint(kind).path
+        path = callback.get_checkpoint(kind).path
         try:
             own = store.location(job_id, kind)
         except ValueError as error:
             raise CompletionRefused(str(error)) from None
         if path != own.uri:
             raise CompletionRefused(
-                f"{column_names(kind).path}={path!r:.200} is not where this job's {kind}.pt belongs; "
+                f"{name_columns(kind).path}={path!r:.200} is not where this job's {kind}.pt belongs; "
                 f"upload the file to {own.uri} and give that URI"
             )
         locations[kind] = own
@@ -124,7 +124,7 @@ def _verify(
     client: S3Client,
 ) -> _Upload:
     """Read the whole object and identify it by its bytes, because its metadata prove nothing."""
-    columns, reported = column_names(kind), callback.checkpoint(kind)
+    columns, reported = name_columns(kind), callback.get_checkpoint(kind)
     try:
         read = read_object(client, location)
     except ObjectNotFound:
@@ -157,7 +157,7 @@ def _judge(kind: CheckpointKind, location: S3Location, read: FetchedObject, clie
         finding = judge_source(ObjectSource(client, location, read.size, read.etag))
     except InspectionError as error:
         raise CompletionRefused(
-            f"{column_names(kind).path}={location.uri!r} is refused: it {error}"
+            f"{name_columns(kind).path}={location.uri!r} is refused: it {error}"
         ) from None
     except CorruptObject as error:
         raise CompletionRefused(str(error)) from None
@@ -211,7 +211,7 @@ def _decide_values(
         "epoch": job.epoch if callback.epoch is None else callback.epoch,
         "batch": 0,
         "epochs": callback.epochs,
-        "metrics": None if metrics is None else Jsonb(finite(metrics)),
+        "metrics": None if metrics is None else Jsonb(make_finite(metrics)),
     }
 
 
@@ -235,7 +235,7 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
         )
     if not job.has_ended_well:
         return False
-    best, last = job.checkpoint("best"), job.checkpoint("last")
+    best, last = job.get_checkpoint("best"), job.get_checkpoint("last")
     last_is_known = (last and last.sha256) or job.last_checkpoint_expired_at
     whole = bool(best and best.sha256 and last_is_known)
     # A row that only a host application wrote may also say that the job has ended; numbers in such a row are
@@ -254,7 +254,7 @@ def _normalize(value: Any) -> Any:
     """Make metrics comparable with those in jsonb, which cannot store NaN and returns 1e23 as an integer."""
     if not isinstance(value, dict):
         return value
-    return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}
+    return {name: float(each) if isinstance(each, int) else each for name, each in make_finite(value).items()}
 
 
 def _list_owner(job: TrainingJob) -> tuple[object, ...]:
@@ -267,5 +267,5 @@ def _build_columns(found: dict[CheckpointKind, _Upload]) -> dict[str, Any]:
     return {
         column: value
         for kind, upload in found.items()
-        for column, value in checkpoint_columns(kind, upload.checkpoint).items()
+        for column, value in build_checkpoint_columns(kind, upload.checkpoint).items()
     }

@@ -56,12 +56,12 @@ class StopRequest(Enum):
         return cls.AFTER_EPOCH if after_epoch else cls.NOW
 
 
-def _object_or_none(value: object) -> object:
+def _keep_object(value: object) -> object:
     return value if isinstance(value, dict) else None
 
 
 # A host application may have written anything into a JSON column.
-JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
+JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_keep_object)]
 
 
 class TrainingJob(BaseModel):
@@ -180,7 +180,7 @@ class TrainingJob(BaseModel):
     """When the row was last written by a run, a stop or a completion; archiving, pinning and retention do not
     change it."""
 
-    def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
+    def get_checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
         """Return the recorded best.pt or last.pt; None if no path is recorded."""
         return RecordedCheckpoint.of(self, kind)
 

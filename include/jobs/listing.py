@@ -120,13 +120,13 @@ class RelatedJob(BaseModel):
     @property
     def model(self) -> str | None:
         """The model that was trained."""
-        return text_parameter(self.spec, "model")
+        return read_text_parameter(self.spec, "model")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def dataset(self) -> str | None:
         """The dataset on which the model was trained."""
-        return text_parameter(self.spec, "dataset")
+        return read_text_parameter(self.spec, "dataset")
 
 
 class Lineage(BaseModel):
@@ -140,7 +140,7 @@ class Lineage(BaseModel):
     """Whether more distant jobs were omitted."""
 
 
-def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
+def read_text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
     """Return the parameter, or None if it is not a string: a host application may have written anything."""
     value = (spec or {}).get(name)
     return value if isinstance(value, str) else None
@@ -183,9 +183,9 @@ class JobListing:
             raise JobUnknown(job_id)
         return job
 
-    def page(self, wanted: JobFilter, limit: int, before: PagePosition | None = None) -> JobPage:
+    def find_page(self, wanted: JobFilter, limit: int, before: PagePosition | None = None) -> JobPage:
         """Return one page of jobs, the newest first, after the job at position `before`."""
-        values = _query_values(wanted)
+        values = _build_query_values(wanted)
         with self._connection.transaction():
             expected = self._estimate_matches(values)
             sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
@@ -203,9 +203,9 @@ class JobListing:
             else:
                 total = self._count_matches(values, expected)
             shown = [PagePosition(row.created_at, row.job_id) for row in found[:limit]]
-            return JobPage(self._jobs(shown), shown[-1] if more else None, total)
+            return JobPage(self._read_jobs(shown), shown[-1] if more else None, total)
 
-    def _jobs(self, positions: Sequence[PagePosition]) -> list[TrainingJob]:
+    def _read_jobs(self, positions: Sequence[PagePosition]) -> list[TrainingJob]:
         """Return the jobs that still exist, in the order of `positions`."""
         rows = self._statements.rows("get_jobs", job_ids=[position.job_id for position in positions])
         jobs = {row.job_id: TrainingJob.model_validate(row._asdict()) for row in rows}
@@ -223,7 +223,7 @@ class JobListing:
         ((plan,),) = self._statements.row("estimate_jobs", **values)
         return int(plan["Plan"]["Plan Rows"])
 
-    def details(self, job_ids: Sequence[str]) -> dict[str, JobDetails]:
+    def find_details(self, job_ids: Sequence[str]) -> dict[str, JobDetails]:
         """Return the details of each job, known or not, by its id."""
         with self._connection.transaction():
             rows = self._statements.rows(
@@ -231,7 +231,7 @@ class JobListing:
             )
         return {row.job_id: JobDetails(**row._asdict()) for row in rows}
 
-    def lineage(self, job_id: str) -> Lineage:
+    def find_lineage(self, job_id: str) -> Lineage:
         """Return the job with its ancestors and descendants. Raises JobUnknown."""
         with self._connection.transaction():
             rows = self._statements.rows("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
@@ -241,14 +241,14 @@ class JobListing:
         return Lineage(jobs=jobs, truncated=rows[0].truncated)
 
 
-def _query_values(wanted: JobFilter) -> dict[str, Any]:
+def _build_query_values(wanted: JobFilter) -> dict[str, Any]:
     values = wanted.model_dump(include=set(JobFilter.model_fields))
     return values | {
         "any_status": wanted.status is None,
-        "pattern": pattern_of(wanted.prefix),
+        "pattern": build_pattern(wanted.prefix),
     }
 
 
-def pattern_of(prefix: str | None) -> str | None:
+def build_pattern(prefix: str | None) -> str | None:
     """Return the LIKE pattern that matches this prefix; None if no prefix is given."""
     return None if prefix is None else re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

@@ -30,7 +30,7 @@ class JobOwnership:
     scheduled_owner: str | None = None
     """Owner of the jobs that a schedule starts; None if they have no owner."""
 
-    def owner_for(self, triggered_by: str | None) -> str | None:
+    def determine_owner(self, triggered_by: str | None) -> str | None:
         """Return the owner of a run's jobs; `triggered_by` is the run's user, or None for a schedule."""
         return triggered_by or self.scheduled_owner
 

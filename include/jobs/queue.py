@@ -56,12 +56,12 @@ class ActiveJob:
         """Estimated time for the job's remaining epochs; None if there is no basis for an estimate."""
         if self.epochs is None or self.epoch_seconds is None:
             return None
-        return _duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
+        return _build_duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
 
-    def ends_at(self, now: datetime) -> datetime | None:
+    def estimate_end(self, now: datetime) -> datetime | None:
         """Estimate when a running job will end, `now` at the earliest; None if there is no basis for this."""
         if self.recorded_at is not None and self.eta_seconds is not None:
-            return max(now, self.recorded_at + _duration(self.eta_seconds))
+            return max(now, self.recorded_at + _build_duration(self.eta_seconds))
         if self.started_at is None or self.duration is None:
             return None
         return max(now, self.started_at + self.duration)
@@ -114,7 +114,7 @@ def _estimate_starts(
     If the end of a running job is unknown, so are all starts. After a waiting job of unknown duration, all
     later starts are unknown.
     """
-    ends = [(job.ends_at(now), job.gpus) for job in running]
+    ends = [(job.estimate_end(now), job.gpus) for job in running]
     free = [end for end, gpus in ends if end is not None for _ in range(gpus)]
     is_known = all(end is not None for end, _ in ends)
     heapq.heapify(free)
@@ -133,7 +133,7 @@ def _estimate_starts(
     return starts
 
 
-def _duration(seconds: float) -> timedelta:
+def _build_duration(seconds: float) -> timedelta:
     """Return the duration, capped at ten years, because a host application may have written any number."""
     return timedelta(seconds=min(seconds, 10 * 365 * 86_400))
 

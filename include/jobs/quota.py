@@ -65,7 +65,7 @@ def _parse_entry(entry: str) -> tuple[str, Quota]:
 def _parse_gpus(given: str, setting: str) -> int | None:
     limit = _parse_limit(given, setting, "a whole number of GPUs")
     if limit is not None and not limit.is_integer():
-        raise _refusal(given, setting, "a whole number of GPUs")
+        raise _build_refusal(given, setting, "a whole number of GPUs")
     return None if limit is None else int(limit)
 
 
@@ -81,10 +81,10 @@ def _parse_limit(given: str, setting: str, what: str) -> float | None:
     with suppress(ValueError):
         if 0 <= (number := float(text)) < math.inf:
             return number
-    raise _refusal(given, setting, what)
+    raise _build_refusal(given, setting, what)
 
 
-def _refusal(given: str, setting: str, what: str) -> ValueError:
+def _build_refusal(given: str, setting: str, what: str) -> ValueError:
     return ValueError(
         f"{setting}={given.strip()!r:.20} is not {what}; correct it, or give {_UNLIMITED} for no limit"
     )

@@ -16,7 +16,7 @@ from include.datasets.reference import ClassCount
 from include.errors import FinalError
 from include.jobs.attempts import AttemptRepository, explain_loss
 from include.jobs.job import RecordedEpoch
-from include.jobs.storable import finite, make_storable
+from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +109,7 @@ class JobRepository(AttemptRepository):
         """
         dataset = claim.dataset
         values = vars(claim) | {
-            "spec": Jsonb(finite(dict(claim.spec))),
+            "spec": Jsonb(make_finite(dict(claim.spec))),
             "origin_run_id": claim.origin_run_id or claim.run_id,
             "dataset_name": dataset.name if dataset else None,
             "dataset_version": dataset.version if dataset else None,
@@ -155,7 +155,7 @@ class JobRepository(AttemptRepository):
         with self._connection.transaction():
             self._statements.changed("record_preparation", job_id=job_id, run_id=run_id, text=text)
 
-    def class_table(self, job_id: str) -> list[ClassCount] | None:
+    def get_class_table(self, job_id: str) -> list[ClassCount] | None:
         """Return how often each class occurs in the job's dataset; None if the counts were not recorded."""
         with self._connection.transaction():
             row = self._statements.row("get_class_table", job_id=job_id)
@@ -241,7 +241,7 @@ class JobRepository(AttemptRepository):
         with self._connection.transaction():
             return self._statements.changed("refuse_job", job_id=job_id, error=make_storable(error)) == 1
 
-    def epochs(
+    def list_epochs(
         self, job_id: str, after: int = -1, *, since: datetime | None = None, limit: int | None = None
     ) -> list[RecordedEpoch]:
         """Return the job's finished epochs after epoch `after`, in order.

@@ -71,7 +71,7 @@ class TrainingSpec(TrainingParameters):
                 check_model_fits(self.model, resolved.task)  # or later, once the dataset's task is known
             check_merging(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
-            check_multi_gpu(count_devices(self.device), self.arguments())
+            check_multi_gpu(count_devices(self.device), self.build_arguments())
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
             raise FieldError(
@@ -115,9 +115,9 @@ class TrainingSpec(TrainingParameters):
             return pinned.inherit_from(parent)
         for name in _KEPT_ON_RESUME:
             given, kept = getattr(self, name), getattr(parent, name)
-            if given is not None and given != _or_default(name, kept):
+            if given is not None and given != _fill_default(name, kept):
                 raise SpecError(
-                    f"{name}={given!r} differs from {_or_default(name, kept)!r} of job {self.resume_from}, "
+                    f"{name}={given!r} differs from {_fill_default(name, kept)!r} of job {self.resume_from}, "
                     "which this job continues; omit it, or start a new training run from that job's best.pt "
                     "with `model`"
                 ).about(name)
@@ -142,7 +142,7 @@ class TrainingSpec(TrainingParameters):
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
         try:
-            check_multi_gpu(count_devices(merged.device), merged.arguments())
+            check_multi_gpu(count_devices(merged.device), merged.build_arguments())
         except FieldError as error:
             raise SpecError(str(error)).about(error.field) from None
         return merged
@@ -164,7 +164,7 @@ class TrainingSpec(TrainingParameters):
         same = {
             name: getattr(original, name)
             for name in DEFAULTS
-            if _or_default(name, getattr(self, name)) == _or_default(name, getattr(original, name))
+            if _fill_default(name, getattr(self, name)) == _fill_default(name, getattr(original, name))
         }
         earlier = f"yolo11n{MODEL_SUFFIX[original.with_defaults().task]}"
         if self.model is None and original.model == earlier:
@@ -189,7 +189,7 @@ class TrainingSpec(TrainingParameters):
         changeable = {"job_id", "fresh", "device", "workers", *_PER_RUN}
         return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)
 
-    def arguments(self) -> dict[str, Any]:
+    def build_arguments(self) -> dict[str, Any]:
         """Return Ultralytics' own arguments as given, except task, model, data, epochs and device."""
         named = {"imgsz", "batch", "workers", "seed", "patience", "time", "optimizer", "lr0"}
         given = self.model_dump(include=named, exclude_none=True)
@@ -209,5 +209,5 @@ class ResolvedSpec(TrainingSpec):
     """As given, or `digits`."""
 
 
-def _or_default(name: str, value: object) -> object:
+def _fill_default(name: str, value: object) -> object:
     return DEFAULTS.get(name) if value is None else value

@@ -81,19 +81,19 @@ class UsageRepository:
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection, self._statements = connection, Statements(connection)
 
-    def gpu_hours(self, user: str, since: datetime) -> float:
+    def sum_gpu_hours(self, user: str, since: datetime) -> float:
         """Return the user's GPU hours since the time `since`."""
         with self._connection.transaction():
             row = self._statements.row("sum_gpu_seconds", triggered_by=user, since=since)
         return float(row.seconds) / 3600
 
-    def other_jobs(self, user: str, job_id: str) -> OtherJobs:
+    def find_other_jobs(self, user: str, job_id: str) -> OtherJobs:
         """Return the GPUs of the user's active jobs other than `job_id`."""
         with self._connection.transaction():
             row = self._statements.row("count_gpus_of_user", triggered_by=user, job_id=job_id)
         return OtherJobs(**row._asdict())
 
-    def by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
+    def list_by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
         """Return every user who used a GPU in the `weeks`, or has an active job; most GPU hours first.
 
         `weeks` are consecutive Mondays, the latest first.
@@ -116,7 +116,7 @@ class UsageRepository:
             )
         return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
 
-    def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobUsage]:
+    def list_of_user(self, user: str | None, week: datetime, limit: int) -> list[JobUsage]:
         """Return the user's jobs with the most GPU hours in the week that began on `week`."""
         with self._connection.transaction():
             rows = self._statements.rows(

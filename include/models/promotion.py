@@ -185,7 +185,7 @@ def _recorded_best(
     job = JobRepository(connection).get(job_id)
     if job is None:
         raise NotRegistered(f"Job {job_id} has no row in training_jobs; train it, or give another job")
-    best = job.checkpoint("best")
+    best = job.get_checkpoint("best")
     if best is None or best.sha256 is None or best.size is None:
         raise NotRegistered(
             f"Job {job_id} (status {job.status}) has recorded no best.pt with a checksum; wait until it is "

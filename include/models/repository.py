@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from psycopg.types.json import Jsonb
 
 from include.database import Statements, fetch_rows
-from include.jobs.storable import finite
+from include.jobs.storable import make_finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
 
@@ -134,7 +134,7 @@ class ModelRepository:
                 values: dict[str, Any] = {**_NO_EVIDENCE, **evidence}
                 for numbers in ("metrics", "champion_metrics"):
                     if values[numbers] is not None:
-                        values[numbers] = Jsonb(finite(dict(values[numbers])))
+                        values[numbers] = Jsonb(make_finite(dict(values[numbers])))
                 self._statements.changed(
                     "register_model_version",
                     name=name, version=version, job_id=job_id, run_id=run_id,
@@ -168,9 +168,9 @@ class ModelRepository:
                 "measure_model_version",
                 name=name,
                 version=version,
-                metrics=Jsonb(finite(dict(metrics))),
+                metrics=Jsonb(make_finite(dict(metrics))),
                 champion_version=champion_version,
-                champion_metrics=Jsonb(finite(dict(champion_metrics))) if champion_metrics else None,
+                champion_metrics=Jsonb(make_finite(dict(champion_metrics))) if champion_metrics else None,
                 reason=reason,
             )
             return self.require(name, version)

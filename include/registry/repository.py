@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict
 
 from include.database import Statements, fetch_rows
-from include.jobs.listing import pattern_of
+from include.jobs.listing import build_pattern
 from include.jobs.storable import make_storable
 from include.refusals import list_some
 from include.registry.errors import DatasetUnknown
@@ -142,7 +142,7 @@ class DatasetRepository:
         with self._connection.transaction():
             rows = self._statements.rows(
                 "list_datasets",
-                pattern=pattern_of(prefix),
+                pattern=build_pattern(prefix),
                 archived=archived,
                 limit=limit,
                 before_changed_at=before.changed_at if before else None,

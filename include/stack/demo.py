@@ -120,8 +120,8 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
     say(f"Job {job.job_id} in training_jobs: {job.status}, epoch {trained} of {job.epochs}{attempts}")
     if known:
         say(f"  {known[0]:<9} {known[1]:.3f}")
-    say(_describe_object(stack, "best.pt", job.checkpoint("best")))
-    say(_describe_object(stack, "last.pt", job.checkpoint("last")))
+    say(_describe_object(stack, "best.pt", job.get_checkpoint("best")))
+    say(_describe_object(stack, "last.pt", job.get_checkpoint("last")))
     say("")
     say(f"Curves and downloads:   {_page(stack, job.job_id)}")
     say(f"Airflow's UI:           {stack.url}   ({login(stack, steps)})")

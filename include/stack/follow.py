@@ -109,7 +109,7 @@ class Follower:
             return
         with psycopg.connect(self.stack.training_db_url) as connection:
             jobs = JobRepository(connection)
-            epochs = jobs.epochs(self.job_id)
+            epochs = jobs.list_epochs(self.job_id)
             job = jobs.get(self.job_id)
         self._planned = job.epochs if job else None
         if job and job.resumed_epoch is not None:

@@ -58,7 +58,7 @@ def _delete_job(
     job = JobRepository(connection).get(job_id)
     if job is None:
         return Deletion(0, 0)
-    if not ownership.may_change(ownership.owner_for(user), job):
+    if not ownership.may_change(ownership.determine_owner(user), job):
         raise DeletionRefused(f"{ownership.explain(job)} delete it")
     return delete_job(connection, bucket, job, is_running)
 

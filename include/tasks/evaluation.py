@@ -149,7 +149,7 @@ def _prepare_evaluation(
             imgsz=spec.imgsz,
             batch=batch,
             device=device,
-            arguments=spec.arguments(),
+            arguments=spec.build_arguments(),
         )
 
     return measure

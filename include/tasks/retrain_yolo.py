@@ -76,7 +76,7 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
     plan = retraining.plan
     with no_retry():
         settings = Settings.from_environment()
-        rules = check_rules(plan.spec().arguments())
+        rules = check_rules(plan.spec().build_arguments())
         found = check_parameter(plan.dataset, plan.task, settings, open_bucket(settings), rules)
     return found.reference
 

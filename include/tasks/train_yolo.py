@@ -126,7 +126,7 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
             _record_dataset(job, reference)
             return reference
         try:
-            rules = check_rules(job.spec.arguments())
+            rules = check_rules(job.spec.build_arguments())
             with show_preparation(job, training_db_factory()):
                 found = check_parameter(job.spec.dataset, job.spec.task, settings, bucket, rules)
         except DatasetError as error:

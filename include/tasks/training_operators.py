@@ -163,7 +163,7 @@ def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out:
     another reason.
     """
     status = job.status if job else None
-    best = job.checkpoint("best") if job else None
+    best = job.get_checkpoint("best") if job else None
     if status == JobStatus.COMPLETED and best and best.sha256:
         return Challenger(job_id=challenge.job_id, path=best.path, sha256=best.sha256)
     if status == JobStatus.STOPPED:

@@ -137,7 +137,7 @@ def _params(job: TrainingJob) -> dict[str, str]:
 def _tags(job: TrainingJob) -> dict[str, str]:
     """Return the tags; those without a value in the row are empty, to overwrite an earlier attempt's tags."""
     checkpoints = {
-        f"checkpoint.{kind}.{what}": getattr(job.checkpoint(kind), what, None)
+        f"checkpoint.{kind}.{what}": getattr(job.get_checkpoint(kind), what, None)
         for kind in CHECKPOINT_KINDS
         for what in ("path", "sha256", "size")
     }

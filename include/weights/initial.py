@@ -149,7 +149,7 @@ class InitialWeightsFinder:
         job = self._jobs.get(reference.name)
         if job is None:
             raise _refused(f"model={reference.text!r}: there is no such job; give the id of an existing job")
-        best = job.checkpoint("best")
+        best = job.get_checkpoint("best")
         if best is None or best.sha256 is None:
             raise _refused(
                 f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with a "

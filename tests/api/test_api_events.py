@@ -100,7 +100,7 @@ def test_a_stream_begins_with_the_recorded_epochs_and_continues_with_new_ones(
     finish(jobs, 2, loss=0.25)
     came = stream.until("epoch")
     assert epochs(came) == [2]
-    assert came[-1][2] == json.loads(jobs.epochs("a")[2].model_dump_json())
+    assert came[-1][2] == json.loads(jobs.list_epochs("a")[2].model_dump_json())
     assert came[0][2]["progress"]["finished_epochs"] == 3
     record_checkpoints(connection)
     last = list(stream)

@@ -30,7 +30,7 @@ def row(migrated_url: str) -> JobRecord:
 
 
 def epochs_of(jobs: JobRepository) -> list[int]:
-    return [each.epoch for each in jobs.epochs("a")]
+    return [each.epoch for each in jobs.list_epochs("a")]
 
 
 def test_a_locked_row_does_not_delay_training(

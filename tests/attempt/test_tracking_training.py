@@ -84,7 +84,7 @@ def test_a_training_run_is_in_mlflow_when_train_has_ended(
         assert run["tags"][f"checkpoint.{kind}.sha256"] == checkpoint.sha256
         assert run["tags"][f"checkpoint.{kind}.size"] == str(checkpoint.size)
     with psycopg.connect(training_url) as connection:
-        epochs = JobRepository(connection).epochs("a")
+        epochs = JobRepository(connection).list_epochs("a")
     recorded = [(epoch.epoch, epoch.metrics["train/box_loss"]) for epoch in epochs]
     assert mlflow.history(run, "train/box_loss") == recorded
     assert len(recorded) == 2

@@ -207,7 +207,7 @@ class Job:
         """Download the objects that the row names, and compare them."""
         store = CheckpointStore(Bucket(self.scene.client, self.scene.place.bucket))
         for kind in CHECKPOINT_KINDS:
-            recorded = row.checkpoint(kind)
+            recorded = row.get_checkpoint(kind)
             if recorded is None:
                 if row.has_ended_well:
                     self.outcome.problems.append(f"the row does not name a {kind}.pt")

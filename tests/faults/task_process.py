@@ -174,7 +174,7 @@ def _record(run: Run) -> None:
     from include.attempt.manifest import TrainingManifest
     from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
-    from include.jobs.recorded_checkpoint import checkpoint_columns
+    from include.jobs.recorded_checkpoint import build_checkpoint_columns
     from include.orchestration.failures import require_one_row
     from include.queries import query
 
@@ -189,7 +189,7 @@ def _record(run: Run) -> None:
         "metrics": json.dumps(manifest.metrics),
     }
     for kind in CHECKPOINT_KINDS:
-        values |= checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
+        values |= build_checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
     hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_LIMITS)
     hook.run(
         query("record_checkpoints").decode(), parameters=values, handler=require_one_row, autocommit=False

@@ -49,7 +49,7 @@ def test_a_host_applications_row_is_trained_and_recorded(host_application: psyco
     assert recorded(jobs, "7").started_at is not None
     jobs.start_training("7", "run1", 1, first_epoch=0)
     assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NONE
-    assert len(jobs.epochs("7")) == 1
+    assert len(jobs.list_epochs("7")) == 1
 
 
 def test_a_waiting_row_with_a_stop_request_stops_once_it_is_trained(

@@ -106,7 +106,7 @@ def test_a_job_is_deleted_with_everything_that_it_has_stored_and_nothing_else(
     assert delete(job_id="a") == Deletion(5, 20)
     assert keys(s3_client, bucket) == set(OF_OTHER_JOBS)
     assert jobs.get("a") is None
-    assert jobs.epochs("a") == []
+    assert jobs.list_epochs("a") == []
     assert delete(job_id="a") == Deletion(0, 0)  # as in a retry after the deletion
 
 

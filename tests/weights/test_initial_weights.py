@@ -184,7 +184,7 @@ def test_fine_tuning_a_job_starts_from_its_best_pt_and_records_it_as_the_parent(
     assert (row.parent_job_id, row.resumed_epoch) == (trained, None)
     found = {
         each.job_id: (each.parent_job_id, each.fine_tuned)
-        for each in JobListing(connection).lineage("tuned").jobs
+        for each in JobListing(connection).find_lineage("tuned").jobs
     }
     assert found == {trained: (None, False), "tuned": (trained, True)}
 
