@@ -70,7 +70,7 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
     return check
 
 
-async def authentication_error(request: Request) -> HTTPException | None:
+async def find_authentication_error(request: Request) -> HTTPException | None:
     """Return why the request is not authenticated (401, or 403 for an invalid signature); None if it is.
 
     Call this for errors that occur before any guard runs: an unknown route, a wrong method, an invalid body.

@@ -12,7 +12,7 @@ PREFIX = "/training/api/v1"
 
 
 @cache
-def airflow_url() -> str:
+def read_airflow_url() -> str:
     """Return the base URL of Airflow's UI without a trailing slash; if it is not set, Airflow's default.
 
     The URL is cached because looking it up takes longer than building the rest of a link. It cannot change,
@@ -23,13 +23,13 @@ def airflow_url() -> str:
 
 def build_airflow_url(*parts: str) -> str:
     """Return the URL of a page of Airflow's UI, or of a route of Airflow's own API."""
-    return f"{airflow_url()}/{_path(*parts)}"
+    return f"{read_airflow_url()}/{_join_path(*parts)}"
 
 
 def build_api_url(*parts: str) -> str:
     """Return the URL of a route of this API."""
-    return f"{airflow_url()}{PREFIX}/{_path(*parts)}"
+    return f"{read_airflow_url()}{PREFIX}/{_join_path(*parts)}"
 
 
-def _path(*parts: str) -> str:
+def _join_path(*parts: str) -> str:
     return "/".join(quote(part, safe="") for part in parts)

@@ -32,7 +32,7 @@ from include.api.addresses import PREFIX
 from include.api.database import open_database
 from include.api.guarded_app import GuardedApp
 from include.api.hub import Hub
-from include.api.problems import ProblemError, document_problems, responses
+from include.api.problems import ProblemError, describe_errors, document_problems
 from include.serving.bodies import LISTS, WEIGHTS
 from include.serving.headers import FOR_DATA
 
@@ -78,7 +78,7 @@ def create_app() -> GuardedApp:
         title="Training",
         version="1",
         description=_DESCRIPTION,
-        responses=responses(
+        responses=describe_errors(
             HTTPStatus.UNAUTHORIZED,
             HTTPStatus.FORBIDDEN,
             HTTPStatus.REQUEST_TIMEOUT,

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from include.api.access import require_can_see_runs
 from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.jobs import FoundJob
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.checkpoints.checkpoint import CheckpointKind
 from include.checkpoints.store import CheckpointStore
 from include.deployment.connections import s3_signer
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[require_c
     "/{job_id}/checkpoints/{kind}",
     status_code=HTTPStatus.TEMPORARY_REDIRECT,
     response_class=RedirectResponse,
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
 )
 def download_checkpoint(
     job: FoundJob, kind: CheckpointKind, settings: CurrentSettings, bucket: InteractiveBucket
@@ -58,17 +58,17 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
         raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
     recorded = job.get_checkpoint(kind)
     if recorded is not None and recorded.path != location.uri:
-        raise _no_checkpoint(
+        raise _explain_no_checkpoint(
             job, kind, f"it is recorded at {recorded.path}, not at {location.uri}: download the recorded file"
         )
     if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
-        raise _no_checkpoint(
+        raise _explain_no_checkpoint(
             job, kind, f"the retention policy deleted it on {expired:%Y-%m-%d}; best.pt is kept"
         )
     stored = store.head(job.job_id, kind)
     reason = _explain_missing(job, stored) if recorded is None else _explain_mismatch(stored, recorded.sha256)
     if reason is not None:
-        raise _no_checkpoint(job, kind, reason)
+        raise _explain_no_checkpoint(job, kind, reason)
     return location
 
 
@@ -90,5 +90,5 @@ def _explain_mismatch(stored: StoredCheckpoint | None, sha256: str | None) -> st
     return None
 
 
-def _no_checkpoint(job: TrainingJob, kind: CheckpointKind, reason: str) -> ProblemError:
+def _explain_no_checkpoint(job: TrainingJob, kind: CheckpointKind, reason: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"Job {job.job_id} has no {kind}.pt to download: {reason}")

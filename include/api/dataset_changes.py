@@ -13,7 +13,7 @@ from include.api.database import Database
 from include.api.datasets import DatasetVersionResponse, VersionNumber, build_version_response
 from include.api.deletion_progress import DeletionStarted
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.audit.dataset_deletion import require_deletable_version
 from include.audit.deletion_request import DeletionRequest
 from include.registry.repository import DatasetRepository
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=require_may_change(REGISTER_DAG))
 
-_NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
+_NOT_FOUND = describe_errors(HTTPStatus.NOT_FOUND)
 
 
 @router.post("/{name}/versions/{version}/archive", responses=_NOT_FOUND)
@@ -49,7 +49,7 @@ def restore_dataset_version(name: str, version: VersionNumber, database: Databas
 @router.delete(
     "/{name}/versions/{version}",
     status_code=HTTPStatus.ACCEPTED,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 @in_own_thread
 def delete_dataset_version(

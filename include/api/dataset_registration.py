@@ -13,7 +13,7 @@ from include.api.airflow_runs import find_run, in_own_thread, read_failure, read
 from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import Database
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.limits import TEXT
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG, RegisteredVersion, RegisterRequest
@@ -60,7 +60,7 @@ class DatasetRegistration(ResponseBody):
 @router.post(
     "/{name}/versions",
     status_code=HTTPStatus.ACCEPTED,
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
     dependencies=require_may_change(REGISTER_DAG),
 )
 @in_own_thread
@@ -72,7 +72,7 @@ def register_dataset_version(request: Request, name: str, version: NewVersion) -
 
 @router.get(
     "/{name}/registrations/{run_id:path}",
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_see_runs(REGISTER_DAG)],
 )
 @in_own_thread

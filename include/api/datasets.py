@@ -13,7 +13,7 @@ from include.api.bodies import ResponseBody
 from include.api.database import Database, open_database
 from include.api.deployment import InteractiveBucket
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.datasets.registered import LARGEST_VERSION
 from include.limits import COMPARED_IMAGES
 from include.plain_text import escape_model
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_
 VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_VERSION, description="Number of the version.")]
 
 _POSITION = TypeAdapter(DatasetPosition)
-_NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
+_NOT_FOUND = describe_errors(HTTPStatus.NOT_FOUND)
 
 
 class DatasetsQuery(BaseModel):
@@ -151,7 +151,7 @@ def get_dataset_version(name: str, version: VersionNumber, database: Database) -
 
 @router.get(
     "/{name}/versions/{version}/difference",
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def compare_dataset_versions(
     name: str,

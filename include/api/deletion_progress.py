@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result
 from include.api.bodies import ResponseBody
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.audit.deletion_request import DELETION_DAG
 
 router = APIRouter(prefix="/deletions", tags=["deletions"])
@@ -47,7 +47,7 @@ class DeletionProgress(ResponseBody):
 
 @router.get(
     "/{run_id:path}",
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_see_runs(DELETION_DAG)],
 )
 @in_own_thread

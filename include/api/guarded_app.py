@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 
-from include.api.access import authentication_error, require_login
-from include.api.problems import http_problem, install_problem_handlers
+from include.api.access import find_authentication_error, require_login
+from include.api.problems import build_http_problem, install_problem_handlers
 from include.serving.bodies import RequestLimits
 from include.serving.headers import SecurityHeaders
 from include.serving.protocol import limit_connections, raise_descriptor_limit
@@ -60,9 +60,9 @@ class _LoginBeforeBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] not in _READING:
-            refusal = await authentication_error(Request(scope))
+            refusal = await find_authentication_error(Request(scope))
             if refusal is not None:
-                await http_problem(refusal)(scope, receive, send)
+                await build_http_problem(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -75,7 +75,7 @@ class Hub:
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[None]:
-        """Keep `state(job_id)` up to date for the duration of the block."""
+        """Keep `get_state(job_id)` up to date for the duration of the block."""
         self._watchers[job_id] += 1
         self._woken.set()
         if self._polling is None:
@@ -89,7 +89,7 @@ class Hub:
                 self._states.pop(job_id, None)
                 self._woken.set()
 
-    def state(self, job_id: str) -> JobState | None:
+    def get_state(self, job_id: str) -> JobState | None:
         """Return the newest state of a watched job; None before its first poll."""
         return self._states.get(job_id)
 

@@ -24,7 +24,7 @@ from include.api.deployment import CurrentSettings
 from include.api.job_response import TrainingJobResponse, build_response
 from include.api.jobs import JobId
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.attempt.tracking import track_recorded
 from include.audit.deletion import require_deletable
 from include.audit.deletion_request import DeletionRequest
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=require_may_change(TRAINING_DAG))
 
-_REFUSALS = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+_REFUSALS = describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 _READERS = CapacityLimiter(2)
 """Maximum number of concurrent completions in this process. They read gigabytes, so they must not occupy the

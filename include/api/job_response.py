@@ -145,7 +145,7 @@ def _build(
     job: TrainingJob, details: JobDetails, place: QueuePlace | None, bucket: str, now: datetime
 ) -> TrainingJobResponse:
     row = escape_row(job.model_dump())
-    duration = _duration(job, details, now)
+    duration = _compute_duration(job, details, now)
     return TrainingJobResponse(
         **row,
         task=read_text_parameter(row["spec"], "task"),
@@ -153,14 +153,14 @@ def _build(
         dataset=read_text_parameter(row["spec"], "dataset"),
         duration_seconds=duration,
         queue=place,
-        progress=_progress(job, details, duration),
+        progress=_build_progress(job, details, duration),
         fitness_curve=list(details.curve),
         lineage=JobLineage(
             parent_job_id=job.parent_job_id,
             resumed_epoch=job.resumed_epoch,
             children=list(details.children),
         ),
-        links=_links(job, bucket),
+        links=_build_links(job, bucket),
     )
 
 
@@ -173,7 +173,7 @@ def escape_row(row: dict[str, Any]) -> dict[str, Any]:
     return escaped | {name: row[name] for name in _IDS if name in row}
 
 
-def _duration(job: TrainingJob, details: JobDetails, now: datetime) -> float | None:
+def _compute_duration(job: TrainingJob, details: JobDetails, now: datetime) -> float | None:
     if details.gpu_seconds is not None:
         return details.gpu_seconds
     if job.started_at is None:
@@ -182,7 +182,7 @@ def _duration(job: TrainingJob, details: JobDetails, now: datetime) -> float | N
     return max(0.0, (ended - job.started_at).total_seconds()) if ended else None
 
 
-def _progress(job: TrainingJob, details: JobDetails, duration: float | None) -> Progress:
+def _build_progress(job: TrainingJob, details: JobDetails, duration: float | None) -> Progress:
     return Progress(
         finished_epochs=_count_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
         epochs=job.epochs,
@@ -207,7 +207,7 @@ def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
     return 0 if job.is_active else None
 
 
-def _links(job: TrainingJob, bucket: str) -> JobLinks:
+def _build_links(job: TrainingJob, bucket: str) -> JobLinks:
     route = ("jobs", job.job_id)
     run = (job.dag_id, job.run_id) if job.dag_id and job.run_id else None
     return JobLinks(

@@ -19,7 +19,7 @@ from include.api.job_response import (
     escape_row,
 )
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.datasets.reference import ClassCount
 from include.jobs.job import TRAINING_DAG, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
@@ -111,13 +111,13 @@ def list_jobs(
     )
 
 
-@router.get("/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_job(job_id: JobId, database: Database, settings: CurrentSettings) -> TrainingJobResponse:
     """Return one job with its checkpoints, its progress, and the machine of its newest attempt."""
     return build_response(JobListing(database).require(job_id), database, settings.bucket)
 
 
-@router.get("/{job_id}/epochs", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/epochs", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database: Database) -> EpochsPage:
     """Return the metrics and durations of the finished epochs."""
     JobListing(database).require(job_id)
@@ -126,7 +126,7 @@ def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database:
     return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > query.limit else None)
 
 
-@router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/dataset-report", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_dataset_report(job: FoundJob, bucket: InteractiveBucket) -> DatasetReport:
     """Return the result of the dataset check: problems, warnings, and how often each class occurs."""
     report = ReportStore(bucket).fetch(job.job_id)
@@ -140,7 +140,7 @@ def get_dataset_report(job: FoundJob, bucket: InteractiveBucket) -> DatasetRepor
     return report
 
 
-@router.get("/{job_id}/class-table", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/class-table", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_class_table(job_id: JobId, database: Database) -> ClassTable:
     """Return how often each class occurs in the dataset that the job trains on."""
     JobListing(database).require(job_id)
@@ -148,7 +148,7 @@ def get_class_table(job_id: JobId, database: Database) -> ClassTable:
     return ClassTable(classes=found and [escape_model(count) for count in found])
 
 
-@router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/lineage", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_lineage(job_id: JobId, database: Database) -> Lineage:
     """Return the job, its ancestors and its descendants, but no other related jobs."""
     found = JobListing(database).find_lineage(job_id)

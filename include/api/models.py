@@ -12,7 +12,7 @@ from include.api.access import require_can_see_runs
 from include.api.bodies import ResponseBody
 from include.api.database import Database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
-from include.api.problems import responses
+from include.api.problems import describe_errors
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.plain_text import escape_model
@@ -58,7 +58,7 @@ def list_models(query: Annotated[ModelsQuery, Query()], database: Database) -> M
     return ModelPage(models=page, next=encode_cursor(page[-1].name, page[-1].version) if more else None)
 
 
-@router.get("/{name}/{version}", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{name}/{version}", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_model(
     name: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)], database: Database
 ) -> ModelVersion:

@@ -9,7 +9,7 @@ from fastapi import Header, Request  # noqa: TC002 - FastAPI reads annotations a
 from fastapi.params import Depends as Guard
 
 from include.api.access import require_can_start
-from include.api.addresses import airflow_url
+from include.api.addresses import read_airflow_url
 from include.api.problems import ProblemError
 
 _OWN = {"same-origin", "none"}
@@ -35,7 +35,10 @@ def _require_own_page(
     if sec_fetch_site is not None:
         own = sec_fetch_site in _OWN
     else:
-        own = origin is None or _host(origin) in {request.url.netloc, _host(airflow_url())}
+        own = origin is None or _extract_host(origin) in {
+            request.url.netloc,
+            _extract_host(read_airflow_url()),
+        }
     if not own:
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
@@ -44,6 +47,6 @@ def _require_own_page(
         )
 
 
-def _host(address: str) -> str:
+def _extract_host(address: str) -> str:
     """Return the host and port; the scheme is omitted because a proxy that terminates TLS changes it."""
     return address.partition("://")[2].partition("/")[0]

@@ -12,7 +12,7 @@ from include.api.addresses import build_api_url
 from include.api.bodies import ResponseBody
 from include.api.deployment import InteractiveBucket
 from include.api.jobs import FoundJob
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.jobs.job import TRAINING_DAG
 from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
@@ -48,7 +48,7 @@ class Pictures(ResponseBody):
     """The stored pictures of the job's current training run."""
 
 
-@router.get("/{job_id}/pictures", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/pictures", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def list_pictures(job: FoundJob, bucket: InteractiveBucket) -> Pictures:
     """List the pictures that were stored when training ended."""
     return Pictures(
@@ -67,7 +67,7 @@ def list_pictures(job: FoundJob, bucket: InteractiveBucket) -> Pictures:
 @router.get(
     "/{job_id}/pictures/{name}",
     response_class=Response,
-    responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
+    responses=describe_errors(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
 def get_picture(
     job: FoundJob, bucket: InteractiveBucket, name: str, if_none_match: Annotated[str, Header()] = ""

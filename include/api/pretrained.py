@@ -21,7 +21,7 @@ from include.api.access import require_can_see_runs
 from include.api.bodies import ResponseBody
 from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.deployment.connections import open_bucket
@@ -96,7 +96,7 @@ def list_pretrained(bucket: InteractiveBucket) -> PretrainedFiles:
 @router.put(
     "/{name}",
     dependencies=require_may_change(TRAINING_DAG),
-    responses=responses(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
+    responses=describe_errors(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from include.api.access import authentication_error
+from include.api.access import find_authentication_error
 from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
@@ -78,7 +78,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
-def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+def describe_errors(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of the errors that a route may return."""
     return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
 
@@ -96,12 +96,12 @@ def document_problems(document: dict[str, Any]) -> dict[str, Any]:
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for this class
     if error.status_code in _BEFORE_GUARDS:
-        error = await authentication_error(request) or error
+        error = await find_authentication_error(request) or error
     if error.status_code == HTTPStatus.NOT_FOUND and _is_described(request.app):
         error = HTTPException(error.status_code, f"{error.detail}. The routes are listed in openapi.json")
     if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; invalid JSON already gets 422
         error = HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, error.detail)
-    return http_problem(error)
+    return build_http_problem(error)
 
 
 def _is_described(app: FastAPI) -> bool:
@@ -109,7 +109,7 @@ def _is_described(app: FastAPI) -> bool:
     return any(getattr(route, "path", None) == "/openapi.json" for route in app.routes)
 
 
-def http_problem(error: HTTPException) -> JSONResponse:
+def build_http_problem(error: HTTPException) -> JSONResponse:
     """Return the response to an error of the framework or of Airflow, with a remedy if one is known."""
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
@@ -135,8 +135,8 @@ def _end_sentence(error: Exception) -> str:
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for this class
-    if refusal := await authentication_error(request):
-        return http_problem(refusal)
+    if refusal := await find_authentication_error(request):
+        return build_http_problem(refusal)
     first = error.errors()[0]
     field = path_of(first["loc"][1:])
     if first["type"] == "extra_forbidden":

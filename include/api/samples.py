@@ -14,7 +14,7 @@ from include.api.database import open_database
 from include.api.datasets import VersionNumber  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.deployment import InteractiveBucket
 from include.api.pictures import answer_picture
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.datasets.drawing.store import SampleStore
 from include.datasets.rules import Split
 from include.plain_text import escape_controls
@@ -56,7 +56,7 @@ FoundVersion = Annotated[DatasetVersion, Depends(_require_version)]
 """The version in the URL; no database connection is held while the route waits for S3."""
 
 
-@router.get("/{name}/versions/{version}/samples", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{name}/versions/{version}/samples", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def list_samples(found: FoundVersion, bucket: InteractiveBucket) -> Samples:
     """List the samples that were drawn when the version was checked."""
     return Samples(
@@ -77,7 +77,7 @@ def list_samples(found: FoundVersion, bucket: InteractiveBucket) -> Samples:
 @router.get(
     "/{name}/versions/{version}/samples/{sample}",
     response_class=Response,
-    responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
+    responses=describe_errors(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
 def get_sample(
     found: FoundVersion, bucket: InteractiveBucket, sample: str, if_none_match: Annotated[str, Header()] = ""

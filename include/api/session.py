@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 
 from include.api.access import check_access
-from include.api.addresses import airflow_url
+from include.api.addresses import read_airflow_url
 from include.api.bodies import ResponseBody
 from include.api.deployment import CurrentSettings
 from include.jobs.job import TRAINING_DAG
@@ -47,7 +47,7 @@ def get_session(request: Request, user: GetUserDep, settings: CurrentSettings) -
         may_register=_may_start(REGISTER_DAG, request, user),
         may_change_all_jobs=ownership.may_change_all(user.get_name()),
         job_administrators=[escape_controls(name) for name in sorted(ownership.administrators)],
-        airflow_url=airflow_url(),
+        airflow_url=read_airflow_url(),
     )
 
 

@@ -15,7 +15,7 @@ from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import open_database
 from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import UploadFile, plan_upload
@@ -150,7 +150,7 @@ def begin_upload(body: UploadBody, user: GetUserDep, bucket: InteractiveBucket) 
 @router.get(
     "/{upload_id}",
     dependencies=[require_can_see_runs(REGISTER_DAG)],
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
 )
 def get_upload(upload_id: UploadId, user: GetUserDep, bucket: InteractiveBucket) -> UploadState:
     """Return the parts that S3 has received, so that an interrupted upload sends only the rest.
@@ -166,7 +166,7 @@ def get_upload(upload_id: UploadId, user: GetUserDep, bucket: InteractiveBucket)
 @router.post(
     "/{upload_id}/parts",
     dependencies=_MAY_CHANGE,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def sign_parts(
     upload_id: UploadId,
@@ -193,7 +193,7 @@ def sign_parts(
 @router.post(
     "/{upload_id}/complete",
     dependencies=_MAY_CHANGE,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def complete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSettings) -> CompletedUpload:
     """Verify that S3 has every part at its full size, and assemble the files.
@@ -210,7 +210,7 @@ def complete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSett
 @router.delete(
     "/{upload_id}",
     dependencies=_MAY_CHANGE,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     status_code=HTTPStatus.NO_CONTENT,
 )
 def delete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSettings) -> None:

@@ -12,7 +12,7 @@ from fastapi import Request, Response  # noqa: TC002 - FastAPI reads annotations
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
-from include.api.addresses import airflow_url
+from include.api.addresses import read_airflow_url
 from include.api.guarded_app import GuardedApp
 from include.api.uploads import find_upload_origin
 from include.console import PREFIX
@@ -78,9 +78,9 @@ async def _offer_login(request: Request, call_next: Callable[[Request], Awaitabl
 
 def _login_url(request: Request) -> str:
     """Return the URL of Airflow's login, which then redirects to the requested page."""
-    page = f"{airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
+    page = f"{read_airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
     query = f"?{request.url.query}" if request.url.query else ""
-    return f"{airflow_url()}/api/v2/auth/login?{urlencode({'next': page + query})}"
+    return f"{read_airflow_url()}/api/v2/auth/login?{urlencode({'next': page + query})}"
 
 
 def _redirect_to_jobs() -> Response:
