@@ -110,7 +110,7 @@ async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIter
                 yield ServerSentEvent(event="job", raw_data=state.job, retry=RETRY_MILLISECONDS)
                 for epoch in sent.take_new(state):
                     yield ServerSentEvent(event="epoch", raw_data=epoch.json, id=str(epoch.epoch))
-                if state.ended:
+                if state.has_ended:
                     yield ServerSentEvent(event="end", raw_data="{}")
                     return
                 version = state.version

@@ -48,13 +48,13 @@ class JobState:
     """Differs between states."""
     job: str | None
     """The TrainingJobResponse as JSON; None if the row has been deleted or cannot be shown."""
-    ended: bool
+    has_ended: bool
     """Whether no further change is expected: the job has ended, or has no row that can be shown."""
     epochs: tuple[KnownEpoch, ...]
     """The job's finished epochs in order."""
 
 
-_GONE = JobState((), None, ended=True, epochs=())
+_GONE = JobState((), None, has_ended=True, epochs=())
 
 
 class Hub:
@@ -94,7 +94,7 @@ class Hub:
         return self._states.get(job_id)
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether the polling has stopped because no job is watched."""
         return self._polling is None
 

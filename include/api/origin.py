@@ -33,13 +33,13 @@ def _require_own_page(
     Sec-Fetch-Site or, over an unencrypted connection, only Origin. Other clients send neither header.
     """
     if sec_fetch_site is not None:
-        own = sec_fetch_site in _OWN
+        is_own = sec_fetch_site in _OWN
     else:
-        own = origin is None or _extract_host(origin) in {
+        is_own = origin is None or _extract_host(origin) in {
             request.url.netloc,
             _extract_host(read_airflow_url()),
         }
-    if not own:
+    if not is_own:
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
             "This request came from a page of another origin: use this server's own pages, or a program "

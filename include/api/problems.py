@@ -152,9 +152,9 @@ def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 
 
-def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) -> ExceptionHandler:
+def _answer_unavailable(detail: str, logged: str = "%s", *, may_retry: bool = True) -> ExceptionHandler:
     """Return a handler that logs the error, but omits it from the response, because it may name endpoints."""
-    headers = {"Retry-After": "10"} if again else None
+    headers = {"Retry-After": "10"} if may_retry else None
 
     def answer(_: Request, error: Exception) -> JSONResponse:
         log.warning(logged, error)
@@ -164,7 +164,7 @@ def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) 
 
 
 _answer_missing_connection = _answer_unavailable(
-    f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.", again=False
+    f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.", may_retry=False
 )
 _answer_failed_lookup = _answer_unavailable(
     "Airflow cannot look up its connections at the moment: try again later; the API server's log says why."
@@ -179,7 +179,7 @@ _answer_storage_error = _answer_unavailable(
 )
 _answer_outdated_schema = _answer_unavailable(
     "The training database lacks tables, columns or rights that this code needs: run the Dag migrate_schema.",
-    again=False,
+    may_retry=False,
 )
 
 

@@ -77,7 +77,7 @@ def finish(jobs: JobRepository, epoch: int, **metrics: float) -> None:
 def soon_idle(hub: Hub) -> bool:
     """Whether the hub forgets all listeners within a minute."""
     for _ in range(600):
-        if hub.idle:
+        if hub.is_idle:
             return True
         time.sleep(0.1)
     return False
@@ -206,7 +206,7 @@ def test_a_client_that_disconnects_is_forgotten(
     streams = [listen() for _ in range(3)]
     for stream in streams:
         stream.until("job")
-    assert not hub.idle
+    assert not hub.is_idle
     for stream in streams:
         stream.close()
     assert soon_idle(hub)
