@@ -67,7 +67,7 @@ def record_final_failure(context: Context) -> Iterator[None]:
     except AirflowFailException as failure:
         error = failure.__cause__ or failure
         if _concerns_this_attempt(error):
-            reason = _reason(context, error)
+            reason = _explain(context, error)
             retry_while_unavailable(lambda: _write(context, reason, again=True))
         raise
 
@@ -77,7 +77,7 @@ def record_task_failure(context: Context) -> None:
     error = context.get("exception")
     failure = error if isinstance(error, BaseException) else None
     if failure is None or _concerns_this_attempt(failure.__cause__):
-        _record(context, _reason(context, failure), _TASK_CALLBACK_SECONDS, again=True)
+        _record(context, _explain(context, failure), _TASK_CALLBACK_SECONDS, again=True)
 
 
 def record_run_failure(context: Context) -> None:
@@ -124,7 +124,7 @@ def _concerns_this_attempt(error: BaseException | None) -> bool:
     return not isinstance(error, OwnershipLost)
 
 
-def _reason(context: Context, error: BaseException | None) -> str:
+def _explain(context: Context, error: BaseException | None) -> str:
     # The error may quote names of a user's files and classes, which may contain control characters.
     return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
 

@@ -110,17 +110,17 @@ def mark_explained(context: Context) -> Ending | None:
 def load_record(context: Context, key: str) -> dict[str, Any] | None:
     """Return the record that an earlier attempt of the task stored, if it had the same arguments."""
     stored = context["task_state_store"].get(key)
-    if isinstance(stored, dict) and stored.get("fingerprint") == _fingerprint(context):
+    if isinstance(stored, dict) and stored.get("fingerprint") == _hash_arguments(context):
         return stored
     return None
 
 
 def store_record(context: Context, key: str, values: Mapping[str, Any]) -> None:
     """Store a record that later attempts of the task can load if they have the same arguments."""
-    context["task_state_store"].set(key, {**values, "fingerprint": _fingerprint(context)})
+    context["task_state_store"].set(key, {**values, "fingerprint": _hash_arguments(context)})
 
 
-def _fingerprint(context: Context) -> str:
+def _hash_arguments(context: Context) -> str:
     """Return a hash of the task's arguments and max_tries; clearing a task changes its max_tries."""
     task = context["task"]
     arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]

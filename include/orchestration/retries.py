@@ -37,7 +37,7 @@ class _Pause:
     growth: float
     """Factor by which each pause is longer than the one before."""
 
-    def after(self, attempt: int) -> timedelta:
+    def compute(self, attempt: int) -> timedelta:
         """Return the pause after an attempt, given its number among consecutive attempts, counted from 1."""
         steps = min(attempt - 1, MAX_INTERRUPTIONS)
         return min(self.first * self.growth**steps, self.longest)
@@ -77,15 +77,17 @@ class ErrorCountPolicy(RetryPolicy):
         """Decide whether to retry after `exception`."""
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
-            return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
+            return RetryDecision.retry(self.delay, reason=f"{_build_sentence(exception)}; {attempt}")
         ending = mark_explained(context) if context is not None else None
         if isinstance(exception, Preempted):
-            return _after_interruption(_PREEMPTION, ending, try_number, f"Preempted, {attempt}")
+            return _decide_after_interruption(_PREEMPTION, ending, try_number, f"Preempted, {attempt}")
         if isinstance(exception, MachineUnusable):
-            return _after_interruption(_OUTAGE, ending, try_number, f"{_sentence(exception)}; {attempt}")
+            return _decide_after_interruption(
+                _OUTAGE, ending, try_number, f"{_build_sentence(exception)}; {attempt}"
+            )
         if is_transient(exception):
-            reason = f"A server is unavailable ({_sentence(exception)}), {attempt}"
-            return _after_interruption(_OUTAGE, ending, try_number, reason)
+            reason = f"A server is unavailable ({_build_sentence(exception)}), {attempt}"
+            return _decide_after_interruption(_OUTAGE, ending, try_number, reason)
         if context is None:
             return RetryDecision.default()
         try:
@@ -93,9 +95,9 @@ class ErrorCountPolicy(RetryPolicy):
         except AirflowRuntimeError as error:
             return RetryDecision.retry(
                 self.delay,
-                reason=f"{_sentence(exception)}; the error could not be counted ({error}), {attempt}",
+                reason=f"{_build_sentence(exception)}; the error could not be counted ({error}), {attempt}",
             )
-        what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
+        what = f"Error {count} of at most {self.errors} ({_build_sentence(exception)})."
         if count >= self.errors:
             return RetryDecision.fail(reason=f"{what} No attempts are left.")
         return RetryDecision.retry(
@@ -106,11 +108,13 @@ class ErrorCountPolicy(RetryPolicy):
         """Count the error; return its number since the arguments last changed, counted from 1."""
         before = (load_record(context, _KEY) or {}).get("count")
         count = (before if isinstance(before, int) else 0) + 1
-        store_record(context, _KEY, {"count": count, "last": _sentence(exception)})
+        store_record(context, _KEY, {"count": count, "last": _build_sentence(exception)})
         return count
 
 
-def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, reason: str) -> RetryDecision:
+def _decide_after_interruption(
+    pause: _Pause, ending: Ending | None, try_number: int, reason: str
+) -> RetryDecision:
     """Retry after a pause; fail if too many attempts in a row ended before `start_attempt` counted them."""
     in_a_row = ending.in_a_row if ending else try_number
     if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
@@ -118,10 +122,10 @@ def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, r
             reason=f"{reason} The {in_a_row - 1} attempts before it did not start either; "
             "no attempts are left."
         )
-    return RetryDecision.retry(pause.after(in_a_row), reason=reason)
+    return RetryDecision.retry(pause.compute(in_a_row), reason=reason)
 
 
-def _sentence(exception: BaseException) -> str:
+def _build_sentence(exception: BaseException) -> str:
     text = " ".join(str(exception).split())[:_LONGEST]
     return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
 

@@ -38,7 +38,7 @@ def is_running(dag_id: str, run_id: str) -> bool:
         raise
 
 
-def live_runs(context: Context) -> LiveRuns:
+def build_live_runs(context: Context) -> LiveRuns:
     """Return a function that asks Airflow which of the given runs are queued or running."""
     ti = context["ti"]
 
@@ -48,7 +48,7 @@ def live_runs(context: Context) -> LiveRuns:
     return partial(find_live, count=count)
 
 
-def creation_of(task_instance_id: UUID) -> datetime:
+def find_creation(task_instance_id: UUID) -> datetime:
     """Return when Airflow created the task instance: when it created the run, or cleared the task.
 
     Airflow starts `train` in the order in which the runs were created. Tasks cannot read that time, and

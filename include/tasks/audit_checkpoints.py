@@ -17,7 +17,7 @@ from include.deployment.model_keys import verification
 from include.deployment.settings import Settings
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
-from include.orchestration.runs import live_runs
+from include.orchestration.runs import build_live_runs
 from include.s3.conditional_writes import probe_conditional_writes, require_conditional_deletes
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run_audit(context: Context) -> None:
             connection,
             bucket,
             settings.training_root,
-            live_runs(context),
+            build_live_runs(context),
             datetime.now(UTC),
             probe_conditional_writes(bucket),
             verification(settings),
@@ -65,7 +65,7 @@ def run_retention(context: Context) -> RetentionSummary:
         bucket = open_maintenance_bucket(Settings.from_environment())
         if not policy.dry_run:
             require_conditional_deletes(bucket)
-        report = retain(connection, bucket, policy, live_runs(context))
+        report = retain(connection, bucket, policy, build_live_runs(context))
     log.info("\n%s", report.markdown())
     # There is no summary if `audit` was marked as success by hand.
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}

@@ -71,9 +71,9 @@ def evaluate_models(
             settings.dataset_cache_limit,
         ) as local,
         tempfile.TemporaryDirectory(
-            prefix=_FOLDER, dir=_without_leftovers(make_trusted_folder(settings.training_root))
+            prefix=_FOLDER, dir=_remove_leftovers(make_trusted_folder(settings.training_root))
         ) as folder,
-        claim_gpus(_first_device(plan), settings.gpu_locks) as device,
+        claim_gpus(_choose_first_device(plan), settings.gpu_locks) as device,
     ):
         measure = _prepare_evaluation(
             plan, local.data, dataset.split, CheckpointStore(bucket), Path(folder), device
@@ -89,7 +89,7 @@ def evaluate_models(
     )
 
 
-def _without_leftovers(root: Path) -> Path:
+def _remove_leftovers(root: Path) -> Path:
     """Remove the folders that killed evaluations left in `root`, and return `root`."""
     for folder in root.glob(f"{_FOLDER}*"):
         with suppress(FileNotFoundError):
@@ -119,7 +119,7 @@ def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
     return DatasetReference.model_validate(found)
 
 
-def _first_device(plan: RetrainPlan) -> str | None:
+def _choose_first_device(plan: RetrainPlan) -> str | None:
     """Return the first of the plan's devices."""
     device = plan.spec().device
     return device.partition(",")[0] if device else None

@@ -29,7 +29,7 @@ def plan_migration(context: Context) -> MigrationRequest:
     with no_retry():
         request = MigrationRequest.parse(context["dag_run"].conf)
         planned = migrations.plan(
-            _engine(),
+            _create_engine(),
             request.target,
             application_role=_find_application_role(),
             confirm_data_loss=request.confirm_data_loss,
@@ -45,7 +45,7 @@ def apply_migration(request: MigrationRequest) -> str:
         raise AirflowSkipException("dry_run")
     with no_retry():
         done = migrations.apply(
-            _engine(),
+            _create_engine(),
             request.target,
             application_role=_find_application_role(),
             confirm_data_loss=request.confirm_data_loss,
@@ -57,7 +57,7 @@ def apply_migration(request: MigrationRequest) -> str:
 def verify_migration(target: str) -> None:
     """Compare all columns with the revision and log them; require that workers see the same revision."""
     with no_retry():
-        for column in migrations.verify(_engine(), target, application_role=_find_application_role()):
+        for column in migrations.verify(_create_engine(), target, application_role=_find_application_role()):
             log.info("%s", column)
         with open_training_db() as connection:
             seen = read_revision(connection) or BASE
@@ -69,7 +69,7 @@ def verify_migration(target: str) -> None:
     log.info("The training database matches schema revision %s.", target)
 
 
-def _engine() -> Engine:
+def _create_engine() -> Engine:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     return engine_over(PostgresHook(postgres_conn_id=_find_owner()).get_conn)

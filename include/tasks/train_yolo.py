@@ -32,7 +32,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.usage import UsageRepository
 from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import mark_explained, start_attempt
-from include.orchestration.runs import creation_of, is_running, live_runs
+from include.orchestration.runs import build_live_runs, find_creation, is_running
 from include.s3.conditional_writes import require_conditional_writes, require_verified_writes
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def record_unrecorded_failures(context: Context) -> None:
     recorded: list[str] = []
     try:
         with open_training_db() as connection:
-            for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
+            for found in find_stuck(connection, build_live_runs(context), datetime.now(UTC), repair=True):
                 log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
                 if found.job_id and found.repair:
                     recorded.append(found.job_id)
@@ -90,7 +90,7 @@ def _claim(context: Context) -> ResolvedJob:
         dag_run.run_id,
         dag_run.run_after,
         dag_run.triggering_user_name,
-        creation_of(context["ti"].id),
+        find_creation(context["ti"].id),
         dag_run.start_date,
     )
     # Read the conf, not `params`: only the conf contains unknown keys, which must be refused.

@@ -197,13 +197,13 @@ def _record(run: Run) -> None:
 
 
 def _context(run: Run, task: str, attempt: int) -> Any:
-    from include.orchestration.runs import creation_of
+    from include.orchestration.runs import find_creation
 
     dag_run = SimpleNamespace(
         dag_id=DAG,
         run_id=run.run_id,
         run_after=datetime.now(UTC),
-        start_date=creation_of(TASK_INSTANCE_ID),
+        start_date=find_creation(TASK_INSTANCE_ID),
         triggering_user_name="ada",
         conf=run.conf,
     )

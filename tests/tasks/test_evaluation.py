@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from include.checkpoints.checkpoint import Checkpoint
 from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
-from include.tasks.evaluation import _without_leftovers, evaluate_models
+from include.tasks.evaluation import _remove_leftovers, evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Evaluations
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_keys import new_key, public_pem
@@ -162,4 +162,4 @@ def test_folders_of_evaluations_that_were_killed_long_ago_are_removed(tmp_path: 
     (tmp_path / ".evaluation-old" / "best.pt").touch()
     two_days_ago = time.time() - 48 * 3600
     os.utime(tmp_path / ".evaluation-old", (two_days_ago, two_days_ago))
-    assert [left.name for left in _without_leftovers(tmp_path).iterdir()] == [".evaluation-recent"]
+    assert [left.name for left in _remove_leftovers(tmp_path).iterdir()] == [".evaluation-recent"]
