@@ -92,7 +92,7 @@ class DatasetVersionsPage(ResponseBody):
 
 
 class DatasetVersionResponse(DatasetVersion):
-    """A version with its class table, and the newest jobs (at most 50) that were trained on it."""
+    """A version with its class table and its jobs."""
 
     jobs: list[DatasetJob]
     """The jobs that were trained on the version, the newest first; at most 50."""

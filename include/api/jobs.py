@@ -90,10 +90,10 @@ class EpochsPage(ResponseBody):
 
 
 class ClassTable(ResponseBody):
-    """The classes in the order of their ids; null until the dataset has been checked."""
+    """How often each class occurs in a job's dataset."""
 
     classes: list[ClassCount] | None
-    """One entry per class; null if the counts are not recorded."""
+    """In the order of the class ids; null until the dataset has been checked."""
 
 
 @router.get("")

@@ -39,13 +39,10 @@ class Picture(ResponseBody):
 
 
 class Pictures(ResponseBody):
-    """Plots that Ultralytics drew, the most informative first.
-
-    The list is empty until an attempt has finished training. It is always empty if `plots` is off.
-    """
+    """Plots that Ultralytics drew of the job's current training run."""
 
     pictures: list[Picture]
-    """The stored pictures of the job's current training run."""
+    """The most informative first; empty until an attempt has finished training, and if `plots` is off."""
 
 
 @router.get("/{job_id}/pictures", responses=describe_errors(HTTPStatus.NOT_FOUND))

@@ -41,10 +41,10 @@ class SamplePicture(ResponseBody):
 
 
 class Samples(ResponseBody):
-    """At most twelve images, taken at even intervals from each split; empty if none were drawn."""
+    """Sample images of a version."""
 
     samples: list[SamplePicture]
-    """In the order in which they were drawn."""
+    """At most twelve, taken at even intervals from each split; empty if none were drawn."""
 
 
 def _require_version(name: str, version: VersionNumber) -> DatasetVersion:

@@ -53,10 +53,10 @@ class FileToUpload(RequestBody):
 
 
 class UploadBody(RequestBody):
-    """The files of an upload: a single .zip or .ndjson file, or the files of a folder."""
+    """The files of an upload."""
 
     files: list[FileToUpload]
-    """All files of the dataset; an upload cannot be extended later."""
+    """A single .zip or .ndjson file, or all files of a folder; no file can be added later."""
 
 
 class UploadedFile(ResponseBody):

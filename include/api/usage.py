@@ -60,12 +60,12 @@ class Usage(ResponseBody):
 
 
 class WeekUsage(ResponseBody):
-    """The jobs on which a user spent the most GPU hours in a week, at most 200."""
+    """The jobs on which a user spent GPU hours in a week."""
 
     week: date
     """The Monday on which the week begins, at 00:00 UTC."""
     jobs: list[JobUsage]
-    """The jobs, those with the most GPU hours first."""
+    """At most 200 jobs, those with the most GPU hours first."""
 
 
 @router.get("")

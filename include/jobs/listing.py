@@ -43,7 +43,7 @@ class JobUnknown(NotFound):
 
 
 class PagePosition(NamedTuple):
-    """Position of a job in the list: its creation time as the database writes it, and its id."""
+    """Position of a job in the list."""
 
     created_at: str
     """When the job's row was created, as the database writes it; -infinity if that is unknown."""
