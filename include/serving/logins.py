@@ -17,6 +17,7 @@ from anyio import CapacityLimiter
 from cachetools import LRUCache, TTLCache
 from pydantic_core import from_json
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
 
 from include.serving.problem import problem
 
@@ -67,8 +68,9 @@ class LoginThrottle:
         if not _is_login(scope):
             await self._app(scope, receive, send)
             return
-        body = await _read(receive)
-        if body is None:
+        try:
+            body = await Request(scope, receive).body()
+        except ClientDisconnect:  # or RequestLimits refused the body as too large or too slow
             return
         account, address = _account(scope, body), _address(scope)
         async with self._capacity:
@@ -149,18 +151,6 @@ def _address(scope: Scope) -> str:
     except ValueError:  # a Unix socket
         return ""
     return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """Read the body; None if the client disconnected, or the body was refused as too large or too slow."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
