@@ -97,7 +97,7 @@ def mark_explained(context: Context) -> Ending | None:
         if noted["attempt"] > attempt:  # the scheduler considered this attempt lost, and started a newer one
             return None
         had_started = noted["attempt"] == attempt
-        first = noted.get("first", attempt)
+        first = noted["first"]
         if not had_started:
             first = noted["unstarted"] = noted.get("unstarted", attempt)
         store_record(context, _KEY, {**noted, "attempt": attempt, "explained": True})
@@ -145,9 +145,9 @@ def _store_start(
     first = attempt
     if before and reached <= (highest := tuple(before["progress"])):
         reached = highest  # resuming from an older state, or repeating epochs, is not progress
-        first = before.get("first", before["attempt"])
+        first = before["first"]
         if not before["explained"]:
-            kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
+            kills = [Trace(**kill) if kill else None for kill in before["kills"]]
             if before["attempt"] != attempt:  # equal when a deferred task resumes the same attempt
                 kills.append(trace if trace and trace.attempt == before["attempt"] else None)
         # Attempts between the stored attempt and this one were killed before they could store their start.
