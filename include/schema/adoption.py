@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.sql import Identifier, Literal
+
 from include.schema import catalog
 from include.schema.columns import describe_difference
 from include.schema.errors import MigrationRefused
@@ -167,13 +169,12 @@ def _name_rows(revision: Revision, table: str, key: str) -> None:
     if catalog.trigger_exists(connection, table, KEY_TRIGGER):
         return
     revision.create("function", table, "training_schema_job_id", _KEY_FUNCTION)
-    literal = key.replace("'", "''")
     revision.create(
         "trigger",
         table,
         KEY_TRIGGER,
         f"CREATE TRIGGER {KEY_TRIGGER} BEFORE INSERT ON {table} FOR EACH ROW WHEN (NEW.job_id IS NULL) "
-        f"EXECUTE FUNCTION training_schema_job_id('{literal}')",
+        f"EXECUTE FUNCTION training_schema_job_id({Literal(key).as_string()})",
     )
 
 
@@ -188,7 +189,7 @@ def _fill_job_id(revision: Revision, table: str, key: str) -> None:
     job_id = catalog.columns(connection, table)["job_id"]
     revision.execute(
         f"ALTER TABLE {table} ALTER COLUMN job_id "
-        f"TYPE {job_id.type} USING COALESCE(job_id, {catalog.quote_identifier(key)}::text)"
+        f"TYPE {job_id.type} USING COALESCE(job_id, {Identifier(key).as_string()}::text)"
     )
 
 

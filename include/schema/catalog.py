@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 _STATEMENTS = Path(__file__).resolve().parents[2] / "sql" / "catalog"
 
 
-def quote_identifier(name: str) -> str:
-    """Return `name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def table_kind(connection: Connection, table: str) -> str | None:
     """Return PostgreSQL's letter for the relation's kind (r: ordinary table); None if it does not exist."""
     rows = _rows(connection, "table_kind", table=table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.sql import Identifier
 from sqlalchemy.exc import ProgrammingError
 
 from include.schema import catalog
@@ -42,7 +43,7 @@ def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
     role = str(connection.exec_driver_sql("SELECT current_user").scalar_one())
     problems = [
         f"Table {table} belongs to role {owner}, and role {role}, which migrates, is not a member of role "
-        f"{owner}: run GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or give "
+        f"{owner}: run GRANT {Identifier(owner).as_string()} TO {Identifier(role).as_string()}, or give "
         "connection training_db_owner a role that is a member."
         for table, owner in catalog.foreign_tables(connection, tables)
     ]
@@ -98,4 +99,4 @@ def describe_excess(connection: Connection, role: str, tables: Iterable[str]) ->
 
 
 def _grant_statement(missing: MissingPrivilege, role: str) -> str:
-    return f"GRANT {missing.privilege} ON {missing.object} TO {catalog.quote_identifier(role)}"
+    return f"GRANT {missing.privilege} ON {missing.object} TO {Identifier(role).as_string()}"

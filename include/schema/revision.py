@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, cast
 
+from psycopg.sql import Identifier
+
 from include.schema import catalog
 from include.schema.errors import MigrationRefused
 
@@ -171,9 +173,7 @@ class Revision:
                 else None
             )
             what = f"column {item.table}.{item.name}"
-            held = (
-                f"{item.name} IS DISTINCT FROM {f'{catalog.quote_identifier(key)}::text' if key else 'NULL'}"
-            )
+            held = f"{item.name} IS DISTINCT FROM {f'{Identifier(key).as_string()}::text' if key else 'NULL'}"
         else:
             return None
         rows = catalog.fetch_number(self.connection, f"SELECT count(*) FROM {item.table} WHERE {held}")  # noqa: S608

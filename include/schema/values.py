@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.sql import Identifier
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from include.schema import catalog
@@ -85,7 +86,7 @@ def _passes(
     literals = {name: "now()" if name.endswith("_at") else "'s3://'" for name in _ALSO_WRITTEN.get(value, ())}
     literals[column] = "%(value)s"
     fields = (
-        f"CAST({literals.get(name, 'NULL')} AS {other.type}) AS {catalog.quote_identifier(name)}"
+        f"CAST({literals.get(name, 'NULL')} AS {other.type}) AS {Identifier(name).as_string()}"
         for name, other in actual.items()
     )
     row = f"SELECT {', '.join(fields)}"
