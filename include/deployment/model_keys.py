@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def verification(settings: Settings) -> ModelSigning:
     """Return an object that verifies models with MODEL_VERIFICATION_KEYS. Raises SettingRefused."""
-    return ModelSigning.of(_trusted_keys(settings), None)
+    return ModelSigning(_trusted_keys(settings))
 
 
 def signing(settings: Settings) -> ModelSigning:
