@@ -71,7 +71,7 @@ def shrink_picture(path: Path) -> bytes | None:
 
     Ultralytics draws in background threads, so a picture may be unfinished.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     kind = "PNG" if path.suffix == ".png" else "JPEG"
     try:
@@ -89,6 +89,6 @@ def shrink_picture(path: Path) -> bytes | None:
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:
                     return smaller.getvalue()
     # ImportError: Ultralytics, once imported, requires another decoder for formats unknown to Pillow.
-    except (OSError, SyntaxError, ImportError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ImportError, Image.DecompressionBombError) as error:
         log.warning("%s is not kept: %s", path, error)
     return None
