@@ -139,15 +139,15 @@ class DatasetRepository:
 
         `archived=True` returns only datasets whose versions are all archived; `archived=False`, all others.
         """
-        with self._connection.transaction():
-            rows = self._statements.rows(
-                "list_datasets",
-                pattern=prefix and pattern_of(prefix),
-                archived=archived,
-                limit=limit,
-                before_changed_at=before.changed_at if before else None,
-                before_name=before.name if before else None,
-            )
+        rows = fetch_rows(
+            self._connection,
+            "list_datasets",
+            pattern=prefix and pattern_of(prefix),
+            archived=archived,
+            limit=limit,
+            before_changed_at=before.changed_at if before else None,
+            before_name=before.name if before else None,
+        )
         return [_listed(row._asdict()) for row in rows]
 
     def register(
@@ -217,8 +217,7 @@ class DatasetRepository:
         return f"is not registered: the versions of {registered.name} are {numbers}"
 
     def _name_others(self) -> str:
-        with self._connection.transaction():
-            rows = self._statements.rows("list_dataset_names", limit=_NAMED + 1)
+        rows = fetch_rows(self._connection, "list_dataset_names", limit=_NAMED + 1)
         names = list_some([row.name for row in rows], _NAMED)
         known = f"the registered datasets are {names}" if names else "none is registered yet"
         return (
