@@ -79,7 +79,7 @@ class AuditRequest(Request):
         "nothing.",
     )
 
-    def policy(self, deployment: str | None = None) -> RetentionPolicy:
+    def policy(self, deployment: str | None) -> RetentionPolicy:
         """Return the policy: each value comes from the run, else from the deployment, else from the defaults.
 
         `deployment` is the Variable's value; None if it is not set. Raises RequestRefused if that value is

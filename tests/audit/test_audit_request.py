@@ -20,7 +20,9 @@ def _refusal(conf: dict[str, object], deployed: str | None = None) -> str:
 def test_nothing_is_deleted_by_default() -> None:
     request = AuditRequest.parse({})
     assert (request.repair, request.full, request.sample) == (True, False, 20)
-    assert request.policy() == RetentionPolicy(keep_newest=3, keep_best=3, expire_after_days=30, dry_run=True)
+    assert request.policy(None) == RetentionPolicy(
+        keep_newest=3, keep_best=3, expire_after_days=30, dry_run=True
+    )
 
 
 def test_a_parameter_that_a_run_omits_comes_from_the_deployment() -> None:
