@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.datastructures import Headers
 
-from include.limits import UPLOAD_BODY, WEIGHTS_BYTES, WEIGHTS_SECONDS
+from include.limits import UPLOAD_BODY, WEIGHTS_BYTES, WEIGHTS_SECONDS, in_words
 from include.serving.problem import problem
 
 if TYPE_CHECKING:
@@ -38,11 +38,6 @@ class BodyLimit:
     """Maximum size of the body."""
     seconds: float
     """Time within which the complete body must arrive."""
-
-    def __str__(self) -> str:
-        """Return the size in MiB or KiB."""
-        kib = self.most_bytes // 1024
-        return f"{kib // 1024} MiB" if kib >= 1024 else f"{kib} KiB"
 
 
 SMALL = BodyLimit(64 * 1024, 10.0)
@@ -168,7 +163,7 @@ def _refuse_head(scope: Scope) -> Response | None:
 def _too_large(limit: BodyLimit) -> Response:
     return problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is larger than the limit of {limit}.",
+        f"The body is larger than the limit of {in_words(limit.most_bytes)}.",
     )
 
 
