@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 CONNECTIONS = 32
 """Size of the connection pool: enough to fetch many small objects despite a long round-trip time."""
 
+CONCURRENT_REQUESTS = 8
+"""Number of requests to send at a time: fewer than any client's pool has connections (10 by
+botocore's default)."""
+
 
 def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes.
