@@ -59,12 +59,12 @@ class PictureStore:
 
         Pictures that another training run with the same job_id has left are not included.
         """
+        if origin_run_id is None:
+            return []
         prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
         ranked = sorted((rank, name) for name in found if (rank := rank_picture(name)) is not None)
         names = [name for _, name in ranked]
-        if origin_run_id is None:
-            return []
         with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
             own = pool.map(lambda name: self._is_of(origin_run_id, _key(job_id, name)), names)
             return [
