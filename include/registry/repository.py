@@ -170,14 +170,9 @@ class DatasetRepository:
             own = self.of_run(registration.run_id, name) if registration.run_id else None
             if own is not None and _is_same(own, dataset):
                 return own, True
-            known = [newest] if (newest := self.get(name)) else []
-            if registration.only_if_changed:
-                known += self.at_source(dataset.origin or dataset.source, name)
-            for version in known:
-                if _is_same(version, dataset):
-                    return version, False
+            if (known := self._find_known(registration, dataset)) is not None:
+                return known, False
             (number,) = self._statements.row("next_dataset_version", name=name)
-            table = dataset.class_table
             self._statements.changed(
                 "register_dataset_version",
                 name=name,
@@ -189,8 +184,8 @@ class DatasetRepository:
                 train_images=dataset.train_images,
                 val_images=dataset.val_images,
                 size=dataset.size,
-                class_table=None if table is None else Jsonb([count.model_dump() for count in table]),
-                warnings=None if warnings is None else Jsonb([each.model_dump() for each in warnings]),
+                class_table=_as_json(dataset.class_table),
+                warnings=_as_json(warnings),
                 report=report,
                 note=registration.note and make_storable(registration.note),
                 run_id=registration.run_id,
@@ -203,6 +198,13 @@ class DatasetRepository:
         with self._connection.transaction():
             self._statements.changed("archive_dataset_version", name=name, version=version, archived=archived)
             return self.require_version(name, version)
+
+    def _find_known(self, registration: Registration, dataset: DatasetReference) -> DatasetVersion | None:
+        """Return the version because of which no other one is created; None if there is none."""
+        known = [newest] if (newest := self.get(registration.name)) else []
+        if registration.only_if_changed:
+            known += self.at_source(dataset.origin or dataset.source, registration.name)
+        return next((version for version in known if _is_same(version, dataset)), None)
 
     def _explain_missing(self, registered: RegisteredName) -> str:
         existing = self.versions(registered.name, limit=_NAMED + 1)
@@ -231,6 +233,10 @@ class DatasetRepository:
     def _all(self, kind: type[Found], query: str, **values: Any) -> Sequence[Found]:
         rows = fetch_rows(self._connection, query, **values)
         return [kind.model_validate(row._asdict()) for row in rows]
+
+
+def _as_json(models: Sequence[BaseModel] | None) -> Jsonb | None:
+    return None if models is None else Jsonb([each.model_dump() for each in models])
 
 
 def _is_same(version: DatasetVersion, dataset: DatasetReference) -> bool:
