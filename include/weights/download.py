@@ -90,7 +90,7 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
     except requests.exceptions.InvalidSchema:
         allowed = "https" if encrypted else "http or https"
         raise DownloadFailed(f"is, or redirects to, an address that is not {allowed}") from None
-    except requests.exceptions.InvalidURL:
+    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
         raise DownloadFailed("is not a valid URL") from None
     except requests.RequestException as error:
         raise _BrokenOff(f"cannot be reached ({_short(error)})") from error

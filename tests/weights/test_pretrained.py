@@ -166,6 +166,12 @@ def test_a_file_that_the_server_refuses_is_reported_with_the_alternatives(
     assert len(release.asked) == tries
 
 
+@pytest.mark.parametrize("url", ["mirror.example/weights", "https:///weights"])
+def test_a_url_without_a_scheme_or_a_host_is_refused(s3_client: S3Client, bucket: str, url: str) -> None:
+    store = PretrainedStore(Bucket(s3_client, bucket), url, QUICKLY)
+    assert f"{url}/{NAME} is not a valid URL" in _refusal(store)
+
+
 def test_a_missing_server_is_reported_with_the_alternatives(s3_client: S3Client, bucket: str) -> None:
     store = PretrainedStore(Bucket(s3_client, bucket), "http://127.0.0.1:9", QUICKLY)
     sentence = _refusal(store)
