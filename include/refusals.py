@@ -16,7 +16,10 @@ _OTHERS_NAMED = 10
 
 
 class FieldError(ValueError):
-    """A wrong value, with the field to correct; a validator of several fields must set it with `about`."""
+    """A wrong value.
+
+    A validator that reads several fields must name the field to correct, with `about`.
+    """
 
     field = ""
     """Empty if the error concerns no single field."""
@@ -61,7 +64,7 @@ def list_some(names: Sequence[object], most: int) -> str:
 def first_error(error: ValidationError, model: type[BaseModel], taker: str) -> FieldError:
     """Return the first error; its sentence ends with the names of other wrong fields.
 
-    taker is the name of the Dag or setting whose parameters are wrong.
+    `taker` is the name of the Dag or setting that takes the parameters.
     """
     (field, sentence), *others = error_sentences(error, model, taker).items()
     also = sorted(name[:LONGEST_SHOWN] for name, _ in others)

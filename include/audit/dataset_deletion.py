@@ -93,9 +93,9 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
 
 
 def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
-    """Delete the upload only if the version's creator uploaded it.
+    """Delete the upload, but only if the user who registered the version also uploaded the data.
 
-    Any user can register another user's upload.
+    Anyone can register another user's upload; deleting such a version must not delete the upload.
     """
     uploads = UploadStore(bucket)
     try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DeletionRefused(FinalError):
-    """The job or version must be kept, or this user may not delete it; the message says why."""
+    """The job or version must be kept, or the user may not delete it; the message says why."""
 
 
 @dataclass(frozen=True)

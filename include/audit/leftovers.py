@@ -36,12 +36,12 @@ JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
 def find_leftovers(
     connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
 ) -> Iterator[AuditFinding]:
-    """Find job folders no longer needed: the job completed, was stopped during training, or has no row.
+    """Find folders whose job completed, was stopped during training, or has no row: they are not needed.
 
     A folder that changed within the last day is kept. Folders of failed and active jobs are kept, because
     they may hold files that S3 does not have yet. Folders of jobs with `keep_local`, and of jobs whose
-    objects in S3 differ from the row, are kept too. The repair is to remove the folder. Nothing is examined
-    if another account on this machine could have tampered with `training_root`.
+    objects in S3 differ from the row, are kept too. The repair is to remove the folder. If another account on
+    this machine could have tampered with `training_root`, this function examines nothing.
     """
     if not training_root.is_dir():
         return

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""Attempts to read an object. If the connection breaks each time, its bytes may be damaged on the server."""
+"""Number of attempts to read an object. If the connection breaks at each of them, the object's bytes may be
+damaged on the server."""
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:

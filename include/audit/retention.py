@@ -149,7 +149,7 @@ def _find_expiring(
     rows = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
     marked = {row.job_id for row in rows if row.marked}
     expiring = [row for row in rows if not row.marked]
-    # A cleared run continues from its state, but its row does not change until training starts.
+    # A run that was cleared needs its state again, but its row does not change until training starts.
     live = live_runs([(row.dag_id, row.run_id) for row in expiring])
     chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
     if dry_run:

@@ -64,7 +64,7 @@ def find_abandoned_uploads(
 def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str) -> bool:
     """Remove the upload, and return True, unless it has since been completed, registered or removed.
 
-    Registrations take the same lock.
+    A registration takes the same lock, so it cannot happen at the same time.
     """
     store = UploadStore(bucket)
     with long_transaction(connection):

@@ -26,7 +26,7 @@ def compute_version(files: dict[str, Path]) -> str:
 
 
 def render_page(page: str, title: str, files: dict[str, Path], version: str) -> str:
-    """Return the HTML of one page, which lists all shared modules so that they are fetched in parallel."""
+    """Return the HTML of one page. It lists all shared modules, so that browsers fetch them in parallel."""
     static = f"static/{version}"
     styles = [f'<link rel="stylesheet" href="{static}/{name}">' for name in files if name.endswith(".css")]
     modules = [

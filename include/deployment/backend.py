@@ -1,4 +1,4 @@
-"""Tells the host application's backend that a job has completed or stopped and has recorded checkpoints."""
+"""Tells the host application's backend that a job has ended and that its checkpoints are recorded."""
 
 from __future__ import annotations
 

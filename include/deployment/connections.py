@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
 """`connect_timeout` (seconds) and `tcp_user_timeout` (milliseconds) limit the wait for a server that does not
-respond. After `keepalives_idle` seconds without traffic, libpq sends a keepalive, because an audit that reads
-large objects sends no query for minutes."""
+respond. After `keepalives_idle` seconds without traffic, the kernel sends a keepalive: an audit that reads
+large objects sends no query for minutes, and a firewall might otherwise drop its connection."""
 
 
 def training_db_factory() -> OpenDatabase:

@@ -25,7 +25,7 @@ _TASK = "execute_workload"
 
 
 class MessageRefused(FinalError):
-    """Airflow's scheduler did not send this message."""
+    """The message is not one that Airflow's scheduler sends."""
 
 
 class QueueGuard:

@@ -30,7 +30,10 @@ class StoredPicture:
 
 
 class PictureStore:
-    """Pictures in one bucket. Each belongs to the training run that the Dag run origin_run_id started."""
+    """The pictures in one bucket.
+
+    A picture belongs to a training run, which is identified by the Dag run that started it (`origin_run_id`).
+    """
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

@@ -25,8 +25,8 @@ class DatasetObjects:
     fingerprint: str
     """Fingerprint of the content; objects derived from the content are stored under this name."""
     copy: str | None
-    """Name of the converted copy's prefix: the fingerprint, if ETags are MD5s. None if the data were not
-    converted."""
+    """Name of the converted copy's prefix: the fingerprint, if the server's ETags are MD5s. None if the data
+    were not converted."""
     upload_id: str | None
     """The upload that contains the version's data; None if they are not from an upload in this bucket."""
 

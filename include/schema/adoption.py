@@ -52,7 +52,7 @@ def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> No
 
 
 def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> None:
-    """Refuse existing columns that hold values, because every training run overwrites them.
+    """Refuse existing columns that hold values, because training runs would overwrite these values.
 
     Raises MigrationRefused.
     """

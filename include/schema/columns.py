@@ -1,4 +1,4 @@
-"""The columns that the code relies on, and the conditions under which existing columns can replace them."""
+"""How migrations declare our columns, and when an existing column can stand in for one of them."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ _ALSO_WRITTEN = {
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("error",),
 }
-"""For each status, the columns that are always set in a job with that status: a CHECK may involve several
-columns. A job may fail, or be stopped, before it gets a GPU."""
+"""For each status, the columns that are always set in a job with that status, because a CHECK may involve
+several columns. A job that failed or was stopped has a `started_at` only if it got a GPU."""
 
 
 def find_objections(

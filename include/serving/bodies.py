@@ -43,7 +43,6 @@ class BodyLimit:
 SMALL = BodyLimit(64 * 1024, 10.0)
 """For logins, and for our routes, whose largest body is usually a completion callback of a few kB."""
 
-
 WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
 """For files of pretrained weights."""
 

@@ -52,9 +52,9 @@ Key = tuple[Hashable, ...]
 class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    Once an account has logged in from an address, attempts on that account from that address have a separate
-    counter. So an account's owner is not locked out by failed attempts on that account from other addresses,
-    or by failed attempts on other accounts from the owner's address (a proxy's, for example).
+    Because of the separate count, failed attempts on an account from other addresses do not lock out the
+    account's owner. Neither do failed attempts on other accounts from the owner's address, which may be a
+    proxy's.
     """
 
     def __init__(self, app: ASGIApp) -> None:
