@@ -40,6 +40,9 @@ class _Pause:
         return min(self.first * self.growth**steps, self.longest)
 
 
+_AFTER_ERROR = timedelta(seconds=30)
+"""Pause before the next attempt after an error."""
+
 _LONGEST_DELAY = timedelta(minutes=5)
 _OUTAGE = _Pause(timedelta(seconds=15), _LONGEST_DELAY, 1.1)
 _PREEMPTION = _Pause(timedelta(seconds=1), timedelta(minutes=1), 1.2)
@@ -64,8 +67,6 @@ class CountErrors(RetryPolicy):
     """
 
     errors: int = 2
-    delay: timedelta = timedelta(seconds=30)
-    """Pause before the next attempt after an error."""
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
@@ -73,7 +74,7 @@ class CountErrors(RetryPolicy):
         """Decide whether to retry after `exception`."""
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
-            return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
+            return RetryDecision.retry(_AFTER_ERROR, reason=f"{_sentence(exception)}; {attempt}")
         ending = mark_explained(context) if context is not None else None
         if isinstance(exception, Preempted):
             return _after_interruption(_PREEMPTION, ending, try_number, f"Preempted, {attempt}")
@@ -88,24 +89,15 @@ class CountErrors(RetryPolicy):
             count = self._count(exception, context)
         except AirflowRuntimeError as error:
             return RetryDecision.retry(
-                self.delay,
+                _AFTER_ERROR,
                 reason=f"{_sentence(exception)}; the error could not be counted ({error}), {attempt}",
             )
         what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
         if count >= self.errors:
             return RetryDecision.fail(reason=f"{what} No attempts are left.")
         return RetryDecision.retry(
-            self.delay, reason=f"{what} Attempts left after errors: {self.errors - count}."
+            _AFTER_ERROR, reason=f"{what} Attempts left after errors: {self.errors - count}."
         )
-
-    def serialize(self) -> dict[str, Any]:
-        """Return the policy's fields as JSON. Airflow 3.3 stores only whether a task has a policy."""
-        return {"errors": self.errors, "delay": self.delay.total_seconds()}
-
-    @classmethod
-    def deserialize(cls, data: dict[str, Any]) -> CountErrors:
-        """Return the policy with the fields that `serialize` returned."""
-        return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
     def _count(self, exception: BaseException, context: Context) -> int:
         """Count the error; return its number since the arguments last changed, counted from 1."""
