@@ -59,7 +59,8 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
     # later and finds that the objects are missing.
     with long_transaction(connection):  # the query may read every job
         objects.lock(connection)
-        upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
+        copy = objects.copy
+        upload = objects.upload_id and upload_prefix(objects.upload_id)
         shared = Statements(connection).row(
             "find_dataset_sharers",
             fingerprint=version.fingerprint,
@@ -69,25 +70,25 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
             copy_uri=copy and bucket.at(converted_prefix(copy)).uri,
             upload=upload and bucket.at(upload).uri,
         )
-        deleted = [(0, 0)]
+        deleted: list[tuple[int, int]] = []
         if objects.upload_id and not shared.upload:
             deleted.append(_delete_upload(bucket, version, objects.upload_id))
         if copy and not shared.copied:
             deleted.append(bucket.delete_below(converted_prefix(copy)))
         if not shared.derived:
             deleted += _delete_derived(bucket, version.fingerprint, version.task)
-    return Deletion(*map(sum, zip(*deleted, strict=True)))
+    return Deletion(sum(number for number, _ in deleted), sum(size for _, size in deleted))
 
 
 def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
     if needed.jobs:
         raise DatasetNeeded(
-            f"{version} cannot be deleted: these jobs were trained on it: {', '.join(needed.jobs)}. Delete "
-            "these jobs first, or archive the version instead"
+            f"{version} cannot be deleted, because these jobs were trained on it: {', '.join(needed.jobs)}. "
+            "Delete these jobs first, or archive the version instead"
         )
     if needed.models:
         raise DatasetNeeded(
-            f"{version} cannot be deleted: these models in production were trained on it: "
+            f"{version} cannot be deleted, because these models in production were trained on it: "
             f"{', '.join(needed.models)}. Archive the version instead"
         )
 

@@ -163,7 +163,7 @@ def test_a_version_that_a_job_was_trained_on_is_kept(
     claim(jobs, dataset=DatasetVersionName(name="parts", version=1))
     answer = ask("DELETE", "/parts/versions/1")
     assert answer.status_code == 409
-    assert "parts@1 cannot be deleted: these jobs were trained on it: a" in answer.json()["detail"]
+    assert "parts@1 cannot be deleted, because these jobs were trained on it: a" in answer.json()["detail"]
     assert datasets.get("parts", 1) is not None
 
 
