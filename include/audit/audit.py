@@ -1,4 +1,4 @@
-"""Audits recorded objects, and finds objects without a row and whatever dead processes left behind."""
+"""Finds lost and damaged objects, objects without a row, and whatever dead processes left behind."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ for its check, after which it gets a row."""
 
 @dataclass(frozen=True)
 class _Owner:
-    """A kind of owner of objects, such as an upload; the start of an object's key names its owner."""
+    """A kind of owner of objects, such as an upload. The key of each object contains its owner's name."""
 
     key: re.Pattern[str]
     """Matches the start of an object's key; its group captures the owner's name."""
     query: str
-    """Name of the statement that finds existing owners."""
+    """Name of the statement that finds out which owners exist."""
     absence: str
     """The clause that tells users why an object of this kind is an orphan."""
 

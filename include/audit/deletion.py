@@ -86,7 +86,8 @@ def require_deletable(
         )
     if needed.versions:
         raise DeletionRefused(
-            f"{subject} produced model {', '.join(needed.versions)}, whose history refers to the job"
+            f"{subject} must be kept: it produced model {', '.join(needed.versions)}, whose history refers "
+            "to the job"
         )
     return needed
 

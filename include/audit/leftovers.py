@@ -36,7 +36,7 @@ JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
 def find_leftovers(
     connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
 ) -> Iterator[AuditFinding]:
-    """Find folders whose job completed, was stopped during training, or has no row: they are not needed.
+    """Find folders no longer needed: their job completed, was stopped during training, or has no row.
 
     A folder that changed within the last day is kept. Folders of failed and active jobs are kept, because
     they may hold files that S3 does not have yet. Folders of jobs with `keep_local`, and of jobs whose

@@ -49,9 +49,9 @@ def find_stuck(
 
 
 def _record_failure(connection: Connection[Any], row: Any) -> str | None:
-    state = "it stored no state"
+    state = "the job stored no state"
     if row.durable_epoch is not None:
-        state = f"its state after {in_words((row.durable_epoch, row.durable_batch or 0))} is in S3"
+        state = f"the job's state after {in_words((row.durable_epoch, row.durable_batch or 0))} is in S3"
     error = (
         f"Run {row.run_id} ended without recording why, as happens when all its processes are killed; "
         f"{state}. Clear the run's failed task and all tasks after it, or trigger the job again: it "

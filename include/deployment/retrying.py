@@ -33,10 +33,10 @@ class BackendUnavailable(TransientError):
 
 
 def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
-    """Return the result of do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
+    """Return the result of do(), which is retried while a server is unavailable.
 
-    Raises the last transient error after that time, and any other error immediately. The time limit does not
-    interrupt a call to do().
+    Retries end after `seconds` (default: 15 minutes); then the last transient error is raised. Any other
+    error is raised immediately. The time limit does not interrupt a call to do().
     """
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),

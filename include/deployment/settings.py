@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def dataset_cache(self) -> Path:
-        """The folder of fetched and generated data. No job id, and so no job folder, starts with a dot."""
+        """The folder of fetched and generated data. Unlike a job's folder, its name starts with a dot."""
         return self.training_root / ".datasets"
 
 

@@ -14,7 +14,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 class InvalidBundle(ValueError):
-    """The bytes are not a bundle; the error's text ends a sentence that starts with the signature's name."""
+    """The bytes are not a bundle; the message completes a sentence that begins with the signature's name."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,11 @@ def place_signature(
 def _require_copied(
     client: S3Client, source: S3Location, found: FetchedObject, to: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    """Raise unless the copy in fact succeeded: if its response was lost, the retry found our own copy."""
+    """Raise an error unless the copy succeeded after all.
+
+    If the response to the copy was lost, boto3 repeated the request, and the condition failed because our own
+    copy was there.
+    """
     current = head_object(client, source)
     if current is None or current["ETag"] != found.etag:
         raise CorruptObject(

@@ -73,7 +73,7 @@ def record_final_failure(context: Context) -> Iterator[None]:
 
 
 def record_task_failure(context: Context) -> None:
-    """Write the reason into the row that this run owns (a task callback, called after the last retry)."""
+    """Write why the task failed into the row that its run owns (a task callback, after the last retry)."""
     error = context.get("exception")
     failure = error if isinstance(error, BaseException) else None
     if failure is None or _concerns_this_attempt(failure.__cause__):

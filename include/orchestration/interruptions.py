@@ -49,9 +49,10 @@ def stop_after_repeated_kills(context: Context) -> None:
 
 
 def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None = None) -> None:
-    """Record that an attempt starts, with the progress so far: numbers that are compared in order.
+    """Record that an attempt starts, and the progress so far.
 
-    `trace` is the watchdog's trace of the previous attempt, if this machine has one.
+    `progress` holds numbers that are compared in order, such as an epoch and a batch. `trace` is the
+    watchdog's trace of the previous attempt, if this machine has one.
 
     Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
     progress. If Airflow does not respond, the attempt starts unchecked, but still counts if it is killed.
@@ -80,8 +81,8 @@ class Ending:
     """The end of an attempt that was not killed."""
 
     in_a_row: int
-    """Number of consecutive attempts, up to and including this one, that started with the same progress; if
-    this attempt did not start, the number of consecutive attempts that did not start."""
+    """If this attempt had started, the number of consecutive attempts, including this one, that started with
+    the same progress. Otherwise, the number of consecutive attempts that did not start."""
     had_started: bool
     """Whether the attempt had reached `start_attempt`."""
 

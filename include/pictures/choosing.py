@@ -88,7 +88,7 @@ def shrink_picture(path: Path) -> bytes | None:
                 drawn.save(smaller, kind, optimize=True)
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:
                     return smaller.getvalue()
-    # ImportError: Ultralytics, once imported, requires another decoder for formats unknown to Pillow.
+    # ImportError: for a format unknown to Pillow, Ultralytics imports another decoder, which may be missing.
     except (OSError, SyntaxError, ImportError, Image.DecompressionBombError) as error:
         log.warning("%s is not kept: %s", path, error)
     return None

@@ -134,7 +134,7 @@ def find_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummar
 
 
 def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> FileDifference:
-    """Compare two manifests, both in order."""
+    """Compare two manifests, whose entries must be in order."""
     found = FileDifference()
     for old, new in _pair_by_name(before, after):
         removed: list[ManifestEntry] = []

@@ -113,7 +113,7 @@ class DatasetRepository:
         return self._one("find_dataset_of_run", run_id=run_id, name=name)
 
     def at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
-        """Return the newest version from this address, of each dataset or only of the dataset `name`.
+        """Return the newest version from this address of each dataset, or only of the dataset `name`.
 
         Archived versions are returned, too, because they show that the content was registered before.
         """
@@ -200,7 +200,7 @@ class DatasetRepository:
             return self.require_version(name, version)
 
     def _find_known(self, registration: Registration, dataset: DatasetReference) -> DatasetVersion | None:
-        """Return the version because of which no other one is created; None if there is none."""
+        """Return the version that already has this content; None if a new version is needed."""
         known = [newest] if (newest := self.get(registration.name)) else []
         if registration.only_if_changed:
             known += self.at_source(dataset.origin or dataset.source, registration.name)

@@ -40,7 +40,7 @@ class Column:
     """Maximum length of the text written to the column; None for any length. An existing column must be at
     least this long."""
     values: tuple[str, ...] = ()
-    """All values ever written to the column, which an existing enum must accept; empty if not known."""
+    """All values ever written to the column, if they are known; an existing enum must accept them."""
     always_written: bool = False
     """Whether NULL is never written to the column."""
 

@@ -128,7 +128,7 @@ class JobMirror:
 
 
 def _params(job: TrainingJob) -> dict[str, str]:
-    """Return the given parameters and our own defaults; all others have Ultralytics' defaults."""
+    """Return the given parameters and our own defaults; all other parameters have Ultralytics' defaults."""
     given = {key: value for key, value in (job.spec or {}).items() if value is not None}
     overrides = given.pop("overrides", {})
     return {_name(key): str(value) for key, value in {**given, **overrides}.items()}

@@ -1,8 +1,8 @@
 """A client for the few calls of MLflow's REST API that a job needs.
 
-MLflow's own client is not used: it retries a call for minutes before it gives up, sends telemetry, and would
-install a dozen packages on every worker, which also restrict the versions of Airflow's packages. The calls
-used here have been the same in every version of MLflow since 1.0.
+MLflow's own client is not used: it retries a call for minutes before it gives up, and sends telemetry. It
+would also install a dozen packages on every worker, and these restrict the versions of Airflow's packages.
+The calls used here have been the same in every version of MLflow since 1.0.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ class TrackingServer:
         return self._find_experiment()  # another process created it first
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
-        """List the 1000 oldest runs with this tag, oldest first; `value` must not contain quotes."""
+        """List the runs whose tag has this value, but at most 1000, the oldest first.
+
+        `value` must not contain quotes.
+        """
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
@@ -223,8 +226,8 @@ def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
         usable = False
     if not usable:
         raise TrackingSettingsError(
-            "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server; file and "
-            "database stores are not shared between workers"
+            "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server, because jobs "
+            "are sent to its REST API"
         )
     url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
     if parts.username is None:

@@ -1,7 +1,8 @@
 """Pretrained weights in S3 at `pretrained/{name}`: each file is downloaded once for all jobs and workers.
 
-The object's metadata hold the file's SHA-256, recorded when this project stores the file, or on first use if
-another client uploaded it. A name always means the same file, unless the object is replaced on purpose.
+The object's metadata contain the file's SHA-256. This project records it when it stores the file or, if
+another client uploaded the file, when it first uses the file. A name always means the same file, unless the
+object is replaced on purpose.
 """
 
 from __future__ import annotations
