@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from include.datasets.checking.findings import FoundKind, group
+from include.datasets.checking.findings import FoundKind, FoundPlace, group
 from include.datasets.errors import DatasetError
 from include.datasets.reference import ClassCount
 from include.limits import FINDINGS, PATH_BYTES, REPORTED_MESSAGE
@@ -17,14 +17,9 @@ if TYPE_CHECKING:
     from include.datasets.check import CheckedDataset
 
 
-class ReportedFinding(BaseModel):
+class ReportedFinding(FoundPlace):
     """One problem of a dataset."""
 
-    file: str
-    """Path of a file (relative if the file is in the dataset), or a part of the dataset, such as a split."""
-    line: int | None
-    """Counted from 1; None if the problem concerns the whole file."""
-    message: str
     kind: str = "other"
     """The kind of the problem, as in `errors`."""
 
