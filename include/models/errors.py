@@ -6,7 +6,7 @@ from include.errors import FinalError
 
 
 class ModelError(FinalError):
-    """A retry does not help: a person has to decide or change something first."""
+    """The base class of errors about versions of models."""
 
 
 class VersionUnknown(ModelError):

@@ -16,7 +16,7 @@ STATUSES = ("queued", "running", "completed", "failed", "stopped")
 
 COLUMNS = {
     "training_jobs": (
-        # A host application's own column may be too short for our longest ids.
+        # Any length will do: a host application's own column may be too short for our longest ids.
         Column("job_id", "text", required=True, longest=1),
         Column(
             "status",
