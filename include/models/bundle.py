@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AliasPath, BaseModel, BeforeValidator, Field, ValidationError
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -31,11 +31,10 @@ class Bundle:
     def parse(cls, content: bytes) -> Self:
         """Parse the JSON of a bundle. Nothing is verified yet. Raises InvalidBundle."""
         try:
-            found = _Bundle.model_validate_json(content)
+            found = _Stored.model_validate_json(content)
         except ValidationError:
             raise InvalidBundle("is not a key-based signature in the format of Model Signing") from None
-        envelope = found.dsseEnvelope
-        return cls(found.verificationMaterial.publicKey.hint, envelope.payload, envelope.signatures[0].sig)
+        return cls(found.key_id, found.payload, found.signatures[0].sig)
 
     @property
     def signed_bytes(self) -> bytes:
@@ -72,25 +71,19 @@ def _decode(value: Any) -> bytes:
 _Base64 = Annotated[bytes, BeforeValidator(_decode)]
 
 
-class _PublicKey(BaseModel):
-    hint: str
-
-
-class _VerificationMaterial(BaseModel):
-    publicKey: _PublicKey  # noqa: N815 - as in the JSON
-
-
 class _Signature(BaseModel):
     sig: _Base64
 
 
-class _Envelope(BaseModel):
-    payload: _Base64
-    payloadType: Literal["application/vnd.in-toto+json"]  # noqa: N815
-    signatures: list[_Signature] = Field(min_length=1, max_length=1)
+class _Stored(BaseModel):
+    """The members of a stored bundle that matter here."""
 
-
-class _Bundle(BaseModel):
-    mediaType: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"]  # noqa: N815
-    verificationMaterial: _VerificationMaterial  # noqa: N815
-    dsseEnvelope: _Envelope  # noqa: N815
+    media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(validation_alias="mediaType")
+    key_id: str = Field(validation_alias=AliasPath("verificationMaterial", "publicKey", "hint"))
+    payload_type: Literal["application/vnd.in-toto+json"] = Field(
+        validation_alias=AliasPath("dsseEnvelope", "payloadType")
+    )
+    payload: _Base64 = Field(validation_alias=AliasPath("dsseEnvelope", "payload"))
+    signatures: list[_Signature] = Field(
+        validation_alias=AliasPath("dsseEnvelope", "signatures"), min_length=1, max_length=1
+    )
