@@ -17,7 +17,7 @@ class RequestRefused(FinalError):
 
 
 class Request(BaseModel):
-    """Parameters of a Dag run. The form in Airflow's UI is generated from the fields."""
+    """Parameters of a Dag run. The form in Airflow's UI is generated from the subclass."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
 

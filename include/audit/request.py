@@ -33,7 +33,7 @@ class RetentionPolicy(BaseModel):
 
 
 class AuditRequest(Request):
-    """Every parameter of `audit_checkpoints`. The form in Airflow's UI is generated from this class."""
+    """Every parameter of `audit_checkpoints`."""
 
     dag_id = "audit_checkpoints"
 

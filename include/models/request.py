@@ -12,7 +12,7 @@ from include.request import Request
 
 
 class PromotionRequest(Request):
-    """Every parameter of `promote_model`. The form in Airflow's UI is generated from this class."""
+    """Every parameter of `promote_model`."""
 
     dag_id = "promote_model"
 

@@ -23,7 +23,7 @@ WATCH_RUN = "watch__"
 
 
 class RegisterRequest(LenientRequest):
-    """Every parameter of `register_dataset`. The form in Airflow's UI is generated from this class."""
+    """Every parameter of `register_dataset`."""
 
     dag_id = REGISTER_DAG
 
