@@ -75,7 +75,8 @@ class CountErrors(RetryPolicy):
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
             return RetryDecision.retry(_AFTER_ERROR, reason=f"{_sentence(exception)}; {attempt}")
-        ending = mark_explained(context) if context is not None else None
+        assert context is not None  # noqa: S101 - Airflow always passes it, although its type allows for None
+        ending = mark_explained(context)
         if isinstance(exception, Preempted):
             return _after_interruption(_PREEMPTION, ending, try_number, f"Preempted, {attempt}")
         if isinstance(exception, MachineUnusable):
@@ -83,8 +84,6 @@ class CountErrors(RetryPolicy):
         if is_transient(exception):
             reason = f"A server is unavailable ({_sentence(exception)}), {attempt}"
             return _after_interruption(_OUTAGE, ending, try_number, reason)
-        if context is None:
-            return RetryDecision.default()
         try:
             count = self._count(exception, context)
         except AirflowRuntimeError as error:
