@@ -41,7 +41,7 @@ def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
     short.maxstring = short.maxother = short.maxlong = longest
     try:
         text = short.repr(value)
-    except (ValueError, RecursionError):
+    except ValueError:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
