@@ -11,8 +11,7 @@ CONNECTIONS = 32
 """Size of the connection pool: enough to fetch many small objects despite a long round-trip time."""
 
 CONCURRENT_REQUESTS = 8
-"""Number of requests to send at a time: fewer than any client's pool has connections (10 by
-botocore's default)."""
+"""Requests to send at a time: fewer than the connections in any client's pool (botocore's default: 10)."""
 
 
 def client_config() -> Config:

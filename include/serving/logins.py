@@ -52,8 +52,8 @@ Key = tuple[Hashable, ...]
 class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    Because of the separate count, failed attempts on an account from other addresses do not lock out the
-    account's owner. Neither do failed attempts on other accounts from the owner's address, which may be a
+    Thanks to the separate count for known addresses, an account's owner is not locked out by failed attempts
+    from other addresses, or by failed attempts on other accounts from the owner's address, which may be a
     proxy's.
     """
 
