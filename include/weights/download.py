@@ -139,15 +139,10 @@ def _next_block(response: Response, received: int, size: int | None) -> bytes:
 
     try:
         block: bytes = response.raw.read1(BLOCK)
-    except HTTPError as error:
-        raise _BrokenOff(f"closed the connection after {_of(received, size)} ({_short(error)})") from error
-    if not block and size is not None and received != size:
-        raise _BrokenOff(f"closed the connection after {_of(received, size)}")
+    except HTTPError as error:  # also if fewer bytes arrived than the server announced
+        arrived = f"{received:,} bytes" if size is None else f"{received:,} of {size:,} bytes"
+        raise _BrokenOff(f"closed the connection after {arrived} ({_short(error)})") from error
     return block
-
-
-def _of(received: int, size: int | None) -> str:
-    return f"{received:,} bytes" if size is None else f"{received:,} of {size:,} bytes"
 
 
 def _require_size(size: int, limits: DownloadLimits) -> None:
