@@ -23,17 +23,16 @@ children is active. Values that a run does not set come from the Variable `reten
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
+from airflow.sdk import CronTriggerTimetable, dag, get_current_context
 
 from include.audit.request import AuditRequest
+from include.audit.retention import RetentionSummary
 from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
-
-Json = dict[str, Any]
+from include.orchestration.typed_task import run_in_order, typed_task
 
 
 @dag(
@@ -48,21 +47,21 @@ Json = dict[str, Any]
     is_paused_upon_creation=False,
 )
 def audit_checkpoints() -> None:
-    @task(queue=MAINTENANCE_QUEUE)
+    @typed_task(queue=MAINTENANCE_QUEUE)
     def audit() -> None:
         """Compare rows and S3 in both directions, then repair, record and report."""
         from include.tasks.audit_checkpoints import run_audit
 
         run_audit(get_current_context())
 
-    @task(queue=MAINTENANCE_QUEUE)
-    def retain() -> Json:
+    @typed_task(queue=MAINTENANCE_QUEUE)
+    def retain() -> RetentionSummary:
         """Expire the states that the policy does not keep, or report which ones it would expire."""
         from include.tasks.audit_checkpoints import run_retention
 
         return run_retention(get_current_context())
 
-    check_schema() >> audit() >> retain()
+    run_in_order(check_schema(), audit(), retain())
 
 
 audit_checkpoints()

@@ -15,17 +15,15 @@ A deletion cannot be undone. The result of `delete` is the number of deleted obj
 
 from __future__ import annotations
 
-from typing import Any
+from airflow.sdk import dag, get_current_context
 
-from airflow.sdk import dag, get_current_context, task
-
+from include.audit.deletion import Deletion
 from include.audit.deletion_request import DeletionRequest
 from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
-
-Json = dict[str, Any]
+from include.orchestration.typed_task import run_in_order, typed_task
 
 
 @dag(
@@ -37,14 +35,14 @@ Json = dict[str, Any]
     is_paused_upon_creation=False,
 )
 def delete_data() -> None:
-    @task(queue=MAINTENANCE_QUEUE)
-    def delete() -> Json:
+    @typed_task(queue=MAINTENANCE_QUEUE)
+    def delete() -> Deletion:
         """Delete the row and the objects of the job or the version."""
         from include.tasks.delete_data import delete_data
 
         return delete_data(get_current_context())
 
-    check_schema() >> delete()
+    run_in_order(check_schema(), delete())
 
 
 delete_data()

@@ -35,9 +35,9 @@ from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import typed_task
 from include.retraining.request import RetrainRequest
-from include.tasks.approval import AskForApproval
+from include.tasks.approval import ApprovalOperator
 from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Evaluations, Retraining, Verdict
-from include.tasks.training_operators import TriggerTraining, WaitForTraining
+from include.tasks.training_operators import TriggerTrainingOperator, WaitForTrainingOperator
 
 if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan, Schedule
@@ -92,18 +92,18 @@ def define_tasks(plan: str | None) -> None:
 
     resolved = resolve_plan()
     challenge = challenge_champion(resolved, check_dataset(resolved))
-    trigger_training = TriggerTraining(
+    trigger_training = TriggerTrainingOperator(
         task_id="trigger_training",
         challenge=challenge,
         doc_md="Start train_yolo, unless this run's job is already running or completed.",
     )
-    wait_for_training = WaitForTraining(
+    wait_for_training = WaitForTrainingOperator(
         task_id="wait_for_training",
         challenge=challenge,
         doc_md="Wait, without occupying a worker, until the job's row says how training ended.",
     )
     verdict = judge(resolved, challenge, evaluate(resolved, challenge, wait_for_training.challenger))
-    ask_approval = AskForApproval(
+    ask_approval = ApprovalOperator(
         task_id="ask_approval",
         verdict=verdict,
         doc_md="Ask a person to approve, if the plan has `approval: true` and the gate has passed.",
@@ -120,48 +120,34 @@ def build_schedule(schedule: Schedule) -> Any:
     return AssetOrTimeSchedule(timetable=times, assets=[TRAINING_DATASET]) if schedule.on_new_data else times
 
 
-def plan_param(names: list[str], default: str | None = None) -> Param:
+def plan_param(names: list[str], default: str | None) -> Param:
     """Return the form's field for the plan, which is required if it has no default."""
     schema: dict[str, Any] = {"title": "plan", "type": "string"} | ({"enum": names} if names else {})
     return Param(default, RetrainRequest.model_fields["plan"].description, schema=schema)
 
 
-@dag(
-    schedule=None,
-    params=dag_params(RetrainRequest) | {"plan": plan_param(list(PLANS))},
-    doc_md=__doc__,
-    tags=["training", "retraining"],
-    default_args=DEFAULT_ARGS,
-    max_active_runs=MAX_ACTIVE_RUNS,
-    is_paused_upon_creation=False,
-)
-def retrain_yolo() -> None:
-    define_tasks(None)
-
-
-retrain_yolo()
-
-
-def define_scheduled_dag(plan: RetrainPlan, schedule: Schedule) -> None:
-    """Define the Dag of a plan that has a schedule."""
+def define_dag(plan: RetrainPlan | None) -> None:
+    """Define the Dag of a plan that has a schedule; without a plan, the Dag for any plan."""
+    name = plan.name if plan else None
 
     @dag(
-        dag_id=f"retrain_yolo__{plan.name}",
-        schedule=build_schedule(schedule),
-        params=dag_params(RetrainRequest) | {"plan": plan_param([plan.name], plan.name)},
+        dag_id=f"retrain_yolo__{name}" if name else "retrain_yolo",
+        schedule=build_schedule(plan.schedule) if plan and plan.schedule else None,
+        params=dag_params(RetrainRequest) | {"plan": plan_param([name] if name else list(PLANS), name)},
         doc_md=__doc__,
         tags=["training", "retraining"],
         default_args=DEFAULT_ARGS,
         catchup=False,
-        max_active_runs=1,
-        is_paused_upon_creation=True,
+        max_active_runs=1 if plan else MAX_ACTIVE_RUNS,
+        is_paused_upon_creation=plan is not None,
     )
-    def scheduled_retrain_yolo() -> None:
-        define_tasks(plan.name)
+    def retrain_yolo() -> None:
+        define_tasks(name)
 
-    scheduled_retrain_yolo()
+    retrain_yolo()
 
 
+define_dag(None)
 for plan in PLANS.values():
     if plan.schedule is not None:
-        define_scheduled_dag(plan, plan.schedule)
+        define_dag(plan)

@@ -33,7 +33,7 @@ from include.orchestration.failures import (
     require_one_row,
 )
 from include.orchestration.params import dag_params
-from include.orchestration.retries import DEFAULT_ARGS, CountErrors
+from include.orchestration.retries import DEFAULT_ARGS, ErrorCountPolicy
 from include.orchestration.typed_task import run_in_order, typed_task
 from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
@@ -86,7 +86,7 @@ def train_yolo() -> None:
         retries=PREEMPTIONS,
         retry_delay=timedelta(seconds=1),  # after a SIGKILL; three SIGKILLs without progress end the run
         retry_exponential_backoff=0,
-        retry_policy=CountErrors(),
+        retry_policy=ErrorCountPolicy(),
         pre_execute=None,  # the task's body counts kills: only it can read the durable progress
     )
     def train(job: ResolvedJob, dataset: DatasetReference) -> TrainingManifest:

@@ -24,16 +24,15 @@ a new prefix and change the plan, or upload a single .zip file, which appears on
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import dag, get_current_context, task
 
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
-from include.tasks.training_operators import TriggerRegistration
-from include.tasks.watch_dataset import WatchRequest
+from include.orchestration.typed_task import as_xcom, run_in_order, typed_task
+from include.tasks.training_operators import TriggerRegistrationOperator
+from include.tasks.watch_dataset import RegistrationRun, WatchRequest
 
 
 @dag(
@@ -67,8 +66,8 @@ def watch_dataset() -> None:
 
         return announce_if_changed(dataset, get_current_context())
 
-    @task
-    def list_registrations() -> list[dict[str, Any]]:
+    @typed_task()
+    def list_registrations() -> list[RegistrationRun]:
         """Return the runs of register_dataset to trigger."""
         from include.deployment.plans import deployed_plans
         from include.tasks.watch_dataset import list_registrations
@@ -77,11 +76,11 @@ def watch_dataset() -> None:
 
     announce.expand(dataset=list_datasets())
     changed = list_registrations()
-    check_schema() >> changed
-    TriggerRegistration.partial(
+    run_in_order(check_schema(), changed)
+    TriggerRegistrationOperator.partial(
         task_id="register",
         doc_md="Start register_dataset, unless a run of it for the same data exists.",
-    ).expand_kwargs(changed)
+    ).expand_kwargs(as_xcom(changed))
 
 
 watch_dataset()

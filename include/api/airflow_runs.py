@@ -18,6 +18,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from include.api.problems import ProblemError
 from include.orchestration.failures import REFUSAL
+from include.orchestration.runs import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -135,7 +136,7 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
     Raises ProblemError (503) if Airflow's API fails.
     """
     run = find_run(request, dag_id, run_id)
-    return run is not None and run["state"] in {"queued", "running"}
+    return run is not None and run["state"] in ACTIVE
 
 
 def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:

@@ -15,8 +15,11 @@ from include.api.problems import responses
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.plain_text import escape_model
+from include.retraining.request import RetrainRequest
 
-router = APIRouter(prefix="/models", tags=["models"], dependencies=[require_can_see_runs("retrain_yolo")])
+router = APIRouter(
+    prefix="/models", tags=["models"], dependencies=[require_can_see_runs(RetrainRequest.dag_id)]
+)
 
 _POSITION = TypeAdapter(tuple[str, int])
 """Name and version of the last entry of a page."""

@@ -25,10 +25,12 @@ class DeletionRefused(FinalError):
 
 @dataclass(frozen=True)
 class Deletion:
-    """The number and size of the deleted objects."""
+    """The objects that were deleted."""
 
     objects: int
+    """Number of objects."""
     bytes: int
+    """Their total size."""
 
 
 def delete_job(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.report import human
 from include.database import Statements, fetch_rows
+from include.payload import Payload
 from include.s3.client import CONCURRENT_REQUESTS
 from include.s3.layout import CHECKPOINTS, REPORTS
 from include.time_limited_connection import long_transaction
@@ -32,6 +33,23 @@ SHOWN = 200
 """Maximum number of jobs that the report lists."""
 
 _STATES = {"last.pt", "last.previous.pt"}
+
+
+class RetentionSummary(Payload):
+    """What the task `retain` returns: the figures of a RetentionReport."""
+
+    sentence: str
+    """One-line summary."""
+    dry_run: bool
+    """Whether the states would be deleted, but were not."""
+    jobs: int
+    """Number of jobs whose states are deleted."""
+    objects: int
+    """Number of deleted objects."""
+    bytes: int
+    """Total size of the deleted objects."""
+    reports: int
+    """Number of deleted reports of dataset checks."""
 
 
 @dataclass
@@ -74,16 +92,16 @@ class RetentionReport:
             + (f" {self.reports} older reports of dataset checks {verb}." if self.reports else "")
         )
 
-    def summary(self) -> dict[str, Any]:
-        """Return the figures as JSON."""
-        return {
-            "sentence": self.sentence,
-            "dry_run": self.policy.dry_run,
-            "jobs": self.jobs,
-            "objects": self.objects,
-            "bytes": self.bytes,
-            "reports": self.reports,
-        }
+    def summary(self) -> RetentionSummary:
+        """Return the figures as the result of the task."""
+        return RetentionSummary(
+            sentence=self.sentence,
+            dry_run=self.policy.dry_run,
+            jobs=self.jobs,
+            objects=self.objects,
+            bytes=self.bytes,
+            reports=self.reports,
+        )
 
     def markdown(self) -> str:
         """Return the report as Markdown."""

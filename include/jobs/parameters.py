@@ -24,6 +24,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.forgiving import as_text, drop_blanks, is_blank, use_whole_numbers
 from include.jobs.model_reference import ModelReference
+from include.jobs.outdated import update_outdated
 from include.jobs.parameter_schema import nullable, parameter
 from include.limits import TEXT
 from include.plain_text import is_one_line
@@ -48,9 +49,6 @@ DEFAULTS: dict[str, int | str] = {
     "optimizer": "auto",
 }
 """Ultralytics' own defaults: giving one of them has the same effect as giving nothing."""
-
-REPLACED = {"publish_interval": "publish_seconds"}
-"""Parameters of earlier versions, which stored specs may still contain, and their replacements."""
 
 _JOB = "Job"
 _DATA = "Data and model"
@@ -250,7 +248,7 @@ class TrainingParameters(BaseModel):
         values = use_whole_numbers(drop_blanks(values, cls.model_fields), cls.model_fields)
         if not isinstance(values, dict):
             return values
-        meant = {name: value for name, value in values.items() if name not in REPLACED}
+        meant = update_outdated(values, cls.model_fields)
         if "device" in meant:
             meant["device"] = as_text(meant["device"])
         return meant
@@ -288,10 +286,7 @@ class TrainingParameters(BaseModel):
 
     @field_validator("overrides")
     @classmethod
-    def _check_own_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
-        taken = sorted(set(overrides or {}) & set(cls.model_fields))
-        if taken:
-            raise ValueError(f"{taken[0]} is a separate parameter: give it directly, not in overrides")
+    def _check_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
         check_overrides(overrides or {})
         check_no_files(overrides or {})
         return overrides or None

@@ -13,9 +13,11 @@ from pydantic import ConfigDict, ValidationError, model_validator
 from include.datasets.registered import parse_registered
 from include.errors import FinalError
 from include.jobs.consistency import check_dataset_given, check_merging, check_model_fits, check_pretrained
+from include.jobs.job import TRAINING_DAG
 from include.jobs.loss_parameters import check_loss_rules
-from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
-from include.refusals import FieldError, error_sentences, first_error, show_value
+from include.jobs.outdated import explain_outdated
+from include.jobs.parameters import DEFAULTS, Text, TrainingParameters
+from include.refusals import FieldError, error_sentences, first_error
 from include.training.architectures import default_weights
 from include.training.arguments import OURS, known_arguments
 from include.training.contract import MODEL_SUFFIX
@@ -81,28 +83,29 @@ class TrainingSpec(TrainingParameters):
         return self
 
     @classmethod
-    def parse(cls, params: dict[str, Any]) -> TrainingSpec:
+    def parse(cls, params: dict[str, Any]) -> Self:
         """Validate `params`. Raises SpecError: one sentence with the field, the value and the remedy."""
-        for field, objection in _explain_replaced(params).items():
+        for field, objection in explain_outdated(params, cls.model_fields).items():
             raise SpecError(objection).about(field)
         return cls.parse_stored(params)
 
     @classmethod
     def find_problems(cls, params: dict[str, Any]) -> dict[str, str]:
         """Return one sentence for each invalid field of `params`; none if `parse` accepts them."""
+        outdated = explain_outdated(params, cls.model_fields)
         try:
             cls.model_validate(params)
         except ValidationError as error:
-            return error_sentences(error, cls, "train_yolo") | _explain_replaced(params)
-        return _explain_replaced(params)
+            return error_sentences(error, cls, TRAINING_DAG) | outdated
+        return outdated
 
     @classmethod
-    def parse_stored(cls, params: dict[str, Any]) -> TrainingSpec:
-        """Validate a stored spec as `parse` does, but accept parameters of earlier versions."""
+    def parse_stored(cls, params: dict[str, Any]) -> Self:
+        """Validate a stored spec as `parse` does, but accept what specs of earlier versions contain."""
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            wrong = first_error(error, cls, "train_yolo")
+            wrong = first_error(error, cls, TRAINING_DAG)
             raise SpecError(str(wrong)).about(wrong.field) from None
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
@@ -205,11 +208,3 @@ class ResolvedSpec(TrainingSpec):
 
 def _or_default(name: str, value: object) -> object:
     return DEFAULTS.get(name) if value is None else value
-
-
-def _explain_replaced(params: dict[str, Any]) -> dict[str, str]:
-    """Return, for each parameter of an earlier version, a sentence that names its replacement."""
-    return {
-        name: f"{name}={show_value(params[name])} is no longer a parameter; use {REPLACED[name]}"
-        for name in REPLACED.keys() & params.keys()
-    }

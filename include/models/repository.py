@@ -31,7 +31,18 @@ class Evidence(TypedDict, total=False):
 
 _NO_EVIDENCE: dict[str, None] = dict.fromkeys(Evidence.__annotations__)
 _EVERY = dict.fromkeys(
-    ("name", "version", "stage", "job_id", "path", "before_name", "before_version", "limit")
+    (
+        "name",
+        "version",
+        "stage",
+        "job_id",
+        "path",
+        "dataset_fingerprint",
+        "parameters_fingerprint",
+        "before_name",
+        "before_version",
+        "limit",
+    )
 )
 
 
@@ -87,6 +98,10 @@ class ModelRepository:
         return self._find(
             name=name, stage=stage, limit=limit, before_name=before_name, before_version=before_version
         )
+
+    def find_trained_with(self, name: str, *, data: str, parameters: str) -> Sequence[ModelVersion]:
+        """Return all versions of `name` whose data and parameters have these fingerprints."""
+        return self._find(name=name, dataset_fingerprint=data, parameters_fingerprint=parameters)
 
     def unknown(self, name: str) -> VersionUnknown:
         """Return the error for a model that has no versions."""

@@ -56,7 +56,7 @@ _KEY = "errors"
 
 
 @dataclass(frozen=True)
-class CountErrors(RetryPolicy):
+class ErrorCountPolicy(RetryPolicy):
     """Fails a task at its `errors`-th error.
 
     Retries after preemptions, outages and waits for a GPU are limited in interruptions.py; the pauses before
@@ -128,7 +128,7 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": _LONGEST_DELAY,
-    "retry_policy": CountErrors(errors=4),
+    "retry_policy": ErrorCountPolicy(errors=4),
     "pre_execute": stop_after_repeated_kills,
 }
 """Defaults of every task: outages are retried for two hours, and the fourth error fails the task."""

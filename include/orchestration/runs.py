@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from include.audit.liveness import find_live
+
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from uuid import UUID
+
+    from airflow.sdk import Context
+
+    from include.audit.liveness import LiveRuns, Run
+
+ACTIVE = ("queued", "running")
+"""Airflow's states of a run that has not ended."""
 
 
 def is_running(dag_id: str, run_id: str) -> bool:
@@ -20,11 +30,24 @@ def is_running(dag_id: str, run_id: str) -> bool:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     try:
-        return RuntimeTaskInstance.get_dagrun_state(dag_id, run_id) in {"queued", "running"}
+        return RuntimeTaskInstance.get_dagrun_state(dag_id, run_id) in ACTIVE
     except AirflowRuntimeError as error:
         if (error.error.detail or {}).get("status_code") == HTTPStatus.NOT_FOUND:
             return False
         raise
+
+
+def live_runs(context: Context) -> LiveRuns:
+    """Return a function that asks Airflow which of the given runs are queued or running."""
+    ti = context["ti"]
+
+    def count(dag_id: str, run_ids: Sequence[str]) -> int:
+        return int(ti.get_dr_count(dag_id, run_ids=list(run_ids), states=list(ACTIVE)))
+
+    def find(runs: Collection[Run]) -> set[Run]:
+        return find_live(runs, count)
+
+    return find
 
 
 def creation_of(task_instance_id: UUID) -> datetime:

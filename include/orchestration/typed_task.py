@@ -60,6 +60,11 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
     return decorate
 
 
+def as_xcom(result: object) -> XComArg:
+    """Return the reference that a call of a typed task returned, for Airflow's own operators."""
+    return cast("XComArg", result)
+
+
 def run_in_order(*tasks: object) -> None:
     """Make each task, or list of tasks, wait for the previous one: `chain` for typed tasks."""
     chain(*cast("tuple[DependencyMixin, ...]", tasks))

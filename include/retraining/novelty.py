@@ -18,35 +18,24 @@ if TYPE_CHECKING:
 
 
 def find_reason_to_skip(
-    champion: ModelVersion | None,
-    earlier: Iterable[ModelVersion],
-    *,
-    data: str,
-    parameters: str,
-    job_id: str,
+    champion: ModelVersion | None, same: Iterable[ModelVersion], *, job_id: str
 ) -> str | None:
-    """Return why training on `data` with `parameters` (fingerprints) is not needed; None if it is.
+    """Return why training is not needed; None if it is.
 
-    `earlier` holds versions of the same model. A rejected version counts only if it was compared with the
-    current champion: with a new champion, both the starting point and the bar are different. Versions from
-    `job_id` itself do not count.
+    `same` holds all versions of the model that were trained on the same data with the same parameters. A
+    rejected version counts only if it was compared with the current champion: with a new champion, both the
+    starting point and the bar are different. Versions from `job_id` itself do not count.
     """
-
-    def is_same(version: ModelVersion) -> bool:
-        return (version.dataset_fingerprint, version.parameters_fingerprint) == (data, parameters)
-
-    if champion is not None and is_same(champion):
-        return (
-            f"data and parameters are the same as for {champion}, which is in production; set force=true to "
-            "train anyway"
-        )
-    champion_version = champion.version if champion else None
-    for version in earlier:
+    for version in same:
+        if champion is not None and version.version == champion.version:
+            return (
+                f"data and parameters are the same as for {champion}, which is in production; set force=true "
+                "to train anyway"
+            )
         if (
             version.stage is Stage.REJECTED
-            and version.champion_version == champion_version
+            and version.champion_version == (champion.version if champion else None)
             and version.job_id != job_id
-            and is_same(version)
         ):
             return (
                 f"data and parameters are the same as for {version}, which was already rejected "

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PROMOTE, REFUSE = "Promote", "Refuse"
 
 
-class AskForApproval(HITLOperator):
+class ApprovalOperator(HITLOperator):
     """Asks a person to approve a challenger, without occupying a worker.
 
     It does nothing if the gate has not passed or the plan requires no approval.

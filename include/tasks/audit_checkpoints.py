@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.audit.audit import AuditScope, audit
-from include.audit.liveness import find_live
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
 from include.deployment.connections import open_maintenance_bucket, open_training_db
@@ -18,14 +17,13 @@ from include.deployment.model_keys import verification
 from include.deployment.settings import Settings
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
+from include.orchestration.runs import live_runs
 from include.s3.conditional_writes import probe_conditional_writes, require_conditional_deletes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from airflow.sdk import Context
 
-    from include.audit.liveness import LiveRuns, Run
+    from include.audit.retention import RetentionSummary
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ def run_audit(context: Context) -> None:
         raise AirflowFailException(report.failure)
 
 
-def run_retention(context: Context) -> dict[str, Any]:
+def run_retention(context: Context) -> RetentionSummary:
     """Apply the retention policy; return its figures."""
     with no_retry():
         policy = AuditRequest.parse(context["dag_run"].conf).policy(_read_deployed_policy())
@@ -80,16 +78,3 @@ def _read_deployed_policy() -> str | None:
     """Return the retention policy of this deployment; None if it has not set one."""
     value: str | None = Variable.get(POLICY_VARIABLE, default=None)
     return value
-
-
-def live_runs(context: Context) -> LiveRuns:
-    """Return a function that asks Airflow which of the given runs are queued or running."""
-    ti = context["ti"]
-
-    def count(dag_id: str, run_ids: Sequence[str]) -> int:
-        return int(ti.get_dr_count(dag_id, run_ids=list(run_ids), states=["queued", "running"]))
-
-    def find(runs: Collection[Run]) -> set[Run]:
-        return find_live(runs, count)
-
-    return find

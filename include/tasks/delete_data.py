@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def delete_data(context: Context) -> dict[str, int]:
-    """Delete the job or version given in the run's conf; return the number and size of deleted objects.
+def delete_data(context: Context) -> Deletion:
+    """Delete the job or version given in the run's conf; return what was deleted.
 
     A job or version that no longer exists counts as deleted, because a retry may follow a deletion that
-    succeeded. The size is in bytes.
+    succeeded.
     """
     user = context["dag_run"].triggering_user_name
     with keep_refusal(context):
@@ -49,7 +49,7 @@ def delete_data(context: Context) -> dict[str, int]:
     sentence = f"Deleted {what}: {deleted.objects} objects, {human(deleted.bytes)}."
     log.info("%s", sentence)
     leave_note(context, sentence)
-    return {"objects": deleted.objects, "bytes": deleted.bytes}
+    return deleted
 
 
 def _delete_job(

@@ -101,13 +101,8 @@ def build_challenge(
     plan, job_id = retraining.plan, retraining.job_id
     champion, parameters = models.production(plan.name), plan.fingerprint()
     if not retraining.force:
-        reason = find_reason_to_skip(
-            champion,
-            models.list(plan.name),
-            data=dataset.fingerprint,
-            parameters=parameters,
-            job_id=job_id,
-        )
+        same = models.find_trained_with(plan.name, data=dataset.fingerprint, parameters=parameters)
+        reason = find_reason_to_skip(champion, same, job_id=job_id)
         if reason:
             raise NothingToDo(f"Nothing was trained: {reason}.")
     start = champion.path if champion and plan.start_from == "champion" else None

@@ -32,9 +32,8 @@ from include.jobs.repository import JobRepository
 from include.jobs.usage import UsageRepository
 from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import mark_explained, start_attempt
-from include.orchestration.runs import creation_of, is_running
+from include.orchestration.runs import creation_of, is_running, live_runs
 from include.s3.conditional_writes import require_conditional_writes, require_verified_writes
-from include.tasks.audit_checkpoints import live_runs
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -36,7 +36,7 @@ SETTLING_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-class TriggerTraining(TriggerDagRunOperator):
+class TriggerTrainingOperator(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
     If the challenge's run has ended without completing the job, the run is cleared, so that it resumes from
@@ -63,7 +63,7 @@ class TriggerTraining(TriggerDagRunOperator):
         super().execute(context)
 
 
-class TriggerRegistration(TriggerDagRunOperator):
+class TriggerRegistrationOperator(TriggerDagRunOperator):
     """Starts a run of `register_dataset`, or is skipped if a run with that id exists.
 
     Its arguments come from users, so they are not rendered as templates.
@@ -77,7 +77,7 @@ class TriggerRegistration(TriggerDagRunOperator):
         )
 
 
-class WaitForTraining(BaseOperator):
+class WaitForTrainingOperator(BaseOperator):
     """Waits, deferred, until the challenger is trained, and returns its best.pt."""
 
     template_fields = ("challenge",)

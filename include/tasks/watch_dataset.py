@@ -24,6 +24,7 @@ from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.failures import no_retry
+from include.payload import Payload
 from include.registry.repository import DatasetRepository
 from include.registry.request import WATCH_RUN
 from include.request import Request
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from include.datasets.storage import ObjectReader
     from include.registry.version import DatasetVersion
     from include.retraining.plans import Plans, RetrainPlan
+    from include.ultralytics_tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +68,19 @@ class WatchedDataset:
     """Its name."""
     source: str
     """Address of its data."""
-    task: str
+    task: Task
     """Task for which the data are checked."""
     newest: DatasetVersion | None
     """Its newest version from that source, archived or not; None if there is none."""
+
+
+class RegistrationRun(Payload):
+    """A run of `register_dataset` to trigger; the fields are arguments of TriggerDagRunOperator."""
+
+    conf: dict[str, str]
+    """Its parameters."""
+    trigger_run_id: str
+    """Its run id, which identifies the change of the data."""
 
 
 def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
@@ -86,7 +97,7 @@ def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
     return list(planned)
 
 
-def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any]]:
+def list_registrations(conf: dict[str, Any], plans: Plans) -> list[RegistrationRun]:
     """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
 
     Unless the run's conf gives a dataset, the run watches the registered datasets of all plans and, for each
@@ -100,7 +111,7 @@ def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any
             watched = find_watched(request.dataset, plans, DatasetRepository(connection))
     found = (build_registration(each, reader) for each in watched)
     changed = [registration for registration in found if registration is not None]
-    log.info("Changed: %s.", ", ".join(each["conf"]["name"] for each in changed) or "no registered dataset")
+    log.info("Changed: %s.", ", ".join(each.conf["name"] for each in changed) or "no registered dataset")
     return changed
 
 
@@ -144,7 +155,7 @@ def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
     ]
 
 
-def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, Any] | None:
+def build_registration(watched: WatchedDataset, s3: ObjectReader) -> RegistrationRun | None:
     """Return the run that registers the current content; None if it is registered already or cannot be read.
 
     The run's id identifies the change, so data whose registration failed are not checked again until they
@@ -167,7 +178,8 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
         "note": "Found by watch_dataset.",
     }
     after = newest.version if newest else 0
-    return {"conf": conf, "trigger_run_id": f"{WATCH_RUN}{watched.name}__{after}__{fingerprint[:16]}"}
+    run_id = f"{WATCH_RUN}{watched.name}__{after}__{fingerprint[:16]}"
+    return RegistrationRun(conf=conf, trigger_run_id=run_id)
 
 
 def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:

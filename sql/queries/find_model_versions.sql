@@ -26,6 +26,8 @@ WHERE (%(name)s::text IS NULL OR name = %(name)s)
     AND (%(stage)s::text IS NULL OR stage = %(stage)s)
     AND (%(job_id)s::text IS NULL OR job_id = %(job_id)s)
     AND (%(path)s::text IS NULL OR path = %(path)s)
+    AND (%(dataset_fingerprint)s::text IS NULL OR dataset_fingerprint = %(dataset_fingerprint)s)
+    AND (%(parameters_fingerprint)s::text IS NULL OR parameters_fingerprint = %(parameters_fingerprint)s)
     AND (
         %(before_name)s::text IS NULL
         OR (created_at, name, version) < (

@@ -122,9 +122,11 @@ def test_the_xcom_of_a_running_job_is_read_and_has_the_same_identity(written: di
 
 
 class Later(TrainingSpec):
-    """The parameters of a later version, which has an additional parameter with a default."""
+    """The parameters of a later version, which has two additional parameters."""
 
     strength: float = 0.5
+    mosaic: float | None = None
+    """So far only an argument of Ultralytics, which jobs give in `overrides`."""
 
 
 def test_a_new_parameter_in_a_later_version_keeps_the_identity_of_a_running_job(
@@ -135,6 +137,17 @@ def test_a_new_parameter_in_a_later_version_keeps_the_identity_of_a_running_job(
         == ResolvedJob.model_validate(written["xcom"]).spec.identity()
     )
     assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
+
+
+def test_a_stored_override_that_became_a_parameter_is_moved_to_it() -> None:
+    overrides = {"mosaic": 0.5, "cos_lr": True}
+    stored = TrainingSpec.parse({"overrides": overrides}).model_dump(mode="json", exclude_unset=True)
+
+    for read in Later.parse_stored(stored), Later.model_validate(stored):  # a row, and an XCom
+        assert (read.mosaic, read.overrides) == (0.5, {"cos_lr": True})
+        assert read.identity() == Later.parse({"mosaic": 0.5, "overrides": {"cos_lr": True}}).identity()
+    with pytest.raises(SpecError, match="mosaic is a separate parameter: give it directly, not in overrides"):
+        Later.parse({"overrides": overrides})
 
 
 def test_a_replaced_parameter_is_refused_with_an_error_that_names_it() -> None:

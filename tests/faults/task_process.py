@@ -104,7 +104,7 @@ def _run_task(run: Run, task: str, attempt: int) -> int:
 
     from include.orchestration import interruptions
     from include.orchestration.failures import record_task_failure
-    from include.orchestration.retries import DEFAULT_ARGS, CountErrors
+    from include.orchestration.retries import DEFAULT_ARGS, ErrorCountPolicy
 
     context = _context(run, task, attempt)
     log = logging.getLogger("include.task")
@@ -114,7 +114,7 @@ def _run_task(run: Run, task: str, attempt: int) -> int:
         result = _program(task)(run, context)
     except Exception as error:
         log.error("%s: %s", type(error).__name__, str(error).strip())  # noqa: TRY400 - as people read it
-        policy = CountErrors() if task == "train" else DEFAULT_ARGS["retry_policy"]
+        policy = ErrorCountPolicy() if task == "train" else DEFAULT_ARGS["retry_policy"]
         if not isinstance(error, AirflowFailException):
             decision = policy.evaluate(error, attempt, 50, context)
             if decision.action.name == "RETRY":

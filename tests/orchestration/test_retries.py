@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError as WrappedError
 from include.attempt.preemption import Preempted
 from include.deployment.retrying import BackendUnavailable
 from include.orchestration.interruptions import MAX_INTERRUPTIONS, start_attempt
-from include.orchestration.retries import DEFAULT_ARGS, CountErrors
+from include.orchestration.retries import DEFAULT_ARGS, ErrorCountPolicy
 from include.s3.errors import StoreUnreachable, UploadGivenUp
 from include.training.contract import MemoryTaken, NoGpuFree, ProcessKilled
 from include.watchdog.traces import HANG, MEMORY, Trace
@@ -53,7 +53,7 @@ class Task:
         ti = SimpleNamespace(try_number=self.attempt, max_tries=self.max_tries, task_id="train")
         return cast("Context", {"task": task, "task_state_store": self, "ti": ti})
 
-    def fail(self, error: BaseException, policy: CountErrors) -> tuple[RetryAction, str]:
+    def fail(self, error: BaseException, policy: ErrorCountPolicy) -> tuple[RetryAction, str]:
         """Return the decision of the policy about `error` in the next attempt."""
         self.attempt += 1
         return self._decide(error, policy)
@@ -65,14 +65,14 @@ class Task:
 
     def end(self, error: BaseException) -> None:
         """End the current attempt with an error; an attempt without this call counts as killed."""
-        self._decide(error, CountErrors())
+        self._decide(error, ErrorCountPolicy())
 
     def interrupt(self, error: BaseException, progress: int) -> RetryDecision:
         """Begin the next attempt with this progress, and end it with an error."""
         self.begin(progress)
-        return CountErrors().evaluate(error, self.attempt, self.max_tries, self.context)
+        return ErrorCountPolicy().evaluate(error, self.attempt, self.max_tries, self.context)
 
-    def _decide(self, error: BaseException, policy: CountErrors) -> tuple[RetryAction, str]:
+    def _decide(self, error: BaseException, policy: ErrorCountPolicy) -> tuple[RetryAction, str]:
         decision = policy.evaluate(error, self.attempt, self.max_tries, self.context)
         return decision.action, decision.reason or ""
 
@@ -89,11 +89,11 @@ def task() -> Task:
 
 
 def test_the_second_error_ends_the_task_and_each_reason_counts_the_attempts_left(task: Task) -> None:
-    assert task.fail(FULL, CountErrors()) == (
+    assert task.fail(FULL, ErrorCountPolicy()) == (
         RetryAction.RETRY,
         "Error 1 of at most 2 (OSError: No space left on device). Attempts left after errors: 1.",
     )
-    assert task.fail(FULL, CountErrors()) == (
+    assert task.fail(FULL, ErrorCountPolicy()) == (
         RetryAction.FAIL,
         "Error 2 of at most 2 (OSError: No space left on device). No attempts are left.",
     )
@@ -101,16 +101,16 @@ def test_the_second_error_ends_the_task_and_each_reason_counts_the_attempts_left
 
 def test_preemptions_never_count_as_errors(task: Task) -> None:
     for attempt in range(1, 30):
-        assert task.fail(Preempted(), CountErrors()) == (
+        assert task.fail(Preempted(), ErrorCountPolicy()) == (
             RetryAction.RETRY,
             f"Preempted, attempt {attempt} of 51.",
         )
     assert "errors" not in task.stored
-    assert task.fail(FULL, CountErrors())[0] is RetryAction.RETRY
+    assert task.fail(FULL, ErrorCountPolicy())[0] is RetryAction.RETRY
 
 
 def test_a_preemption_is_retried_immediately_and_an_error_later() -> None:
-    policy = CountErrors()
+    policy = ErrorCountPolicy()
     ti = SimpleNamespace(try_number=1, max_tries=RETRIES)
     context = cast("Context", {"task": None, "task_state_store": Task(None), "ti": ti})
     assert policy.evaluate(Preempted(), 1, RETRIES, context).retry_delay == timedelta(seconds=1)
@@ -119,23 +119,23 @@ def test_a_preemption_is_retried_immediately_and_an_error_later() -> None:
 
 @pytest.mark.parametrize("changed", [{"job": {"job_id": "mine", "spec": {"epochs": 20}}}, {"max_tries": 53}])
 def test_a_changed_or_cleared_task_starts_counting_again(task: Task, changed: dict[str, Any]) -> None:
-    task.fail(FULL, CountErrors())
+    task.fail(FULL, ErrorCountPolicy())
     for name, value in changed.items():
         setattr(task, name, value)
-    assert task.fail(FULL, CountErrors())[0] is RetryAction.RETRY
-    assert task.fail(FULL, CountErrors())[0] is RetryAction.FAIL
+    assert task.fail(FULL, ErrorCountPolicy())[0] is RetryAction.RETRY
+    assert task.fail(FULL, ErrorCountPolicy())[0] is RetryAction.FAIL
 
 
 def test_unrendered_arguments_do_not_stop_the_counting() -> None:
-    assert Task(object()).fail(FULL, CountErrors())[0] is RetryAction.RETRY
+    assert Task(object()).fail(FULL, ErrorCountPolicy())[0] is RetryAction.RETRY
     task = Task(object())
-    task.fail(FULL, CountErrors())
+    task.fail(FULL, ErrorCountPolicy())
     task.job = object()
-    assert task.fail(FULL, CountErrors())[0] is RetryAction.FAIL
+    assert task.fail(FULL, ErrorCountPolicy())[0] is RetryAction.FAIL
 
 
 def test_a_long_error_fits_into_airflows_reason(task: Task) -> None:
-    _, reason = task.fail(ValueError("too\nlong " * 1000), CountErrors())
+    _, reason = task.fail(ValueError("too\nlong " * 1000), ErrorCountPolicy())
     assert len(reason) < 500
     assert reason.endswith("Attempts left after errors: 1.")
 
@@ -192,7 +192,7 @@ def test_only_interruptions_without_progress_lengthen_the_pauses_and_end_a_task(
 def test_interruptions_before_an_attempt_could_start_are_counted(
     task: Task, interruption: BaseException
 ) -> None:
-    policy = CountErrors()
+    policy = ErrorCountPolicy()
     for _ in range(MAX_INTERRUPTIONS):
         assert task.fail(interruption, policy)[0] is RetryAction.RETRY
     action, reason = task.fail(interruption, policy)
@@ -204,7 +204,7 @@ def test_an_attempt_that_started_is_not_counted_with_later_ones_that_did_not(tas
     for _ in range(MAX_INTERRUPTIONS):
         task.interrupt(NoGpuFree("all are taken"), progress=0)
     task.interrupt(Preempted(), progress=0)  # this attempt may have trained for days
-    assert task.fail(OUTAGES["refused"], CountErrors())[0] is RetryAction.RETRY
+    assert task.fail(OUTAGES["refused"], ErrorCountPolicy())[0] is RetryAction.RETRY
 
 
 def test_going_back_to_an_older_state_and_repeating_work_is_not_progress(task: Task) -> None:
@@ -229,11 +229,11 @@ def test_an_error_that_cannot_be_counted_is_retried_after_the_usual_pause(
         raise airflow_error(503)
 
     monkeypatch.setattr(task, "get", away)
-    assert pause(CountErrors().evaluate(FULL, 1, RETRIES, task.context)) == timedelta(seconds=30)
+    assert pause(ErrorCountPolicy().evaluate(FULL, 1, RETRIES, task.context)) == timedelta(seconds=30)
 
 
 def test_a_refusal_by_airflow_is_not_an_outage(task: Task) -> None:
-    _, reason = task.fail(airflow_error(404), CountErrors())
+    _, reason = task.fail(airflow_error(404), ErrorCountPolicy())
     assert reason.startswith("Error 1 of at most 2")
 
 
@@ -252,7 +252,9 @@ def test_an_attempt_that_lost_a_process_counts_as_a_kill_and_not_as_an_error(
     for number in (1, 2, 3):
         killed = "Rank 1 of the training run was killed by SIGKILL"
         task.begin(2, Trace(number - 1, MEMORY, killed, 3, number))
-        action, reason = task._decide(ProcessKilled("Rank 1 was killed by SIGKILL"), CountErrors(errors=1))
+        action, reason = task._decide(
+            ProcessKilled("Rank 1 was killed by SIGKILL"), ErrorCountPolicy(errors=1)
+        )
         assert (action, reason) == (
             RetryAction.RETRY,
             f"ProcessKilled: Rank 1 was killed by SIGKILL; attempt {number} of {RETRIES + 1}.",
@@ -325,7 +327,7 @@ def test_a_late_error_of_an_attempt_does_not_count_for_the_next_one(task: Task) 
     task.begin()
     late = task.context
     task.begin()
-    CountErrors().evaluate(Preempted(), 1, RETRIES, late)  # the scheduler has given up on this attempt
+    ErrorCountPolicy().evaluate(Preempted(), 1, RETRIES, late)  # the scheduler has given up on this attempt
     task.begin()
     with pytest.raises(AirflowFailException):
         task.begin()
@@ -333,10 +335,10 @@ def test_a_late_error_of_an_attempt_does_not_count_for_the_next_one(task: Task) 
 
 def test_waiting_for_a_gpu_is_not_an_error(task: Task) -> None:
     for error in [NoGpuFree("No GPU is free"), MemoryTaken("cuda:0 ran out of memory")] * 3:
-        action, reason = task.fail(error, CountErrors())
+        action, reason = task.fail(error, ErrorCountPolicy())
         assert action is RetryAction.RETRY
         assert str(error) in reason
-    _, reason = task.fail(ValueError("wrong"), CountErrors())
+    _, reason = task.fail(ValueError("wrong"), ErrorCountPolicy())
     assert reason.startswith("Error 1 of at most 2")
 
 

@@ -56,3 +56,25 @@ def test_a_small_change_needs_no_body(change: Path) -> None:
 @pytest.mark.parametrize("subject", ["Merge branch 'work'", "fixup! Read each row once", 'Revert "Read"'])
 def test_messages_that_git_writes_itself_are_accepted(change: Path, subject: str) -> None:
     assert check(change, subject + "\n").returncode == 0
+
+
+def test_ci_checks_every_commit_of_a_range(change: Path) -> None:
+    def commit(message: str) -> None:
+        author = ["-c", "user.name=A", "-c", "user.email=a@example"]
+        subprocess.run(
+            ["git", *author, "commit", "--quiet", "--no-verify", "-m", message], cwd=change, check=True
+        )
+
+    def check_since(base: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([HOOK, f"{base}..HEAD"], cwd=change, capture_output=True, text=True)
+
+    commit("Add the file")
+    for number, message in enumerate(("x" * 80, "Read each row once")):
+        (change / "file").write_text(f"{number}\n")
+        subprocess.run(["git", "add", "file"], cwd=change, check=True)
+        commit(message + BODY)
+
+    assert check_since("HEAD~1").returncode == 0
+    refused = check_since("HEAD~2")
+    assert refused.returncode == 1
+    assert "the subject has 80 characters" in refused.stderr

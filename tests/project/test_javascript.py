@@ -45,15 +45,19 @@ def test_the_types_and_the_file_of_the_chart_library_have_the_same_version() -> 
 
 
 @needs_node
-def test_without_the_registry_the_checks_are_skipped_and_named(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("required", [False, True])
+def test_without_the_registry_the_checks_are_skipped_and_named_unless_they_are_required(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], required: bool
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
-    assert javascript.main(checkout) == 0
+    monkeypatch.delenv("NPM_REQUIRED", raising=False)
+    if required:
+        monkeypatch.setenv("NPM_REQUIRED", "1")
+    assert javascript.main(checkout) == int(required)
     output = capsys.readouterr().err
     assert "The npm registry cannot be reached: " in output
     assert "http://127.0.0.1:9/" in output
-    assert "The JavaScript checks (ESLint, Prettier, TypeScript) were skipped." in output
+    assert "The JavaScript checks (ESLint, Prettier, TypeScript) were not run." in output
 
 
 @pytest.fixture

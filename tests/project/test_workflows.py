@@ -41,7 +41,7 @@ def test_every_file_for_github_is_valid_yaml(path: Path) -> None:
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_runs_only_existing_programs_and_targets(workflow: Path) -> None:
     commands = "\n".join(step["run"] for step in steps_of(workflow) if "run" in step)
-    for program in re.findall(r"\.ci/[\w./]+", commands):
+    for program in re.findall(r"\.ci/[\w./-]+", commands):
         assert (ROOT / program).is_file(), program
     assert set(re.findall(r"\bmake ([a-z-]+)", commands)) <= TARGETS
 

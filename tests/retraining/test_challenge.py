@@ -78,6 +78,8 @@ def test_a_rejected_challenge_is_not_repeated_until_the_champion_changes(
     # A version that waits for approval, or whose run has crashed, has not been rejected yet.
     assert build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
     models.reject("good", 2, "no gain")
+    for number in range(100):  # more versions than a page of the list holds
+        registered(models, f"other-{number}", "good")
     with pytest.raises(NothingToDo, match=r"version 2 of model good, which was already rejected \(no gain\)"):
         build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
     assert build_challenge(retraining(plan(), "good-1"), dataset, models, jobs)  # the run itself, cleared

@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.audit.deletion import Deletion
 from include.datasets.reference import DatasetVersionName
 from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
@@ -65,7 +66,7 @@ OF_OTHER_VERSIONS = (
     "datasets/jobs/a.json",
     "checkpoints/a/best.pt",
 )
-Delete = Callable[..., dict[str, int]]
+Delete = Callable[..., Deletion]
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def delete(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: s
     # Airflow, which is absent here, would say that no run is active.
     monkeypatch.setattr("include.tasks.delete_data.is_running", lambda dag_id, run_id: False)
 
-    def run(user: str = "ada", **conf: Any) -> dict[str, int]:
+    def run(user: str = "ada", **conf: Any) -> Deletion:
         context = {
             "dag_run": SimpleNamespace(conf=conf, run_id="manual__1", triggering_user_name=user),
             "ti": SimpleNamespace(xcom_push=lambda key, value: None),
@@ -102,11 +103,11 @@ def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S
 def test_a_job_is_deleted_with_everything_that_it_has_stored_and_nothing_else(
     delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
-    assert delete(job_id="a") == {"objects": 5, "bytes": 20}
+    assert delete(job_id="a") == Deletion(5, 20)
     assert keys(s3_client, bucket) == set(OF_OTHER_JOBS)
     assert jobs.get("a") is None
     assert jobs.epochs("a") == []
-    assert delete(job_id="a") == {"objects": 0, "bytes": 0}  # as in a retry after the deletion
+    assert delete(job_id="a") == Deletion(0, 0)  # as in a retry after the deletion
 
 
 @pytest.mark.usefixtures("ended")
@@ -128,13 +129,13 @@ def test_the_row_of_a_host_application_is_kept_and_names_no_objects(
 ) -> None:
     owner.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")
     try:
-        assert delete(job_id="a")["objects"] == 5
+        assert delete(job_id="a").objects == 5
     finally:
         owner.execute("UPDATE training_schema_created SET kind = 'table' WHERE name = 'training_jobs'")
     job = recorded(jobs)
     assert (job.status, job.best_checkpoint_path, job.last_checkpoint_path) == ("completed", None, None)
     assert keys(s3_client, bucket) == set(OF_OTHER_JOBS)
-    assert delete(job_id="a")["objects"] == 0  # a repetition deletes only the rest after an interruption
+    assert delete(job_id="a").objects == 0  # a repetition deletes only the rest after an interruption
 
 
 # --- versions of datasets ---
@@ -161,9 +162,9 @@ def test_a_version_is_deleted_with_the_objects_that_only_it_uses(
 ) -> None:
     origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
     register(datasets, "parts", "a", source=copy_in(bucket), origin=origin)
-    assert delete(dataset="parts@1") == {"objects": len(VERSION), "bytes": 4 * len(VERSION)}
+    assert delete(dataset="parts@1") == Deletion(len(VERSION), 4 * len(VERSION))
     assert keys(s3_client, bucket) == set(OF_OTHER_VERSIONS)
-    assert delete(dataset="parts@1") == {"objects": 0, "bytes": 0}
+    assert delete(dataset="parts@1") == Deletion(0, 0)
     assert register(datasets, "parts", "a").version == 2
 
 
@@ -172,7 +173,7 @@ def test_a_converted_copy_is_found_by_its_uri_if_etags_are_not_hashes(
     delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     register(datasets, "parts", "c", source=copy_in(bucket))
-    assert delete(dataset="parts@1")["objects"] == 1
+    assert delete(dataset="parts@1").objects == 1
     assert f"datasets/{'a' * 64}/data.yaml" not in keys(s3_client, bucket)
 
 
@@ -183,7 +184,7 @@ def test_objects_that_other_versions_and_jobs_use_are_kept(
     origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
     register(datasets, "parts", "a", source=copy_in(bucket), origin=origin)
     register(datasets, "others", "a", source=copy_in(bucket), origin=origin)
-    assert delete(dataset="parts@1")["objects"] == 0
+    assert delete(dataset="parts@1").objects == 0
     claim(jobs, spec={"dataset": origin})
     jobs.record_dataset("a", "run1", "a" * 64)
     delete(dataset="others@1")
@@ -196,7 +197,7 @@ def test_somebody_elses_upload_is_kept_when_a_version_of_it_is_deleted(
     delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     register(datasets, "parts", "c", source=f"s3://{bucket}/uploads/{UPLOAD}/data.zip", by=None)
-    assert delete(dataset="parts@1")["objects"] == 0
+    assert delete(dataset="parts@1").objects == 0
     assert VERSION[0] in keys(s3_client, bucket)
 
 
@@ -206,7 +207,7 @@ def test_a_copy_that_others_use_is_not_deleted_with_a_version_of_its_folder(
 ) -> None:
     register(datasets, "parts", "a", source=copy_in(bucket), origin="s3://bucket/export.ndjson")
     register(datasets, "mine", "c", source=copy_in(bucket).removesuffix("data.yaml"))
-    assert delete(dataset="mine@1")["objects"] == 0
+    assert delete(dataset="mine@1").objects == 0
     assert f"datasets/{'a' * 64}/data.yaml" in keys(s3_client, bucket)
 
 

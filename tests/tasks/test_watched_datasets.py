@@ -35,25 +35,25 @@ def test_each_change_of_a_watched_source_becomes_one_registration(
     nowhere = (f"s3://{bucket}/none/", f"s3://{bucket}-none/")
     deployed = plans("parts", "digits", source, "/data/x", *nowhere)
     (found,) = list_registrations({}, deployed)
-    assert found["conf"] == {
+    assert found.conf == {
         "name": "plan-2",
         "source": source,
         "task": "detect",
         "note": "Found by watch_dataset.",
     }
-    registered("run1", **found["conf"])
+    registered("run1", **found.conf)
     assert list_registrations({}, deployed) == []
     registered("run2", name="parts", source=source)
     assert list_registrations({}, deployed) == []
 
     add_image(s3_client, bucket, machine)
     changed = list_registrations({}, deployed)
-    assert [each["conf"]["name"] for each in changed] == ["parts", "plan-2"]
+    assert [each.conf["name"] for each in changed] == ["parts", "plan-2"]
     assert list_registrations({}, deployed) == changed  # the same run ids; those runs exist by then
     assert list_registrations({"dataset": "parts"}, plans()) == changed[:1]
     assert list_registrations({"dataset": source}, plans()) == changed
     for number, each in enumerate(changed):
-        registered(f"watch{number}", **each["conf"])
+        registered(f"watch{number}", **each.conf)
     assert list_registrations({}, deployed) == []
     with pytest.raises(AirflowFailException, match="dataset='partz' is not registered"):
         list_registrations({"dataset": "partz"}, deployed)
@@ -66,8 +66,8 @@ def test_a_converted_source_is_checked_once_after_each_version(
     source = upload_zip(s3_client, bucket, folder)
     registered("run1", name="parts", source=source)
     (again,) = list_registrations({}, plans("parts"))
-    assert again["conf"]["source"] == source
-    checked = registered("watch1", **again["conf"])
+    assert again.conf["source"] == source
+    checked = registered("watch1", **again.conf)
     assert (checked.version, checked.created) == (1, False)
     with pytest.raises(AirflowSkipException, match="parts@1 already had this content"):
         announce_version(checked, run_of())
@@ -78,11 +78,11 @@ def test_a_converted_source_is_checked_once_after_each_version(
     )
     assert upload_zip(s3_client, bucket, folder) == source
     (changed,) = list_registrations({}, plans("parts"))
-    assert changed["trigger_run_id"] != again["trigger_run_id"]
-    assert registered("watch2", **changed["conf"]).created
+    assert changed.trigger_run_id != again.trigger_run_id
+    assert registered("watch2", **changed.conf).created
     (last,) = list_registrations({}, plans("parts"))
-    assert last["trigger_run_id"] not in {again["trigger_run_id"], changed["trigger_run_id"]}
-    checked = registered("watch3", **last["conf"])
+    assert last.trigger_run_id not in {again.trigger_run_id, changed.trigger_run_id}
+    checked = registered("watch3", **last.conf)
     assert (checked.version, checked.created) == (2, False)
     assert len(datasets.versions("parts")) == 2
 
@@ -115,7 +115,7 @@ def test_an_archived_version_is_not_registered_again(
     assert list_registrations({}, plans(source)) == []
     add_image(s3_client, bucket, machine, "corrected")
     (found,) = list_registrations({}, plans(source))
-    assert registered(found["trigger_run_id"], **found["conf"]).version == 3
+    assert registered(found.trigger_run_id, **found.conf).version == 3
 
 
 def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
@@ -129,7 +129,7 @@ def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
     assert registered("watch__parts__1__abc", name="parts", source=source).created is False
     add_image(s3_client, bucket, machine)
     (found,) = list_registrations({}, deployed)
-    assert registered(found["trigger_run_id"], **found["conf"]).version == 3
+    assert registered(found.trigger_run_id, **found.conf).version == 3
     assert registered("by hand", name="parts", source=source).created is False
 
 

@@ -4,6 +4,8 @@
 
 export const TRAINING = "../api/v1";
 export const AIRFLOW = "../../api/v2";
+/** The Dag that trains. */
+export const TRAINING_DAG = "train_yolo";
 
 const NO_CONTENT = 204;
 

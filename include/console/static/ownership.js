@@ -1,8 +1,6 @@
 // @ts-check
 // Who may change a job or a version of a dataset. The server enforces the same rules.
-
-/** The Dag that trains. A job with neither an owner nor a run of this Dag was written by a host application. */
-const TRAINING_DAG = "train_yolo";
+import { TRAINING_DAG } from "./api.js";
 
 /**
  * Why the current user may not change the job; null if they may.
@@ -11,7 +9,7 @@ const TRAINING_DAG = "train_yolo";
  * @returns {string | null}
  */
 export function explainNotYours(session, { triggered_by: owner, dag_id: dag }) {
-  const written = owner === null && dag !== TRAINING_DAG;
+  const written = owner === null && dag !== TRAINING_DAG; // by a host application
   if (session.may_change_all_jobs || written || owner === session.user) return null;
   const named = session.job_administrators.slice(0, 5);
   const more = session.job_administrators.length > named.length ? ", …" : "";

@@ -2,7 +2,7 @@
 // The parameters with which a job was started, shown beside the defaults and the parent's parameters.
 /** @import { InputChange } from "./h.js" */
 import { html, useMemo, useState } from "./h.js";
-import { airflowUrl, fetchJson } from "./api.js";
+import { airflowUrl, fetchJson, TRAINING_DAG } from "./api.js";
 import { formatParameter } from "./format.js";
 import { usePolled } from "./live.js";
 
@@ -19,7 +19,7 @@ const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
  */
 
 /** Load the parameters of a Dag from Airflow. `fields` is empty until they are loaded. */
-export function useForm(dagId = "train_yolo") {
+export function useForm(dagId = TRAINING_DAG) {
   /** @type {(signal: AbortSignal) => Promise<Airflow.DagDetails>} */
   const load = (signal) => fetchJson(airflowUrl(["dags", dagId, "details"]), { signal });
   const { data, problem, again } = usePolled(load, null);

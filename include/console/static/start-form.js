@@ -5,7 +5,7 @@
 /** @import { Children } from "./h.js" */
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
-import { airflowUrl, fetchJson, Problem, queryString, trainingUrl } from "./api.js";
+import { airflowUrl, fetchJson, Problem, queryString, TRAINING_DAG, trainingUrl } from "./api.js";
 import { useDraft } from "./draft.js";
 import { Note } from "./elements.js";
 import { Equivalents, PasteCommand } from "./equivalents.js";
@@ -77,7 +77,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
     if (requested.current.conf !== wanted) requested.current = { conf: wanted, runId: newRunId() };
     const { runId } = requested.current;
     await trigger(runId, conf);
-    location.assign(`run${queryString({ dag_id: "train_yolo", run_id: runId })}`);
+    location.assign(`run${queryString({ dag_id: TRAINING_DAG, run_id: runId })}`);
     return true;
   };
 
@@ -142,7 +142,7 @@ async function findErrors(conf) {
  * @param {Record<string, unknown>} conf
  */
 async function trigger(runId, conf) {
-  const url = airflowUrl(["dags", "train_yolo", "dagRuns"]);
+  const url = airflowUrl(["dags", TRAINING_DAG, "dagRuns"]);
   try {
     await fetchJson(url, { method: "POST", body: { dag_run_id: runId, logical_date: null, conf } });
   } catch (error) {

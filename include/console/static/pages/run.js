@@ -1,7 +1,7 @@
 // @ts-check
 // The job of a Dag run, or the run's tasks until there is a job. Airflow shows this page as a tab of each run.
 import { html } from "../h.js";
-import { airflowUrl, fetchJson, trainingUrl } from "../api.js";
+import { airflowUrl, fetchJson, TRAINING_DAG, trainingUrl } from "../api.js";
 import { Note, Pending, Status } from "../elements.js";
 import { JobView } from "../job-view.js";
 import { usePolled } from "../live.js";
@@ -19,7 +19,7 @@ import { Page, query, show } from "../page.js";
 
 const dagId = query.get("dag_id") ?? "";
 const runId = query.get("run_id") ?? "";
-const isTraining = dagId === "train_yolo" && runId !== "";
+const isTraining = dagId === TRAINING_DAG && runId !== "";
 const ORDER = [
   "check_schema",
   "resolve_config",
@@ -70,7 +70,7 @@ function Tasks({ tasks }) {
 
 function NoTraining() {
   const reason = dagId
-    ? `This is a run of ${dagId}; only runs of train_yolo are training runs.`
+    ? `This is a run of ${dagId}; only runs of ${TRAINING_DAG} are training runs.`
     : "The URL contains no run ID.";
   return html`<${Page} tab="jobs" heading="No training run" title="Training run">
     <${Note}>${reason}${" "}<a href="jobs">Show all training runs</a></${Note}>
