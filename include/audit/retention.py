@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from include.audit.report import human
 from include.database import Statements, fetch_rows
 from include.payload import Payload
-from include.s3.client import CONCURRENT_REQUESTS
+from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import CHECKPOINTS, REPORTS
 from include.time_limited_connection import long_transaction
 
@@ -125,7 +125,7 @@ def retain(
     """
     report = RetentionReport(policy)
     _choose(connection, policy)
-    with ThreadPoolExecutor(CONCURRENT_REQUESTS, thread_name_prefix="retention") as threads:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads:
         for page in bucket.pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
             expiring = _find_expiring(

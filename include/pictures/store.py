@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from include.checkpoints.metadata import run_id_in
 from include.pictures.choosing import LARGEST_PICTURE, media_type, rank_picture
-from include.s3.client import CONCURRENT_REQUESTS
+from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import pictures_prefix
 from include.s3.location import JOB_ID
 
@@ -68,7 +68,7 @@ class PictureStore:
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
         ranked = sorted((rank, name) for name in found if (rank := rank_picture(name)) is not None)
         names = [name for _, name in ranked]
-        with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
             own = pool.map(lambda name: self._is_of(origin_run_id, _key(job_id, name)), names)
             return [
                 StoredPicture(name, found[name]) for name, is_own in zip(names, own, strict=True) if is_own

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 32
 """Size of the connection pool: enough to fetch many small objects despite a long round-trip time."""
 
-CONCURRENT_REQUESTS = 8
+PARALLEL_REQUESTS = 8
 """Requests to send at a time: fewer than the connections in any client's pool (botocore's default: 10)."""
 
 
