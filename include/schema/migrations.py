@@ -271,7 +271,8 @@ def _collect_changes(connection: Connection) -> Iterator[list[str]]:
         _many: bool,
     ) -> None:
         if _CHANGES.match(statement):
-            statements.append(ClientCursor(cursor.connection).mogrify(statement.encode(), parameters).strip())
+            filled = ClientCursor(cursor.connection).mogrify(statement.encode(), parameters or None)
+            statements.append(filled.strip())
 
     event.listen(connection, "before_cursor_execute", collect)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg.sql import Identifier
+from psycopg.sql import Identifier, Literal
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from include.schema import catalog
@@ -76,7 +76,7 @@ def _describe_type_refusal(table: str, actual: ActualColumn, refused: list[str])
 
 
 def _fits_type(connection: Connection, actual: ActualColumn, value: str) -> bool:
-    return _is_true(connection, f"SELECT CAST(%(value)s AS {actual.type}) IS NOT NULL", value)
+    return _is_true(connection, f"SELECT CAST({_quote(value)} AS {actual.type}) IS NOT NULL")
 
 
 def _passes(
@@ -84,30 +84,37 @@ def _passes(
 ) -> bool:
     """Evaluate the CHECK on a row like those that we write, without writing to the table."""
     literals = {name: "now()" if name.endswith("_at") else "'s3://'" for name in _ALSO_WRITTEN.get(value, ())}
-    literals[column] = "%(value)s"
+    literals[column] = _quote(value)
     fields = (
         f"CAST({literals.get(name, 'NULL')} AS {other.type}) AS {Identifier(name).as_string()}"
         for name, other in actual.items()
     )
     row = f"SELECT {', '.join(fields)}"
-    doubled = expression.replace("%", "%%")
-    passes = f"SELECT ({doubled}) IS NOT FALSE FROM ({row}) AS written"  # noqa: S608 - the database's own expression
-    return _is_true(connection, passes, value)
+    passes = f"SELECT ({expression}) IS NOT FALSE FROM ({row}) AS written"  # noqa: S608 - the database's own expression
+    return _is_true(connection, passes)
 
 
 def _is_listed(connection: Connection, listing: str, listed: str, value: str) -> bool:
-    listed_value = f"SELECT FROM {listing} WHERE {listed}::text = %(value)s"
-    return _is_true(connection, f"SELECT EXISTS ({listed_value})", value)
+    listed_value = f"SELECT FROM {listing} WHERE {listed}::text = {_quote(value)}"
+    return _is_true(connection, f"SELECT EXISTS ({listed_value})")
 
 
-def _is_true(connection: Connection, statement: str, value: str) -> bool:
-    """Return whether `statement` is true for `value`; False if PostgreSQL rejects the value.
+def _quote(value: str) -> str:
+    """Return the value as an SQL literal.
+
+    A parameter instead would make psycopg read a percent sign in a host application's names as a placeholder.
+    """
+    return Literal(value).as_string()
+
+
+def _is_true(connection: Connection, statement: str) -> bool:
+    """Return whether `statement` is true; False if PostgreSQL rejects a value in it.
 
     The transaction continues in either case. Raises OperationalError.
     """
     try:
         with connection.begin_nested():
-            return bool(connection.exec_driver_sql(statement, {"value": value}).scalar_one())
+            return bool(connection.exec_driver_sql(statement).scalar_one())
     except DBAPIError as error:
         # An OperationalError, such as a lock that times out, says nothing about the value.
         if error.connection_invalidated or isinstance(error, OperationalError):
