@@ -42,9 +42,11 @@ class AuditScope:
     connection: Connection[Any]
     """A connection to the training database."""
     bucket: Bucket
+    """The bucket of the checkpoints, accessed with keys that may delete objects."""
     training_root: Path
     """The folder on this machine that contains the jobs' folders."""
     live_runs: LiveRuns
+    """Asks Airflow which Dag runs are active."""
     now: datetime
     """The current time, from which the ages of objects, rows and folders are computed."""
     conditional_writes: ConditionalWrites

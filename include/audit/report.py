@@ -56,6 +56,7 @@ class AuditReport:
     reread: int = 0
     """Number of recorded objects whose bytes were read again."""
     reread_bytes: int = 0
+    """Total size of the objects that `reread` counts."""
     found: Counter[FindingKind] = field(default_factory=Counter)
     """Number of findings of each kind."""
     repaired: Counter[FindingKind] = field(default_factory=Counter)

@@ -57,6 +57,7 @@ class RetentionReport:
     """Figures about the states and reports that were deleted or, in a dry run, would be deleted."""
 
     policy: RetentionPolicy
+    """The policy that was applied."""
     jobs: int = 0
     """Number of jobs whose states are deleted."""
     reports: int = 0

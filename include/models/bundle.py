@@ -26,6 +26,7 @@ class Bundle:
     payload: bytes
     """The statement, as JSON."""
     signature: bytes
+    """The key's signature of `signed_bytes`."""
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
@@ -73,17 +74,23 @@ _Base64 = Annotated[bytes, BeforeValidator(_decode)]
 
 class _Signature(BaseModel):
     sig: _Base64
+    """The signature of the payload and its type."""
 
 
 class _Stored(BaseModel):
     """The members of a stored bundle that matter here."""
 
     media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(validation_alias="mediaType")
+    """The version of the bundle's format."""
     key_id: str = Field(validation_alias=AliasPath("verificationMaterial", "publicKey", "hint"))
+    """Id of the public key, as a hint."""
     payload_type: Literal["application/vnd.in-toto+json"] = Field(
         validation_alias=AliasPath("dsseEnvelope", "payloadType")
     )
+    """Says that the payload is an in-toto statement."""
     payload: _Base64 = Field(validation_alias=AliasPath("dsseEnvelope", "payload"))
+    """The statement, as JSON."""
     signatures: list[_Signature] = Field(
         validation_alias=AliasPath("dsseEnvelope", "signatures"), min_length=1, max_length=1
     )
+    """Exactly one."""

@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 
 class Evidence(TypedDict, total=False):
-    """Origin and evaluation of a version, as far as they are known; the fields are those of ModelVersion."""
+    """Origin and evaluation of a version, as far as they are known; ModelVersion has the same fields."""
 
     dataset: str | None
+    """Dataset on which the version was trained and evaluated."""
     dataset_fingerprint: str | None
+    """Identifies the content of that dataset."""
     parameters_fingerprint: str | None
+    """Identifies the parameters that, for given data, determine the trained model."""
     metrics: Mapping[str, Any] | None
+    """The version's metrics on the validation split."""
     champion_version: int | None
+    """Version in production during the evaluation; None if there was none."""
     champion_metrics: Mapping[str, Any] | None
+    """The champion's metrics on the same data."""
     reason: str | None
+    """The gate's decision, as a sentence."""
 
 
 _NO_EVIDENCE: dict[str, None] = dict.fromkeys(Evidence.__annotations__)

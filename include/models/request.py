@@ -46,6 +46,7 @@ class ChosenVersion(Payload):
     name: str
     """Name of the model."""
     version: int
+    """Number of the version."""
     expected: int | None
     """The version to replace, if any: after retraining, the champion that this version was compared with;
     otherwise, the version that was in production when this one was chosen."""

@@ -50,6 +50,7 @@ class VerificationKeys:
     """Public keys, by key id; anyone who holds one of their private keys is trusted."""
 
     keys: Mapping[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
+    """The keys by id, which is the SHA-256 of the key's PEM in hex."""
 
     @classmethod
     def of(cls, keys: Iterable[ec.EllipticCurvePublicKey]) -> Self:
@@ -103,6 +104,7 @@ class SigningKey:
     """The private key with which promotion signs."""
 
     private: ec.EllipticCurvePrivateKey = field(repr=False)
+    """On one of the curves that Model Signing allows."""
 
     @classmethod
     def parse(cls, pem: bytes) -> Self:

@@ -27,6 +27,7 @@ class Signature:
     """The bytes of a signature."""
 
     content: bytes
+    """A Sigstore bundle, as stored."""
 
     @property
     def sha256(self) -> str:

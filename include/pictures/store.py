@@ -25,6 +25,7 @@ class StoredPicture:
     """A picture in S3."""
 
     name: str
+    """File name, as Ultralytics chose it."""
     size: int
     """In bytes."""
 

@@ -40,6 +40,7 @@ class DatasetPosition(NamedTuple):
     changed_at: str
     """When the dataset's newest version was registered, in the database's text form."""
     name: str
+    """Name of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ class ListedDataset:
     versions: int
     """Number of its versions."""
     position: DatasetPosition
+    """Where the next page starts if this dataset is the last of a page."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Details of the registration of a version: the dataset, the Dag run, the user and the note."""
+    """What is registered with a version, besides its content."""
 
     name: str
+    """Name of the dataset."""
     run_id: str | None = None
     """Dag run that registers the version."""
     created_by: str | None = None
@@ -72,12 +75,16 @@ class Registration:
 class DatasetJob(BaseModel):
     """A job, of any status, that uses a version of a dataset."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     job_id: str
+    """Id of the job."""
     status: str | None
+    """Status of the job, as in its row, which a host application may write."""
     created_at: datetime | None
+    """When the job's row was created; null if it is unknown."""
     triggered_by: str | None
+    """User who started the job; null if it is unknown."""
 
 
 class DatasetRepository:

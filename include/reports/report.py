@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from include.datasets.checking.findings import FoundKind, FoundPlace, group
 from include.datasets.errors import DatasetError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class ReportedFinding(FoundPlace):
     """One problem of a dataset."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     kind: str = "other"
     """The kind of the problem, as in `errors`."""
 
@@ -27,12 +29,18 @@ class ReportedFinding(FoundPlace):
 class DatasetReport(BaseModel):
     """The result of a check, with up to FINDINGS problems."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     job_id: str | None
     """None if the dataset was checked for registration."""
     run_id: str
+    """Dag run whose task checked the dataset."""
     dataset: str
+    """The dataset as the user named it."""
     task: str
+    """The task for which the dataset was checked."""
     checked_at: datetime
+    """When the check ended."""
     fingerprint: str | None = None
     """Identifies the content; None if the check failed."""
     problems: int

@@ -85,7 +85,9 @@ class RetrainPlan(_Part):
     name: str = Field(pattern=NAME)
     """Name of the plan, and of the model whose versions it creates."""
     dataset: str = Field(min_length=1)
+    """A registered dataset, an address, a path or `digits`, as in `train_yolo`."""
     task: Task = "detect"
+    """The task for which the model is trained."""
     model: str | None = None
     """The model from which the first training run starts; None for the default of `train_yolo`."""
     start_from: Literal["champion", "scratch"] = "champion"
@@ -93,9 +95,11 @@ class RetrainPlan(_Part):
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of `train_yolo`."""
     schedule: Schedule | None = None
+    """When the plan runs automatically; None if only people start it."""
     timeout_hours: float = Field(24, gt=0, le=24 * 60)
     """How long a run waits for its training run."""
     gate: Gate = Field(default=Gate(), validate_default=True)
+    """What a new version has to achieve."""
     approval: bool = False
     """Whether a person has to approve the promotion."""
 
@@ -155,6 +159,7 @@ class Plans:
     """The content of a file of plans."""
 
     path: Path
+    """The file."""
     valid: Mapping[str, RetrainPlan]
     """The valid plans, by name."""
     problems: tuple[tuple[object, str], ...]

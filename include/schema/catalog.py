@@ -63,6 +63,7 @@ class MissingPrivilege:
     object: str
     """Spelt as in GRANT, such as "TABLE training_jobs"."""
     privilege: str
+    """Spelt as in GRANT, such as "SELECT"."""
 
 
 def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[str, str]]:

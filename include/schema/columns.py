@@ -30,6 +30,7 @@ class Column:
     """One of our columns, as the migration creates it."""
 
     name: str
+    """Lower case, so that it needs no quotes in SQL."""
     type: str
     """Spelt as PostgreSQL reports it."""
     default: str | None = None
@@ -56,7 +57,9 @@ class ActualColumn:
     """A column in the database."""
 
     name: str
+    """Spelt as in the catalog, without quotes."""
     type: str
+    """Spelt as PostgreSQL reports it, with its length."""
     base_type: str
     """The type without its length, or the type that a domain is based on."""
     length: int | None
@@ -64,8 +67,11 @@ class ActualColumn:
     kind: str
     """PostgreSQL's letter for the kind of type: b base type, e enum, d domain."""
     nullable: bool
+    """Whether the column may contain NULL."""
     has_default: bool
+    """Whether a row without a value for the column gets its default."""
     generated: bool
+    """Whether the database computes the column from others, so that it cannot be written."""
 
 
 def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> str | None:

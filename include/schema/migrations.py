@@ -51,6 +51,7 @@ class MigrationPlan:
     statements: tuple[str, ...]
     """The SQL statements that change the database, in order."""
     warnings: tuple[str, ...]
+    """Sentences for the person who migrates, such as that a table is rewritten."""
     problems: tuple[str, ...]
     """The reasons why `apply` would refuse."""
 
@@ -148,10 +149,15 @@ class _Migration:
     """A migration over one connection, with the settings of `plan` and `apply`."""
 
     connection: Connection
+    """A connection that holds the lock for migrations, except for `verify`, which needs no lock."""
     application_role: str | None
+    """The role that gets, or must have, the rights on rows; None if it is the role that migrates."""
     confirm_data_loss: bool = False
+    """Whether a downgrade may drop columns and tables that hold data."""
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS
+    """How long to wait for locks."""
     scripts: Path = MIGRATIONS
+    """The folder with Alembic's `env.py` and the revisions."""
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -32,12 +32,19 @@ _DROP = {
 
 @dataclass(frozen=True)
 class _Created:
+    """An object that a revision created: one row of the journal."""
+
     kind: str
+    """A key of _DROP."""
     table: str
+    """The table to which the object belongs; a table belongs to itself."""
     name: str
+    """Name of the object."""
     derived_from: str | None
+    """The column whose values fill a created column; None for other columns and objects."""
 
     def drop(self) -> str:
+        """Return the statement that drops the object."""
         return _DROP[self.kind].format(table=self.table, name=self.name)
 
 

@@ -25,7 +25,9 @@ class ColumnState:
     """One column, with its expected and its actual type."""
 
     table: str
+    """Name of the column's table."""
     name: str
+    """Name of the column."""
     expected: str
     """The type in a new table, with its length."""
     actual: str

@@ -44,9 +44,11 @@ class _Known:
     run_id: str
     """Id of the job's MLflow run."""
     status: str
+    """MLflow's status of the run."""
     params: set[str]
     """Names of the parameters."""
     tags: dict[str, str]
+    """Values of the tags, by name."""
     points: set[tuple[str, int, float]]
     """Metric, step and value of each stored point."""
 

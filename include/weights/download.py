@@ -44,6 +44,7 @@ class DownloadLimits:
     silent_seconds: float = 30
     """Maximum time without a byte."""
     tries: int = 3
+    """Maximum number of requests for the file."""
     pause: float = 2
     """Seconds before a retry."""
 
