@@ -17,8 +17,8 @@ from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
 from include.audit.objects import RandomSample, examine
 from include.audit.orphans import find_orphans
-from include.audit.recorded import recorded_objects, still_recorded
-from include.audit.repair import advice, restore
+from include.audit.recorded import is_still_recorded, list_recorded_objects
+from include.audit.repair import describe_remedy, restore
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
 from include.audit.uploads import find_abandoned_uploads
@@ -100,34 +100,34 @@ def find_losses(
     """
     sample = RandomSample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="audit") as threads:
-        for page in recorded_objects(scope.connection, scope.bucket):
+        for page in list_recorded_objects(scope.connection, scope.bucket):
             findings = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
             for recorded, finding in zip(page, findings, strict=True):
                 if finding is None:
                     sample.offer(recorded)
                 else:
-                    yield from _confirmed(scope, recorded, finding, repair=request.repair)
-            report.examined(page, reread=False)
+                    yield from _confirm(scope, recorded, finding, repair=request.repair)
+            report.count_examined(page, reread=False)
             if request.full:
-                report.examined(page, reread=True)
+                report.count_examined(page, reread=True)
         read_again = threads.map(partial(examine, scope.bucket.client, reread=True), sample.objects)
         for recorded, finding in zip(sample.objects, read_again, strict=True):
             if finding is not None:
-                yield from _confirmed(scope, recorded, finding, repair=request.repair)
-        report.examined(sample.objects, reread=True)
+                yield from _confirm(scope, recorded, finding, repair=request.repair)
+        report.count_examined(sample.objects, reread=True)
 
 
-def _confirmed(
+def _confirm(
     scope: AuditScope, recorded: RecordedObject, finding: AuditFinding, *, repair: bool
 ) -> Iterator[AuditFinding]:
     """Yield the finding, unless the row has changed in the meantime.
 
     The finding describes the repair or, if nothing was repaired, says what to do.
     """
-    if not still_recorded(scope.connection, recorded):
+    if not is_still_recorded(scope.connection, recorded):
         return
     done = restore(scope.connection, scope.bucket, recorded, scope.signing) if repair else None
     if done is not None:
         yield replace(finding, repair=done)
     else:
-        yield replace(finding, detail=f"{finding.detail}. {advice(scope.bucket.client, recorded)}")
+        yield replace(finding, detail=f"{finding.detail}. {describe_remedy(scope.bucket.client, recorded)}")

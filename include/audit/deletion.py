@@ -46,7 +46,7 @@ def delete_job(
     if _find(connection, "give_up_job", job) is None:
         raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; review it again")
     objects = size = 0
-    for item in _objects_of(bucket, job.job_id):
+    for item in _list_objects(bucket, job.job_id):
         if bucket.delete_listed(item):
             objects, size = objects + 1, size + item.size
     if needed.is_own_table:
@@ -57,7 +57,7 @@ def delete_job(
     return Deletion(objects, size)
 
 
-def _objects_of(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
+def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     for prefix in (CHECKPOINTS, PICTURES, REPORTS):
         yield from bucket.objects(f"{prefix}{job_id}/")
     key = checked_dataset_key(job_id)

@@ -31,7 +31,7 @@ class Ledger:
     def add(self, finding: AuditFinding) -> None:
         """Count the finding; record and log it, unless there are too many of its kind."""
         self._report.add(finding)
-        if self._report.found[finding.kind] > self._report.recorded(finding.kind):
+        if self._report.found[finding.kind] > self._report.count_recorded(finding.kind):
             return
         log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired")
         with self._connection.transaction():

@@ -40,14 +40,14 @@ def find_orphans(
     """
     before = now - YOUNG
     for page in list_settled(bucket, CHECKPOINTS, before, report):
-        yield from _unknown_checkpoints(connection, page)
+        yield from _find_unknown_checkpoints(connection, page)
     for page in list_settled(bucket, MODELS, before, report):
-        yield from _unknown_models(connection, bucket, page)
+        yield from _find_unknown_models(connection, bucket, page)
     for prefix in _FILES:
         for page in list_settled(bucket, prefix, before, report):
-            yield from _unknown_files(connection, prefix, page)
+            yield from _find_unknown_files(connection, prefix, page)
     for page in bucket.pages(PRETRAINED):
-        report.listed(page)
+        report.count_listed(page)
 
 
 def list_settled(
@@ -55,11 +55,13 @@ def list_settled(
 ) -> Iterator[list[ListedObject]]:
     """List the objects below `prefix`, count them in the report, and yield those older than `before`."""
     for page in bucket.pages(prefix):
-        report.listed(page)
+        report.count_listed(page)
         yield [item for item in page if item.modified <= before]
 
 
-def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) -> Iterator[AuditFinding]:
+def _find_unknown_checkpoints(
+    connection: Connection[Any], page: list[ListedObject]
+) -> Iterator[AuditFinding]:
     """Find objects of jobs that do not exist, and objects that are not checkpoints."""
     jobs = find_known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
     for item in page:
@@ -72,7 +74,7 @@ def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) 
             yield report_orphan(item, f"{item.location.uri} is not a file that a training run creates")
 
 
-def _unknown_files(
+def _find_unknown_files(
     connection: Connection[Any], prefix: str, page: list[ListedObject]
 ) -> Iterator[AuditFinding]:
     """Find small files of jobs that do not exist."""
@@ -87,7 +89,7 @@ def _unknown_files(
             yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
 
 
-def _unknown_models(
+def _find_unknown_models(
     connection: Connection[Any], bucket: Bucket, page: list[ListedObject]
 ) -> Iterator[AuditFinding]:
     """Find model files and signatures that no row refers to."""

@@ -79,7 +79,7 @@ class AuditRequest(Request):
         "nothing.",
     )
 
-    def policy(self, deployment: str | None) -> RetentionPolicy:
+    def choose_policy(self, deployment: str | None) -> RetentionPolicy:
         """Return the policy: each value comes from the run, else from the deployment, else from the defaults.
 
         `deployment` is the Variable's value; None if it is not set. Raises RequestRefused if that value is
@@ -87,10 +87,10 @@ class AuditRequest(Request):
         """
         fields = set(RetentionPolicy.model_fields)
         given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True)
-        return _deployed(deployment).model_copy(update=given)
+        return _parse_policy(deployment).model_copy(update=given)
 
 
-def _deployed(value: str | None) -> RetentionPolicy:
+def _parse_policy(value: str | None) -> RetentionPolicy:
     if value is None:
         return RetentionPolicy()
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.audit.report import human
+from include.audit.report import format_size
 from include.database import Statements, fetch_rows
 from include.payload import Payload
 from include.s3.client import PARALLEL_REQUESTS
@@ -87,13 +87,14 @@ class RetentionReport:
         """One-line summary."""
         verb = "would be deleted (dry run)" if self.policy.dry_run else "were deleted"
         return (
-            f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "
-            f"Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of each model "
-            f"and dataset, and those of jobs that ended less than {self.policy.expire_after_days} days ago."
+            f"Retention: states of {self.jobs} jobs, {self.objects} objects, {format_size(self.bytes)} "
+            f"{verb}. Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of "
+            "each model and dataset, and those of jobs that ended less than "
+            f"{self.policy.expire_after_days} days ago."
             + (f" {self.reports} older reports of dataset checks {verb}." if self.reports else "")
         )
 
-    def summary(self) -> RetentionSummary:
+    def summarize(self) -> RetentionSummary:
         """Return the figures as the result of the task."""
         return RetentionSummary(
             sentence=self.sentence,
@@ -104,10 +105,10 @@ class RetentionReport:
             reports=self.reports,
         )
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """Return the report as Markdown."""
         lines = ["# Retention", "", self.sentence, ""]
-        lines += [f"- {job_id}: {human(size)}" for job_id, size in self.shown.items()]
+        lines += [f"- {job_id}: {format_size(size)}" for job_id, size in self.shown.items()]
         if self.jobs > len(self.shown):
             lines.append(f"- … and {self.jobs - len(self.shown)} more")
         return "\n".join(lines)

@@ -37,7 +37,7 @@ def run_audit(context: Context) -> None:
     settings = Settings.from_environment()
     with no_retry():
         request = AuditRequest.parse(context["dag_run"].conf)
-        request.policy(_read_deployed_policy())  # so that an invalid policy fails before anything is done
+        request.choose_policy(_read_deployed_policy())  # an invalid policy must fail before anything is done
     with open_training_db() as connection, no_retry():
         bucket = open_maintenance_bucket(settings)
         scope = AuditScope(
@@ -50,8 +50,8 @@ def run_audit(context: Context) -> None:
             verification(settings),
         )
         report = audit(scope, request, context["run_id"])
-    log.info("\n%s", report.markdown())
-    context["ti"].xcom_push(SUMMARY, report.summary())
+    log.info("\n%s", report.to_markdown())
+    context["ti"].xcom_push(SUMMARY, report.summarize())
     leave_note(context, report.sentence)
     if report.failure is not None:
         raise AirflowFailException(report.failure)
@@ -60,18 +60,18 @@ def run_audit(context: Context) -> None:
 def run_retention(context: Context) -> RetentionSummary:
     """Apply the retention policy; return its figures."""
     with no_retry():
-        policy = AuditRequest.parse(context["dag_run"].conf).policy(_read_deployed_policy())
+        policy = AuditRequest.parse(context["dag_run"].conf).choose_policy(_read_deployed_policy())
     with open_training_db() as connection, no_retry():
         bucket = open_maintenance_bucket(Settings.from_environment())
         if not policy.dry_run:
             require_conditional_deletes(bucket)
         report = retain(connection, bucket, policy, live_runs(context))
-    log.info("\n%s", report.markdown())
+    log.info("\n%s", report.to_markdown())
     # There is no summary if `audit` was marked as success by hand.
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}
     sentences = (audited.get("sentence"), report.sentence)
     leave_note(context, "\n\n".join(sentence for sentence in sentences if sentence))
-    return report.summary()
+    return report.summarize()
 
 
 def _read_deployed_policy() -> str | None:

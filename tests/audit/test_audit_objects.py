@@ -68,7 +68,7 @@ def test_a_missing_object_is_found(world: World, name: str) -> None:
     assert f"1 object that a row names is missing or damaged, and not repaired: {found['path']}" in (
         report.failure
     )
-    assert f"names {found['path']}, but there is no such object" in report.markdown()
+    assert f"names {found['path']}, but there is no such object" in report.to_markdown()
 
 
 def test_a_truncated_object_is_found_by_its_size(world: World) -> None:
@@ -344,7 +344,7 @@ def test_findings_beyond_the_limit_of_their_kind_are_counted_and_not_recorded(
     report = world.audit()
     assert report.found[FindingKind.MISSING] == 3
     assert len(world.findings()) == 2
-    assert "… and 1 more in table checkpoint_audits, 1 not recorded" in report.markdown()
+    assert "… and 1 more in table checkpoint_audits, 1 not recorded" in report.to_markdown()
 
 
 def _recorded(number: int) -> RecordedObject:
