@@ -141,12 +141,12 @@ def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:
     import psycopg
 
     from include.schema.migrations import apply
-    from include.schema.session import engine_over
+    from include.schema.session import make_engine
     from include.stack.postgres import TRAINING_APPLICATION
 
     progress(f"planting {jobs:,} jobs …")
     stack.start_servers(quiet())
-    engine = engine_over(lambda: psycopg.connect(stack.training_db_url))  # migrations need transactions
+    engine = make_engine(lambda: psycopg.connect(stack.training_db_url))  # migrations need transactions
     apply(engine, "0004")
     with closing(_connect(stack)) as connection:
         plant(connection, jobs, with_epochs)

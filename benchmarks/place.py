@@ -134,7 +134,7 @@ def local_services(folder: Path) -> Iterator[Services]:
     import psycopg
 
     from include.schema.migrations import apply
-    from include.schema.session import engine_over
+    from include.schema.session import make_engine
 
     folder.chmod(0o711)  # PostgreSQL runs as another user if this process is root
     with stopping(Stack.at(folder / "stack")) as stack:
@@ -142,7 +142,7 @@ def local_services(folder: Path) -> Iterator[Services]:
         stack.s3.ensure_bucket(BUCKET)
         stack.postgres.start()
         url = stack.postgres.url("postgres")
-        apply(engine_over(lambda: psycopg.connect(url)))
+        apply(make_engine(lambda: psycopg.connect(url)))
         s3 = stack.s3
         yield Services(s3.endpoint_url, s3.access_key, s3.secret_key, s3.region, url)
 

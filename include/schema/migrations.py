@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from psycopg import ClientCursor
 from sqlalchemy import event
 
-from include.schema.current import BASE, MIGRATIONS, VERSION_TABLE, describe_newer_schema, revisions
+from include.schema.current import BASE, MIGRATIONS, VERSION_TABLE, describe_newer_schema, list_revisions
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
 from include.schema.privileges import (
     KEPT_TABLES,
@@ -25,7 +25,7 @@ from include.schema.privileges import (
     require_ownership,
 )
 from include.schema.session import DEFAULT_TIMEOUTS, open_exclusive_session, translate_database_errors
-from include.schema.verification import compare, promised_columns
+from include.schema.verification import collect_promised_columns, compare
 
 if TYPE_CHECKING:
     import psycopg
@@ -162,7 +162,7 @@ class _Migration:
     @property
     def order(self) -> tuple[str, ...]:
         """The base and all revisions, the oldest first."""
-        return (BASE, *revisions(self.scripts))
+        return (BASE, *list_revisions(self.scripts))
 
     def rehearse(self, target: str) -> MigrationPlan:
         """Migrate to `target`, roll that back, and return what was done."""
@@ -183,7 +183,7 @@ class _Migration:
         return MigrationPlan(
             current=current,
             target=resolved,
-            revisions=self._revisions_between(current, resolved),
+            revisions=self._find_revisions(current, resolved),
             statements=tuple(statements),
             warnings=tuple(config.attributes["warnings"]),
             problems=problems,
@@ -225,7 +225,7 @@ class _Migration:
         """Return the tables at that revision; at base, only the one that a host application may have."""
         if revision == BASE:
             return ["training_jobs"]
-        return [*promised_columns(self.scripts, revision), *KEPT_TABLES]
+        return [*collect_promised_columns(self.scripts, revision), *KEPT_TABLES]
 
     def read_current(self) -> str:
         """Return the database's revision, read in a separate transaction."""
@@ -255,7 +255,7 @@ class _Migration:
             "or -1."
         )
 
-    def _revisions_between(self, current: str, target: str) -> tuple[str, ...]:
+    def _find_revisions(self, current: str, target: str) -> tuple[str, ...]:
         """Return the revisions whose upgrade or downgrade will run, in the order in which they run."""
         start, end = self.order.index(current), self.order.index(target)
         if end >= start:

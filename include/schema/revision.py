@@ -167,7 +167,7 @@ class Revision:
         return [item for item in (_Created(*row) for row in rows) if self._exists(item)]
 
     def _exists(self, item: _Created) -> bool:
-        columns = catalog.columns(self.connection, item.table)
+        columns = catalog.read_columns(self.connection, item.table)
         return bool(columns) and (item.kind != "column" or item.name in columns)
 
     def _describe_loss(self, item: _Created) -> str | None:
@@ -176,7 +176,7 @@ class Revision:
         elif item.kind == "column":
             key = (
                 item.derived_from
-                if item.derived_from in catalog.columns(self.connection, item.table)
+                if item.derived_from in catalog.read_columns(self.connection, item.table)
                 else None
             )
             what = f"column {item.table}.{item.name}"

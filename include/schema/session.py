@@ -37,7 +37,7 @@ class LockTimeouts:
 DEFAULT_TIMEOUTS = LockTimeouts()
 
 
-def engine_over(connect: Callable[[], Any]) -> Engine:
+def make_engine(connect: Callable[[], Any]) -> Engine:
     """Return an engine that opens psycopg connections with `connect`, such as a hook's get_conn."""
 
     def connect_for_sqlalchemy() -> psycopg.Connection[Any]:

@@ -45,7 +45,7 @@ def _find_refused_values(
     if of_type:
         return [_describe_type_refusal(table, actual[column.name], of_type)]
     problems = []
-    for name, expression in catalog.column_checks(connection, table, column.name):
+    for name, expression in catalog.read_column_checks(connection, table, column.name):
         refused = [
             value
             for value in column.values
@@ -56,7 +56,7 @@ def _find_refused_values(
                 f"CHECK {name} rejects {table}.{column.name} = {', '.join(refused)}: "
                 f"drop it, or make it allow {', '.join(column.values)}."
             )
-    for name, listing, listed in catalog.column_references(connection, table, column.name):
+    for name, listing, listed in catalog.read_column_references(connection, table, column.name):
         refused = [value for value in column.values if not _is_listed(connection, listing, listed, value)]
         if refused:
             problems.append(

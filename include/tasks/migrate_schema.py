@@ -15,7 +15,7 @@ from include.schema import migrations
 from include.schema.current import BASE, read_revision
 from include.schema.errors import SchemaUnverified
 from include.schema.request import MigrationRequest
-from include.schema.session import engine_over
+from include.schema.session import make_engine
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -72,7 +72,7 @@ def verify_migration(target: str) -> None:
 def _engine() -> Engine:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    return engine_over(PostgresHook(postgres_conn_id=_find_owner()).get_conn)
+    return make_engine(PostgresHook(postgres_conn_id=_find_owner()).get_conn)
 
 
 def _find_application_role() -> str | None:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from include.jobs.job import RecordedEpoch, TrainingJob
 from include.models.version import ModelVersion
 from include.registry.version import DatasetVersion
-from include.schema.current import MIGRATIONS, require_current, revisions
+from include.schema.current import MIGRATIONS, list_revisions, require_current
 from include.schema.errors import (
     MigrationRefused,
     SchemaBehind,
@@ -28,7 +28,7 @@ from include.stack.postgres import TRAINING_APPLICATION, Postgres
 from tests.support import host_applications
 from tests.support.databases import TABLES
 
-REVISIONS = revisions(MIGRATIONS)
+REVISIONS = list_revisions(MIGRATIONS)
 HEAD = REVISIONS[-1]
 NEXT = f"{int(HEAD) + 1:04}"
 """The name of the next revision, which does not exist yet."""

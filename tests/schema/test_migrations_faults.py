@@ -13,18 +13,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.schema.current import MIGRATIONS, revisions
+from include.schema.current import MIGRATIONS, list_revisions
 from include.schema.migrations import apply, verify
 from tests.support import host_applications
 from tests.support.host_applications import HOST_APPLICATIONS
 
 ROOT = Path(__file__).parents[2]
-REVISIONS = revisions(MIGRATIONS)
+REVISIONS = list_revisions(MIGRATIONS)
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from include.schema.current import MIGRATIONS, revisions
+from include.schema.current import MIGRATIONS, list_revisions
 from include.schema.migrations import apply
 from include.schema.session import LockTimeouts
 from tests.support.host_applications import engine

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import Engine
 
 from include.queries import QUERIES, query
-from include.schema.current import MIGRATIONS, require_current, revisions
+from include.schema.current import MIGRATIONS, list_revisions, require_current
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified
 from include.schema.migrations import apply, plan, verify
 from include.schema.privileges import KEPT_TABLES, PRIVILEGES
-from include.schema.verification import promised_columns
+from include.schema.verification import collect_promised_columns
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
 from tests.support import host_applications
 from tests.support.host_applications import HOST_APPLICATIONS, Database
@@ -99,7 +99,7 @@ def test_the_role_that_trains_gets_only_the_privileges_that_the_statements_need(
 
 
 def test_every_table_of_every_revision_has_a_grant() -> None:
-    promised = promised_columns(MIGRATIONS, revisions(MIGRATIONS)[-1])
+    promised = collect_promised_columns(MIGRATIONS, list_revisions(MIGRATIONS)[-1])
     assert set(PRIVILEGES) == {*promised, *KEPT_TABLES}
 
 

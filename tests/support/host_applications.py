@@ -13,7 +13,7 @@ import psycopg
 from sqlalchemy import Engine
 
 from include.schema.migrations import apply
-from include.schema.session import engine_over
+from include.schema.session import make_engine
 from include.stack.local import Stack
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
 
@@ -205,4 +205,4 @@ def structure(connection: Connection) -> set[str]:
 
 def engine(url: str, **options: Any) -> Engine:
     """Return an engine like the one that the Dag creates."""
-    return engine_over(lambda: psycopg.connect(url, **options))
+    return make_engine(lambda: psycopg.connect(url, **options))

@@ -75,7 +75,7 @@ def downgrade() -> None:
 
 
 def _create_or_adopt_jobs(step: Revision) -> None:
-    if catalog.table_kind(step.connection, "training_jobs"):
+    if catalog.read_table_kind(step.connection, "training_jobs"):
         adopt_jobs(step, "training_jobs", COLUMNS["training_jobs"])
     else:
         statuses = ", ".join(f"'{status}'" for status in STATUSES)
