@@ -1,4 +1,4 @@
-"""Migrates the training schema: plans, applies and verifies revisions."""
+"""Migrates the training schema: rehearses, applies and verifies revisions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _STEPS = re.compile(r"[+-][0-9]+")
 
 
 @dataclass(frozen=True)
-class MigrationPlan:
+class Rehearsal:
     """A rehearsed migration, which was run and rolled back."""
 
     current: str
@@ -57,7 +57,7 @@ class MigrationPlan:
 
     @property
     def report(self) -> str:
-        """The plan as text."""
+        """The rehearsal as text."""
         lines = [f"Schema: at {self.current}, target {self.target}."]
         if not (self.revisions or self.statements or self.problems):
             lines[0] += " Nothing to do."
@@ -72,14 +72,14 @@ class MigrationPlan:
         return "\n".join(lines)
 
 
-def plan(
+def rehearse(
     engine: Engine,
     target: str = "head",
     *,
     application_role: str | None = None,
     confirm_data_loss: bool = False,
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
-) -> MigrationPlan:
+) -> Rehearsal:
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
 
     `target` is "head", "base", a revision, or steps from the current one, such as "+1" or "-1".
@@ -98,14 +98,14 @@ def apply(
     confirm_data_loss: bool = False,
     scripts: Path = MIGRATIONS,
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
-) -> MigrationPlan:
+) -> Rehearsal:
     """Migrate to `target`, one transaction per revision, and return what was done.
 
     The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If a
     revision fails after that, for instance because a table is locked, the revisions before it stay, and
     applying again continues from there. `application_role` gets its rights at the end. Raises
     MigrationRefused, nearly always before anything is changed; otherwise the error names the revision that
-    was reached. Also raises the errors of `plan`.
+    was reached. Also raises the errors of `rehearse`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         migration = _Migration(connection, application_role, confirm_data_loss, timeouts, scripts)
@@ -128,7 +128,7 @@ def verify(engine: Engine, target: str = "head", *, application_role: str | None
     """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
     Raises SchemaUnverified if the database is at another revision, if columns are missing or unusable, or if
-    `application_role` lacks rights; also TargetUnknown and SchemaBehind, as `plan` does.
+    `application_role` lacks rights; also TargetUnknown and SchemaBehind, as `rehearse` does.
     """
     with engine.connect() as connection:
         migration = _Migration(connection, application_role)
@@ -146,7 +146,7 @@ def verify(engine: Engine, target: str = "head", *, application_role: str | None
 
 @dataclass(frozen=True)
 class _Migration:
-    """A migration over one connection, with the settings of `plan` and `apply`."""
+    """A migration over one connection, with the settings of `rehearse` and `apply`."""
 
     connection: Connection
     """A connection that holds the lock for migrations, except for `verify`, which needs no lock."""
@@ -164,7 +164,7 @@ class _Migration:
         """The base and all revisions, the oldest first."""
         return (BASE, *list_revisions(self.scripts))
 
-    def rehearse(self, target: str) -> MigrationPlan:
+    def rehearse(self, target: str) -> Rehearsal:
         """Migrate to `target`, roll that back, and return what was done."""
         current = self.read_current()
         resolved = self.resolve(target, current)
@@ -180,7 +180,7 @@ class _Migration:
             except MigrationRefused as refusal:
                 problems = refusal.problems
             rehearsal.rollback()
-        return MigrationPlan(
+        return Rehearsal(
             current=current,
             target=resolved,
             revisions=self._find_revisions(current, resolved),

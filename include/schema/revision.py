@@ -73,7 +73,7 @@ class Revision:
         self.connection.exec_driver_sql(statement)
 
     def warn(self, warning: str) -> None:
-        """Add a warning for the person who plans or applies the migration."""
+        """Add a warning for the person who rehearses or applies the migration."""
         self._warnings.append(warning)
 
     def create_journal(self) -> None:

@@ -28,14 +28,14 @@ def plan_migration(context: Context) -> MigrationRequest:
     """Log the SQL that would run; return the request with its target resolved to a revision."""
     with no_retry():
         request = MigrationRequest.parse(context["dag_run"].conf)
-        planned = migrations.plan(
+        rehearsed = migrations.rehearse(
             _engine(),
             request.target,
             application_role=_find_application_role(),
             confirm_data_loss=request.confirm_data_loss,
         )
-    log.log(logging.ERROR if planned.problems else logging.INFO, "%s", planned.report)
-    return request.model_copy(update={"target": planned.target})
+    log.log(logging.ERROR if rehearsed.problems else logging.INFO, "%s", rehearsed.report)
+    return request.model_copy(update={"target": rehearsed.target})
 
 
 def apply_migration(request: MigrationRequest) -> str:

@@ -22,7 +22,7 @@ from include.schema.errors import (
     SchemaUnverified,
     TargetUnknown,
 )
-from include.schema.migrations import apply, plan, verify
+from include.schema.migrations import apply, rehearse, verify
 from include.schema.session import LockTimeouts
 from include.stack.postgres import TRAINING_APPLICATION, Postgres
 from tests.support import host_applications
@@ -106,13 +106,14 @@ def test_an_empty_database_gets_every_column_of_the_design(database_url: str) ->
 def test_a_plan_shows_the_sql_and_changes_nothing(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    planned = plan(engine)
-    assert (planned.current, planned.target, planned.revisions) == ("base", HEAD, REVISIONS)
+    rehearsed = rehearse(engine)
+    assert (rehearsed.current, rehearsed.target, rehearsed.revisions) == ("base", HEAD, REVISIONS)
     assert (
-        "ALTER TABLE training_jobs ADD COLUMN last_checkpoint_path character varying(500);" in planned.report
+        "ALTER TABLE training_jobs ADD COLUMN last_checkpoint_path character varying(500);"
+        in rehearsed.report
     )
-    assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in planned.report
-    assert "CREATE TABLE training_epochs" in planned.report
+    assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in rehearsed.report
+    assert "CREATE TABLE training_epochs" in rehearsed.report
     assert host_applications.structure(connection) == set()
 
 
@@ -139,7 +140,7 @@ def test_a_target_can_be_a_revision_or_a_number_of_steps(engine: Engine) -> None
 @pytest.mark.parametrize("target", [f"+{len(REVISIONS) + 1}", "-1", "0999", "", "heads", "0001:0002"])
 def test_an_invalid_target_is_refused_with_the_valid_ones(engine: Engine, target: str) -> None:
     with pytest.raises(TargetUnknown, match=f"base.*{', '.join(REVISIONS)}"):
-        plan(engine, target)
+        rehearse(engine, target)
 
 
 def test_a_downgrade_and_an_upgrade_restore_the_schema(
@@ -196,11 +197,11 @@ def test_a_column_with_data_is_dropped_only_with_confirmation(
     in_steps.commit()
     before = host_applications.structure(in_steps)
     refusal = rf"{column} would lose data \(rows affected: 1\)\. Confirm with confirm_data_loss: true"
-    assert column in plan(engine, "-1").problems[0]
+    assert column in rehearse(engine, "-1").problems[0]
     with pytest.raises(MigrationRefused, match=refusal):
         apply(engine, "-1")
     assert host_applications.structure(in_steps) == before
-    assert "Confirmed: Dropping column" in plan(engine, "-1", confirm_data_loss=True).report
+    assert "Confirmed: Dropping column" in rehearse(engine, "-1", confirm_data_loss=True).report
     apply(engine, "-1", confirm_data_loss=True)
     assert column not in host_applications.columns(in_steps)
 
@@ -357,7 +358,7 @@ def test_a_schema_newer_than_the_code_is_not_changed(
 ) -> None:
     _plant(scripts, "pass")
     apply(engine, scripts=scripts)
-    for ask in (plan, apply, verify):
+    for ask in (rehearse, apply, verify):
         with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
             ask(engine)
     with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from include.schema.errors import MigrationRefused, SchemaBusy
-from include.schema.migrations import apply, plan, verify
+from include.schema.migrations import apply, rehearse, verify
 from include.schema.session import LockTimeouts
 from tests.support import host_applications
 
@@ -117,7 +117,7 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
     connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
     connection.commit()
     before = host_applications.structure(connection)
-    assert "PROBLEM: " in plan(engine).report
+    assert "PROBLEM: " in rehearse(engine).report
     with pytest.raises(MigrationRefused, match=message):
         apply(engine)
     assert host_applications.structure(connection) == before
@@ -135,7 +135,7 @@ def test_percent_signs_in_a_host_applications_names_do_not_matter(
         status "% word" REFERENCES "all %s" CHECK (status <> 'failed' OR "done %" IS NULL))""")
     connection.execute("INSERT INTO training_jobs VALUES (1, 50, 'running')")
     connection.commit()
-    assert plan(engine).problems == ()
+    assert rehearse(engine).problems == ()
     apply(engine)
     verify(engine)
     assert connection.execute("SELECT job_id FROM training_jobs").fetchall() == [("1",)]
@@ -155,9 +155,9 @@ def test_a_locked_list_of_values_is_not_mistaken_for_an_empty_one(
     connection.commit()
     connection.execute("LOCK TABLE moods IN ACCESS EXCLUSIVE MODE")
     with pytest.raises(SchemaBusy, match="Another program has been using a table for more than 50ms"):
-        plan(engine, timeouts=LockTimeouts(table="50ms"))
+        rehearse(engine, timeouts=LockTimeouts(table="50ms"))
     connection.rollback()
-    assert plan(engine).problems == ()
+    assert rehearse(engine).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_column_about_the_dataset_that_holds_values_is_refused(
     connection.commit()
     name = column.split(maxsplit=1)[0]
     message = rf"training_jobs\.{name} holds values of another application \(rows: 1\), .*: rename it"
-    assert re.search(message, plan(engine).report)
+    assert re.search(message, rehearse(engine).report)
     with pytest.raises(MigrationRefused, match=message):
         apply(engine)
     connection.execute(f"ALTER TABLE training_jobs RENAME {name} TO old_{name}")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from include.schema.errors import MigrationRefused, SchemaUnverified
-from include.schema.migrations import apply, plan, verify
+from include.schema.migrations import apply, rehearse, verify
 from include.stack.postgres import TRAINING_APPLICATION
 from tests.support import host_applications
 from tests.support.host_applications import HOST_APPLICATIONS, ROWS, HostApplication
@@ -64,9 +64,9 @@ def test_a_plan_for_a_host_application_changes_nothing(
 ) -> None:
     columns, before = host_applications.columns(connection), host_applications.structure(connection)
     rows = host_applications.rows(connection, columns)
-    planned = plan(engine)
-    assert planned.problems == ()
-    assert f"fill job_id from {host_application.key}" in planned.report
+    rehearsed = rehearse(engine)
+    assert rehearsed.problems == ()
+    assert f"fill job_id from {host_application.key}" in rehearsed.report
     assert host_applications.structure(connection) == before
     assert host_applications.rows(connection, columns) == rows
 
@@ -203,7 +203,7 @@ def test_a_mandatory_column_of_the_host_application_is_announced(
 ) -> None:
     apply(engine, "base")
     warned = "Only the host application can create rows of training_jobs, because name must be filled"
-    assert any(warned in warning for warning in plan(engine).warnings)
+    assert any(warned in warning for warning in rehearse(engine).warnings)
 
 
 @pytest.mark.parametrize("revision", ["0004", "0009"])
@@ -216,7 +216,7 @@ def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
     connection.commit()
     apply(engine, revision)
     warned = "Nothing can be written to training_jobs "
-    assert any(warning.startswith(warned) for warning in plan(engine).warnings)
+    assert any(warning.startswith(warned) for warning in rehearse(engine).warnings)
 
 
 @pytest.mark.parametrize(

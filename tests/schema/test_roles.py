@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from include.queries import QUERIES, query
 from include.schema.current import MIGRATIONS, list_revisions, require_current
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified
-from include.schema.migrations import apply, plan, verify
+from include.schema.migrations import apply, rehearse, verify
 from include.schema.privileges import KEPT_TABLES, PRIVILEGES
 from include.schema.verification import collect_promised_columns
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
@@ -104,11 +104,11 @@ def test_every_table_of_every_revision_has_a_grant() -> None:
 
 
 def test_a_migration_grants_missing_privileges_once(empty: Database, engine: Engine) -> None:
-    planned = plan(engine, application_role=TRAINING_APPLICATION)
-    assert f'GRANT DELETE ON TABLE training_epochs TO "{TRAINING_APPLICATION}";' in planned.report
-    assert planned.problems == planned.warnings == ()
+    rehearsed = rehearse(engine, application_role=TRAINING_APPLICATION)
+    assert f'GRANT DELETE ON TABLE training_epochs TO "{TRAINING_APPLICATION}";' in rehearsed.report
+    assert rehearsed.problems == rehearsed.warnings == ()
     empty.migrate()
-    again = plan(engine, application_role=TRAINING_APPLICATION)
+    again = rehearse(engine, application_role=TRAINING_APPLICATION)
     assert again.report.endswith("Nothing to do.")
 
 
@@ -127,7 +127,7 @@ def test_a_new_role_gets_its_privileges_at_the_newest_revision(
             require_current(application)
         with pytest.raises(SchemaUnverified, match=r"lacks .*SELECT on TABLE training_jobs.*migrate_schema"):
             verify(engine, application_role=TRAINING_APPLICATION)
-        assert "Revisions" not in plan(engine, application_role=TRAINING_APPLICATION).report
+        assert "Revisions" not in rehearse(engine, application_role=TRAINING_APPLICATION).report
         empty.migrate()
         require_current(application)
     assert verify(engine, application_role=TRAINING_APPLICATION)
@@ -162,7 +162,7 @@ def test_a_table_of_another_owner_is_reported_in_one_sentence(
         f'a member of role {stranger}: run GRANT "{stranger}" TO "{TRAINING_OWNER}", or give connection '
         "training_db_owner a role that is a member."
     )
-    assert plan(engine, application_role=TRAINING_APPLICATION).problems == (problem,)
+    assert rehearse(engine, application_role=TRAINING_APPLICATION).problems == (problem,)
     with pytest.raises(MigrationRefused, match="belongs to role stranger"):
         apply(engine)
     superuser.execute(f'GRANT "{stranger}" TO "{TRAINING_OWNER}"')
@@ -180,7 +180,7 @@ def test_a_grant_that_the_owner_may_not_make_is_reported_with_its_statement(
     superuser.execute(f"ALTER SCHEMA {schema[0]} OWNER TO postgres")
     superuser.execute(f"GRANT ALL ON SCHEMA {schema[0]} TO {TRAINING_OWNER}")
     statement = f'GRANT USAGE ON SCHEMA {schema[0]} TO "{TRAINING_APPLICATION}"'
-    (problem,) = plan(engine, application_role=TRAINING_APPLICATION).problems
+    (problem,) = rehearse(engine, application_role=TRAINING_APPLICATION).problems
     assert problem.endswith(f"may not grant: let its owner run {statement}.")
     superuser.execute(statement)
     empty.migrate()
@@ -206,6 +206,6 @@ def test_a_role_that_could_change_the_schema_causes_a_warning(
     assert row is not None
     connection.commit()
     superuser.execute(statement.format(schema=row[0], role=stranger))
-    (warning,) = plan(engine, application_role=stranger).warnings
+    (warning,) = rehearse(engine, application_role=stranger).warnings
     assert f"{stranger}, which connection training_db uses, can change the schema: " in warning
     assert reason.format(schema=row[0]) in warning
