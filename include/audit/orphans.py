@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import AuditFinding, FindingKind
 from include.database import fetch_rows
-from include.models.objects import production_name
+from include.models.objects import find_promoted_model
 from include.s3.layout import CHECKPOINTS, MODELS, PICTURES, PRETRAINED, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _find_unknown_models(
 ) -> Iterator[AuditFinding]:
     """Find model files and signatures that no row refers to."""
     files = [bucket.at(item.location.key.removesuffix(SIGNATURE_SUFFIX)) for item in page]
-    names = [production_name(bucket, file) for file in files]
+    names = [find_promoted_model(bucket, file) for file in files]
     paths = find_known(connection, "list_known_versions", [file.uri for file in files])
     promoted = find_known(connection, "list_promoted_names", sorted({name for name in names if name}))
     for item, file, name in zip(page, files, names, strict=True):

@@ -10,7 +10,7 @@ from include.audit.findings import AuditFinding
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
 from include.database import Statements, fetch_rows
 from include.jobs.recorded_checkpoint import RecordedCheckpoint
-from include.models.objects import production_location, signature_of
+from include.models.objects import locate_production, locate_signature
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def is_still_recorded(connection: Connection[Any], recorded: RecordedObject) -> 
 
 def _list_version_objects(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
     version = RecordedObject("version", row.path, row.sha256, row.size, row.job_id, row.name, row.version)
-    production = replace(version, kind="production", path=production_location(bucket, row.name).uri)
+    production = replace(version, kind="production", path=locate_production(bucket, row.name).uri)
     yield version
     if row.signature_sha256:
         yield _describe_signature("signature", version, row.signature_sha256)
@@ -114,5 +114,5 @@ def _list_version_objects(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
 
 
 def _describe_signature(kind: RecordedKind, signed: RecordedObject, sha256: str) -> RecordedObject:
-    path = signature_of(S3Location.parse(signed.path)).uri
+    path = locate_signature(S3Location.parse(signed.path)).uri
     return replace(signed, kind=kind, path=path, sha256=sha256, size=None)

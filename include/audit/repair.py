@@ -12,7 +12,7 @@ from include.checkpoints.checkpoint import in_words
 from include.checkpoints.stored import find_checkpoint
 from include.database import fetch_rows
 from include.models.errors import ModelError
-from include.models.objects import copy_verified, identity_of, production_location, signature_of
+from include.models.objects import build_metadata, copy_verified, locate_production, locate_signature
 from include.models.promotion import promote
 from include.models.request import ChosenVersion
 from include.s3.errors import BucketMissing, StoreError, StoreUnreachable
@@ -113,7 +113,7 @@ def _promote_again(
 def _choose_metadata(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
     """Return the object's original metadata, which for a version's file includes the version."""
     if recorded.name is not None and recorded.version is not None:
-        return identity_of(found, recorded.name, recorded.version)
+        return build_metadata(found, recorded.name, recorded.version)
     return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}
 
 
@@ -127,8 +127,8 @@ def _find_copies(
         if path != recorded.path and (location := _parse_location(path)) is not None:
             yield location
     if recorded.name is not None:
-        production = production_location(bucket, recorded.name)
-        yield signature_of(production) if recorded.kind == "signature" else production
+        production = locate_production(bucket, recorded.name)
+        yield locate_signature(production) if recorded.kind == "signature" else production
 
 
 def _parse_location(path: str) -> S3Location | None:

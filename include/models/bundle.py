@@ -32,7 +32,7 @@ class Bundle:
     def parse(cls, content: bytes) -> Self:
         """Parse the JSON of a bundle. Nothing is verified yet. Raises InvalidBundle."""
         try:
-            found = _Stored.model_validate_json(content)
+            found = _StoredBundle.model_validate_json(content)
         except ValidationError:
             raise InvalidBundle("is not a key-based signature in the format of Model Signing") from None
         return cls(found.key_id, found.payload, found.signatures[0].sig)
@@ -42,7 +42,7 @@ class Bundle:
         """The bytes that the key signs: DSSE's pre-authentication encoding of the payload and its type."""
         return f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(self.payload)} ".encode() + self.payload
 
-    def statement(self) -> Any:
+    def parse_statement(self) -> Any:
         """Return the signed statement; None if it is not JSON."""
         try:
             return json.loads(self.payload)
@@ -72,12 +72,12 @@ def _decode(value: Any) -> bytes:
 _Base64 = Annotated[bytes, BeforeValidator(_decode)]
 
 
-class _Signature(BaseModel):
+class _StoredSignature(BaseModel):
     sig: _Base64
     """The signature of the payload and its type."""
 
 
-class _Stored(BaseModel):
+class _StoredBundle(BaseModel):
     """The members of a stored bundle that matter here."""
 
     media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(validation_alias="mediaType")
@@ -90,7 +90,7 @@ class _Stored(BaseModel):
     """Says that the payload is an in-toto statement."""
     payload: _Base64 = Field(validation_alias=AliasPath("dsseEnvelope", "payload"))
     """The statement, as JSON."""
-    signatures: list[_Signature] = Field(
+    signatures: list[_StoredSignature] = Field(
         validation_alias=AliasPath("dsseEnvelope", "signatures"), min_length=1, max_length=1
     )
     """Exactly one."""

@@ -65,25 +65,25 @@ class ModelRepository:
 
     def require(self, name: str, version: int) -> ModelVersion:
         """Return the version. Raises VersionUnknown, which names the existing versions."""
-        found = self._one(name=name, version=version)
+        found = self._find_one(name=name, version=version)
         if found is not None:
             return found
         newest = self.list(name, limit=1)
         if not newest:
-            raise self.unknown(name)
+            raise self.explain_unknown(name)
         raise VersionUnknown(
             f"version={version} of model {name} does not exist: its versions are 1 to {newest[0].version}"
         )
 
-    def production(self, name: str) -> ModelVersion | None:
+    def find_production(self, name: str) -> ModelVersion | None:
         """Return the version that is in production, or None."""
-        return self._one(name=name, stage=Stage.PRODUCTION)
+        return self._find_one(name=name, stage=Stage.PRODUCTION)
 
-    def at(self, path: str) -> ModelVersion | None:
+    def find_at(self, path: str) -> ModelVersion | None:
         """Return the version whose own file is at this s3:// URI, or None."""
-        return self._one(path=path)
+        return self._find_one(path=path)
 
-    def earlier(self, name: str) -> ModelVersion | None:
+    def find_earlier(self, name: str) -> ModelVersion | None:
         """Return the version to roll back to: the older one that was in production most recently."""
         with self._connection.transaction():
             row = self._statements.row("find_earlier_model", name=name)
@@ -110,7 +110,7 @@ class ModelRepository:
         """Return all versions of `name` whose data and parameters have these fingerprints."""
         return self._find(name=name, dataset_fingerprint=data, parameters_fingerprint=parameters)
 
-    def unknown(self, name: str) -> VersionUnknown:
+    def explain_unknown(self, name: str) -> VersionUnknown:
         """Return the error for a model that has no versions."""
         names = [row.name for row in fetch_rows(self._connection, "list_models")]
         known = f"give one of {', '.join(names)}" if names else "none is registered yet; run retrain_yolo"
@@ -135,7 +135,7 @@ class ModelRepository:
         """
         with self._connection.transaction():
             self._statements.row("number_model_version", name=name)
-            found = self._one(name=name, job_id=job_id)
+            found = self._find_one(name=name, job_id=job_id)
             if found is None:
                 (version,) = self._statements.row("next_model_version", name=name)
                 values: dict[str, Any] = {**_NO_EVIDENCE, **evidence}
@@ -229,7 +229,7 @@ class ModelRepository:
             )
             return self.require(name, version)
 
-    def _one(self, **filters: Any) -> ModelVersion | None:
+    def _find_one(self, **filters: Any) -> ModelVersion | None:
         found = self._find(limit=1, **filters)
         return found[0] if found else None
 

@@ -101,7 +101,7 @@ def _without_leftovers(root: Path) -> Path:
 def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersion | None:
     """Return the version in production, once its signature has been verified; None if there is none."""
     with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
-        champion = ModelRepository(connection).production(name)
+        champion = ModelRepository(connection).find_production(name)
         if champion is not None:
             verification(settings).require_genuine(bucket.client, champion)
         return champion

@@ -99,7 +99,7 @@ def build_challenge(
 ) -> Challenge:
     """Return the request to `train_yolo`. Raises NothingToDo, and PlanError if the plan was changed."""
     plan, job_id = retraining.plan, retraining.job_id
-    champion, parameters = models.production(plan.name), plan.fingerprint()
+    champion, parameters = models.find_production(plan.name), plan.fingerprint()
     if not retraining.force:
         same = models.find_trained_with(plan.name, data=dataset.fingerprint, parameters=parameters)
         reason = find_reason_to_skip(champion, same, job_id=job_id)

@@ -12,7 +12,7 @@ from include.jobs.model_reference import ModelKind, ModelReference, require_same
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.errors import ModelError, SignatureRefused
-from include.models.objects import production_name
+from include.models.objects import find_promoted_model
 from include.models.repository import ModelRepository
 from include.s3.errors import ObjectNotFound
 from include.s3.location import S3Location
@@ -140,8 +140,8 @@ class InitialWeightsFinder:
 
     def _find_version_at(self, location: S3Location) -> ModelVersion | None:
         """Return the version whose file or production copy is at this location; None if there is none."""
-        name = production_name(self._bucket, location)
-        return self._models.production(name) if name else self._models.at(location.uri)
+        name = find_promoted_model(self._bucket, location)
+        return self._models.find_production(name) if name else self._models.find_at(location.uri)
 
     def _find_best(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.name == job_id:
@@ -161,12 +161,12 @@ class InitialWeightsFinder:
         try:
             if reference.version is not None:
                 return self._models.require(reference.name, reference.version)
-            production = self._models.production(reference.name)
+            production = self._models.find_production(reference.name)
             if production is not None:
                 return production
             newest = self._models.list(reference.name, limit=1)
             if not newest:
-                raise self._models.unknown(reference.name)
+                raise self._models.explain_unknown(reference.name)
         except ModelError as error:
             raise _refused(f"model={reference.text!r}: {error}") from None
         raise _refused(

@@ -124,7 +124,7 @@ def test_production_holds_the_promoted_version(
         ChosenVersion(name="digits", version=2, expected=1, reason="better by 0.1"),
         by="eve",
     )
-    assert promoted == models.production("digits")
+    assert promoted == models.find_production("digits")
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "eve", "better by 0.1")
     assert models.require("digits", 1).stage == Stage.ARCHIVED
     assert body(client, production) == b"weights 2"
@@ -223,7 +223,7 @@ def test_promoting_a_version_that_its_gate_rejected_needs_force(
     forced = promote_over_present(
         connection, Bucket(client, bucket), "digits", 2, by="ada", reason="7 is not sold", force=True
     )
-    assert models.production("digits") == forced
+    assert models.find_production("digits") == forced
 
 
 def test_a_rollback_without_an_older_version_is_refused(

@@ -55,7 +55,7 @@ def test_a_promoted_version_is_signed_beside_its_file_and_in_production(
     assert metadata(s3_client, f"{production}.sig") == metadata(s3_client, production) | {
         "sha256": promoted.signature_sha256
     }
-    assert models.production("digits") == promoted
+    assert models.find_production("digits") == promoted
     second = promoting(2)
     assert body(s3_client, f"{production}.sig") == body(s3_client, second.signature_path) != signature
     assert models.require("digits", 3).signature_sha256 is None

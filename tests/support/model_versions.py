@@ -73,7 +73,7 @@ def promote_over_present(
     limits: TransferLimits | None = None,
 ) -> ModelVersion:
     """Promote the version, naming the one that is now in production as the version to replace."""
-    present = ModelRepository(connection).production(name)
+    present = ModelRepository(connection).find_production(name)
     expected = present.version if present else None
     chosen = ChosenVersion(name=name, version=version, expected=expected, reason=reason, force=force)
     return promote(connection, bucket, chosen, by=by, signing=signing, limits=limits)

@@ -73,7 +73,7 @@ def test_a_run_promotes_the_chosen_version_and_announces_it(
     chosen = choose_version(context)
     promoted = promote_chosen(chosen, context)
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "ada", "better")
-    assert ModelRepository(connection).production("digits") == promoted
+    assert ModelRepository(connection).find_production("digits") == promoted
     assert body(s3_client, f"s3://{bucket}/models/digits/production/best.pt") == b"two"
     assert context["outlet_events"][PRODUCTION_MODEL].extra == {
         "name": "digits",
@@ -145,7 +145,7 @@ def test_keys_that_cannot_sign_are_named_and_nothing_is_promoted(
     chosen = choose_version(context)
     with pytest.raises(AirflowFailException, match=message):
         promote_chosen(chosen, context)
-    assert ModelRepository(connection).production("digits") is None
+    assert ModelRepository(connection).find_production("digits") is None
 
 
 def test_the_second_of_two_concurrent_promotions_fails_without_retry(

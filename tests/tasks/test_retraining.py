@@ -149,7 +149,7 @@ def test_a_challenger_that_passed_is_promoted_and_announced(
     given = context()
     promoted = concluded(given, ask=ask, answer=answer)
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, by, "it rose")
-    assert models.production("digits") == promoted
+    assert models.find_production("digits") == promoted
     assert models.require("digits", 1).stage == Stage.ARCHIVED
     assert body(s3_client, f"s3://{bucket}/models/digits/production/best.pt") == b"two"
     assert given["outlet_events"][PRODUCTION_MODEL].extra["path"] == candidate.path
@@ -175,7 +175,7 @@ def test_a_refused_challenger_is_skipped_and_nothing_is_announced(
     with pytest.raises(AirflowSkipException, match=f"Version 2 of model digits was refused: {reason}"):
         concluded(given, passed=passed, ask=True, answer=answer)
     assert not list(given["outlet_events"])
-    present = models.production("digits")
+    present = models.find_production("digits")
     assert present is not None
     assert present.version == 1
     if passed:  # a version that the gate refuses is already rejected
