@@ -13,7 +13,7 @@ from include.api.jobs import FoundJob
 from include.api.problems import ProblemError, responses
 from include.checkpoints.checkpoint import CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.deployment.connections import open_bucket, s3_signer
+from include.deployment.connections import create_s3_signer, open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.s3.signed_links import download_link
@@ -43,7 +43,7 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
     """
     settings = Settings.from_environment()
     location = _find(open_bucket(settings, interactive=True), job, kind)
-    signer = s3_signer(settings.s3_public_endpoint)
+    signer = create_s3_signer(settings.s3_public_endpoint)
     link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
     return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.api.job_response import build_response
 from include.database import fetch_rows
-from include.deployment.retrying import database_errors
+from include.deployment.retrying import list_database_errors
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
 
@@ -140,7 +140,7 @@ def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> d
             if before is None or before.version != version:
                 try:
                     new[job_id] = _read(connection, job_id, version, row.epoch, before)
-                except database_errors():
+                except list_database_errors():
                     raise
                 except Exception:  # an unreadable row must not end the streams of other jobs
                     log.warning("The current state of job %r cannot be shown.", job_id, exc_info=True)

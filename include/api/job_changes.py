@@ -27,7 +27,7 @@ from include.api.problems import ProblemError, responses
 from include.attempt.tracking import track_recorded
 from include.audit.deletion import require_deletable
 from include.audit.deletion_request import DeletionRequest
-from include.deployment.connections import open_bucket, training_db_factory
+from include.deployment.connections import open_bucket, prepare_training_db
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.completion import Completion
@@ -103,7 +103,7 @@ def stop_job(
     run = jobs.cancel(job_id)
     if run is not None:
         # A cancelled run has no task that reports to MLflow, so a thread reports in the background.
-        threading.Thread(target=lambda: track_recorded(job_id, training_db_factory()), daemon=True).start()
+        threading.Thread(target=lambda: track_recorded(job_id, prepare_training_db()), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")
     job = JobListing(database).require(job_id)

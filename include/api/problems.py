@@ -16,7 +16,7 @@ from include.api.access import authentication_error
 from include.audit.deletion import DeletionRefused
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.deployment.lookup import LookupFailed
-from include.deployment.retrying import database_errors
+from include.deployment.retrying import list_database_errors
 from include.deployment.settings import TRAINING_DB
 from include.jobs.completion import CompletionConflict, CompletionRefused
 from include.jobs.listing import JobUnknown
@@ -82,7 +82,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
     app.add_exception_handler(LookupFailed, _answer_failed_lookup)
     app.add_exception_handler(StoreError, _answer_storage_error)
-    for error in database_errors():
+    for error in list_database_errors():
         app.add_exception_handler(error, _answer_database_error)
     for error in (
         psycopg.errors.UndefinedTable,

@@ -18,7 +18,7 @@ from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import FilePart, UploadStore
-from include.deployment.connections import open_bucket, s3_signer
+from include.deployment.connections import create_s3_signer, open_bucket
 from include.deployment.lookup import LookupFailed
 from include.deployment.settings import Settings
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
@@ -182,7 +182,7 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     """
     store = _open_store()
     upload = _require_own(store, upload_id, user)
-    signer = s3_signer(Settings.from_environment().s3_public_endpoint)
+    signer = create_s3_signer(Settings.from_environment().s3_public_endpoint)
     signed = [
         SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
         for link in store.sign_links(upload, [FilePart(each.file, each.part) for each in body.parts], signer)
@@ -238,7 +238,7 @@ def find_upload_origin() -> str | None:
     """
     settings = Settings.from_environment()
     try:
-        return origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
+        return origin_of_links(create_s3_signer(settings.s3_public_endpoint), settings.bucket)
     except (AirflowNotFoundException, LookupFailed, StoreError):
         return None
 

@@ -22,7 +22,7 @@ from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listing import S3Listings
 from include.datasets.errors import DatasetChanged, DatasetNotHere, ReaderKilled
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import open_bucket, training_db_factory
+from include.deployment.connections import open_bucket, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.jobs.job import StopRequest
 from include.jobs.loss_parameters import loss_rules_of
@@ -79,10 +79,10 @@ class TrainingAttempt:
     ) -> None:
         self._job, self._dataset = job, dataset
         self._settings, self._open_store = settings, open_store
-        self._row = JobRecord(job.job_id, job.run_id, attempt, training_db_factory())
-        folder = settings.job_folder(job.job_id)
+        self._row = JobRecord(job.job_id, job.run_id, attempt, prepare_training_db())
+        folder = settings.find_job_folder(job.job_id)
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
-        self._save_dir = settings.run_folder(job.job_id)
+        self._save_dir = settings.find_run_folder(job.job_id)
         self._watch_folder = folder / "watchdog"
         self._heartbeats: Heartbeats | None = None
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from include.database import Statements
-from include.deployment.retrying import database_errors
+from include.deployment.retrying import list_database_errors
 from include.jobs.recorded_checkpoint import checkpoint_columns
 from include.jobs.repository import JobRepository
 from include.tracking.errors import TrackingError, TrackingSettingsError, TrackingUnavailable
@@ -164,7 +164,7 @@ class Tracker:
             self._send(mirror, final)
         except TrackingError as error:
             problem = str(error)
-        except database_errors():
+        except list_database_errors():
             problem = "gets no updates while the training database does not respond"
         except Exception as error:  # training does not depend on MLflow
             log.log(

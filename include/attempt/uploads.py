@@ -44,11 +44,11 @@ def upload(
     if store.holds(manifest.job_id, kind, local):
         log.info("%s already has these bytes; nothing to upload.", uri)
     else:
-        _require_own(local, kind, settings.run_folder(manifest.job_id))
+        _require_own(local, kind, settings.find_run_folder(manifest.job_id))
         store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
     both = manifest.checkpoints()
     if not manifest.keep_local and all(store.holds(manifest.job_id, kind, file) for file, kind in both):
-        folder = settings.job_folder(manifest.job_id)
+        folder = settings.find_job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
     return replace(local, path=uri)

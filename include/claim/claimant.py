@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from include.checkpoints.store import CheckpointStore
 from include.claim.quota import QuotaCheck
-from include.deployment.model_keys import verification
+from include.deployment.model_keys import load_verification
 from include.jobs.repository import JobRepository
 from include.jobs.usage import UsageRepository
 from include.registry.repository import DatasetRepository
@@ -78,7 +78,7 @@ class Claimant:
             JobRepository(database),
             CheckpointStore(bucket),
             is_running,
-            InitialWeightsFinder(bucket, settings.pretrained_url, database, verification(settings)),
+            InitialWeightsFinder(bucket, settings.pretrained_url, database, load_verification(settings)),
             DatasetRepository(database),
             QuotaCheck(settings.quotas, UsageRepository(database), datetime.now(UTC)),
             settings.ownership,

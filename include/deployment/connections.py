@@ -33,7 +33,7 @@ respond. After `keepalives_idle` seconds without traffic, the kernel sends a kee
 large objects sends no query for minutes, and a firewall might otherwise drop its connection."""
 
 
-def training_db_factory() -> OpenDatabase:
+def prepare_training_db() -> OpenDatabase:
     """Read Airflow's connection once; return a function that connects to the database without Airflow.
 
     A training run outlives restarts of the API server and writes rows from several threads, so it does not
@@ -78,7 +78,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     return connect
 
 
-def s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
+def create_s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
     """Return a boto3 client for the endpoint of `connection`, with our timeouts and retries.
 
     An interactive client gives up sooner: it is for small requests that a user waits for.
@@ -94,7 +94,7 @@ def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
     """Return the deployment's bucket, accessed with connection `training_s3`."""
     from include.s3.bucket import Bucket
 
-    return Bucket(s3_client(interactive=interactive), settings.bucket)
+    return Bucket(create_s3_client(interactive=interactive), settings.bucket)
 
 
 def open_maintenance_bucket(settings: Settings) -> Bucket:
@@ -115,10 +115,10 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
             f"delete objects; define {TRAINING_S3_MAINTENANCE} for the workers of queue {MAINTENANCE_QUEUE} "
             "(docs/deployment.md, S3)"
         ) from None
-    return Bucket(s3_client(connection=TRAINING_S3_MAINTENANCE), settings.bucket)
+    return Bucket(create_s3_client(connection=TRAINING_S3_MAINTENANCE), settings.bucket)
 
 
-def s3_signer(endpoint_url: str | None) -> S3Client:
+def create_s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for `endpoint_url`, which may be unreachable from this machine.
 
     None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.

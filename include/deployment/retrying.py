@@ -64,7 +64,7 @@ def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) ->
         ) from error
 
 
-def database_errors() -> tuple[type[Exception], ...]:
+def list_database_errors() -> tuple[type[Exception], ...]:
     """Return psycopg's errors for a database that is unavailable, busy, or a replica not yet promoted."""
     from psycopg import InterfaceError, OperationalError
     from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
@@ -81,10 +81,10 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, AirflowTaskTimeout):
         return True  # only tasks that merely wait for a server have an execution_timeout
     error = getattr(error, "orig", error)  # SQLAlchemy wraps psycopg's errors
-    return isinstance(error, database_errors() + _schema_behind())
+    return isinstance(error, list_database_errors() + _list_schema_errors())
 
 
-def _schema_behind() -> tuple[type[Exception], ...]:
+def _list_schema_errors() -> tuple[type[Exception], ...]:
     """Return the errors that psycopg raises if, in an upgrade, the new code runs before `migrate_schema`."""
     from psycopg.errors import UndefinedColumn, UndefinedTable
 

@@ -110,13 +110,13 @@ class Settings:
             ),
         )
 
-    def job_folder(self, job_id: str) -> Path:
+    def find_job_folder(self, job_id: str) -> Path:
         """Return this machine's folder for the files of a job."""
         return self.training_root / job_id
 
-    def run_folder(self, job_id: str) -> Path:
+    def find_run_folder(self, job_id: str) -> Path:
         """Return Ultralytics' save_dir of the job; its weights/ contains best.pt and last.pt."""
-        return self.job_folder(job_id) / "runs" / "train"
+        return self.find_job_folder(job_id) / "runs" / "train"
 
     @property
     def dataset_roots(self) -> DatasetRoots:

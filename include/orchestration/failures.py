@@ -137,12 +137,12 @@ def _record(context: Context, reason: str, seconds: float, *, again: bool = Fals
     not help, because a database that hangs cannot store the reason anyway.
     """
     from include.attempt.tracking import track_recorded
-    from include.deployment.connections import training_db_factory
+    from include.deployment.connections import prepare_training_db
     from include.deployment.retrying import retry_while_unavailable
 
     recorded = retry_while_unavailable(lambda: _write(context, reason, again=again), seconds)
     if recorded is not None:
-        track_recorded(recorded, training_db_factory())
+        track_recorded(recorded, prepare_training_db())
 
 
 def _write(context: Context, reason: str, *, again: bool) -> str | None:

@@ -13,7 +13,7 @@ from include.audit.audit import AuditScope, audit
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
 from include.deployment.connections import open_maintenance_bucket, open_training_db
-from include.deployment.model_keys import verification
+from include.deployment.model_keys import load_verification
 from include.deployment.settings import Settings
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
@@ -47,7 +47,7 @@ def run_audit(context: Context) -> None:
             live_runs(context),
             datetime.now(UTC),
             probe_conditional_writes(bucket),
-            verification(settings),
+            load_verification(settings),
         )
         report = audit(scope, request, context["run_id"])
     log.info("\n%s", report.to_markdown())

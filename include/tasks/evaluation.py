@@ -18,7 +18,7 @@ from include.datasets.caching.listing import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.model_keys import verification
+from include.deployment.model_keys import load_verification
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
@@ -103,7 +103,7 @@ def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersio
     with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
         champion = ModelRepository(connection).find_production(name)
         if champion is not None:
-            verification(settings).require_genuine(bucket.client, champion)
+            load_verification(settings).require_genuine(bucket.client, champion)
         return champion
 
 

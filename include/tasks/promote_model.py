@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.model_keys import signing
+from include.deployment.model_keys import load_signing
 from include.deployment.settings import Settings
 from include.models.promotion import choose, promote
 from include.models.request import PromotionRequest
@@ -43,7 +43,7 @@ def promote_and_announce(
     deployment that handles the event late still gets this version.
     """
     settings = Settings.from_environment()
-    promoted = promote(connection, open_bucket(settings), chosen, by=by, signing=signing(settings))
+    promoted = promote(connection, open_bucket(settings), chosen, by=by, signing=load_signing(settings))
     context["outlet_events"][PRODUCTION_MODEL].extra = promoted.model_dump(
         mode="json", include={"name", "version", "path", "sha256", "job_id"}
     )

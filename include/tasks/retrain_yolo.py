@@ -11,7 +11,7 @@ from include.claim.claimant import RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.plans import deployed_plans
+from include.deployment.plans import load_deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
@@ -64,7 +64,7 @@ def resolve_plan(context: Context, plan: str | None) -> Retraining:
     require_current_schema()
     with no_retry():
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
-        chosen = request.apply_to(deployed_plans().require(request.plan))
+        chosen = request.apply_to(load_deployed_plans().require(request.plan))
     _skip_unless_about_plan(chosen, context)
     user = dag_run.triggering_user_name
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, user)

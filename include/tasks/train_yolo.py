@@ -24,7 +24,7 @@ from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.rules import check_rules
 from include.deployment.backend import notify
-from include.deployment.connections import open_bucket, open_training_db, training_db_factory
+from include.deployment.connections import open_bucket, open_training_db, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
@@ -59,7 +59,7 @@ def record_unrecorded_failures(context: Context) -> None:
                 if found.job_id and found.repair:
                     recorded.append(found.job_id)
         for job_id in recorded:
-            track_recorded(job_id, training_db_factory())
+            track_recorded(job_id, prepare_training_db())
     except Exception:
         log.warning("Could not search for runs with an unrecorded failure.", exc_info=True)
 
@@ -78,7 +78,7 @@ def resolve_config(context: Context) -> ResolvedJob:
         again_at = datetime.now(UTC) + wait.pause
         raise AirflowRescheduleException(again_at) from None  # type: ignore[no-untyped-call]
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
-    track_recorded(job.job_id, training_db_factory())
+    track_recorded(job.job_id, prepare_training_db())
     return job
 
 
@@ -126,7 +126,7 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
             return reference
         try:
             rules = check_rules(job.spec.arguments())
-            with show_preparation(job, training_db_factory()):
+            with show_preparation(job, prepare_training_db()):
                 found = check_parameter(job.spec.dataset, job.spec.task, settings, bucket, rules)
         except DatasetError as error:
             raise attach_report(error, job, settings) from error
@@ -193,7 +193,7 @@ def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context:
 def notify_backend(job: ResolvedJob, context: Context) -> int:
     """Send the job's row to MLflow and to the host application's backend; return the HTTP status."""
     _require_this_run(job, context)
-    open_database = training_db_factory()
+    open_database = prepare_training_db()
     with open_database() as connection:
         recorded = JobRepository(connection).get(job.job_id)
     if recorded is None:

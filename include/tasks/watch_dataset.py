@@ -19,7 +19,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import S3File, S3Tree, parse_source
-from include.deployment.connections import open_training_db, s3_client
+from include.deployment.connections import create_s3_client, open_training_db
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
@@ -106,7 +106,7 @@ def list_registrations(conf: dict[str, Any], plans: Plans) -> list[RegistrationR
     """
     with no_retry():
         request = WatchRequest.parse(conf)
-        reader = S3ObjectReader(s3_client())
+        reader = S3ObjectReader(create_s3_client())
         with open_training_db() as connection:
             watched = find_watched(request.dataset, plans, DatasetRepository(connection))
     found = (build_registration(each, reader) for each in watched)
@@ -190,7 +190,9 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
     """
     events = context["inlet_events"][TRAINING_DATASET].ascending(False).limit(_REMEMBERED_EVENTS)
     with no_retry():
-        news = find_change(dataset, (event.extra or {} for event in events), S3ObjectReader(s3_client()))
+        news = find_change(
+            dataset, (event.extra or {} for event in events), S3ObjectReader(create_s3_client())
+        )
     if news is None:
         raise AirflowSkipException(f"{dataset} has not changed since the last announcement.")
     context["outlet_events"][TRAINING_DATASET].extra = {**news}

@@ -36,7 +36,7 @@ GPU = Gpu("GPU-1", "NVIDIA H200")
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Return the settings of a machine; these tests contact neither S3 nor the database."""
-    monkeypatch.setattr(attempts, "training_db_factory", lambda: None)
+    monkeypatch.setattr(attempts, "prepare_training_db", lambda: None)
     monkeypatch.setattr(attempts, "open_bucket", lambda settings: Bucket(unused_client(), settings.bucket))
     monkeypatch.setattr(attempts, "_GPU_SECONDS", 0.0)
     return Settings("bucket", tmp_path / "training")

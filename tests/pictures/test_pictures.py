@@ -215,8 +215,8 @@ def test_a_training_run_stores_its_plots(
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
-    settings.run_folder("a").mkdir(parents=True)
-    draw(settings.run_folder("a"), "PR_curve.png")  # left by an earlier training run on this machine
+    settings.find_run_folder("a").mkdir(parents=True)
+    draw(settings.find_run_folder("a"), "PR_curve.png")  # left by an earlier training run on this machine
     if stopping:
         threading.Thread(target=_stop_when_it_runs, args=[migrated_url], daemon=True).start()
 

@@ -283,7 +283,7 @@ CACHED = f".datasets/{digits.FINGERPRINT}"
 def test_a_folder_that_others_could_have_prepared_causes_a_final_error(
     place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.attempt.attempt.training_db_factory", lambda: None)
+    monkeypatch.setattr("include.attempt.attempt.prepare_training_db", lambda: None)
     monkeypatch.setattr(
         "include.attempt.attempt.open_bucket",
         lambda settings: Bucket(unused_client(), settings.bucket),

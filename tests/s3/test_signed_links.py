@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def signer(endpoint: str | None, key: str | None = "key") -> S3Client:
-    """Return a client as `s3_signer` creates it."""
+    """Return a client as `create_s3_signer` creates it."""
     session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=key, region_name="eu-west-1")
     return session.client("s3", endpoint_url=endpoint, config=signing_config(endpoint))
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from include.deployment.connections import s3_signer
+from include.deployment.connections import create_s3_signer
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import Support, probe_conditional_writes, require_conditional_writes
 from include.s3.errors import StoreAccessDenied, error_code
@@ -204,7 +204,7 @@ def test_a_link_that_the_api_signs_can_only_read_its_object(
     s3: S3, filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, filled, tmp_path, Role.API)
-    link = download_link(s3_signer(None), S3Location(filled, "checkpoints/a/best.pt"), "best.pt", 60)
+    link = download_link(create_s3_signer(None), S3Location(filled, "checkpoints/a/best.pt"), "best.pt", 60)
     assert requests.get(link, timeout=30).content == b"1234"
     other = link.replace("checkpoints/a/best.pt", "checkpoints/a/last.pt")
     assert requests.get(other, timeout=30).status_code == 403

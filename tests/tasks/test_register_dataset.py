@@ -49,9 +49,9 @@ def parameter(dataset: str, task: Task = "detect", rules: CheckRules = REGISTERE
 
 
 def _client() -> S3Client:
-    from include.deployment.connections import s3_client
+    from include.deployment.connections import create_s3_client
 
-    return s3_client()
+    return create_s3_client()
 
 
 def test_checked_data_become_a_version_with_manifest_samples_and_report(
