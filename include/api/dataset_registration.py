@@ -108,7 +108,7 @@ def get_dataset_registration(
 
 def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistration:
     """Return the version that the run registered, without reading XComs, for users who may not read them."""
-    version = DatasetRepository(database).of_run(run_id, name)
+    version = DatasetRepository(database).find_of_run(run_id, name)
     return DatasetRegistration(
         state=RegistrationState.REGISTERED,
         version=version.version if version else None,

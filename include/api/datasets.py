@@ -130,7 +130,7 @@ def list_dataset_versions(
 ) -> DatasetVersionsPage:
     """List the versions of a dataset, the newest first."""
     datasets = DatasetRepository(database)
-    found = datasets.versions(name, query.limit + 1, query.before)
+    found = datasets.list_versions(name, query.limit + 1, query.before)
     if not found and query.before is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"name={name!r:.140} is not a registered dataset")
     page = found[: query.limit]
@@ -175,7 +175,7 @@ def compare_dataset_versions(
 
 def build_version_response(version: DatasetVersion, database: Database) -> DatasetVersionResponse:
     """Return the API's representation of the version."""
-    jobs = DatasetRepository(database).jobs(version.name, version.version)
+    jobs = DatasetRepository(database).list_jobs(version.name, version.version)
     return escape_model(DatasetVersionResponse(**dict(version), jobs=jobs))
 
 

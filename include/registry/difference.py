@@ -112,13 +112,13 @@ class ClassDifference(BaseModel):
 
 def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference | None:
     """Return the stored difference; None if none is stored. Raises StoreErrors."""
-    return bucket.read(_key(base, version), _LARGEST, FileDifference.model_validate_json)
+    return bucket.read(_build_key(base, version), _LARGEST, FileDifference.model_validate_json)
 
 
 def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> None:
     """Compare the manifests of both versions and store the result. Raises the errors of `find_difference`."""
     found = find_difference(bucket, base, version)
-    bucket.put(_key(base, version), found.model_dump_json().encode(), content_type="application/json")
+    bucket.put(_build_key(base, version), found.model_dump_json().encode(), content_type="application/json")
 
 
 def find_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference:
@@ -216,5 +216,5 @@ def _pair_by_split(
         )
 
 
-def _key(base: DatasetSummary, version: DatasetSummary) -> str:
+def _build_key(base: DatasetSummary, version: DatasetSummary) -> str:
     return difference_key(version.fingerprint, version.task, base.fingerprint, base.task)

@@ -99,7 +99,7 @@ class DatasetRepository:
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
         """Return the version or, without a number, the newest that is not archived; None if there is none."""
-        return self._one("find_dataset_version", name=name, version=version)
+        return self._find_one("find_dataset_version", name=name, version=version)
 
     def require(self, registered: RegisteredName) -> DatasetVersion:
         """Return the version that `registered` names. Raises DatasetUnknown, which lists existing names."""
@@ -115,24 +115,26 @@ class DatasetRepository:
             raise DatasetUnknown(f"version={version} of dataset {name!r:.140} is not registered")
         return found
 
-    def of_run(self, run_id: str, name: str) -> DatasetVersion | None:
+    def find_of_run(self, run_id: str, name: str) -> DatasetVersion | None:
         """Return the version of the dataset that the Dag run registered; None if it registered none."""
-        return self._one("find_dataset_of_run", run_id=run_id, name=name)
+        return self._find_one("find_dataset_of_run", run_id=run_id, name=name)
 
-    def at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
+    def find_at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
         """Return the newest version from this address of each dataset, or only of the dataset `name`.
 
         Archived versions are returned, too, because they show that the content was registered before.
         """
-        return self._all(DatasetVersion, "find_datasets_at_source", source=source.rstrip("/"), name=name)
+        return self._find_all(DatasetVersion, "find_datasets_at_source", source=source.rstrip("/"), name=name)
 
-    def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
+    def list_versions(
+        self, name: str, limit: int = 100, before: int | None = None
+    ) -> Sequence[DatasetSummary]:
         """Return versions of the dataset, newest first; with `before`, only versions with lower numbers."""
-        return self._all(DatasetSummary, "list_dataset_versions", name=name, before=before, limit=limit)
+        return self._find_all(DatasetSummary, "list_dataset_versions", name=name, before=before, limit=limit)
 
-    def jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
+    def list_jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
         """Return up to _JOBS of the newest jobs that use the version of the dataset."""
-        return self._all(DatasetJob, "list_dataset_jobs", name=name, version=version, limit=_JOBS)
+        return self._find_all(DatasetJob, "list_dataset_jobs", name=name, version=version, limit=_JOBS)
 
     def list(
         self,
@@ -155,7 +157,7 @@ class DatasetRepository:
             before_changed_at=before.changed_at if before else None,
             before_name=before.name if before else None,
         )
-        return [_listed(row._asdict()) for row in rows]
+        return [_parse_listed(row._asdict()) for row in rows]
 
     def register(
         self,
@@ -174,7 +176,7 @@ class DatasetRepository:
         name = registration.name
         with self._connection.transaction():
             self._statements.row("lock_dataset", name=name)
-            own = self.of_run(registration.run_id, name) if registration.run_id else None
+            own = self.find_of_run(registration.run_id, name) if registration.run_id else None
             if own is not None and _is_same(own, dataset):
                 return own, True
             if (known := self._find_known(registration, dataset)) is not None:
@@ -210,11 +212,11 @@ class DatasetRepository:
         """Return the version that already has this content; None if a new version is needed."""
         known = [newest] if (newest := self.get(registration.name)) else []
         if registration.only_if_changed:
-            known += self.at_source(dataset.origin or dataset.source, registration.name)
+            known += self.find_at_source(dataset.origin or dataset.source, registration.name)
         return next((version for version in known if _is_same(version, dataset)), None)
 
     def _explain_missing(self, registered: RegisteredName) -> str:
-        existing = self.versions(registered.name, limit=_NAMED + 1)
+        existing = self.list_versions(registered.name, limit=_NAMED + 1)
         if not existing:
             return f"is not registered: {self._name_others()}"
         numbers = list_some([version.version for version in existing], _NAMED)
@@ -234,10 +236,10 @@ class DatasetRepository:
             "Ultralytics' own datasets (coco8.yaml, …) are not downloaded automatically"
         )
 
-    def _one(self, query: str, **values: Any) -> DatasetVersion | None:
-        return next(iter(self._all(DatasetVersion, query, **values)), None)
+    def _find_one(self, query: str, **values: Any) -> DatasetVersion | None:
+        return next(iter(self._find_all(DatasetVersion, query, **values)), None)
 
-    def _all(self, kind: type[Found], query: str, **values: Any) -> Sequence[Found]:
+    def _find_all(self, kind: type[Found], query: str, **values: Any) -> Sequence[Found]:
         rows = fetch_rows(self._connection, query, **values)
         return [kind.model_validate(row._asdict()) for row in rows]
 
@@ -250,7 +252,7 @@ def _is_same(version: DatasetVersion, dataset: DatasetReference) -> bool:
     return (version.fingerprint, version.task) == (dataset.fingerprint, dataset.task)
 
 
-def _listed(row: dict[str, Any]) -> ListedDataset:
+def _parse_listed(row: dict[str, Any]) -> ListedDataset:
     versions, changed_at = row.pop("versions"), row.pop("changed_at")
     newest = DatasetSummary.model_validate(row)
     return ListedDataset(newest, versions, DatasetPosition(changed_at, newest.name))

@@ -44,13 +44,13 @@ class PlanError(FinalError):
     """The plan does not exist or is invalid; the message is one sentence."""
 
 
-class _Part(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
     )
 
 
-class Schedule(_Part):
+class Schedule(_StrictModel):
     """When a plan runs automatically."""
 
     cron: str | None = None
@@ -79,7 +79,7 @@ class Schedule(_Part):
         return self
 
 
-class RetrainPlan(_Part):
+class RetrainPlan(_StrictModel):
     """One plan."""
 
     name: str = Field(pattern=NAME)
@@ -124,7 +124,7 @@ class RetrainPlan(_Part):
     @model_validator(mode="after")
     def _require_trainable(self) -> Self:
         try:
-            self.spec()
+            self.build_spec()
             # Check only the syntax: the machine that reads plans may have neither the path nor the dataset.
             if parse_registered(self.dataset) is None:
                 parse_source(self.dataset, self.task)
@@ -137,7 +137,7 @@ class RetrainPlan(_Part):
             )
         return self
 
-    def spec(self, model: str | None = None) -> TrainingSpec:
+    def build_spec(self, model: str | None = None) -> TrainingSpec:
         """Return the parameters for `train_yolo`, starting from `model` if given. Raises PlanError."""
         given = {"dataset": self.dataset, "task": self.task, "model": model or self.model}
         try:
@@ -147,9 +147,9 @@ class RetrainPlan(_Part):
             prefix = "parameters.overrides: " if error.field == "overrides" else "parameters."
             raise PlanError(f"{prefix}{error}" if error.field in self.parameters else str(error)) from None
 
-    def fingerprint(self) -> str:
+    def compute_fingerprint(self) -> str:
         """Return the SHA-256 of all settings that determine the result of training on given data."""
-        decides = self.spec().with_defaults().identity() | {"start_from": self.start_from}
+        decides = self.build_spec().with_defaults().identity() | {"start_from": self.start_from}
         del decides["dataset"]  # the data have their own fingerprint
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

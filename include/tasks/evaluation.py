@@ -121,7 +121,7 @@ def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
 
 def _first_device(plan: RetrainPlan) -> str | None:
     """Return the first of the plan's devices."""
-    device = plan.spec().device
+    device = plan.build_spec().device
     return device.partition(",")[0] if device else None
 
 
@@ -129,7 +129,7 @@ def _prepare_evaluation(
     plan: RetrainPlan, data: Path, split: Split, store: CheckpointStore, folder: Path, device: str | None
 ) -> Callable[[str, str], Evaluation]:
     """Return a function that evaluates a model; both models are evaluated with the same settings."""
-    spec = plan.spec()
+    spec = plan.build_spec()
     batch = int(spec.batch) if spec.batch is not None and spec.batch >= 1 else None
 
     def measure(uri: str, sha256: str) -> Evaluation:

@@ -76,7 +76,7 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
     plan = retraining.plan
     with no_retry():
         settings = Settings.from_environment()
-        rules = check_rules(plan.spec().arguments())
+        rules = check_rules(plan.build_spec().arguments())
         found = check_parameter(plan.dataset, plan.task, settings, open_bucket(settings), rules)
     return found.reference
 
@@ -99,14 +99,14 @@ def build_challenge(
 ) -> Challenge:
     """Return the request to `train_yolo`. Raises NothingToDo, and PlanError if the plan was changed."""
     plan, job_id = retraining.plan, retraining.job_id
-    champion, parameters = models.find_production(plan.name), plan.fingerprint()
+    champion, parameters = models.find_production(plan.name), plan.compute_fingerprint()
     if not retraining.force:
         same = models.find_trained_with(plan.name, data=dataset.fingerprint, parameters=parameters)
         reason = find_reason_to_skip(champion, same, job_id=job_id)
         if reason:
             raise NothingToDo(f"Nothing was trained: {reason}.")
     start = champion.path if champion and plan.start_from == "champion" else None
-    spec = plan.spec(start)
+    spec = plan.build_spec(start)
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)

@@ -122,7 +122,7 @@ def find_watched(requested: str | None, plans: Plans, datasets: DatasetRepositor
         return (
             _watch_named(datasets.require(named), datasets)
             if named
-            else _watch(datasets.at_source(requested))
+            else _watch(datasets.find_at_source(requested))
         )
     watched: dict[str, WatchedDataset] = {}
     for plan in plans.valid.values():
@@ -138,14 +138,14 @@ def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedD
         return _watch_named(newest, datasets) if newest and named.version is None else []
     if not plan.dataset.startswith("s3://"):
         return []
-    registered = _watch(datasets.at_source(plan.dataset))
+    registered = _watch(datasets.find_at_source(plan.dataset))
     if registered or parse_registered(plan.name) is None:  # "digits" is reserved for the bundled data
         return registered
     return [WatchedDataset(plan.name, plan.dataset, plan.task, None)]
 
 
 def _watch_named(version: DatasetVersion, datasets: DatasetRepository) -> list[WatchedDataset]:
-    return _watch(datasets.at_source(version.origin or version.source, version.name))
+    return _watch(datasets.find_at_source(version.origin or version.source, version.name))
 
 
 def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:

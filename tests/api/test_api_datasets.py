@@ -126,7 +126,7 @@ def test_the_difference_between_two_versions_is_computed_once(
     back = ask("GET", "/parts/versions/1/difference", params={"base": 2}).json()
     assert (back["files"]["added"]["count"], back["classes"]["removed"]) == (1, 1)
 
-    store_difference(kept, *reversed(datasets.versions("parts")))
+    store_difference(kept, *reversed(datasets.list_versions("parts")))
     for content in "ab":
         kept.delete(f"datasets/manifests/{content * 64}-detect.jsonl.gz")
     assert ask("GET", "/parts/versions/2/difference", **base).json() == found

@@ -30,7 +30,7 @@ def dataset() -> DatasetReference:
 
 def in_production(models: ModelRepository, plan: RetrainPlan, data: str = DATA) -> ModelVersion:
     """A version of the plan's model that was trained on these data, and promoted."""
-    fingerprints = {"dataset_fingerprint": data, "parameters_fingerprint": plan.fingerprint()}
+    fingerprints = {"dataset_fingerprint": data, "parameters_fingerprint": plan.compute_fingerprint()}
     version = registered(models, f"job-{len(models.list())}", plan.name, **fingerprints)
     return models.promote(plan.name, version.version, by="ada", reason="better")
 
@@ -73,7 +73,7 @@ def test_a_rejected_challenge_is_not_repeated_until_the_champion_changes(
     models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
     in_production(models, plan(), data="of last week")
-    tried = {"dataset_fingerprint": DATA, "parameters_fingerprint": plan().fingerprint()}
+    tried = {"dataset_fingerprint": DATA, "parameters_fingerprint": plan().compute_fingerprint()}
     registered(models, "good-1", "good", champion_version=1, **tried)
     # A version that waits for approval, or whose run has crashed, has not been rejected yet.
     assert build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)

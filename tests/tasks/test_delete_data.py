@@ -238,7 +238,7 @@ def test_a_user_cannot_delete_a_version_that_somebody_else_has_registered(
     with pytest.raises(AirflowFailException, match="parts@1 was registered by eve: only that person may"):
         delete(dataset="parts@1")
     delete(dataset="parts@2")
-    assert [version.version for version in datasets.versions("parts")] == [1]
+    assert [version.version for version in datasets.list_versions("parts")] == [1]
 
 
 def test_a_job_is_not_recorded_with_a_version_that_was_just_deleted(
