@@ -71,7 +71,7 @@ class TrackingServer:
         uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
         if not uri:
             return None
-        url, credentials = _without_credentials(uri)
+        url, credentials = _split_credentials(uri)
         username = environment.get("MLFLOW_TRACKING_USERNAME")
         if username:
             credentials = (username, environment.get("MLFLOW_TRACKING_PASSWORD", ""))
@@ -90,7 +90,7 @@ class TrackingServer:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
-    def experiment_id(self) -> str:
+    def require_experiment(self) -> str:
         """Return the id of the experiment, creating it if it does not exist."""
         try:
             return self._find_experiment()
@@ -105,7 +105,7 @@ class TrackingServer:
                 raise
         return self._find_experiment()  # another process created it first
 
-    def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
+    def find_runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
         """List the runs whose tag has this value, but at most 1000, the oldest first.
 
         `value` must not contain quotes.
@@ -124,11 +124,11 @@ class TrackingServer:
             "experiment_id": experiment_id,
             "run_name": name,
             "start_time": started,
-            "tags": _entries(tags, LONGEST_TAG),
+            "tags": _build_entries(tags, LONGEST_TAG),
         }
         return self._call("POST", "runs/create", RunAnswer, body=body).run
 
-    def history(self, run_id: str, key: str) -> list[Metric]:
+    def fetch_history(self, run_id: str, key: str) -> list[Metric]:
         """Return every value of a metric."""
         query: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": _HISTORY_PAGE}
         metrics: list[Metric] = []
@@ -144,7 +144,7 @@ class TrackingServer:
     ) -> None:
         """Add metrics and parameters, and set tags. The value of an existing parameter must not change."""
         numbers = [metric.model_dump() for metric in metrics]
-        given, labels = _entries(params, LONGEST_PARAM), _entries(tags, LONGEST_TAG)
+        given, labels = _build_entries(params, LONGEST_PARAM), _build_entries(tags, LONGEST_TAG)
         while numbers or given or labels:
             body = {
                 "run_id": run_id,
@@ -179,11 +179,11 @@ class TrackingServer:
         else:
             return session
 
-        def login(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
             request.headers["Authorization"] = authorization
             return request
 
-        session.auth = login  # the user's .netrc would override a header of the session
+        session.auth = authorize  # the user's .netrc would override a header of the session
         return session
 
     def _call(
@@ -210,14 +210,14 @@ class TrackingServer:
         except (requests.RequestException, UnicodeError, OSError) as error:
             raise TrackingUnavailable(f"cannot be reached ({type(error).__name__})") from None
         if response.status_code != requests.codes.ok:
-            raise TrackingRefused(response.status_code, _error_code(response))
+            raise TrackingRefused(response.status_code, _read_error_code(response))
         try:
             return answer.model_validate_json(response.content)
         except ValidationError:
             raise TrackingUnavailable(f"did not respond to {endpoint} as MLflow would") from None
 
 
-def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
+def _split_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
     """Return the http(s) address without credentials, and the credentials. Raises TrackingSettingsError."""
     try:
         parts = urlsplit(uri)
@@ -235,14 +235,14 @@ def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
     return url, (unquote(parts.username), unquote(parts.password or ""))
 
 
-def _entries(values: Mapping[str, str], longest: int) -> list[dict[str, str]]:
+def _build_entries(values: Mapping[str, str], longest: int) -> list[dict[str, str]]:
     return [
         {"key": key, "value": value if len(value) <= longest else f"{value[: longest - 1]}…"}
         for key, value in values.items()
     ]
 
 
-def _error_code(response: requests.Response) -> str:
+def _read_error_code(response: requests.Response) -> str:
     """Return MLflow's error code, or an empty string."""
     try:
         code = str(response.json()["error_code"])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from include.weights.download import DownloadLimits
 
 
-def _refused(sentence: str) -> SpecError:
+def _blame_model(sentence: str) -> SpecError:
     return SpecError(sentence).about("model")
 
 
@@ -40,7 +40,7 @@ def _translate_refusals() -> Iterator[None]:
     try:
         yield
     except (WeightsUnavailable, ValueError) as error:
-        raise _refused(str(error)) from error
+        raise _blame_model(str(error)) from error
 
 
 class InitialWeightsFinder:
@@ -96,7 +96,7 @@ class InitialWeightsFinder:
                 with _translate_refusals():
                     if not self._pretrained.is_stored(reference.name):
                         return
-                path = self._pretrained.location(reference.name).uri
+                path = self._pretrained.locate(reference.name).uri
             case ModelKind.OBJECT:
                 version = self._find_version_at(S3Location.parse(reference.name))
                 path = self._verify_registered(reference, version).path if version else reference.name
@@ -119,7 +119,7 @@ class InitialWeightsFinder:
         try:
             self._signing.require_genuine(self._bucket.client, version)
         except SignatureRefused as refusal:
-            raise _refused(f"model={reference.text!r}: {refusal}") from None
+            raise _blame_model(f"model={reference.text!r}: {refusal}") from None
         return found
 
     def _find_object(self, reference: ModelReference) -> InitialWeights:
@@ -145,13 +145,15 @@ class InitialWeightsFinder:
 
     def _find_best(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.name == job_id:
-            raise _refused(f"model={reference.text!r} is this job itself; give another job_id")
+            raise _blame_model(f"model={reference.text!r} is this job itself; give another job_id")
         job = self._jobs.get(reference.name)
         if job is None:
-            raise _refused(f"model={reference.text!r}: there is no such job; give the id of an existing job")
+            raise _blame_model(
+                f"model={reference.text!r}: there is no such job; give the id of an existing job"
+            )
         best = job.checkpoint("best")
         if best is None or best.sha256 is None:
-            raise _refused(
+            raise _blame_model(
                 f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with a "
                 "hash; wait until the job is completed, or give another job"
             )
@@ -168,8 +170,8 @@ class InitialWeightsFinder:
             if not newest:
                 raise self._models.explain_unknown(reference.name)
         except ModelError as error:
-            raise _refused(f"model={reference.text!r}: {error}") from None
-        raise _refused(
+            raise _blame_model(f"model={reference.text!r}: {error}") from None
+        raise _blame_model(
             f"model={reference.text!r}: no version of this model is in production; name one, such as "
             f"model:{reference.name}@{newest[0].version}, which is the newest"
         )
@@ -180,9 +182,11 @@ class InitialWeightsFinder:
         location = S3Location.parse(path)
         stored = find_checkpoint(self._bucket.client, location)
         if stored is None:
-            raise _refused(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
+            raise _blame_model(
+                f"model={reference.text!r}: {path} was recorded, but does not exist; restore it"
+            )
         if stored.sha256 != sha256:
-            raise _refused(
+            raise _blame_model(
                 f"model={reference.text!r}: {path} has SHA-256 {stored.sha256 or 'unknown'}, but {sha256} "
                 "was recorded: the file has been replaced since then; restore it, or use another model"
             )

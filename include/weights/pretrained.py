@@ -62,7 +62,7 @@ class PretrainedStore:
         self._bucket, self._url = bucket, url
         self._limits = limits or DownloadLimits()
 
-    def location(self, name: str) -> S3Location:
+    def locate(self, name: str) -> S3Location:
         """Return the location of the file `name`."""
         return self._bucket.at(pretrained_key(name))
 
@@ -118,7 +118,7 @@ class PretrainedStore:
         StoreErrors. With `replace`, raises FencedOut if another process stored the file at the same moment.
         """
         contents = inspect_file(file)
-        limits, location = TransferLimits(), self.location(name)
+        limits, location = TransferLimits(), self.locate(name)
         local = LocalFile.read(file, limits)
         metadata = {"sha256": local.sha256, "epoch": "-1", SOURCE: source, "task": contents.task}
         writer = ObjectWriter(self._bucket.client, limits)
@@ -146,7 +146,7 @@ class PretrainedStore:
         if (recorded := self._read_recorded(name, head)) is not None:
             return recorded
         try:
-            return InitialWeights(path=self.location(name).uri, sha256=self._pin(name, head))
+            return InitialWeights(path=self.locate(name).uri, sha256=self._pin(name, head))
         except (CorruptObject, UnsafeCheckpoint):
             # Another run may have replaced the object in the meantime, by recording the hash.
             head_now = self._bucket.head(pretrained_key(name))
@@ -157,13 +157,13 @@ class PretrainedStore:
 
     def _read_recorded(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights | None:
         """Return the file if its SHA-256 is in the object's metadata."""
-        uri = self.location(name).uri
+        uri = self.locate(name).uri
         found = checkpoint_in(head["Metadata"], uri, head["ContentLength"])
         return InitialWeights(path=uri, sha256=found.sha256) if found else None
 
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
-        location = self.location(name)
+        location = self.locate(name)
         contents = inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
         found = settled_object(self._bucket.client, location)
         replaced = UnsafeCheckpoint(
@@ -183,7 +183,7 @@ class PretrainedStore:
         stem = name.removesuffix(".pt")
         scratch = stem if find_architecture(stem) else "yolo26n"
         return (
-            f"model={name!r} is not available: {self.location(name).uri} does not exist, and {why}. Set "
+            f"model={name!r} is not available: {self.locate(name).uri} does not exist, and {why}. Set "
             f"PRETRAINED_URL to a mirror, or store the file with `make pretrained FILE={name}`, or train "
             f"from scratch with model={scratch!r}"
         )
@@ -192,6 +192,6 @@ class PretrainedStore:
         similar = similar_weights(name)
         hint = f"give {similar!r} if you mean that, or " if similar else ""
         return (
-            f"model={name!r} is neither at {self.location(name).uri} nor published by Ultralytics "
+            f"model={name!r} is neither at {self.locate(name).uri} nor published by Ultralytics "
             f"{ultralytics_version()}; {hint}store the file with `make pretrained FILE={name}`"
         )
