@@ -42,9 +42,9 @@ class TrainingConsole(AirflowPlugin):
         """The middlewares that protect the whole API server."""
         from include.api.addresses import PREFIX as API
         from include.serving.bodies import LISTS, WEIGHTS
-        from include.serving.server import root_middlewares
+        from include.serving.server import list_root_middlewares
 
-        return root_middlewares({f"{API}/pretrained/": WEIGHTS, f"{API}/uploads": LISTS})
+        return list_root_middlewares({f"{API}/pretrained/": WEIGHTS, f"{API}/uploads": LISTS})
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]

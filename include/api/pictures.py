@@ -15,7 +15,7 @@ from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
-from include.pictures.choosing import MEDIA_TYPES, media_type
+from include.pictures.choosing import MEDIA_TYPES, find_media_type
 from include.pictures.store import PictureStore
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def list_pictures(job: FoundJob) -> Pictures:
             Picture(
                 name=each.name,
                 size=each.size,
-                media_type=media_type(each.name),
+                media_type=find_media_type(each.name),
                 href=build_api_url("jobs", job.job_id, "pictures", each.name),
             )
-            for each in _open_store().pictures(job.job_id, job.origin_run_id)
+            for each in _open_store().list_pictures(job.job_id, job.origin_run_id)
         ]
     )
 
@@ -77,7 +77,7 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
             HTTPStatus.NOT_FOUND,
             f"name={name!r:.80} is not a picture of job {job.job_id}; list its pictures first",
         )
-    return answer_picture(picture, media_type(name))
+    return answer_picture(picture, find_media_type(name))
 
 
 def answer_picture(picture: ObjectContent, media_type: str) -> Response:

@@ -25,7 +25,7 @@ from include.refusals import path_of
 from include.registry.errors import DatasetNeeded, DatasetUnknown
 from include.request import RequestRefused
 from include.s3.errors import StoreError
-from include.serving.problem import MEDIA_TYPE, Problem, problem
+from include.serving.problem import MEDIA_TYPE, Problem, build_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,16 +131,16 @@ def http_problem(error: HTTPException) -> JSONResponse:
     if status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", "Bearer")
     remedy = _HELP.get(HTTPStatus.UNAUTHORIZED if error.detail == _UNKNOWN_SIGNATURE else status, "")
-    return problem(status, f"{error.detail}. {remedy}".strip(), headers)
+    return build_problem(status, f"{error.detail}. {remedy}".strip(), headers)
 
 
 def _answer_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101 - the handler is registered for this class
-    return problem(error.status, _end_sentence(error), error.headers)
+    return build_problem(error.status, _end_sentence(error), error.headers)
 
 
 def _answer_refusal(status: HTTPStatus, _: Request, error: Exception) -> JSONResponse:
-    return problem(status, _end_sentence(error))
+    return build_problem(status, _end_sentence(error))
 
 
 def _end_sentence(error: Exception) -> str:
@@ -155,16 +155,18 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
     first = error.errors()[0]
     field = path_of(first["loc"][1:])
     if first["type"] == "extra_forbidden":
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
+        return build_problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
     message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}.")
+    return build_problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}."
+    )
 
 
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     """Return the response for a value that PostgreSQL cannot store or compare, such as text with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - the handler is registered for this class
     reason = error.diag.message_primary or error
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
+    return build_problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 
 
 def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) -> ExceptionHandler:
@@ -173,7 +175,7 @@ def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) 
 
     def answer(_: Request, error: Exception) -> JSONResponse:
         log.warning(logged, error)
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers)
+        return build_problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers)
 
     return answer
 
@@ -200,7 +202,7 @@ _answer_outdated_schema = _answer_unavailable(
 
 def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Return the response to an unexpected error; the framework logs the traceback afterwards."""
-    return problem(
+    return build_problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "Internal error; see the API server's log.",
     )

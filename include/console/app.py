@@ -70,12 +70,12 @@ async def _offer_login(request: Request, call_next: Callable[[Request], Awaitabl
     response = await call_next(request)
     if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
-        text = page.substitute(login=escape(_login_url(request)))
+        text = page.substitute(login=escape(_build_login_url(request)))
         response = HTMLResponse(text, response.status_code, headers={"WWW-Authenticate": "Bearer"})
     return response
 
 
-def _login_url(request: Request) -> str:
+def _build_login_url(request: Request) -> str:
     """Return the URL of Airflow's login, which then redirects to the requested page."""
     page = f"{airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
     query = f"?{request.url.query}" if request.url.query else ""

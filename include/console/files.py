@@ -22,7 +22,7 @@ def list_served_files() -> dict[str, Path]:
 def compute_version(files: dict[str, Path]) -> str:
     """Return a version string, which changes when the content of any file changes."""
     states = ((name, path.stat()) for name, path in files.items())
-    return _digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
+    return _compute_digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
 
 
 def render_page(page: str, title: str, files: dict[str, Path], version: str) -> str:
@@ -40,7 +40,7 @@ def render_page(page: str, title: str, files: dict[str, Path], version: str) -> 
 
 
 @lru_cache(maxsize=4)
-def _digest(stamp: tuple[tuple[str, int, int], ...]) -> str:
+def _compute_digest(stamp: tuple[tuple[str, int, int], ...]) -> str:
     digest = sha256()
     for name, _, _ in stamp:
         digest.update(name.encode() + b"\0" + (STATIC / name).read_bytes())

@@ -47,7 +47,7 @@ def rank_picture(name: str) -> tuple[int, str] | None:
     return next(((rank, name) for rank, kind in enumerate(ORDER) if fnmatch(name, kind)), None)
 
 
-def media_type(name: str) -> str:
+def find_media_type(name: str) -> str:
     """Return the media type for the extension of a name that `rank_picture` accepts."""
     return MEDIA_TYPES[name.rpartition(".")[2]]
 

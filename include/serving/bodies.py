@@ -14,7 +14,7 @@ import anyio
 from starlette.datastructures import Headers
 
 from include.limits import UPLOAD_BODY, WEIGHTS_BYTES, WEIGHTS_SECONDS, in_words
-from include.serving.problem import problem
+from include.serving.problem import build_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,19 +75,19 @@ class RequestLimits:
             return
         limit = self._find_limit(scope)
         refusal = _refuse_head(scope) if self._limits_heads else None
-        if refusal is None and _declared_size(scope) > limit.most_bytes:
-            refusal = _too_large(limit)
+        if refusal is None and _read_declared_size(scope) > limit.most_bytes:
+            refusal = _refuse_large(limit)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await _Upload(limit, receive, send).pass_to(self._app, scope)
+        await _TimedBody(limit, receive, send).pass_to(self._app, scope)
 
     def _find_limit(self, scope: Scope) -> BodyLimit:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         return next((limit for prefix, limit in self._limits if path.startswith(prefix)), self._default)
 
 
-class _Upload:
+class _TimedBody:
     """The body of one request, counted and timed while the application reads it."""
 
     def __init__(self, limit: BodyLimit, receive: Receive, send: Send) -> None:
@@ -117,7 +117,7 @@ class _Upload:
             return {"type": "http.disconnect"}
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limit.most_bytes:
-            self._refusal = _too_large(self._limit)
+            self._refusal = _refuse_large(self._limit)
             return {"type": "http.disconnect"}
         self._complete = not message.get("more_body", False)
         return message
@@ -127,7 +127,7 @@ class _Upload:
             with anyio.fail_after(self._deadline - anyio.current_time()):
                 return await self._receive_next()
         except TimeoutError:
-            self._refusal = _too_slow(self._limit)
+            self._refusal = _refuse_slow(self._limit)
             return None
 
     async def _send(self, message: Message) -> None:
@@ -137,21 +137,21 @@ class _Upload:
             await self._send_next(message)
 
 
-def _declared_size(scope: Scope) -> int:
+def _read_declared_size(scope: Scope) -> int:
     declared = Headers(scope=scope).get("content-length", "")
     return int(declared) if declared.isdecimal() else 0
 
 
 def _refuse_head(scope: Scope) -> Response | None:
     if len(scope["query_string"]) > MOST_QUERY_BYTES:
-        return problem(
+        return build_problem(
             HTTPStatus.REQUEST_URI_TOO_LONG,
             f"The query string has {len(scope['query_string'])} bytes, and the limit is {MOST_QUERY_BYTES}: "
             "send a shorter query string.",
         )
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MOST_HEADER_BYTES:
-        return problem(
+        return build_problem(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             f"The headers have {size} bytes, and the limit is {MOST_HEADER_BYTES}: delete this site's "
             "cookies and log in again.",
@@ -159,19 +159,19 @@ def _refuse_head(scope: Scope) -> Response | None:
     return None
 
 
-def _too_large(limit: BodyLimit) -> Response:
-    return problem(
+def _refuse_large(limit: BodyLimit) -> Response:
+    return build_problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"The body is larger than the limit of {in_words(limit.most_bytes)}.",
     )
 
 
-def _too_slow(limit: BodyLimit) -> Response:
+def _refuse_slow(limit: BodyLimit) -> Response:
     """Return the response to a request whose body arrives too slowly.
 
     No other response is in transit, so closing the connection truncates nothing.
     """
-    return problem(
+    return build_problem(
         HTTPStatus.REQUEST_TIMEOUT,
         f"The body did not arrive within {limit.seconds:.0f} seconds: send the request again.",
         {"Connection": "close"},

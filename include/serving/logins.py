@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
-from include.serving.problem import problem
+from include.serving.problem import build_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -72,7 +72,7 @@ class LoginThrottle:
             body = await Request(scope, receive).body()
         except ClientDisconnect:  # or RequestLimits refused the body as too large or too slow
             return
-        account, address = _account(scope, body), _address(scope)
+        account, address = _identify_account(scope, body), _identify_address(scope)
         async with self._capacity:
             if self._is_blocked(account, address):
                 await _refuse(scope, receive, send)
@@ -82,21 +82,21 @@ class LoginThrottle:
         if outcome.succeeded is not None:
             self._record(account, address, succeeded=outcome.succeeded)
 
-    def _limits(self, account: bytes, address: str) -> dict[Key, int]:
+    def _find_limits(self, account: bytes, address: str) -> dict[Key, int]:
         """Return the counters to which a failed attempt is added, with their limits."""
         if (account, address) in self._known:
             return {(account, address): MOST_FROM_ADDRESS}
         return {(address,): MOST_FROM_ADDRESS, (account,): MOST_FOR_ACCOUNT}
 
     def _is_blocked(self, account: bytes, address: str) -> bool:
-        limits = self._limits(account, address)
+        limits = self._find_limits(account, address)
         return any(self._refused.get(key, 0) >= most for key, most in limits.items())
 
     def _record(self, account: bytes, address: str, *, succeeded: bool) -> None:
         if succeeded:
             self._known[account, address] = True
             return
-        for key in self._limits(account, address):
+        for key in self._find_limits(account, address):
             self._refused[key] = self._refused.get(key, 0) + 1
 
 
@@ -130,7 +130,7 @@ def _is_login(scope: Scope) -> bool:
     return path.startswith(_PATHS)
 
 
-def _account(scope: Scope, body: bytes) -> bytes:
+def _identify_account(scope: Scope, body: bytes) -> bytes:
     """Return a fixed-length digest of the user's name, or of the empty string if no name was sent."""
     try:
         if "json" in Headers(scope=scope).get("content-type", ""):
@@ -143,7 +143,7 @@ def _account(scope: Scope, body: bytes) -> bytes:
     return blake2b(str(name).strip().casefold().encode(errors="replace"), digest_size=16).digest()
 
 
-def _address(scope: Scope) -> str:
+def _identify_address(scope: Scope) -> str:
     """Return the client's address, or for IPv6 its /64 network, which usually belongs to one customer."""
     host = (scope.get("client") or ("", 0))[0]
     try:
@@ -163,7 +163,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    refusal = problem(
+    refusal = build_problem(
         HTTPStatus.TOO_MANY_REQUESTS,
         f"Too many failed logins: wait {SECONDS} seconds, then try again.",
         {"Retry-After": str(SECONDS)},

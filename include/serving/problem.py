@@ -31,7 +31,7 @@ class Problem(BaseModel):
     """What is wrong, and what to do about it."""
 
 
-def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def build_problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return a problem document as a response with that status."""
     body = Problem(title=status.phrase, status=status, detail=escape_controls(detail))
     return JSONResponse(body.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)

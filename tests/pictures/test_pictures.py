@@ -115,10 +115,10 @@ def test_a_new_run_with_the_same_job_id_removes_the_pictures_and_the_same_run_ad
     assert keys(s3_client, bucket) == {"pictures/ab/labels.jpg", "pictures/ab/results.png"}
     store_pictures(tmp_path / "second", settings, anew)
     store = PictureStore(Bucket(s3_client, bucket))
-    assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
-    assert store.pictures("a", "run1") == []
+    assert [each.name for each in store.list_pictures("a", "run 2/é")] == ["results.png"]
+    assert store.list_pictures("a", "run1") == []
     remove_earlier_pictures(tmp_path / "nothing", settings, anew)  # a second attempt that starts over
-    assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
+    assert [each.name for each in store.list_pictures("a", "run 2/é")] == ["results.png"]
 
 
 def test_pictures_that_cannot_be_stored_only_cause_a_warning(

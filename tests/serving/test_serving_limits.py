@@ -21,7 +21,7 @@ from include.jobs.repository import JobRepository
 from include.serving import protocol
 from include.serving.bodies import MOST_HEADER_BYTES, MOST_QUERY_BYTES, SMALL, BodyLimit, RequestLimits
 from include.serving.protocol import LimitedProtocol
-from include.serving.server import ServerSettingError, root_middlewares
+from include.serving.server import ServerSettingError, list_root_middlewares
 from include.stack.s3 import S3
 from tests.support.airflow_connections import lead_to
 from tests.support.api_server import open_app, serving
@@ -223,4 +223,4 @@ def test_a_user_may_open_only_a_limited_number_of_event_streams(
 def test_an_invalid_limit_is_refused_with_a_sentence(given: str) -> None:
     message = r"MAX_REQUEST_MIB='.*' is not a whole number between 1 and 4096"
     with pytest.raises(ServerSettingError, match=message):
-        root_middlewares({}, {"MAX_REQUEST_MIB": given})
+        list_root_middlewares({}, {"MAX_REQUEST_MIB": given})
