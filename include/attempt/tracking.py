@@ -196,6 +196,6 @@ class Tracker:
         Raises TrackingUnavailable if another attempt holds it.
         """
         with self._open() as connection, connection.transaction():
-            if not Statements(connection).row("try_lock_tracking", job_id=self._job_id).locked:
+            if not Statements(connection).fetch_one("try_lock_tracking", job_id=self._job_id).locked:
                 raise TrackingUnavailable("is being updated by another attempt at this job")
             yield

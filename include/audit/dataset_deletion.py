@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 def require_deletable_version(connection: Connection[Any], version: DatasetVersion) -> None:
     """Raise DatasetNeeded if a job, or a model in production, was trained on the version."""
     with connection.transaction():
-        needed = Statements(connection).row("find_dataset_uses", name=version.name, version=version.version)
+        needed = Statements(connection).fetch_one(
+            "find_dataset_uses", name=version.name, version=version.version
+        )
     _refuse_needed(version, needed)
 
 
@@ -44,9 +46,9 @@ def delete_version(connection: Connection[Any], version: DatasetVersion) -> None
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}
     with connection.transaction():
-        statements.row("lock_dataset_version", **named)
-        _refuse_needed(version, statements.row("find_dataset_uses", **named))
-        statements.changed("delete_dataset_version", **named)
+        statements.fetch_one("lock_dataset_version", **named)
+        _refuse_needed(version, statements.fetch_one("find_dataset_uses", **named))
+        statements.execute("delete_dataset_version", **named)
 
 
 def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
@@ -61,7 +63,7 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
         objects.lock(connection)
         copy = objects.copy
         upload = objects.upload_id and upload_prefix(objects.upload_id)
-        shared = Statements(connection).row(
+        shared = Statements(connection).fetch_one(
             "find_dataset_sharers",
             fingerprint=version.fingerprint,
             task=version.task,

@@ -52,8 +52,8 @@ def delete_job(
     if needed.is_own_table:
         with connection.transaction():
             statements = Statements(connection)
-            if statements.changed("delete_job", job_id=job.job_id, run_id=job.run_id):
-                statements.changed("delete_epochs", job_id=job.job_id, first_epoch=0)
+            if statements.execute("delete_job", job_id=job.job_id, run_id=job.run_id):
+                statements.execute("delete_epochs", job_id=job.job_id, first_epoch=0)
     return Deletion(objects, size)
 
 
@@ -96,4 +96,4 @@ def require_deletable(
 
 def _find(connection: Connection[Any], name: str, job: TrainingJob) -> Any:
     with connection.transaction():
-        return Statements(connection).row(name, job_id=job.job_id, run_id=job.run_id)
+        return Statements(connection).fetch_one(name, job_id=job.job_id, run_id=job.run_id)

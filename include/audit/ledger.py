@@ -26,7 +26,7 @@ class Ledger:
     def begin(self) -> None:
         """Delete findings that earlier attempts of this run recorded, and findings older than half a year."""
         with self._connection.transaction():
-            self._statements.changed("forget_findings", run_id=self._run_id)
+            self._statements.execute("forget_findings", run_id=self._run_id)
 
     def add(self, finding: AuditFinding) -> None:
         """Count the finding; record and log it, unless there are too many of its kind."""
@@ -35,7 +35,7 @@ class Ledger:
             return
         log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired")
         with self._connection.transaction():
-            self._statements.changed(
+            self._statements.execute(
                 "record_finding",
                 run_id=self._run_id,
                 finding=str(finding.kind),

@@ -89,7 +89,7 @@ def list_recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterat
 def is_still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
     """Return whether the row still names this object; another run may have taken over the job."""
     with connection.transaction():
-        (is_recorded,) = Statements(connection).row(
+        (is_recorded,) = Statements(connection).fetch_one(
             "is_still_recorded",
             job_id=recorded.job_id,
             path=recorded.path,

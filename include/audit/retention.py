@@ -155,8 +155,8 @@ def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
     with long_transaction(connection):  # the query may rank a million rows
         statements = Statements(connection)
-        statements.changed("create_expiring_states")
-        statements.changed("choose_expiring_states", **values)
+        statements.execute("create_expiring_states")
+        statements.execute("choose_expiring_states", **values)
 
 
 def _find_expiring(

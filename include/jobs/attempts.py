@@ -57,12 +57,12 @@ class AttemptRepository:
                 gpu_name=hardware.gpu if hardware else None,
                 gpu_driver=hardware.driver if hardware else None,
             )
-            self._statements.changed("begin_gpu_use", job_id=job_id)
+            self._statements.execute("begin_gpu_use", job_id=job_id)
 
     def extend_gpu_use(self, job_id: str, run_id: str, attempt: int) -> None:
         """Count the attempt's GPUs as used until now. Does nothing if the attempt does not own the job."""
         with self._connection.transaction():
-            self._statements.changed("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
+            self._statements.execute("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
 
     def start_training(
         self,
@@ -95,7 +95,7 @@ class AttemptRepository:
                 batch=batch,
                 trained_seconds=trained_seconds,
             )
-            repeated = self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
+            repeated = self._statements.execute("delete_epochs", job_id=job_id, first_epoch=first_epoch)
             self.fill_epochs(job_id, finished)
             return repeated
 
@@ -178,12 +178,12 @@ class AttemptRepository:
         """
         finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
         with self._connection.transaction():
-            rows = self._statements.rows("list_missing_epochs", job_id=job_id, epochs=list(finished))
+            rows = self._statements.fetch_all("list_missing_epochs", job_id=job_id, epochs=list(finished))
             missing = [row.epoch for row in rows]
             added = 0
             for start in range(0, len(missing), _EPOCHS_AT_ONCE):
                 part = missing[start : start + _EPOCHS_AT_ONCE]
-                added += self._statements.changed(
+                added += self._statements.execute(
                     "fill_epochs",
                     job_id=job_id,
                     epochs=part,
@@ -193,18 +193,18 @@ class AttemptRepository:
         return added
 
     def _get(self, job_id: str) -> TrainingJob | None:
-        row = self._statements.row("get_jobs", job_ids=[job_id])
+        row = self._statements.fetch_one("get_jobs", job_ids=[job_id])
         return TrainingJob.model_validate(row._asdict()) if row else None
 
     def _run_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
         """Call `_write_as_owner`, and record that the attempt is alive and still uses its GPUs."""
         row = self._write_as_owner(name, job_id, run_id, attempt, **values)
-        self._statements.changed("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
+        self._statements.execute("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
         return row
 
     def _write_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
         """Run a statement that writes one row if this attempt owns the job, and return its result."""
-        row = self._statements.row(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
+        row = self._statements.fetch_one(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
         if row is None:
             raise explain_loss(job_id, run_id, self._get(job_id), attempt)
         return row

@@ -178,7 +178,7 @@ class JobListing:
         with self._connection.transaction():
             expected = self._estimate_matches(values)
             sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
-            found = self._statements.rows(
+            found = self._statements.fetch_all(
                 "list_matching_jobs" if sorting else "list_jobs",
                 first_page=before is None,
                 before_created_at=before.created_at if before else "-infinity",
@@ -196,26 +196,26 @@ class JobListing:
 
     def _jobs(self, positions: Sequence[PagePosition]) -> list[TrainingJob]:
         """Return the jobs that still exist, in the order of `positions`."""
-        rows = self._statements.rows("get_jobs", job_ids=[position.job_id for position in positions])
+        rows = self._statements.fetch_all("get_jobs", job_ids=[position.job_id for position in positions])
         jobs = {row.job_id: TrainingJob.model_validate(row._asdict()) for row in rows}
         return [jobs[position.job_id] for position in positions if position.job_id in jobs]
 
     def _count_matches(self, values: Mapping[str, Any], expected: int) -> JobTotal:
         """Count the matches, or estimate their number if the planner expects too many to count."""
         if expected <= FAR_TOO_MANY:
-            (counted,) = self._statements.row("count_jobs", limit=EXACT_UP_TO + 1, **values)
+            (counted,) = self._statements.fetch_one("count_jobs", limit=EXACT_UP_TO + 1, **values)
             if counted <= EXACT_UP_TO:
                 return JobTotal(counted, is_estimate=False)
         return JobTotal(max(EXACT_UP_TO, expected), is_estimate=True)
 
     def _estimate_matches(self, values: Mapping[str, Any]) -> int:
-        ((plan,),) = self._statements.row("estimate_jobs", **values)
+        ((plan,),) = self._statements.fetch_one("estimate_jobs", **values)
         return int(plan["Plan"]["Plan Rows"])
 
     def details(self, job_ids: Sequence[str]) -> dict[str, JobDetails]:
         """Return the details of each job by its id."""
         with self._connection.transaction():
-            rows = self._statements.rows(
+            rows = self._statements.fetch_all(
                 "find_job_details", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
             )
         details = {}
@@ -228,7 +228,7 @@ class JobListing:
     def lineage(self, job_id: str) -> Lineage:
         """Return the job with its ancestors and descendants. Raises JobUnknown."""
         with self._connection.transaction():
-            rows = self._statements.rows("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
+            rows = self._statements.fetch_all("find_lineage", job_id=job_id, limit=LINEAGE_SHOWN)
         if not rows:
             raise JobUnknown(job_id)
         jobs = [RelatedJob.model_validate(row._asdict()) for row in rows]

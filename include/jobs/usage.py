@@ -80,13 +80,13 @@ class UsageRepository:
     def gpu_hours(self, user: str, since: datetime) -> float:
         """Return the user's GPU hours since the time `since`."""
         with self._connection.transaction():
-            row = self._statements.row("sum_gpu_seconds", triggered_by=user, since=since)
+            row = self._statements.fetch_one("sum_gpu_seconds", triggered_by=user, since=since)
         return float(row.seconds) / 3600
 
     def other_jobs(self, user: str, job_id: str) -> OtherJobs:
         """Return the GPUs of the user's active jobs other than `job_id`."""
         with self._connection.transaction():
-            row = self._statements.row("count_gpus_of_user", triggered_by=user, job_id=job_id)
+            row = self._statements.fetch_one("count_gpus_of_user", triggered_by=user, job_id=job_id)
         return OtherJobs(**row._asdict())
 
     def by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
@@ -95,8 +95,8 @@ class UsageRepository:
         `weeks` are consecutive Mondays, the latest first.
         """
         with self._connection.transaction():
-            used = self._statements.rows("sum_usage", since=weeks[-1], until=weeks[0] + WEEK)
-            active = {user: gpus for user, *gpus in self._statements.rows("list_gpus_of_users")}
+            used = self._statements.fetch_all("sum_usage", since=weeks[-1], until=weeks[0] + WEEK)
+            active = {user: gpus for user, *gpus in self._statements.fetch_all("list_gpus_of_users")}
         hours = {(row.user_name, row.week): row.gpu_seconds / 3600 for row in used}
         found = [
             UserGpuUsage(user, [hours.get((user, week), 0.0) for week in weeks], *active.get(user, (0, 0, 0)))
@@ -107,7 +107,7 @@ class UsageRepository:
     def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobGpuUsage]:
         """Return the user's jobs with the most GPU hours in the week that began on `week`."""
         with self._connection.transaction():
-            rows = self._statements.rows(
+            rows = self._statements.fetch_all(
                 "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit
             )
         return [JobGpuUsage(row.job_id, row.status, row.gpu_seconds / 3600, row.attempts) for row in rows]

@@ -86,7 +86,7 @@ class ModelRepository:
     def find_earlier(self, name: str) -> ModelVersion | None:
         """Return the version to roll back to: the older one that was in production most recently."""
         with self._connection.transaction():
-            row = self._statements.row("find_earlier_model", name=name)
+            row = self._statements.fetch_one("find_earlier_model", name=name)
             return self.require(name, row.version) if row else None
 
     def list(
@@ -134,15 +134,15 @@ class ModelRepository:
         version is returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():
-            self._statements.row("number_model_version", name=name)
+            self._statements.fetch_one("number_model_version", name=name)
             found = self._find_one(name=name, job_id=job_id)
             if found is None:
-                (version,) = self._statements.row("next_model_version", name=name)
+                (version,) = self._statements.fetch_one("next_model_version", name=name)
                 values: dict[str, Any] = {**_NO_EVIDENCE, **evidence}
                 for numbers in ("metrics", "champion_metrics"):
                     if values[numbers] is not None:
                         values[numbers] = Jsonb(finite(dict(values[numbers])))
-                self._statements.changed(
+                self._statements.execute(
                     "register_model_version",
                     name=name, version=version, job_id=job_id, run_id=run_id,
                     path=place(version), sha256=sha256, size=size, **values,
@@ -171,7 +171,7 @@ class ModelRepository:
         A version that is or was in production is left unchanged. Raises VersionUnknown.
         """
         with self._connection.transaction():
-            self._statements.changed(
+            self._statements.execute(
                 "measure_model_version",
                 name=name,
                 version=version,
@@ -189,7 +189,7 @@ class ModelRepository:
         """
         with self._connection.transaction():
             values = {"name": name, "version": version, "reason": reason}
-            if not self._statements.changed("reject_model_version", **values):
+            if not self._statements.execute("reject_model_version", **values):
                 found = self.require(name, version)
                 raise PromotionRefused(
                     f"The stage of {found} is {found.stage}: it has been promoted, so it can no longer "
@@ -202,20 +202,20 @@ class ModelRepository:
 
         Until then, the version cannot be rejected either. Raises PromotionConflict.
         """
-        row = self._statements.row("try_lock_model", name=name)
+        row = self._statements.fetch_one("try_lock_model", name=name)
         if not row.locked:
             raise PromotionConflict(
                 f"Another promotion of model {name} is under way, so version {version} was not promoted. "
                 "Wait until it has ended, check which version is in production then, and trigger this "
                 "promotion again if you still want it"
             )
-        self._statements.row("lock_model_version", name=name, version=version)
+        self._statements.fetch_one("lock_model_version", name=name, version=version)
         return self.require(name, version)
 
     def record_signature(self, name: str, version: int, sha256: str) -> None:
         """Record the SHA-256 of the version's signature."""
         with self._connection.transaction():
-            self._statements.changed("record_model_signature", name=name, version=version, sha256=sha256)
+            self._statements.execute("record_model_signature", name=name, version=version, sha256=sha256)
 
     def promote(self, name: str, version: int, *, by: str | None, reason: str | None) -> ModelVersion:
         """Put the version into production, archive the previous one, and return the new one.
@@ -223,8 +223,8 @@ class ModelRepository:
         Without `reason`, the recorded reason is kept. Raises VersionUnknown.
         """
         with self._connection.transaction():
-            self._statements.changed("archive_production_model", name=name)
-            self._statements.changed(
+            self._statements.execute("archive_production_model", name=name)
+            self._statements.execute(
                 "promote_model_version", name=name, version=version, promoted_by=by, reason=reason
             )
             return self.require(name, version)

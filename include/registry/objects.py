@@ -45,4 +45,4 @@ class DatasetObjects:
 
 def lock_objects(connection: Connection[Any], names: list[str]) -> None:
     """Lock objects by fingerprint, copy prefix or upload id, until the caller's transaction ends."""
-    Statements(connection).rows("lock_dataset_objects", names=names)
+    Statements(connection).fetch_all("lock_dataset_objects", names=names)

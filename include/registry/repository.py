@@ -175,14 +175,14 @@ class DatasetRepository:
         """
         name = registration.name
         with self._connection.transaction():
-            self._statements.row("lock_dataset", name=name)
+            self._statements.fetch_one("lock_dataset", name=name)
             own = self.find_of_run(registration.run_id, name) if registration.run_id else None
             if own is not None and _is_same(own, dataset):
                 return own, True
             if (known := self._find_known(registration, dataset)) is not None:
                 return known, False
-            (number,) = self._statements.row("next_dataset_version", name=name)
-            self._statements.changed(
+            (number,) = self._statements.fetch_one("next_dataset_version", name=name)
+            self._statements.execute(
                 "register_dataset_version",
                 name=name,
                 version=number,
@@ -205,7 +205,7 @@ class DatasetRepository:
     def set_archived(self, name: str, version: int, *, archived: bool) -> DatasetVersion:
         """Archive or restore the version, and return it. Raises DatasetUnknown."""
         with self._connection.transaction():
-            self._statements.changed("archive_dataset_version", name=name, version=version, archived=archived)
+            self._statements.execute("archive_dataset_version", name=name, version=version, archived=archived)
             return self.require_version(name, version)
 
     def _find_known(self, registration: Registration, dataset: DatasetReference) -> DatasetVersion | None:
