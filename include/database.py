@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import namedtuple_row
 
-from include.queries import query
+from include.queries import load_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class Statements:
     def _run(self, name: str, values: dict[str, Any]) -> Cursor[Any]:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
         # Not prepared, because a prepared statement may get a generic plan, which ignores the values.
-        return cursor.execute(query(name), values, prepare=False)
+        return cursor.execute(load_query(name), values, prepare=False)
 
 
 def fetch_rows(connection: Connection[Any], name: str, /, **values: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from include.errors import FinalError
 from include.forgiving import drop_blanks, use_whole_numbers
-from include.refusals import first_error
+from include.refusals import find_first_error
 
 
 class RequestRefused(FinalError):
@@ -38,7 +38,7 @@ class Request(BaseModel):
         try:
             return cls.model_validate(dict(conf or {}))
         except ValidationError as error:
-            raise RequestRefused(str(first_error(error, cls, cls.dag_id))) from None
+            raise RequestRefused(str(find_first_error(error, cls, cls.dag_id))) from None
 
 
 class LenientRequest(Request):

@@ -21,7 +21,7 @@ from include.deployment.settings import TRAINING_DB
 from include.jobs.completion import CompletionConflict, CompletionRefused
 from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
-from include.refusals import path_of
+from include.refusals import format_path
 from include.registry.errors import DatasetNeeded, DatasetUnknown
 from include.request import RequestRefused
 from include.s3.errors import StoreError
@@ -153,7 +153,7 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
     if refusal := await authentication_error(request):
         return http_problem(refusal)
     first = error.errors()[0]
-    field = path_of(first["loc"][1:])
+    field = format_path(first["loc"][1:])
     if first["type"] == "extra_forbidden":
         return build_problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
     message = f"{first['msg'][0].lower()}{first['msg'][1:]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.refusals import first_error, show_value
+from include.refusals import find_first_error, show_value
 from include.request import Request, RequestRefused
 
 POLICY_VARIABLE = "retention_policy"
@@ -96,7 +96,7 @@ def _parse_policy(value: str | None) -> RetentionPolicy:
     try:
         return RetentionPolicy.model_validate_json(value)
     except ValidationError as error:
-        wrong = first_error(error, RetentionPolicy, POLICY_VARIABLE)
+        wrong = find_first_error(error, RetentionPolicy, POLICY_VARIABLE)
         what = wrong if wrong.field else "is not a JSON object"
         raise RequestRefused(
             f"Variable {POLICY_VARIABLE}={show_value(value)}: {what}. Set it to something like "

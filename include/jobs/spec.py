@@ -17,7 +17,7 @@ from include.jobs.job import TRAINING_DAG
 from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.outdated import explain_outdated
 from include.jobs.parameters import DEFAULTS, Text, TrainingParameters
-from include.refusals import FieldError, error_sentences, first_error
+from include.refusals import FieldError, describe_errors, find_first_error
 from include.training.architectures import default_weights
 from include.training.arguments import OURS, known_arguments
 from include.training.contract import MODEL_SUFFIX
@@ -96,7 +96,7 @@ class TrainingSpec(TrainingParameters):
         try:
             cls.model_validate(params)
         except ValidationError as error:
-            return error_sentences(error, cls, TRAINING_DAG) | outdated
+            return describe_errors(error, cls, TRAINING_DAG) | outdated
         return outdated
 
     @classmethod
@@ -105,7 +105,7 @@ class TrainingSpec(TrainingParameters):
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            wrong = first_error(error, cls, TRAINING_DAG)
+            wrong = find_first_error(error, cls, TRAINING_DAG)
             raise SpecError(str(wrong)).about(wrong.field) from None
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:

@@ -18,7 +18,7 @@ from include.datasets.registered import parse_registered
 from include.datasets.sources import parse_source
 from include.errors import FinalError
 from include.jobs.spec import SpecError, TrainingSpec
-from include.refusals import objection, path_of, show_value
+from include.refusals import describe_error, format_path, show_value
 from include.retraining.gate import METRICS, Gate
 from include.training.architectures import default_metric
 from include.ultralytics_tasks import Task
@@ -215,7 +215,7 @@ def describe_problems(error: ValidationError) -> list[str]:
 
 
 def _describe(found: ErrorDetails) -> str:
-    field = path_of(found["loc"])
+    field = format_path(found["loc"])
     match found["type"]:
         case "missing":
             return f"{field} is missing"
@@ -223,4 +223,4 @@ def _describe(found: ErrorDetails) -> str:
             return f"{field} is not a field of a plan; the fields are {', '.join(RetrainPlan.model_fields)}"
         case "string_pattern_mismatch":
             return f"{field}={show_value(found['input'])} is refused: it must be {NAME_RULE}"
-    return objection(found, RetrainPlan, "a plan")
+    return describe_error(found, RetrainPlan, "a plan")

@@ -176,7 +176,7 @@ def _record(run: Run) -> None:
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
     from include.jobs.recorded_checkpoint import checkpoint_columns
     from include.orchestration.failures import require_one_row
-    from include.queries import query
+    from include.queries import load_query
 
     manifest = TrainingManifest.model_validate(run.result("train"))
     values: dict[str, Any] = {
@@ -192,7 +192,10 @@ def _record(run: Run) -> None:
         values |= checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
     hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_LIMITS)
     hook.run(
-        query("record_checkpoints").decode(), parameters=values, handler=require_one_row, autocommit=False
+        load_query("record_checkpoints").decode(),
+        parameters=values,
+        handler=require_one_row,
+        autocommit=False,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from include.api.database import tolerate_foreign_values
 from include.jobs.job import JobStatus
 from include.jobs.listing import EXACT_UP_TO, JobFilter, JobListing, PagePosition
-from include.queries import query
+from include.queries import load_query
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests.support import host_applications
@@ -172,7 +172,7 @@ def test_a_count_above_ten_thousand_is_an_estimate_and_never_below_that_number(
 
 def test_counts_estimates_and_lists_have_the_same_conditions() -> None:
     def conditions(name: str) -> list[str]:
-        lines = [line.strip(" ;") for line in query(name).decode().splitlines()]
+        lines = [line.strip(" ;") for line in load_query(name).decode().splitlines()]
         return [line for line in lines if line.startswith(("WHERE job_id IS NOT NULL", "AND (%("))][:8]
 
     assert len(conditions("list_jobs")) == 8
@@ -188,7 +188,7 @@ def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
         "before_job_id": "",
         "limit": 26,
     }
-    rows = connection.execute(b"EXPLAIN " + query(name), given | values).fetchall()
+    rows = connection.execute(b"EXPLAIN " + load_query(name), given | values).fetchall()
     connection.rollback()
     return "\n".join(row[0] for row in rows)
 

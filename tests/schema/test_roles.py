@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from include.queries import QUERIES, query
+from include.queries import QUERIES, load_query
 from include.schema.current import MIGRATIONS, list_revisions, require_current
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified
 from include.schema.migrations import apply, rehearse, verify
@@ -80,7 +80,7 @@ def test_the_role_that_trains_cannot_change_the_schema_or_history(
 def test_the_role_that_trains_gets_only_the_privileges_that_the_statements_need() -> None:
     needed: defaultdict[str, set[str]] = defaultdict(set)
     for file in QUERIES.glob("*.sql"):
-        text = re.sub(r"--.*", "", query(file.stem).decode())
+        text = re.sub(r"--.*", "", load_query(file.stem).decode())
         for verb, pattern in (
             ("SELECT", r"(?:FROM|JOIN) (\w+)"),
             ("INSERT", r"INSERT INTO (\w+)"),

@@ -12,7 +12,7 @@ from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobClaim, JobRepository
 from include.jobs.spec import ResolvedSpec, TrainingSpec
-from include.queries import query
+from include.queries import load_query
 from include.training.contract import EpochReport
 
 
@@ -81,7 +81,7 @@ def record_checkpoints(
         "last_checkpoint_sha256": "c" * 64,
         "last_checkpoint_size": "5368709122",
     }
-    written = len(connection.execute(query("record_checkpoints"), parameters).fetchall())
+    written = len(connection.execute(load_query("record_checkpoints"), parameters).fetchall())
     connection.commit()
     return written
 
