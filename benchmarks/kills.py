@@ -236,7 +236,7 @@ def run_ours(folder: Path, services: Services, job_id: str, attempt: int) -> Non
     job = ResolvedJob(
         job_id=job_id, dag_id="benchmark", run_id=job_id, origin_run_id=job_id, spec=spec.with_defaults()
     )
-    settings = Settings(services.bucket, folder, cpu_worker=True)
+    settings = Settings(services.bucket, folder, is_cpu_worker=True)
     TrainingAttempt(
         job,
         reference(),

@@ -174,7 +174,7 @@ class TrainingAttempt:
     def _require_hardware(self, device: str | None) -> None:
         """Refuse a machine that lacks the device."""
         with self._continue_elsewhere():
-            require_hardware(device, cpu_worker=self._settings.cpu_worker)
+            require_hardware(device, cpu_worker=self._settings.is_cpu_worker)
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:

@@ -99,8 +99,8 @@ def _is_done(client: S3Client, job: TrainingJob) -> bool:
         return False
     named = list_job_objects(job)
     missing = set(CHECKPOINT_KINDS) - {recorded.kind for recorded in named}
-    whole = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
-    return whole and all(examine(client, recorded, reread=False) is None for recorded in named)
+    is_whole = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
+    return is_whole and all(examine(client, recorded, reread=False) is None for recorded in named)
 
 
 def _remove(folder: Path) -> str | None:

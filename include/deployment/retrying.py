@@ -94,8 +94,8 @@ def _list_schema_errors() -> tuple[type[Exception], ...]:
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:
     """Return whether the task's supervisor got a server error, or no response, from the API server."""
     status = (error.error.detail or {}).get("status_code")
-    refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
-    return error.error.error == ErrorType.API_SERVER_ERROR and not refused
+    is_refusal = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return error.error.error == ErrorType.API_SERVER_ERROR and not is_refusal
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:

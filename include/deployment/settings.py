@@ -68,7 +68,7 @@ class Settings:
     """Folders that may contain local datasets; if there are none, local paths are disabled."""
     pretrained_url: str | None = None
     """URL from which pretrained weights that are not in S3 are downloaded; None disables downloads."""
-    cpu_worker: bool = False
+    is_cpu_worker: bool = False
     """Whether this worker trains on its CPU by default."""
     dataset_url_hosts: AllowedHosts = field(default_factory=AllowedHosts)
     """Hosts from which the images of an .ndjson export may be fetched."""
@@ -98,7 +98,7 @@ class Settings:
             s3_public_endpoint=os.environ.get("S3_PUBLIC_ENDPOINT_URL") or None,
             dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
             pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
-            cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
+            is_cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
             dataset_url_hosts=hosts,
             model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),

@@ -115,7 +115,7 @@ def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> Non
         revision.add_column(
             table, next(column for column in columns if column.name == "job_id"), derived_from=key
         )
-    if key and ("job_id" not in actual or actual["job_id"].nullable):
+    if key and ("job_id" not in actual or actual["job_id"].is_nullable):
         _name_rows(revision, table, key)
     if "job_id" not in catalog.find_unique_columns(connection, table):
         index = "training_schema_job_id"
@@ -133,7 +133,7 @@ def _find_key(connection: Connection, table: str, actual: dict[str, ActualColumn
     """Return a NOT NULL column that identifies the host application's rows; None if there is none."""
     for name in catalog.find_unique_columns(connection, table):
         column = actual[name]
-        if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:
+        if name != "job_id" and not column.is_nullable and column.base_type in KEY_TYPES:
             return name
     return None
 
@@ -143,7 +143,7 @@ def _find_naming_problems(
 ) -> list[str]:
     """Return the reasons why job_id could not identify rows."""
     problems = []
-    if key is None and ("job_id" not in actual or actual["job_id"].nullable):
+    if key is None and ("job_id" not in actual or actual["job_id"].is_nullable):
         problems.append(
             f"Table {table} has no single-column primary key of type integer, uuid, text or varchar to fill "
             f"job_id from: add such a key, or your own column job_id text NOT NULL UNIQUE."
@@ -200,7 +200,7 @@ def _warn_of_mandatory_columns(
     mandatory = [
         name
         for name, column in actual.items()
-        if name not in ours and not (column.nullable or column.has_default or column.generated)
+        if name not in ours and not (column.is_nullable or column.has_default or column.is_generated)
     ]
     if mandatory:
         revision.warn(

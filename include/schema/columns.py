@@ -66,11 +66,11 @@ class ActualColumn:
     """Maximum length of a varchar; None for any length."""
     kind: str
     """PostgreSQL's letter for the kind of type: b base type, e enum, d domain."""
-    nullable: bool
+    is_nullable: bool
     """Whether the column may contain NULL."""
     has_default: bool
     """Whether a row without a value for the column gets its default."""
-    generated: bool
+    is_generated: bool
     """Whether the database computes the column from others, so that it cannot be written."""
 
 
@@ -78,7 +78,7 @@ def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> s
     """Return why `actual` cannot stand in for `expected`, and what to do about it; None if it can."""
     where = f"Column {table}.{expected.name}"
     alter = f"ALTER TABLE {table} ALTER COLUMN {expected.name}"
-    if actual.generated:
+    if actual.is_generated:
         return f"{where} is a generated column, but the trainer writes to it: rename it."
     if not _can_stand_in(expected, actual):
         return (
@@ -90,7 +90,7 @@ def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> s
             f"{where} has type {actual.type}, too short for the values written to it "
             f"({expected.longest or 'any number of'} characters): {alter} TYPE {expected.type}."
         )
-    if not actual.nullable and not (expected.required or expected.always_written):
+    if not actual.is_nullable and not (expected.required or expected.always_written):
         return (
             f"{where} is NOT NULL, but stays empty while a job is queued or running: {alter} DROP NOT NULL."
         )

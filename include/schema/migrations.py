@@ -205,12 +205,12 @@ class _Migration:
         """Run the revisions between `current` and `target`."""
         if current == target:
             return
-        upwards = self.order.index(target) > self.order.index(current)
+        is_upgrade = self.order.index(target) > self.order.index(current)
         with translate_database_errors(
             f"Another program has been using a table for more than {self.timeouts.table}. Try again later, "
             "or end the transaction that locks the table (pg_stat_activity shows it)."
         ):
-            (command.upgrade if upwards else command.downgrade)(config, target)
+            (command.upgrade if is_upgrade else command.downgrade)(config, target)
 
     def grant(self, revision: str) -> list[str]:
         """Grant the application's role its rights at that revision; return warnings about excess rights."""

@@ -84,7 +84,7 @@ def _find_unnamed_rows(connection: Connection, table: str) -> list[str]:
     problems = []
     if "job_id" not in catalog.find_unique_columns(connection, table):
         problems.append(f"Column {table}.job_id has no unique index: two rows could have the same job_id.")
-    if job_id.nullable and not catalog.trigger_exists(connection, table, KEY_TRIGGER):
+    if job_id.is_nullable and not catalog.trigger_exists(connection, table, KEY_TRIGGER):
         problems.append(
             f"Trigger {KEY_TRIGGER} of {table} is missing or disabled: new rows would get no job_id."
         )

@@ -94,8 +94,8 @@ class _TimedBody:
         self._limit, self._receive_next, self._send_next = limit, receive, send
         self._deadline = anyio.current_time() + limit.seconds
         self._bytes = 0
-        self._complete = False
-        self._answered = False
+        self._is_complete = False
+        self._has_answered = False
         self._refusal: Response | None = None
 
     async def pass_to(self, app: ASGIApp, scope: Scope) -> None:
@@ -105,12 +105,12 @@ class _TimedBody:
         except Exception:  # an application may raise anything when the client disconnects
             if self._refusal is None:
                 raise
-        if self._refusal is not None and not self._answered:
+        if self._refusal is not None and not self._has_answered:
             await self._refusal(scope, self._receive_next, self._send_next)
 
     async def _receive(self) -> Message:
         """Receive the next message; if the body is refused, tell the application that the client has left."""
-        if self._complete:  # the application is waiting for the client to disconnect
+        if self._is_complete:  # the application is waiting for the client to disconnect
             return await self._receive_next()
         message = None if self._refusal else await self._receive_in_time()
         if message is None:
@@ -119,7 +119,7 @@ class _TimedBody:
         if self._bytes > self._limit.most_bytes:
             self._refusal = _refuse_large(self._limit)
             return {"type": "http.disconnect"}
-        self._complete = not message.get("more_body", False)
+        self._is_complete = not message.get("more_body", False)
         return message
 
     async def _receive_in_time(self) -> Message | None:
@@ -132,8 +132,8 @@ class _TimedBody:
 
     async def _send(self, message: Message) -> None:
         """Send the application's response, unless the body was refused before the response began."""
-        if self._refusal is None or self._answered:
-            self._answered = True
+        if self._refusal is None or self._has_answered:
+            self._has_answered = True
             await self._send_next(message)
 
 

@@ -75,13 +75,13 @@ class TrackingServer:
         username = environment.get("MLFLOW_TRACKING_USERNAME")
         if username:
             credentials = (username, environment.get("MLFLOW_TRACKING_PASSWORD", ""))
-        insecure = environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
+        is_insecure = environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
         return cls(
             url=url,
             experiment=environment.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
             credentials=credentials,
             token=environment.get("MLFLOW_TRACKING_TOKEN") or None,
-            verify=not insecure and (environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True),
+            verify=not is_insecure and (environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True),
         )
 
     @property
@@ -221,10 +221,10 @@ def _split_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
     """Return the http(s) address without credentials, and the credentials. Raises TrackingSettingsError."""
     try:
         parts = urlsplit(uri)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable:
+        is_usable = False
+    if not is_usable:
         raise TrackingSettingsError(
             "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server, because jobs "
             "are sent to its REST API"

@@ -95,10 +95,10 @@ class PretrainedStore:
         False means that a download can be tried: Ultralytics publishes the file, and downloads are on. Raises
         WeightsUnavailable if the file is not in S3 and a download cannot be tried, and StoreErrors.
         """
-        stored = self._bucket.head(pretrained_key(name)) is not None
-        if not stored:
+        is_stored = self._bucket.head(pretrained_key(name)) is not None
+        if not is_stored:
             self._find_address(name)
-        return stored
+        return is_stored
 
     def list_stored(self, limit: int) -> tuple[dict[str, ListedObject], bool]:
         """Return the weights among the first `limit` stored files, by name, and whether there are more files.

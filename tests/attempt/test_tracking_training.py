@@ -55,7 +55,7 @@ def worker(mlflow: MlflowServer, training_url: str, s3: S3, monkeypatch: pytest.
 
 def train(spec: ResolvedSpec, folder: Path, training_url: str, store: CheckpointStore) -> TrainingManifest:
     """Run the first attempt of the task `train`, after claiming the job and checking its dataset."""
-    settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
+    settings = Settings("unused", folder, dataset_folders=(folder.parent,), is_cpu_worker=True)
     reader = S3ObjectReader(store._bucket.client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference

@@ -289,7 +289,7 @@ def test_a_folder_that_others_could_have_prepared_causes_a_final_error(
         lambda settings: Bucket(unused_client(), settings.bucket),
     )
     monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # as if the job had its GPU
-    settings = Settings("bucket", place / "root", cpu_worker=True)
+    settings = Settings("bucket", place / "root", is_cpu_worker=True)
     folder = settings.training_root / prepared
     folder.mkdir(parents=True)
     folder.chmod(0o777)
