@@ -2,8 +2,8 @@
 declare namespace Api {
   interface ChangedImage {
     name: string;
-    split: string;
-    moved_from: string | null;
+    split: "train" | "val" | "test";
+    moved_from: "train" | "val" | "test" | null;
   }
 
   interface Changes {
@@ -71,7 +71,7 @@ declare namespace Api {
     job_id: string | null;
     run_id: string;
     dataset: string;
-    task: string;
+    task: "detect" | "segment" | "semantic" | "depth" | "classify" | "pose" | "obb";
     checked_at: string;
     fingerprint: string | null;
     problems: number;

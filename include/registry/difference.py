@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.reference import ClassCount
+from include.datasets.rules import Split
 from include.registry.manifests import open_manifest
 from include.s3.layout import difference_key
 
@@ -37,9 +38,9 @@ class ChangedImage(BaseModel):
 
     name: str
     """The image's path within the split."""
-    split: str
+    split: Split
     """The image's split."""
-    moved_from: str | None = None
+    moved_from: Split | None = None
     """The split from which the image was moved; null if it was not moved."""
 
 
@@ -53,7 +54,7 @@ class Changes(BaseModel):
     examples: list[ChangedImage] = Field(default_factory=list, max_length=EXAMPLES)
     """The first of these images."""
 
-    def add(self, entry: ManifestEntry, moved_from: str | None = None) -> None:
+    def add(self, entry: ManifestEntry, moved_from: Split | None = None) -> None:
         """Count the image."""
         self.count += 1
         if len(self.examples) < EXAMPLES:

@@ -12,6 +12,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.reference import ClassCount
 from include.limits import FINDINGS, PATH_BYTES, REPORTED_MESSAGE
 from include.refusals import shorten
+from include.ultralytics_tasks import Task
 
 if TYPE_CHECKING:
     from include.datasets.check import CheckedDataset
@@ -37,7 +38,7 @@ class DatasetReport(BaseModel):
     """Dag run whose task checked the dataset."""
     dataset: str
     """The dataset as the user named it."""
-    task: str
+    task: Task
     """The task for which the dataset was checked."""
     checked_at: datetime
     """When the check ended."""
@@ -58,7 +59,7 @@ class DatasetReport(BaseModel):
 
 
 def report_on(
-    found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: str
+    found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: Task
 ) -> DatasetReport:
     """Return the report on a check with the result `found`."""
     problems = found.findings if isinstance(found, DatasetError) else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from psycopg.sql import Identifier
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _CREATED = "training_schema_created"
 
-_DROP = {
+_CreatedKind = Literal["table", "column", "index", "function", "trigger"]
+
+_DROP: Mapping[_CreatedKind, str] = {
     "table": "DROP TABLE {name}",
     "column": "ALTER TABLE {table} DROP COLUMN IF EXISTS {name}",
     "index": "DROP INDEX IF EXISTS {name}",
@@ -34,8 +36,8 @@ _DROP = {
 class _Created:
     """An object that a revision created: one row of the journal."""
 
-    kind: str
-    """A key of _DROP."""
+    kind: _CreatedKind
+    """What it is."""
     table: str
     """The table to which the object belongs; a table belongs to itself."""
     name: str
@@ -89,7 +91,7 @@ class Revision:
         self.execute(f"DROP TABLE {_CREATED}")
 
     def create(
-        self, kind: str, table: str, name: str, statement: str, *, derived_from: str | None = None
+        self, kind: _CreatedKind, table: str, name: str, statement: str, *, derived_from: str | None = None
     ) -> None:
         """Create an object with `statement`, and remember it for the journal.
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel
+
+RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
+"""The statuses of MLflow's runs."""
 
 
 class Metric(BaseModel):
@@ -33,7 +38,7 @@ class RunInfo(BaseModel):
     run_id: str
     """Id of the run, which MLflow chooses."""
     status: str = "RUNNING"
-    """SCHEDULED, RUNNING, FINISHED, FAILED or KILLED; a newer MLflow may add others."""
+    """A RunStatus, or another one that a newer MLflow has added."""
 
 
 class RunData(BaseModel):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from include.jobs.job import RecordedEpoch, TrainingJob
-    from include.tracking.answers import Run
+    from include.tracking.answers import Run, RunStatus
     from include.tracking.server import TrackingServer
 
 JOB_TAG = "training.job_id"
@@ -26,7 +26,7 @@ ORIGIN_TAG = "training.origin_run_id"
 PARENT_TAG = "mlflow.parentRunId"
 """MLflow's UI uses this tag to show a resumed job below the job that it continues."""
 
-_STATUS: dict[str | None, str] = {
+_STATUS: dict[str | None, RunStatus] = {
     JobStatus.QUEUED: "SCHEDULED",
     JobStatus.COMPLETED: "FINISHED",
     JobStatus.STOPPED: "KILLED",
@@ -44,7 +44,7 @@ class _StoredRun:
     run_id: str
     """Id of the job's MLflow run."""
     status: str
-    """MLflow's status of the run."""
+    """MLflow's status of the run, as in RunInfo."""
     params: set[str]
     """Names of the parameters."""
     tags: dict[str, str]
@@ -91,7 +91,7 @@ class JobMirror:
         params = {key: value for key, value in _collect_params(job).items() if key not in known.params}
         tags = {key: value for key, value in _collect_tags(job).items() if known.tags.get(key, "") != value}
         self._server.log(known.run_id, metrics, params, tags)
-        status = _STATUS.get(job.status, "RUNNING")
+        status: RunStatus = _STATUS.get(job.status, "RUNNING")
         if status != known.status:
             ended = job.completed_at or job.updated_at if job.has_ended else None
             self._server.set_status(known.run_id, status, _count_milliseconds(ended) if ended else None)

@@ -22,7 +22,7 @@ from include.tracking.answers import Experiment, ExperimentAnswer, HistoryAnswer
 from include.tracking.errors import TrackingRefused, TrackingSettingsError, TrackingUnavailable
 
 if TYPE_CHECKING:
-    from include.tracking.answers import Metric, Run
+    from include.tracking.answers import Metric, Run, RunStatus
 
 DEFAULT_EXPERIMENT = "train_yolo"
 
@@ -155,11 +155,8 @@ class TrackingServer:
             self._call("POST", "runs/log-batch", _Nothing, body=body)
             numbers, given, labels = numbers[_MOST_METRICS:], given[_MOST_OTHERS:], labels[_MOST_OTHERS:]
 
-    def set_status(self, run_id: str, status: str, ended: int | None) -> None:
-        """Set the run's status: SCHEDULED, RUNNING, FINISHED, FAILED or KILLED.
-
-        `ended` is in milliseconds since 1970.
-        """
+    def set_status(self, run_id: str, status: RunStatus, ended: int | None) -> None:
+        """Set the run's status; `ended` is in milliseconds since 1970."""
         body = {"run_id": run_id, "status": status} | ({"end_time": ended} if ended is not None else {})
         self._call("POST", "runs/update", _Nothing, body=body)
 

@@ -126,6 +126,10 @@ def test_a_stored_manifest_is_sorted_for_any_order_of_the_check(
             gzip.compress(b'{"name": 1, "split": "train", "image": "x", "label": null}\n'),
             id="a number as a name",
         ),
+        pytest.param(
+            gzip.compress(b'{"name": "a.jpg", "split": "training", "image": "x", "label": null}\n'),
+            id="an unknown split",
+        ),
         pytest.param(gzip.compress(b"x" * (MANIFEST_LINE + 2)), id="a line too long"),
         pytest.param(
             gzip.compress(b'{"name": "a.jpg", "split": "train", "image": "x", "label": null}\n')[:-9],
