@@ -101,11 +101,12 @@ class LoginThrottle:
 
 
 class _Outcome:
-    """Reads the outcome of an attempt from its response; `succeeded` is None if no password was checked."""
+    """Reads the outcome of an attempt from its response."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.succeeded: bool | None = None
+        """Whether the password was right; None if no password was checked."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
