@@ -162,6 +162,7 @@ def _require_copied(
 
 
 def _explain_change(location: S3Location) -> StoreBusy:
+    """Return the error for an object that another process has changed."""
     return StoreBusy(f"{location.uri} was changed in the meantime, so it was not overwritten; try again")
 
 

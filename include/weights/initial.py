@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 def _blame_model(sentence: str) -> SpecError:
+    """Return the sentence as an error about the parameter `model`."""
     return SpecError(sentence).about("model")
 
 
