@@ -7,7 +7,6 @@ Airflow. It would then keep its GPU, and continue to write into the folder in wh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.file_locks import is_current, try_lock
 from include.training.contract import MachineUnusable
 from include.trusted_folders import make_trusted_folder
 
@@ -92,7 +92,7 @@ def _lock(path: Path, own: _Holder) -> int:
     deadline, killed = time.monotonic() + _WAIT_SECONDS, None
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        if _try_lock(descriptor, path):
+        if try_lock(descriptor) and is_current(descriptor, path):
             return descriptor
         holder = _Holder.read(descriptor)
         os.close(descriptor)
@@ -103,15 +103,6 @@ def _lock(path: Path, own: _Holder) -> int:
             who = f"Attempt {holder.attempt} (process {holder.pid})" if holder else "Another attempt"
             raise StillRunning(f"{who} at this job is still running in the same folder after a minute")
         time.sleep(0.1)
-
-
-def _try_lock(descriptor: int, path: Path) -> bool:
-    """Lock the file; return False if another process holds it or the file was replaced."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
 
 
 def _end(holder: _Holder, own: _Holder) -> None:

@@ -6,7 +6,6 @@ must be claimed before that. The variable lists UUIDs, because a UUID always mea
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from include.file_locks import try_lock
 from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree
 from include.trusted_folders import make_trusted_folder
 
@@ -259,9 +259,7 @@ def _lock(gpu: Gpu, locks: Path, stack: ExitStack) -> bool:
     """Try to lock the GPU until `stack` closes or this process ends; child processes do not keep the lock."""
     make_trusted_folder(locks)
     descriptor = os.open(locks / f"{gpu.uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(descriptor):
         os.close(descriptor)
         return False
     held = _LockDescriptor(descriptor)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.file_store import FileStore
+from include.file_locks import is_current
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -74,23 +75,11 @@ class DatasetCache:
             os.close(descriptor)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file exclusively; return False if another process has locked it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _lock_shared(path: Path) -> int:
     """Open the file and lock it; create it if it does not exist."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        try:
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass
+        if is_current(descriptor, path):
+            return descriptor
         os.close(descriptor)  # the dataset was evicted, together with this lock file

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from include.datasets.caching.cache import try_lock
 from include.datasets.disk import disk_blocks, require_room
 from include.errors import AttemptError
+from include.file_locks import try_lock
 from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
 

@@ -12,8 +12,8 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.cache import try_lock
 from include.datasets.disk import translate_disk_errors
+from include.file_locks import try_lock
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from include.datasets.arrays import is_whole
-from include.datasets.caching.cache import try_lock
+from include.file_locks import try_lock
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
