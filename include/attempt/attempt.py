@@ -36,7 +36,8 @@ from include.training.contract import (
     TrainingRequest,
     is_disk_error,
 )
-from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
+from include.training.gpu_claims import wait_for_gpus
+from include.training.gpus import describe_hardware, require_hardware
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watch_attempt
 from include.watchdog.limits import Limits

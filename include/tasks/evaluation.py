@@ -27,7 +27,7 @@ from include.orchestration.failures import no_retry
 from include.s3.errors import CorruptObject
 from include.tasks.retrain_payloads import Evaluations
 from include.training.evaluate import evaluate
-from include.training.gpus import claim_gpus
+from include.training.gpu_claims import claim_gpus
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:

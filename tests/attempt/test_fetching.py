@@ -25,6 +25,7 @@ from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
 from include.training import gpus
 from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, ProcessKilled
+from include.training.gpu_claims import wait_for_gpus
 from include.training.gpus import Gpu
 from tests.support.dataset_steps import unused_client
 from tests.support.killed_reader import be_killed
@@ -128,7 +129,7 @@ def test_data_that_change_while_the_job_waits_for_a_gpu_are_refused(
     source, roots = str(tmp_path / "data" / "data.yaml"), DatasetRoots((tmp_path / "data",))
     settings = replace(settings, dataset_folders=(tmp_path / "data",))
     checked = inspect_dataset(source, "detect", settings.dataset_cache, None, roots).reference
-    wait = gpus.wait_for_gpus
+    wait = wait_for_gpus
 
     def change_and_wait(*arguments: Any) -> AbstractContextManager[str | None]:
         (tmp_path / "data/labels/train/0.txt").write_text("0 0.5 0.5 0.3 0.3\n")
