@@ -43,7 +43,6 @@ OWN = (
     *(f"{include.tasks.__name__}.{found.name}" for found in pkgutil.iter_modules(include.tasks.__path__)),
     "include.attempt.attempt",
     "include.deployment.s3_hook",
-    "include.orchestration.current_schema",
 )
 """The project's modules that tasks import."""
 
