@@ -16,13 +16,15 @@ from airflow.executors.workloads import ExecuteTask
 
 from include.stack.connections import QUEUE_CONNECTIONS
 from include.stack.gpus import trains_on_cpu
-from include.stack.preloading import OwnModules, import_ahead
+from include.stack.preloading import import_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from multiprocessing import SimpleQueue
 
     from airflow.executors.workloads import ExecutorWorkload
+
+    from include.stack.preloading import OwnModules
 
 
 class PreparedTasks:
@@ -64,18 +66,12 @@ class QueueExecutor(LocalExecutor):
     initialised CUDA cannot use CUDA, and libraries may initialise it on import.
     """
 
-    _by_queue: Mapping[str, Mapping[str, str]]
-    _modules: OwnModules
-
     def start(self) -> None:
         """Import the modules, then fork the workers."""
-        self._by_queue = json.loads(os.environ.pop(QUEUE_CONNECTIONS, "{}"))
-        self._modules = OwnModules(())
-        if self.is_mp_using_fork:
-            self._modules = import_ahead(with_torch=trains_on_cpu())
-            # Without this, each ending process would collect garbage among all imported objects several
-            # times.
-            atexit.register(gc.freeze)
+        self._by_queue: Mapping[str, Mapping[str, str]] = json.loads(os.environ.pop(QUEUE_CONNECTIONS, "{}"))
+        self._modules = import_ahead(with_torch=trains_on_cpu())
+        # Without this, each ending process would collect garbage among all imported objects several times.
+        atexit.register(gc.freeze)
         super().start()
 
     def _spawn_worker(self) -> None:
