@@ -133,10 +133,6 @@ class Airflow:
         stopped = [processes.stop(scheduler), processes.stop(*others)]
         return any(stopped)
 
-    def running(self) -> bool:
-        """Return whether all parts are running."""
-        return all(map(processes.running, self.services))
-
     def listening(self) -> bool:
         """Return whether the part that listens on the port is running."""
         [server] = [service for service in self.services if service.name == "api-server"]

@@ -214,7 +214,7 @@ class Stack:
 
     def running(self) -> bool:
         """Return whether every service is running."""
-        return self.postgres.running() and self.s3.running() and self.airflow.running()
+        return all(map(processes.running, self.supervised()))
 
     def require_running(self) -> None:
         """Raise StackError unless every service is running."""
