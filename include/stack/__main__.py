@@ -11,6 +11,7 @@ from include.plain_text import escape_controls
 from include.stack.datasets import upload_dataset
 from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
+from include.stack.exports import export_lines
 from include.stack.local import STATE, Stack
 from include.stack.rotation import rotate
 from include.stack.state import StateFolder
@@ -95,7 +96,7 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
                 steps.say(f"{name}: {state}")
         case "env":
             stack.require_running()
-            print("\n".join(stack.export_lines()))
+            print("\n".join(export_lines(stack)))
         case "logs":
             _logs(stack)
         case "pretrained":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,12 +91,7 @@ class Stack:
     @property
     def s3(self) -> S3:
         """The server that stores the checkpoints."""
-        return S3(
-            state=self.state.path,
-            ports=self.ports.s3,
-            keys=self.credentials.s3_keys,
-            buckets=self.buckets,
-        )
+        return S3(self.state.path, self.ports.s3, self.credentials.s3_keys, self.buckets)
 
     @cached_property
     def model_keys(self) -> ModelKeys:
@@ -177,17 +171,6 @@ class Stack:
             **self.airflow.variables,
             **self.airflow.connections.of_every_task(),
         }
-
-    def export_lines(self) -> list[str]:
-        """Return `env` as export lines for a shell.
-
-        The wheel's psql comes last on the PATH, so that any other psql takes precedence. The repository is on
-        Python's path, so that the Dags find `include`.
-        """
-        programs = shlex.quote(str(self.postgres.programs))
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
-        modules = f'export PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
-        return [*lines, modules, f'export PATH="$PATH":{programs}']
 
     @property
     def supervisor(self) -> Service:

@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from include.stack.exports import export_lines
 from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow, job_row
 
@@ -17,7 +18,7 @@ from tests.support.airflow_client import Airflow, job_row
 def test_airflow_dags_test_trains_in_a_shell_with_the_stacks_environment(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path: Path
 ) -> None:
-    lines = "\n".join(gated_stack.export_lines())
+    lines = "\n".join(export_lines(gated_stack))
     shell = {"PATH": f"{sysconfig.get_path('scripts')}:{os.defpath}", "HOME": str(tmp_path)}
     conf = json.dumps(job | {"job_id": "dags-test", "epochs": 1})
     tested = subprocess.run(

@@ -21,6 +21,7 @@ import requests
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import processes
 from include.stack.errors import StackError
+from include.stack.exports import export_lines
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK, grpc_sockets
 from include.stack.postgres import Postgres
@@ -205,7 +206,7 @@ def test_stopping_a_stopped_stack_keeps_the_socket_of_another_server_on_its_port
 
 
 def test_exported_lines_work_in_a_shell(own_stack: Stack) -> None:
-    lines = "\n".join(own_stack.export_lines())
+    lines = "\n".join(export_lines(own_stack))
     script = f'{lines}\nprintf "%s %s" "$TRAINING_DB_URL" "$AIRFLOW_CONN_TRAINING_DB"'
     shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={})
     url, _, connection = shown.stdout.partition(" ")
