@@ -26,7 +26,7 @@ def start_of(process: psutil.Process) -> str:
     try:
         ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
         return f"{_BOOT.read_text().strip()}:{ticks}"
-    except FileNotFoundError:  # not Linux, or no such process
+    except (FileNotFoundError, ProcessLookupError):  # no such process, or a kernel without these files
         return str(process.create_time())
 
 
