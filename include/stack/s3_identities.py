@@ -46,7 +46,7 @@ class Keys:
     secret_key: str
 
 
-def policy_of(role: Role, buckets: Sequence[str] = (DEFAULT_BUCKET,)) -> dict[str, Any]:
+def policy_of(role: Role, buckets: Sequence[str]) -> dict[str, Any]:
     """Return the role's policy for these buckets, whose names may contain `*`."""
     policy: dict[str, Any] = json.loads((POLICIES / f"{role}.json").read_text())
     for statement in policy["Statement"]:

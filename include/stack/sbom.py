@@ -129,11 +129,11 @@ def licence_of(distribution: Distribution) -> str:
     return expression or "; ".join(licences) or text.strip().partition("\n")[0] or UNDECLARED
 
 
-def read_libraries(table: Path = VENDORED) -> list[Library]:
+def read_libraries() -> list[Library]:
     """Return the JavaScript libraries in the console's table, without duplicates."""
     rows = [
         line.split("|")
-        for line in table.read_text(encoding="utf-8").splitlines()
+        for line in VENDORED.read_text(encoding="utf-8").splitlines()
         if "registry.npmjs.org" in line
     ]
     libraries = {}
