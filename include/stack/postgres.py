@@ -219,7 +219,7 @@ class Postgres:
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
         )  # fmt: skip
         finished = subprocess.run(
-            [str(word) for word in command],
+            command,
             env=processes.base_environment(_FOREIGN),
             cwd="/",
             capture_output=True,
