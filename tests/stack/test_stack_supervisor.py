@@ -25,7 +25,7 @@ from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.status import describe_service, describe_services
 from include.stack.steps import quiet
-from include.stack.supervisor import Supervisor
+from include.stack.supervisor import restart_dead
 from tests.support.stacks import own_stack
 from tests.support.waiting import until
 
@@ -96,14 +96,14 @@ def test_children_of_a_killed_service_are_stopped(parent: Service) -> None:
 
 def test_a_killed_service_restarts_without_its_old_children(parent: Service) -> None:
     (child,) = set(of_service(parent)) - {kill(parent)}
-    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
+    restart_dead([parent], History(parent.state / "restarts.json"))
     until(lambda: len(of_service(parent)) == 2)
     assert child not in of_service(parent)
 
 
 def test_a_stopped_service_is_not_started_again(parent: Service) -> None:
     processes.stop(parent)
-    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
+    restart_dead([parent], History(parent.state / "restarts.json"))
     assert not of_service(parent)
 
 
@@ -149,7 +149,7 @@ def test_a_service_whose_stop_was_interrupted_is_started_and_supervised_again(tm
         assert processes.start(service) != before
         assert not before.is_running()
         kill(service)
-        Supervisor([service], History(tmp_path / "restarts.json")).restart_dead()
+        restart_dead([service], History(tmp_path / "restarts.json"))
         assert processes.running(service)
     finally:
         processes.stop(replace(service, stop_seconds=0.1))
@@ -189,7 +189,7 @@ def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(parent: Service,
     running = of_service(parent)
     parent.pid_file.write_text(content)
     try:
-        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
+        restart_dead([parent], History(parent.state / "restarts.json"))
         for ask in (processes.start, processes.stop, processes.running):
             with pytest.raises(StackError, match=r"example\.pid does not contain the process id"):
                 ask(parent)
@@ -205,17 +205,16 @@ def test_damaged_counts_of_restarts_are_reset(parent: Service, content: str) -> 
     file = parent.state / "restarts.json"
     file.write_text(content)
     kill(parent)
-    Supervisor([parent], History(file)).restart_dead()
+    restart_dead([parent], History(file))
     assert History(file).read()["example"].total == 1
 
 
 def test_a_service_that_keeps_dying_is_no_longer_restarted(tmp_path: Path) -> None:
     service, history = service_of(tmp_path, "raise SystemExit(1)"), History(tmp_path / "restarts.json")
-    at_once = Supervisor([service], history, pause=lambda in_row: 0.0)
     processes.start(service)
     for _ in range(MOST_RESTARTS + 2):
         until(lambda: processes.running(service) is None)
-        at_once.restart_dead()
+        restart_dead([service], history, pause=lambda in_row: 0.0)
     until(lambda: processes.running(service) is None)
     restarts = history.read()["example"]
     assert restarts.total == MOST_RESTARTS
@@ -228,10 +227,9 @@ def test_a_service_that_keeps_dying_is_no_longer_restarted(tmp_path: Path) -> No
 
 def test_the_first_restart_is_immediate_and_the_next_one_waits(parent: Service) -> None:
     history = History(parent.state / "restarts.json")
-    supervisor = Supervisor([parent], history, pause=lambda in_row: 600.0 * in_row)
     for _ in range(2):
         kill(parent)
-        supervisor.restart_dead()
+        restart_dead([parent], history, pause=lambda in_row: 600.0 * in_row)
     assert history.read()["example"].total == 1
     assert processes.running(parent) is None
 
@@ -241,7 +239,7 @@ def test_a_failed_restart_is_not_counted_as_a_restart(parent: Service) -> None:
     kill(parent)
     broken = replace(parent, command=("/absent",))
     for _ in range(MOST_RESTARTS + 1):
-        Supervisor([broken], history, pause=lambda in_row: 0.0).restart_dead()
+        restart_dead([broken], history, pause=lambda in_row: 0.0)
     restarts = history.read()["example"]
     assert (restarts.total, restarts.in_row) == (0, MOST_RESTARTS)
     assert "restarted 0 times, last attempt failed at" in describe_service(broken, "running", restarts)
@@ -251,7 +249,7 @@ def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Ser
     (parent.state / "restarts.json.new").mkdir()  # in place of a full disk
     kill(parent)
     with pytest.raises(OSError, match=r"restarts\.json\.new"):
-        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
+        restart_dead([parent], History(parent.state / "restarts.json"))
     assert processes.running(parent) is None
 
 
@@ -307,14 +305,14 @@ def test_setting_the_clock_back_does_not_delay_a_restart(parent: Service) -> Non
     history = History(parent.state / "restarts.json")
     history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
     kill(parent)
-    Supervisor([parent], history).restart_dead()
+    restart_dead([parent], history)
     assert processes.running(parent)
 
 
 def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_steady(parent: Service) -> None:
     history = History(parent.state / "restarts.json")
     history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
-    Supervisor([parent], history).restart_dead()
+    restart_dead([parent], history)
     assert history.read()["example"].in_row == 0
 
 
