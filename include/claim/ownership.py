@@ -50,9 +50,9 @@ def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnershi
 def refuse_waiting_job(
     job_id: str, error: str, triggered_by: str | None, jobs: JobRepository, ownership: JobOwnership
 ) -> bool:
-    """Mark a queued job that has no run as failed: a run that this user triggered could not claim it.
+    """Mark a queued job that has no run as failed, because a run of `triggered_by` could not claim it.
 
-    Records `error` as the reason. Returns False if there is no such queued job, or if it belongs to another
+    `error` is recorded as the reason. Returns False if there is no such job, or if the job belongs to another
     user, who may still train it.
     """
     row = jobs.get(job_id)

@@ -87,7 +87,10 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _configuration(folder: Path) -> str:
-    """Return the content of security.toml, which must name every component: any other would not use TLS."""
+    """Return the content of security.toml.
+
+    The file names every component, because a component that is missing there would not use TLS.
+    """
     pair = f"cert = {_quote(folder / 'certificate.pem')}\nkey = {_quote(folder / 'key.pem')}\n"
     authority = f"ca = {_quote(folder / 'authority.pem')}\n"
     sections = [f"[grpc]\n{authority}"]

@@ -59,7 +59,7 @@ class Connections:
         return own | {QUEUE_CONNECTIONS: json.dumps(queues)}
 
     def of_every_task(self) -> dict[str, str]:
-        """Return the variables that every task gets, together with those that the queues add."""
+        """Return the variables for every connection that a task may have, whatever its queue."""
         variables = as_variables(self.parts["scheduler"])
         for connections in self.queues.values():
             variables |= as_variables(connections)

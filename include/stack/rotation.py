@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def rotate(stack: Stack, steps: Steps) -> Stack:
     """Replace the secrets, start all services with the new secrets, and return the stack that uses them.
 
-    If the replacement is interrupted, the stack does not start until the rotation is repeated, which uses the
-    new secrets that were already chosen. Raises StackError.
+    If the replacement is interrupted, the stack does not start until the rotation has been repeated. The
+    repetition uses the new secrets that were already chosen. Raises StackError.
     """
     stack.down(steps)
     new = stack.state.next_credentials()

@@ -93,14 +93,15 @@ class S3:
         if self._store_identities() and before is not None:
             before.send_signal(signal.SIGHUP)
         process = processes.start(self.service)
-        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
+        # A running server may not be ready yet if an earlier start was interrupted, or if the server has just
+        # restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
     def stop(self) -> bool:
         """Stop the server, and remove its sockets from /tmp. Returns False if it was not running."""
         was_running = processes.stop(self.service)
-        for port in filter(ports.is_free, self.ports.all()):  # the others are used by another server by now
+        for port in filter(ports.is_free, self.ports.all()):  # another server may use a port by now
             for each in ports.grpc_sockets(port):
                 each.unlink(missing_ok=True)
         return was_running

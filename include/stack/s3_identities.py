@@ -40,7 +40,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys that S3 accepts from a role."""
+    """A pair of keys with which a role signs its requests to S3."""
 
     access_key: str
     secret_key: str

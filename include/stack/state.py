@@ -66,7 +66,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class StackPorts:
-    """The ports of one stack, kept until another program has taken one of them."""
+    """The ports of one stack. They stay the same until another program takes one of them."""
 
     postgres: int
     airflow: int
@@ -116,7 +116,7 @@ class StateFolder:
         return private_folder(self.path / name)
 
     def exists(self) -> bool:
-        """Return whether a stack was ever started from this folder, even if some of its files are missing."""
+        """Return whether a stack was ever started from this folder. Some of its files may be missing."""
         pid_files = (self.path / "pids").glob("*.pid")
         return self.credentials_file.exists() or self.ports_file.exists() or any(pid_files)
 

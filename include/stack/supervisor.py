@@ -1,9 +1,9 @@
 """Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
 
 The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
-supervised from its start until it is stopped on purpose; its pid file shows whether that has happened. If a
-service keeps dying soon after its start, the pauses between restarts become longer; after several attempts,
-the supervisor gives up until the next `make up`.
+supervised from its start until somebody stops it; its pid file shows that it was stopped. If a service keeps
+dying soon after its start, the pauses between restarts become longer. After several attempts, the supervisor
+gives up until the next `make up`.
 
 supervisord and circus are not used, because both supervise only their own children: if they died, all
 services would have to be stopped, including training runs. This supervisor finds running services by their

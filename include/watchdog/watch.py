@@ -27,8 +27,8 @@ _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""If an attempt uses at least this share of a processor before its first batch, it is working, not
-hanging."""
+"""An attempt that has not finished a batch yet is working, not hanging, if it has used at least this share of
+a processor for this many seconds."""
 
 _START_FACTOR = 12
 """Processor use counts as work for at most this multiple of the limit `elsewhere`, because a hanging process
@@ -95,7 +95,10 @@ class _CpuUse:
         self._checked, self._used = 0.0, _cpu_seconds(root)
 
     def was_busy(self, now: float) -> bool:
-        """Return whether the attempt has been busy since the last check; False within 30 s of that check."""
+        """Return whether the attempt has been busy since the last measurement.
+
+        It is measured at most every 30 s; between two measurements, the result is False.
+        """
         if now - self._checked < _WORK_SECONDS:
             return False
         used = _cpu_seconds(self._root)
