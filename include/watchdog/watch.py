@@ -50,7 +50,7 @@ class Clock:
     def read(self) -> float:
         """Return the seconds since the clock was created. Call it at every check."""
         now = time.monotonic()
-        self._seconds += min(max(now - self._last, 0.0), _MAX_CHECK_SECONDS)
+        self._seconds += min(now - self._last, _MAX_CHECK_SECONDS)
         self._last = now
         return self._seconds
 
