@@ -76,7 +76,6 @@ def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobReposito
 
 
 def _job_id(spec: TrainingSpec, run: RunIdentity) -> str:
-    """Return the name that was given, or one generated from the run."""
     return spec.job_id or run.name_job(spec.with_defaults().task)
 
 

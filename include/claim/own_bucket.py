@@ -57,7 +57,7 @@ def require_complete_upload(bucket: Bucket, source: str) -> None:
 
 
 def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
-    """Raise DatasetError if checked data were deleted in the meantime, with another version of the same data.
+    """Raise DatasetError if the data were deleted after their check, with another version of the same data.
 
     The caller must hold the lock on the objects, so that they are not deleted before the version is recorded.
     """

@@ -178,7 +178,7 @@ def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointS
 
     The job then no longer depends on the parent's objects.
     """
-    # Earlier versions did not mark such copies; their states were always from the end of an epoch.
+    # Earlier releases did not mark such copies, but copied only states from the end of an epoch.
     if own.checkpoint is None or not (own.seeded_from or own.checkpoint.position == (row.resumed_epoch, 0)):
         return None
     best = checkpoints.head(row.job_id, "best")

@@ -224,7 +224,7 @@ class Airflow:
                 "scheduler_idle_sleep_time": 0.2,
             },
             "workers": {
-                # A training run survives minutes without the API server, and soon notices when it is back.
+                # A training run survives minutes without the API server, and soon notices its return.
                 "max_failed_heartbeats": 30,
                 "execution_api_retry_wait_max": 5,
                 # If a task's process is still ending, its supervisor checks again after this interval, and

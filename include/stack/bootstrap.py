@@ -31,7 +31,8 @@ LOCKED = ["--require-hashes", "--only-binary", ":all:"]
 during installation."""
 
 NEEDED_GB = 8.0
-"""Size of the environment, most of it PyTorch with CUDA. uv's cache, if on another disk, needs as much."""
+"""Size of the environment, most of it PyTorch with CUDA. If uv's cache is on another disk, it needs as much
+there."""
 
 PIP_TO_UV = {
     "index-url": "UV_DEFAULT_INDEX",

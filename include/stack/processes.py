@@ -203,7 +203,7 @@ class Identity(TypedDict, total=False):
 
 
 def as_user(user: str | None) -> Identity:
-    """Return the arguments of subprocess that run a program as `user`, only in the user's primary group.
+    """Return the arguments of subprocess that run a program as `user`, without supplementary groups.
 
     None means the current user.
     """

@@ -27,7 +27,7 @@ class Credentials:
     """The secrets of one stack except its model keys."""
 
     identity: str
-    """Distinguishes stacks; not secret."""
+    """Distinguishes the stacks of one machine; not secret."""
     postgres_password: str
     airflow_db_password: str
     training_db_password: str

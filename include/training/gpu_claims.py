@@ -30,7 +30,7 @@ _LOG_SECONDS = 60.0
 
 @contextmanager
 def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
-    """Claim the GPUs that `device` asks for, hide all others from CUDA, and yield Ultralytics' `device`.
+    """Claim the GPUs that `device` asks for, hide all others from CUDA, and yield `device` for Ultralytics.
 
     None and auto take one free GPU; numbers count the GPUs in the order of CUDA_VISIBLE_DEVICES or, if that
     is not set, of NVML. On a machine without a GPU, nothing is claimed. `locks` is a folder that all training
@@ -45,7 +45,7 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     wanted = normalize_device(device)
     gpus = list_visible_gpus()
     if not gpus:
-        yield device  # choose_device decides what to do about it
+        yield device  # choose_device takes the CPU, or refuses the device
         return
     with ExitStack() as stack:
         taken = _claim_any(gpus, locks, stack) if wanted == "auto" else _claim(wanted, gpus, locks, stack)

@@ -17,7 +17,7 @@ _SECONDS = 15.0
 
 
 def gpu_state() -> list[str]:
-    """Return one line per GPU; no lines if there is no NVIDIA driver, a single line if it hangs.
+    """Return one line per GPU; no lines without an NVIDIA driver; a single line if the driver hangs.
 
     The driver is queried in another process, for at most _SECONDS.
     """

@@ -189,7 +189,7 @@ def _handles_signal(pid: int, number: int) -> bool:
 
 
 def _signal_main_thread(pid: int, number: int) -> None:
-    """Send a signal that only the main thread handles; on systems other than Linux, any thread may do so.
+    """Send a signal that only the main thread handles; any thread may, if the C library lacks tgkill.
 
     Raises ProcessLookupError.
     """

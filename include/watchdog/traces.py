@@ -91,7 +91,7 @@ def likely_cause(traces: Sequence[Trace | None]) -> str:
     known = [trace for trace in traces if trace is not None]
     causes = Counter(trace.cause for trace in known if trace.cause != UNKNOWN)
     at = {(trace.epoch, trace.batch) for trace in known}
-    # All are known, and ended at the same position, within an epoch.
+    # Every trace is known, and all attempts ended at the same position within an epoch.
     same = len(known) == len(traces) and len(at) == 1 and known[0].epoch >= 0
     if causes:
         cause, times = causes.most_common(1)[0]
