@@ -79,7 +79,7 @@ class UserQuotaCheck:
             raise QuotaReached(
                 f"GPU hours: {self.user} has used {used:.1f} of {limit:g} this week ({HOURS}), so no new "
                 f"training run starts before Monday, {monday + WEEK:%Y-%m-%d}, 00:00 UTC; training "
-                "runs that have begun continue and can be resumed. Trigger it again then, or ask an "
+                "runs that have begun continue and can be resumed. Trigger this one again then, or ask an "
                 "administrator for more"
             )
 

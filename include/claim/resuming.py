@@ -70,7 +70,7 @@ def _find_parent(parent_job_id: str, claimant: Claimant) -> TrainingJob:
     if is_owner_running(parent, claimant.is_running):
         raise SpecError(
             f"resume_from={parent_job_id!r} {describe_activity(parent)} in run {parent.run_id}; wait until "
-            "it has ended"
+            "that run has ended"
         ).about("resume_from")
     return parent
 

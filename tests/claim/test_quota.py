@@ -196,7 +196,7 @@ def test_without_gpu_hours_no_new_job_starts_before_monday(
     assert str(refusal.value) == (
         "GPU hours: ada has used 41.5 of 41.5 this week (QUOTA_GPU_HOURS), so no new training run starts "
         "before Monday, 2026-11-30, 00:00 UTC; training runs that have begun continue and can be resumed. "
-        "Trigger it again then, or ask an administrator for more"
+        "Trigger this one again then, or ask an administrator for more"
     )
     assert refusal.value.field == ""
     assert jobs.get("b") is None
