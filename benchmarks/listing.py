@@ -15,6 +15,7 @@ from benchmarks.figures import MedianInterval
 from benchmarks.place import main, stopping
 from benchmarks.planting import ANCESTOR, LONG, NEVER_TOGETHER, RARE_DATASET, plant, settle
 from benchmarks.table import Table, progress
+from include.api import PREFIX
 from include.stack.local import Stack
 from include.stack.ports import open_session
 from include.stack.steps import quiet
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import requests
-
-PREFIX = "/training/api/v1"
 
 
 @dataclass(frozen=True)

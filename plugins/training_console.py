@@ -40,7 +40,7 @@ class TrainingConsole(AirflowPlugin):
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The middlewares that protect the whole API server."""
-        from include.api.addresses import PREFIX as API
+        from include.api import PREFIX as API
         from include.serving.bodies import LISTS, WEIGHTS
         from include.serving.server import root_middlewares
 

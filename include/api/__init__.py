@@ -14,3 +14,8 @@ pictures     plots that Ultralytics drew
 uploads      datasets that browsers send straight to S3
 origin       guards for routes that change something: they also refuse requests from pages of other origins
 """
+
+from __future__ import annotations
+
+PREFIX = "/training/api/v1"
+"""Path at which Airflow's API server mounts the API."""

@@ -7,8 +7,7 @@ from urllib.parse import quote
 
 from airflow.configuration import conf
 
-PREFIX = "/training/api/v1"
-"""Path at which Airflow's API server mounts the API."""
+from include.api import PREFIX
 
 
 @cache

@@ -11,6 +11,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Cookie, Header, Path
 
 from include.api import (
+    PREFIX,
     checkpoints,
     dataset_changes,
     dataset_registration,
@@ -28,7 +29,6 @@ from include.api import (
     usage,
     validation,
 )
-from include.api.addresses import PREFIX
 from include.api.database import open_database
 from include.api.guarded_app import GuardedApp
 from include.api.hub import Hub

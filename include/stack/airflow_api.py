@@ -9,12 +9,11 @@ from typing import Any
 
 import requests
 
+from include.api import PREFIX
 from include.stack.errors import StackError
 from include.stack.ports import open_session
 
 SECONDS = 30
-TRAINING_API = "/training/api/v1"
-"""Repeats PREFIX of include/api/addresses.py, because importing that module would import Airflow."""
 
 
 class ApiRefusal(StackError):
@@ -76,7 +75,7 @@ class AirflowApi:
 
     def training(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the training API. Raises ApiRefusal with the detail of an error response."""
-        answer = self._request(method, f"{self.url}{TRAINING_API}/{path}", body)
+        answer = self._request(method, f"{self.url}{PREFIX}/{path}", body)
         try:
             content: dict[str, Any] = answer.json() if answer.content else {}
         except requests.JSONDecodeError:  # not from the training API: for example, the server is stopping
