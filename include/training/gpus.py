@@ -38,7 +38,7 @@ class Hardware:
     machine: str
     """Host name."""
     gpu: str
-    """Such as "NVIDIA H200", "2x NVIDIA H200", "Apple GPU" or "CPU"."""
+    """Such as "NVIDIA H200", "2x NVIDIA H200" or "CPU"."""
     driver: str | None
     """Version of the NVIDIA driver; None without an NVIDIA GPU."""
 
@@ -48,7 +48,7 @@ def describe_hardware(device: str | None) -> Hardware:
     machine = socket.gethostname()
     gpus = list_visible_gpus() if names_gpus(device) else []
     if not gpus:
-        return Hardware(machine, "Apple GPU" if device == "mps" else "CPU", None)
+        return Hardware(machine, "CPU", None)
     names = Counter(gpu.name for gpu in gpus)
     gpu = ", ".join(name if number == 1 else f"{number}x {name}" for name, number in names.items())
     return Hardware(machine, gpu, _driver())
