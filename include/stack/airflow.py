@@ -45,6 +45,35 @@ PARTS = {
     "scheduler": ("--skip-serve-logs",),
 }
 
+INTERVALS: Mapping[str, Mapping[str, object]] = {
+    # If a training run loses its supervisor, Airflow notices after half a minute (the timeout plus the
+    # detection interval), instead of five minutes. If the scheduler dies, its training runs count as orphaned
+    # after 30 seconds without a heartbeat from the scheduler.
+    "scheduler": {
+        "task_instance_heartbeat_sec": 5,
+        "task_instance_heartbeat_timeout": 30,
+        "task_instance_heartbeat_timeout_detection_interval": 5,
+        "orphaned_tasks_check_interval": 15,
+        "scheduler_idle_sleep_time": 0.2,
+    },
+    "workers": {
+        # A training run survives minutes without the API server, and soon notices its return.
+        "max_failed_heartbeats": 30,
+        "execution_api_retry_wait_max": 5,
+        # If a task's process is still ending, its supervisor checks again after this interval, and only then
+        # reports that the task was skipped, failed or killed.
+        "min_heartbeat_interval": 1,
+    },
+    # A changed Dag file is parsed within seconds; all Dag files are parsed again every minute.
+    "dag_processor": {
+        "refresh_interval": 10,
+        "min_file_process_interval": 60,
+        "parsing_processes": 2,
+        "print_stats_interval": 600,
+    },
+}
+"""Sections of airflow.cfg that decide how soon Airflow notices a change or a death."""
+
 
 @dataclass(frozen=True)
 class Airflow:
@@ -191,7 +220,7 @@ class Airflow:
     def _passwords_file(self) -> Path:
         return self.home / "passwords.json"
 
-    def _settings(self) -> dict[str, dict[str, object]]:
+    def _settings(self) -> dict[str, Mapping[str, object]]:
         return {
             "core": {
                 "dags_folder": REPOSITORY / "dags",
@@ -213,33 +242,9 @@ class Airflow:
                 "secret_key": self.credentials.airflow_secret_key,
             },
             "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
-            # If a training run loses its supervisor, Airflow notices after half a minute (the timeout plus
-            # the detection interval), instead of five minutes. If the scheduler dies, its training runs count
-            # as orphaned after 30 seconds without a heartbeat from the scheduler.
-            "scheduler": {
-                "task_instance_heartbeat_sec": 5,
-                "task_instance_heartbeat_timeout": 30,
-                "task_instance_heartbeat_timeout_detection_interval": 5,
-                "orphaned_tasks_check_interval": 15,
-                "scheduler_idle_sleep_time": 0.2,
-            },
-            "workers": {
-                # A training run survives minutes without the API server, and soon notices its return.
-                "max_failed_heartbeats": 30,
-                "execution_api_retry_wait_max": 5,
-                # If a task's process is still ending, its supervisor checks again after this interval, and
-                # only then reports that the task was skipped, failed or killed.
-                "min_heartbeat_interval": 1,
-            },
-            # A changed Dag file is parsed within seconds; all Dag files are parsed again every minute.
-            "dag_processor": {
-                "refresh_interval": 10,
-                "min_file_process_interval": 60,
-                "parsing_processes": 2,
-                "print_stats_interval": 600,
-            },
             "logging": {"base_log_folder": self.home / "logs"},
             "usage_data_collection": {"enabled": False},
+            **INTERVALS,
         }
 
     def _is_healthy(self, part: str) -> bool:

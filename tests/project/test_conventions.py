@@ -31,7 +31,6 @@ LONG_FUNCTIONS = {
     "dags/train_yolo.py train_yolo",
     "include/datasets/check.py inspect_dataset",
     "include/registry/repository.py register",
-    "include/stack/airflow.py _settings",
     "include/training/__main__.py _parser",
     "include/training/resume.py restore",
 }
