@@ -32,7 +32,7 @@ class FreeJob:
     """The job's row, if there is one."""
     own: StoredCheckpoint | None
     """The stored state from which the run resumes; None if it starts from scratch, or from a parent."""
-    recreated: bool
+    is_run_recreated: bool
     """Whether the row's run was deleted and this run is a new one with the same id."""
 
     def has_begun(self, run_id: str) -> bool:
@@ -40,7 +40,7 @@ class FreeJob:
         if self.own is not None:
             return True
         row = self.row
-        if row is None or row.origin_run_id is None or row.started_at is None or self.recreated:
+        if row is None or row.origin_run_id is None or row.started_at is None or self.is_run_recreated:
             return False
         return not self.spec.fresh or row.run_id == run_id
 
@@ -55,15 +55,15 @@ def find_free_job(params: Mapping[str, Any], claimant: Claimant) -> FreeJob:
     spec = TrainingSpec.parse(dict(params))
     job_id = _job_id(spec, run)
     row = claimant.jobs.get(job_id)
-    own, recreated = None, False
+    own, is_run_recreated = None, False
     if row is not None:
         require_own_job(row, run, spec, claimant.ownership)
         _refuse_unless_free(row, spec, claimant)
-        recreated = run.owns(row) and row.updated_at is not None and row.updated_at < run.created_at
-        own = _find_own_state(row, spec, run, checkpoints, recreated=recreated)
+        is_run_recreated = run.owns(row) and row.updated_at is not None and row.updated_at < run.created_at
+        own = _find_own_state(row, spec, run, checkpoints, is_run_recreated=is_run_recreated)
     if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
         _refuse_orphaned_state(job_id, checkpoints)
-    return FreeJob(job_id, spec, row, own, recreated)
+    return FreeJob(job_id, spec, row, own, is_run_recreated)
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
@@ -114,13 +114,13 @@ def _find_own_state(
     run: RunIdentity,
     checkpoints: CheckpointStore,
     *,
-    recreated: bool,
+    is_run_recreated: bool,
 ) -> StoredCheckpoint | None:
     """Return the stored state that this run resumes from; None if it starts from scratch.
 
     Raises SpecError if a state was stored but is gone, because a training run must not start over silently.
     """
-    if row.origin_run_id is None or (spec.fresh and (recreated or row.run_id != run.run_id)):
+    if row.origin_run_id is None or (spec.fresh and (is_run_recreated or row.run_id != run.run_id)):
         return None
     for kind in ("last", "last.previous"):
         stored = checkpoints.head(row.job_id, kind)

@@ -153,8 +153,8 @@ def _claim(
             triggered_by=owner,
             fresh=found.own is None,
             expected_run_id=row.run_id if row else None,
-            origin_run_id=recreated_run if found.recreated else None,
-            recreated=found.recreated,
+            origin_run_id=recreated_run if found.is_run_recreated else None,
+            recreated=found.is_run_recreated,
             initial_weights_path=weights.path if weights else None,
             initial_weights_sha256=weights.sha256 if weights else None,
             queued_at=run.queued_at,
@@ -168,7 +168,7 @@ def _claim(
 def _pin_dataset(found: FreeJob, claimant: Claimant) -> TrainingSpec:
     """Return the parameters with the registered dataset's version pinned."""
     row, started = found.row, None
-    if row is not None and row.run_id == claimant.run.run_id and row.spec and not found.recreated:
+    if row is not None and row.run_id == claimant.run.run_id and row.spec and not found.is_run_recreated:
         started = TrainingSpec.parse_stored(dict(row.spec))
     return pin_dataset(found.spec, claimant.datasets, started)
 

@@ -162,7 +162,7 @@ class Airflow:
         stopped = [processes.stop(scheduler), processes.stop(*others)]
         return any(stopped)
 
-    def listening(self) -> bool:
+    def is_listening(self) -> bool:
         """Return whether the part that listens on the port is running."""
         [server] = [service for service in self.services if service.name == "api-server"]
         return processes.running(server) is not None

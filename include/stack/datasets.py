@@ -52,7 +52,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
     files = _find_files(source)
     memory = stack.state.path / "uploads" / _digest(files)
     # One sender at a time: a second sender of the same files would continue the first one's upload.
-    with steps.step(f"Upload {source}", spinner=False), hold_lock(stack.state.path / "uploads.lock"):
+    with steps.step(f"Upload {source}", with_spinner=False), hold_lock(stack.state.path / "uploads.lock"):
         upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
         body = {"source": data, "task": task, "note": None}

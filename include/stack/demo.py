@@ -86,7 +86,7 @@ def _run(
 ) -> None:
     """Trigger the Dag over REST and wait for its run. Raises StackError with the reason if the run fails."""
     stack.api.wait_for_dag(dag_id)
-    with steps.step(title, spinner=False):
+    with steps.step(title, with_spinner=False):
         run_id = stack.api.trigger(dag_id, conf)
         state = Follower(stack, steps, dag_id, run_id, job_id, crash_after).follow()
         if state == "failed":

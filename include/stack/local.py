@@ -195,13 +195,13 @@ class Stack:
         """How often services have been restarted."""
         return History(self.state.path / "restarts.json")
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Return whether every service is running."""
         return all(map(processes.running, self.supervised()))
 
     def require_running(self) -> None:
         """Raise StackError unless every service is running."""
-        if not self.running():
+        if not self.is_running():
             raise StackError("The stack is not running. Start it with `make up`.")
 
     def up(self, steps: Steps) -> None:
@@ -220,7 +220,7 @@ class Stack:
                 self.api.ensure_pool(
                     GPU_POOL, gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
                 )
-                step.result = _started(started, self.url)
+                step.result = _describe_start(started, self.url)
             self.restarts.forget()
             processes.start(self.supervisor)
 
@@ -246,12 +246,12 @@ class Stack:
             self.postgres.ensure_roles()
             self.postgres.ensure_database("airflow", "airflow")
             self.postgres.ensure_database("training", TRAINING_OWNER, TRAINING_APPLICATION)
-            step.result = _started(started, f"{LOOPBACK}:{self.ports.postgres}")
+            step.result = _describe_start(started, f"{LOOPBACK}:{self.ports.postgres}")
         with steps.step("S3 server (SeaweedFS)") as step:
             started = self.s3.start()
             port = self.ports.airflow
             self.s3.ensure_bucket(DEFAULT_BUCKET, [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"])
-            step.result = _started(started, self.s3.endpoint_url)
+            step.result = _describe_start(started, self.s3.endpoint_url)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self.state.path).free / 1e9
@@ -264,11 +264,11 @@ class Stack:
     def _replace_taken_ports(self, steps: Steps) -> None:
         """Choose other ports if another program has taken one since the last start."""
         needed: set[int] = set()
-        if not self.postgres.running():
+        if not self.postgres.is_running():
             needed.add(self.ports.postgres)
-        if not self.s3.running():
+        if not self.s3.is_running():
             needed |= self.ports.s3.all()
-        if not self.airflow.listening():
+        if not self.airflow.is_listening():
             needed.add(self.ports.airflow)
         taken = sorted(port for port in needed if not ports.is_free(port))
         if not taken:
@@ -296,5 +296,5 @@ class Stack:
         return hold_lock(self.state.path / "lock")
 
 
-def _started(started: bool, where: str) -> str:
-    return f"started on {where}" if started else f"already running on {where}"
+def _describe_start(was_started: bool, where: str) -> str:
+    return f"started on {where}" if was_started else f"already running on {where}"

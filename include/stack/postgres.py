@@ -80,7 +80,7 @@ class Postgres:
         """Stop the server, rolling back open transactions. Returns False if it was not running."""
         return processes.stop(self.service)
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Return whether the server is running."""
         return processes.running(self.service) is not None
 

@@ -106,7 +106,7 @@ class S3:
                 each.unlink(missing_ok=True)
         return was_running
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Return whether the server is running."""
         return processes.running(self.service) is not None
 

@@ -27,14 +27,15 @@ class Steps:
     console: Console = field(default_factory=lambda: Console(highlight=False))
 
     @contextmanager
-    def step(self, title: str, *, spinner: bool = True) -> Iterator[Step]:
+    def step(self, title: str, *, with_spinner: bool = True) -> Iterator[Step]:
         """Announce the step, and report its result and duration when it is done.
 
-        Pass `spinner=False` for steps that print their own lines: the announcement then stays on the screen.
+        Pass `with_spinner=False` for steps that print their own lines: the announcement then stays on the
+        screen.
         """
         step = Step()
         started = time.monotonic()
-        if spinner and self.console.is_terminal:
+        if with_spinner and self.console.is_terminal:
             with self.console.status(f"{title} ..."):
                 yield step
         else:

@@ -71,7 +71,7 @@ class _Watchdog:
         report.start()
         report.join(_REPORT_SECONDS)
         kill_all(list_members(self.root, ranks), [*ranks])
-        if self.death.led_group:
+        if self.death.was_group_leader:
             kill_group(self.root.pid)
         os._exit(0)  # does not wait for the report, whose reader may hang
 
@@ -80,7 +80,7 @@ class _Watchdog:
         leave_trace(self.folder, self.attempt, self.oom_kills, "It was killed")
         for rank in self.watch.ranks():
             kill_group(rank)
-        if self.death.led_group:
+        if self.death.was_group_leader:
             kill_group(self.root.pid)
 
 
@@ -94,7 +94,7 @@ class _Death:
         with suppress(ProcessLookupError):
             if self._has_descriptor:
                 self._poll.register(os.pidfd_open(pid), select.POLLIN)
-        self.led_group = is_group_leader(pid)
+        self.was_group_leader = is_group_leader(pid)
         """Whether the process led a process group."""
 
     def wait(self, seconds: float) -> bool:

@@ -117,7 +117,7 @@ def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]
         else:
             found.append(Member(process, _role(process, root, "a loader worker")))
             role = "a child process of a loader worker"
-        found += [Member(child, _role(child, process, role)) for child in _children(process, deep=True)]
+        found += [Member(child, _role(child, process, role)) for child in _children(process, recursive=True)]
     return found
 
 
@@ -154,9 +154,9 @@ def is_group_leader(pid: int) -> bool:
         return False
 
 
-def _children(process: psutil.Process, deep: bool = False) -> list[psutil.Process]:
+def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
     try:
-        return process.children(recursive=deep)
+        return process.children(recursive=recursive)
     except psutil.Error:
         return []
 

@@ -116,4 +116,4 @@ def test_an_interrupted_rotation_is_completed_by_the_next_one(stack: Stack) -> N
     rotated = rotate(current, quiet())
 
     assert rotated.credentials == chosen
-    assert rotated.running()
+    assert rotated.is_running()

@@ -263,16 +263,16 @@ def supervised() -> Iterator[Stack]:
 
 def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack) -> None:
     kill(supervised.s3.service)
-    until(supervised.s3.running)
+    until(supervised.s3.is_running)
     until(lambda: "restarted once" in describe_services(supervised)["S3"])
     assert describe_services(supervised)["Supervisor"] == "running"
 
 
 def test_stopping_the_supervisor_does_not_stop_services_that_it_has_restarted(supervised: Stack) -> None:
     kill(supervised.s3.service)
-    until(supervised.s3.running)
+    until(supervised.s3.is_running)
     processes.stop(supervised.supervisor)
-    assert supervised.s3.running()
+    assert supervised.s3.is_running()
     processes.start(supervised.supervisor)
 
 
