@@ -80,10 +80,15 @@ class Airflow:
     """One Airflow deployment with its PostgreSQL database."""
 
     state: Path
+    """The stack's folder: `airflow/` below it is AIRFLOW_HOME; logs and pid files are there, too."""
     port: int
+    """Port of the UI and the REST API on the loopback interface."""
     database_url: str
+    """SQLAlchemy URL of Airflow's own database, with its password."""
     credentials: Credentials
+    """The stack's secrets; airflow.cfg contains those of Airflow."""
     connections: Connections
+    """Which of Airflow's parts and queues get which connections."""
     variables: Mapping[str, str]
     """Environment variables for the Dags, set in every process."""
 

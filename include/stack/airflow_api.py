@@ -29,8 +29,11 @@ class AirflowApi:
     """Calls Airflow's REST API as one user."""
 
     url: str
+    """Address of the API server, without a trailing slash."""
     username: str
+    """The user who logs in before the first request."""
     password: str
+    """The user's password."""
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Create the pool unless it exists; an existing pool keeps its number of slots."""

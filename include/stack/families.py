@@ -39,6 +39,7 @@ class PidFile:
     """The content of a pid file."""
 
     pid: int
+    """Process id of the service's main process."""
     started: str
     """What `start_of` returned for the process."""
     is_stopping: bool

@@ -52,19 +52,27 @@ class Follower:
     """Follows one run until it ends."""
 
     stack: Stack
+    """The running stack whose Airflow executes the run."""
     steps: Steps
+    """Where the progress is printed."""
     dag_id: str
+    """The Dag of the run."""
     run_id: str
+    """The run that is followed."""
     job_id: str | None = None
     """The job, if the run is a training run."""
     crash_after: int | None = None
     """Number of recorded epochs after which the training process is killed; None to let it run."""
     _states: dict[str, str] = field(default_factory=dict)
+    """The state of each task's current attempt, as last printed."""
     _attempts: dict[str, int] = field(default_factory=dict)
+    """The newest attempt of each task that has been retried."""
     _epochs: list[RecordedEpoch] = field(default_factory=list)
+    """The recorded epochs of the job, at the last poll."""
     _history: int = 0
     """How many of the epochs were trained by the job that this one continues."""
     _planned: int | None = None
+    """Planned number of epochs; None if unknown."""
 
     def follow(self) -> str:
         """Show the run until it ends; return success or failed."""

@@ -45,6 +45,7 @@ class Stack:
     """
 
     state: StateFolder
+    """The folder with everything that the stack stores."""
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
     """Parameters of postgresql.conf."""
     buckets: Sequence[str] = (DEFAULT_BUCKET,)
@@ -104,13 +105,12 @@ class Stack:
     @property
     def airflow(self) -> Airflow:
         """Airflow, configured for the two servers."""
-        secret = self.credentials
         database = self.postgres.url("airflow", "airflow")
         return Airflow(
             state=self.state.path,
             port=self.ports.airflow,
             database_url=database.replace("postgresql://", "postgresql+psycopg2://", 1),
-            credentials=secret,
+            credentials=self.credentials,
             connections=assign_connections(self),
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,

@@ -53,6 +53,7 @@ class Postgres:
     identity: str
     """Name of the folder below ROOT_STORE that contains the data if the system user cannot access `state`."""
     port: int
+    """TCP port on the loopback interface."""
     password: str
     """The superuser's password."""
     roles: Mapping[str, str] = field(default_factory=dict)

@@ -31,6 +31,7 @@ class Service:
     """
 
     name: str
+    """Name of the service, and of its log, its pid file and its lock."""
     command: tuple[str, ...]
     """Program and arguments, without secrets: every user of the machine can read them with ps."""
     environment: Mapping[str, str]
@@ -40,6 +41,7 @@ class Service:
     state: Path
     """Folder of the log, the pid file and the lock."""
     stop_signal: signal.Signals = signal.SIGTERM
+    """The signal that asks the service to end."""
     user: str | None = None
     """Account to run as; None for the current account."""
     stop_seconds: float = STOP_SECONDS
@@ -198,8 +200,11 @@ class Identity(TypedDict, total=False):
     """The arguments of subprocess that set the account of a program."""
 
     user: int
+    """User id; the program keeps the current user if it is missing."""
     group: int
+    """Group id of the user."""
     extra_groups: list[int]
+    """Supplementary groups; always empty."""
 
 
 def as_user(user: str | None) -> Identity:

@@ -34,14 +34,23 @@ class S3Ports:
     """Every port that the server opens; if one were not given, the server would use a well-known default."""
 
     s3: int
+    """HTTP port of the S3 API, the only one that clients use."""
     s3_grpc: int
+    """gRPC port of the S3 API's gateway."""
     filer: int
+    """HTTP port of the filer, which stores the objects' names."""
     filer_grpc: int
+    """gRPC port of the filer."""
     volume: int
+    """HTTP port of the volume server, which stores the objects' content."""
     volume_grpc: int
+    """gRPC port of the volume server."""
     master: int
+    """HTTP port of the master, which assigns objects to volumes."""
     master_grpc: int
+    """gRPC port of the master."""
     admin: int
+    """HTTP port of the admin server; its gRPC port is GRPC_OFFSET higher."""
 
     @classmethod
     def choose(cls) -> S3Ports:
@@ -60,11 +69,13 @@ class S3:
     state: Path
     """Folder of the server's data, log and pid file."""
     ports: S3Ports
+    """The ports of all parts of the server."""
     keys: Mapping[Role, Keys]
     """The keys of each role."""
     buckets: Sequence[str]
     """Buckets to which the policies apply; the names may contain `*`. The owner may use every bucket."""
     region: str = REGION
+    """The region for which clients sign their requests."""
 
     @property
     def access_key(self) -> str:

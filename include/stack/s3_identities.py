@@ -43,7 +43,9 @@ class Keys:
     """A pair of keys with which a role signs its requests to S3."""
 
     access_key: str
+    """Public part: names the keys in each request."""
     secret_key: str
+    """Secret part: signs the requests."""
 
 
 def policy_of(role: Role, buckets: Sequence[str]) -> dict[str, Any]:

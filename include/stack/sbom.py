@@ -61,6 +61,7 @@ class Package:
     name: str
     """Name in PyPI's normalised form."""
     version: str
+    """The installed version; of a library, the version in the console's table."""
     licence: str
     """An SPDX expression, or whatever else the package declares."""
 

@@ -29,21 +29,37 @@ class Credentials:
     identity: str
     """Distinguishes the stacks of one machine; not secret."""
     postgres_password: str
+    """Password of PostgreSQL's superuser."""
     airflow_db_password: str
+    """Password of the role `airflow`, which owns Airflow's own database."""
     training_db_password: str
+    """Password of the role that owns the training database (TRAINING_OWNER)."""
     training_app_db_password: str
+    """Password of the role that reads and writes its rows (TRAINING_APPLICATION)."""
     s3_access_key: str
+    """Access key of Role.OWNER."""
     s3_secret_key: str
+    """Secret key of Role.OWNER."""
     s3_worker_access_key: str
+    """Access key of Role.WORKER."""
     s3_worker_secret_key: str
+    """Secret key of Role.WORKER."""
     s3_api_access_key: str
+    """Access key of Role.API."""
     s3_api_secret_key: str
+    """Secret key of Role.API."""
     s3_maintenance_access_key: str
+    """Access key of Role.MAINTENANCE."""
     s3_maintenance_secret_key: str
+    """Secret key of Role.MAINTENANCE."""
     airflow_password: str
+    """Password of USERNAME for Airflow's UI and REST API."""
     airflow_fernet_key: str
+    """Encrypts connections and Variables in Airflow's database: 32 bytes in URL-safe base64."""
     airflow_jwt_secret: str
+    """Signs the tokens of users and tasks for Airflow's APIs."""
     airflow_secret_key: str
+    """Signs browser sessions of the UI (`[api] secret_key`)."""
 
     @classmethod
     def generate(cls) -> Credentials:
@@ -69,8 +85,11 @@ class StackPorts:
     """The ports of one stack. They stay the same until another program takes one of them."""
 
     postgres: int
+    """TCP port of PostgreSQL."""
     airflow: int
+    """HTTP port of Airflow's API server."""
     s3: S3Ports
+    """The ports of the S3 server's parts."""
 
     @classmethod
     def choose(cls) -> StackPorts:
@@ -87,6 +106,7 @@ class StateFolder:
     """The folder that contains all files of one stack, such as `.stack/` in the repository."""
 
     path: Path
+    """Path of the folder."""
 
     @property
     def credentials_file(self) -> Path:

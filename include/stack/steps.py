@@ -25,6 +25,7 @@ class Steps:
     """Prints steps to the terminal, or as plain lines if the output is not a terminal."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False))
+    """Where the steps are printed: by default, standard output."""
 
     @contextmanager
     def step(self, title: str, *, with_spinner: bool = True) -> Iterator[Step]:
