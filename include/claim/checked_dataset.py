@@ -24,12 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class _CheckedDataset(BaseModel):
-    """The stored object: the dataset, and the id of the Dag run that started the job's training."""
+    """The stored object."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     origin_run_id: str
+    """The Dag run that started the job's training."""
     dataset: DatasetReference
+    """The dataset that it started with."""
 
 
 class CheckedDatasets:

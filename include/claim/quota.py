@@ -52,8 +52,11 @@ class QuotaCheck:
     """Compares users' quotas with the usage of their jobs at `now`."""
 
     quotas: Quotas
+    """The quotas of all users."""
     usage: UsageRepository
+    """Reads how many GPUs and GPU hours a user's jobs use."""
     now: datetime
+    """The time of the check; decides which week's GPU hours count."""
 
     def of(self, user: str | None) -> UserQuotaCheck:
         """Return the check for one user; None (an unknown user) has no limits."""
@@ -65,9 +68,13 @@ class UserQuotaCheck:
     """Compares the quota of one user with the usage of their jobs at `now`."""
 
     user: str | None
+    """Name of the user; None if unknown."""
     quota: Quota
+    """The user's quota."""
     usage: UsageRepository
+    """Reads how many GPUs and GPU hours the user's jobs use."""
     now: datetime
+    """The time of the check; decides which week's GPU hours count."""
 
     def require_hours(self) -> None:
         """Raise QuotaReached if the user has no GPU hours left this week."""

@@ -37,9 +37,11 @@ class _Start:
     """The parameters, state and weights with which the training of a job starts or continues."""
 
     spec: ResolvedSpec
+    """The parameters, with all defaults."""
     resume: ResumePoint | None
     """The state of the job's parent, or the copy of that state under the job's own prefix."""
     weights: InitialWeights | None
+    """The weights from which training starts or started; None if from scratch, or if unknown."""
     resumed_epoch: int | None
     """The last epoch in the parent's state, as recorded in the job's row."""
 

@@ -47,11 +47,17 @@ def main() -> None:
 @dataclass(frozen=True)
 class _Watchdog:
     root: psutil.Process
+    """The process that runs the attempt: the trainer."""
     death: _Death
+    """Tells when that process has died."""
     folder: Path
+    """The attempt's folder for heartbeats, stack traces and the Trace."""
     attempt: int
+    """Number of the attempt, as in its Trace."""
     watch: Watch
+    """Detects a hang."""
     oom_kills: OomKills
+    """The kernel's recent OOM kills."""
 
     def run(self) -> None:
         while not self.death.wait(CHECK_SECONDS):

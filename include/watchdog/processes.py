@@ -39,6 +39,7 @@ class Member:
     """One process of an attempt."""
 
     process: psutil.Process
+    """The process, which may have ended by now."""
     role: str
     """A description of the process for people, such as "rank 1"."""
 

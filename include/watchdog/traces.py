@@ -27,6 +27,7 @@ class Trace:
     """The end of an attempt that was killed, or that lost one of its processes to a signal."""
 
     attempt: int
+    """Number of the attempt, counted from 1."""
     cause: str
     """HANG, MEMORY or UNKNOWN."""
     detail: str
