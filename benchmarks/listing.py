@@ -18,7 +18,7 @@ from benchmarks.table import Table, progress
 from include.api import PREFIX
 from include.stack.local import Stack
 from include.stack.ports import open_session
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def measure(folder: Path, quick: bool) -> Table:
     with ExitStack() as resources:
         stack = resources.enter_context(stopping(Stack.at(folder / "stack")))
         _start_with_jobs(stack, jobs, with_epochs=min(5_000, jobs // 10))
-        stack.up(quiet())
+        stack.up(Steps.quiet())
         time.sleep(0 if quick else SETTLE_SECONDS)
         session = resources.enter_context(_log_in(stack))
         connection = resources.enter_context(closing(_connect(stack)))
@@ -144,7 +144,7 @@ def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:
     from include.stack.postgres import TRAINING_APPLICATION
 
     progress(f"planting {jobs:,} jobs …")
-    stack.start_servers(quiet())
+    stack.start_servers(Steps.quiet())
     engine = engine_over(lambda: psycopg.connect(stack.training_db_url))  # migrations need transactions
     apply(engine, "0004")
     with closing(_connect(stack)) as connection:

@@ -25,7 +25,7 @@ from benchmarks.sides import isolate
 from benchmarks.table import Table, machine, progress, show
 from include.s3.bucket import Bucket
 from include.stack.local import Stack
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -153,7 +153,7 @@ def stopping(stack: Stack) -> Iterator[Stack]:
     try:
         yield stack
     finally:
-        stack.down(quiet())
+        stack.down(Steps.quiet())
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import ports
 from include.stack.local import Stack
 from include.stack.s3_identities import Role
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from include.training.environment import isolate_ultralytics
 from tests.support.api_stack import ApiStack
 from tests.support.mlflow_server import MlflowServer
@@ -147,7 +147,7 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
         finally:
             kill_airflow(pytestconfig)
             kill(stack.s3.service)
-            stack.down(quiet())
+            stack.down(Steps.quiet())
             keep_logs(stack)
 
 

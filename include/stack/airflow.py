@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from include.stack import processes
-from include.stack.errors import StackError, last_lines
-from include.stack.gpus import gpu_slots
+from include.stack.errors import StackError, read_last_lines
+from include.stack.gpus import count_gpu_slots
 from include.stack.ports import LOOPBACK, open_session
-from include.stack.private_files import UMASK, private_folder, write_private
+from include.stack.private_files import UMASK, make_private_folder, write_private
 from include.stack.processes import Service
 from include.stack.state import USERNAME
 
@@ -104,9 +104,9 @@ class Airflow:
 
     def configure(self) -> None:
         """Write the configuration and the password of the UI."""
-        private_folder(self.home)
+        make_private_folder(self.home)
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read_dict(self._settings())
+        parser.read_dict(self._build_settings())
         text = io.StringIO()
         parser.write(text)
         write_private(self.home / "airflow.cfg", text.getvalue())
@@ -136,7 +136,8 @@ class Airflow:
             )
         if finished.returncode:
             raise StackError(
-                f"`airflow {' '.join(command)}` failed. Its log is {log} and ends with:\n{last_lines(log)}"
+                f"`airflow {' '.join(command)}` failed. Its log is {log} and ends with:\n"
+                f"{read_last_lines(log)}"
             )
 
     def is_migrated(self) -> bool:
@@ -145,7 +146,7 @@ class Airflow:
 
     def start(self) -> bool:
         """Start all parts and wait until they are healthy. Returns False if all were already running."""
-        before = [processes.running(service) for service in self.services]
+        before = [processes.find_process(service) for service in self.services]
         *others, scheduler = self.services
         # The scheduler comes last: the tasks that it starts would fail without the API server.
         for services in (others, [scheduler]):
@@ -155,7 +156,7 @@ class Airflow:
             # just restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
-        return before != [processes.running(service) for service in self.services]
+        return before != [processes.find_process(service) for service in self.services]
 
     def stop(self) -> bool:
         """Stop all parts. Returns False if none was running.
@@ -170,12 +171,12 @@ class Airflow:
     def is_listening(self) -> bool:
         """Return whether the part that listens on the port is running."""
         [server] = [service for service in self.services if service.name == "api-server"]
-        return processes.running(server) is not None
+        return processes.find_process(server) is not None
 
     @cached_property
     def environment(self) -> dict[str, str]:
         """The environment that all processes share; each also gets its own connections."""
-        inherited = processes.base_environment(
+        inherited = processes.build_base_environment(
             "AIRFLOW", "AWS_", "CHECKPOINT_BUCKET", "PG", "S3_", "STACK_", "TRAINING_ROOT", "YOLO_"
         )
         own = {
@@ -187,9 +188,9 @@ class Airflow:
         }
         return inherited | own | dict(self.variables)
 
-    def environment_of(self, part: str) -> dict[str, str]:
+    def build_environment(self, part: str) -> dict[str, str]:
         """Return the complete environment of the part's process."""
-        return self.environment | self.connections.environment_of(part)
+        return self.environment | self.connections.build_environment(part)
 
     @cached_property
     def services(self) -> tuple[Service, ...]:
@@ -198,7 +199,7 @@ class Airflow:
             Service(
                 name=name,
                 command=(self.program, name, *options),
-                environment=self.environment_of(name),
+                environment=self.build_environment(name),
                 directory=self.home,
                 state=self.state,
                 stop_seconds=TASK_STOP_SECONDS if name == "scheduler" else processes.STOP_SECONDS,
@@ -225,13 +226,13 @@ class Airflow:
     def _passwords_file(self) -> Path:
         return self.home / "passwords.json"
 
-    def _settings(self) -> dict[str, Mapping[str, object]]:
+    def _build_settings(self) -> dict[str, Mapping[str, object]]:
         return {
             "core": {
                 "dags_folder": REPOSITORY / "dags",
                 "plugins_folder": REPOSITORY / "plugins",
                 "executor": "include.stack.executor.QueueExecutor",
-                "parallelism": OTHER_TASKS + gpu_slots(),
+                "parallelism": OTHER_TASKS + count_gpu_slots(),
                 "load_examples": False,
                 "dags_are_paused_at_creation": False,
                 "fernet_key": self.credentials.airflow_fernet_key,

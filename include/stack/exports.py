@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from include.stack.local import Stack
 
 
-def export_lines(stack: Stack) -> list[str]:
+def render_exports(stack: Stack) -> list[str]:
     """Return the variables in `Stack.env` as export lines for a shell.
 
     The wheel's psql comes last on the PATH, so that any other psql takes precedence. The repository is on

@@ -19,6 +19,6 @@ def trains_on_cpu() -> bool:
     return not count_gpus() and not should_have_gpu()
 
 
-def gpu_slots() -> int:
+def count_gpu_slots() -> int:
     """Return the number of slots of the pool `gpu`: one per GPU, or one for the CPU if there is no GPU."""
     return max(1, count_gpus())

@@ -19,7 +19,7 @@ from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.connections import assign_connections
 from include.stack.errors import StackError
-from include.stack.gpus import gpu_slots, trains_on_cpu
+from include.stack.gpus import count_gpu_slots, trains_on_cpu
 from include.stack.model_keys import ModelKeys
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
@@ -66,12 +66,12 @@ class Stack:
     @cached_property
     def credentials(self) -> Credentials:
         """The credentials of every service."""
-        return self.state.credentials()
+        return self.state.load_credentials()
 
     @property
     def ports(self) -> StackPorts:
         """The ports of every service."""
-        return self.state.ports()
+        return self.state.load_ports()
 
     @property
     def postgres(self) -> Postgres:
@@ -97,7 +97,7 @@ class Stack:
     @cached_property
     def model_keys(self) -> ModelKeys:
         """The keys that sign and verify promoted models."""
-        folder = self.state.private("model-keys")
+        folder = self.state.make_private("model-keys")
         keys = ModelKeys(folder / "private.pem", folder / "public.pem")
         keys.prepare()
         return keys
@@ -116,11 +116,11 @@ class Stack:
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
                 "CPU_WORKER": "true" if trains_on_cpu() else "false",
                 "JOB_ADMINISTRATORS": os.environ.get("JOB_ADMINISTRATORS", USERNAME),
-                "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.private("datasets"))),
+                "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.make_private("datasets"))),
                 "MODEL_VERIFICATION_KEYS": str(self.model_keys.public),
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
-                "TRAINING_ROOT": str(self.state.private("training")),
-                "YOLO_CONFIG_DIR": str(self.state.private("ultralytics")),
+                "TRAINING_ROOT": str(self.state.make_private("training")),
+                "YOLO_CONFIG_DIR": str(self.state.make_private("ultralytics")),
                 "YOLO_OFFLINE": "True",
             },
         )
@@ -169,7 +169,7 @@ class Stack:
             "AIRFLOW_PASSWORD": self.password,
             "AIRFLOW_HOME": str(self.airflow.home),
             **self.airflow.variables,
-            **self.airflow.connections.of_every_task(),
+            **self.airflow.connections.collect_task_variables(),
         }
 
     @property
@@ -179,14 +179,14 @@ class Stack:
         return Service(
             name="supervisor",
             command=(sys.executable, "-m", "include.stack.supervisor", str(self.state.path), settings),
-            environment=processes.base_environment() | {"PYTHONPATH": str(REPOSITORY)},
+            environment=processes.build_base_environment() | {"PYTHONPATH": str(REPOSITORY)},
             directory=self.state.path,
             state=self.state.path,
             # The supervisor may be waiting for the training runs of a dead scheduler to save their state.
             stop_seconds=TASK_STOP_SECONDS + processes.STOP_SECONDS,
         )
 
-    def supervised(self) -> list[Service]:
+    def list_supervised(self) -> list[Service]:
         """Return the supervised services, in the order in which they start."""
         return [self.postgres.service, self.s3.service, *self.airflow.services]
 
@@ -197,7 +197,7 @@ class Stack:
 
     def is_running(self) -> bool:
         """Return whether every service is running."""
-        return all(map(processes.running, self.supervised()))
+        return all(map(processes.find_process, self.list_supervised()))
 
     def require_running(self) -> None:
         """Raise StackError unless every service is running."""
@@ -218,7 +218,7 @@ class Stack:
             with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
                 started = self.airflow.start()
                 self.api.ensure_pool(
-                    GPU_POOL, gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
+                    GPU_POOL, count_gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
                 )
                 step.result = _describe_start(started, self.url)
             self.restarts.forget()
@@ -267,7 +267,7 @@ class Stack:
         if not self.postgres.is_running():
             needed.add(self.ports.postgres)
         if not self.s3.is_running():
-            needed |= self.ports.s3.all()
+            needed |= self.ports.s3.list_numbers()
         if not self.airflow.is_listening():
             needed.add(self.ports.airflow)
         taken = sorted(port for port in needed if not ports.is_free(port))

@@ -23,7 +23,7 @@ _chosen: set[int] = set()
 """Ports that this process has chosen; their servers may not be listening yet."""
 
 
-def grpc_sockets(port: int) -> list[Path]:
+def find_grpc_sockets(port: int) -> list[Path]:
     """Return the Unix sockets of SeaweedFS' servers with this gRPC port.
 
     A server that is killed leaves its sockets behind. SeaweedFS 4 always creates them in /tmp
@@ -38,7 +38,7 @@ def is_free(port: int) -> bool:
     A port also counts as taken if another account has left a socket for it in /tmp: SeaweedFS could not
     replace that socket, and would never become ready.
     """
-    if any(map(_is_foreign, grpc_sockets(port))):
+    if any(map(_is_foreign, find_grpc_sockets(port))):
         return False
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

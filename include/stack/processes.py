@@ -15,9 +15,9 @@ from typing import TypedDict
 
 import psutil
 
-from include.stack.errors import StackError, last_lines
-from include.stack.families import PidFile, PidFileDamaged, find_family, start_of
-from include.stack.private_files import UMASK, hold_lock, private_folder, write_private
+from include.stack.errors import StackError, read_last_lines
+from include.stack.families import PidFile, PidFileDamaged, find_family, identify_start
+from include.stack.private_files import UMASK, hold_lock, make_private_folder, write_private
 
 STOP_SECONDS = 20.0
 
@@ -66,10 +66,10 @@ class Service:
         return self.state / "pids" / f"{self.name}.pid"
 
 
-def running(service: Service) -> psutil.Process | None:
+def find_process(service: Service) -> psutil.Process | None:
     """Return the service's process, or None if it is not running. Raises PidFileDamaged."""
     remembered = PidFile.read(service.pid_file)
-    return remembered.process() if remembered else None
+    return remembered.find_process() if remembered else None
 
 
 def has_died(service: Service) -> bool:
@@ -81,7 +81,7 @@ def has_died(service: Service) -> bool:
         remembered = PidFile.read(service.pid_file)
     except PidFileDamaged:
         return False
-    return remembered is not None and not remembered.is_stopping and remembered.process() is None
+    return remembered is not None and not remembered.is_stopping and remembered.find_process() is None
 
 
 def start(service: Service) -> psutil.Process:
@@ -92,7 +92,7 @@ def start(service: Service) -> psutil.Process:
     """
     with _lock(service):
         remembered = PidFile.read(service.pid_file)
-        process = remembered.process() if remembered and not remembered.is_stopping else None
+        process = remembered.find_process() if remembered and not remembered.is_stopping else None
         if process is None:
             _end([service])
             return _start(service)
@@ -110,7 +110,7 @@ def revive(service: Service) -> bool:
 
 
 def _start(service: Service) -> psutil.Process:
-    private_folder(service.log.parent)
+    make_private_folder(service.log.parent)
     with service.log.open("ab") as log:
         child = subprocess.Popen(
             service.command,
@@ -125,7 +125,7 @@ def _start(service: Service) -> psutil.Process:
         )
     process = psutil.Process(child.pid)
     try:
-        write_private(service.pid_file, f"{process.pid} {start_of(process)}\n")
+        write_private(service.pid_file, f"{process.pid} {identify_start(process)}\n")
     except BaseException:
         # Without a pid file (the disk is full, say), nothing would ever stop the process and its children.
         os.killpg(child.pid, signal.SIGKILL)
@@ -143,7 +143,7 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
     """
     deadline = time.monotonic() + seconds
     while not ready():
-        if running(service) is None:
+        if find_process(service) is None:
             raise StackError(_describe_failure(service, "ended during startup"))
         if time.monotonic() > deadline:
             raise StackError(_describe_failure(service, f"was not ready after {seconds:.0f} seconds"))
@@ -192,8 +192,8 @@ def _end(services: Sequence[Service]) -> bool:
 
 def _lock(service: Service) -> AbstractContextManager[None]:
     """Allow one start or stop of a service at a time."""
-    private_folder(service.pid_file.parent)
-    return hold_lock(private_folder(service.state / "locks") / service.name)
+    make_private_folder(service.pid_file.parent)
+    return hold_lock(make_private_folder(service.state / "locks") / service.name)
 
 
 class Identity(TypedDict, total=False):
@@ -218,7 +218,7 @@ def as_user(user: str | None) -> Identity:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-def base_environment(*foreign: str) -> dict[str, str]:
+def build_base_environment(*foreign: str) -> dict[str, str]:
     """Return this process's environment without variables that would affect a server.
 
     Variables whose names start with one of the prefixes in `foreign` are also omitted.
@@ -232,5 +232,5 @@ def base_environment(*foreign: str) -> dict[str, str]:
 
 
 def _describe_failure(service: Service, what: str) -> str:
-    tail = last_lines(service.log)
+    tail = read_last_lines(service.log)
     return f"{service.name} {what}. Its log is {service.log}" + (f" and ends with:\n{tail}" if tail else ".")

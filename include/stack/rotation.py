@@ -27,7 +27,7 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
     repetition uses the new secrets that were already chosen. Raises StackError.
     """
     stack.down(steps)
-    new = stack.state.next_credentials()
+    new = stack.state.prepare_next_credentials()
     with steps.step("Replace the passwords and keys"):
         server = _start_postgres(stack, new)
         if stack.airflow.is_migrated():

@@ -27,6 +27,11 @@ class Steps:
     console: Console = field(default_factory=lambda: Console(highlight=False))
     """Where the steps are printed: by default, standard output."""
 
+    @classmethod
+    def quiet(cls) -> Steps:
+        """Return steps that print nothing."""
+        return cls(Console(quiet=True))
+
     @contextmanager
     def step(self, title: str, *, with_spinner: bool = True) -> Iterator[Step]:
         """Announce the step, and report its result and duration when it is done.
@@ -47,8 +52,3 @@ class Steps:
     def say(self, text: str) -> None:
         """Print the text literally, with control characters escaped."""
         self.console.print(escape_controls(text), markup=False, soft_wrap=True)
-
-
-def quiet() -> Steps:
-    """Return steps that print nothing."""
-    return Steps(Console(quiet=True))

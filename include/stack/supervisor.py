@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from include.stack import processes
 from include.stack.errors import StackError
-from include.stack.restarts import Restarts, pause_before
+from include.stack.restarts import Restarts, compute_pause
 
 if TYPE_CHECKING:
     from include.stack.processes import Service
@@ -43,7 +43,7 @@ CHECK_SECONDS = 1.0
 
 
 def restart_dead(
-    services: Sequence[Service], history: History, pause: Callable[[int], float] = pause_before
+    services: Sequence[Service], history: History, pause: Callable[[int], float] = compute_pause
 ) -> None:
     """Restart the services that have died, after their pauses, unless they have died too often.
 
@@ -99,7 +99,7 @@ def main() -> None:
                 pass
         try:
             # The services are read again each time, because `make up` may have chosen other ports.
-            restart_dead(stack.supervised(), stack.restarts)
+            restart_dead(stack.list_supervised(), stack.restarts)
         except Exception:
             # The disk may be full, for example. The supervisor itself must not die.
             log.exception("Checking again in %.0f s.", CHECK_SECONDS)

@@ -82,7 +82,7 @@ def all_requests() -> Requests:
 @pytest.fixture(scope="module")
 def server(served: Stack, all_requests: Requests) -> dict[str, Any]:
     """The modules that an API server with FAB has loaded, and its answers to the requests."""
-    environment = served.airflow.environment_of("api-server") | {
+    environment = served.airflow.build_environment("api-server") | {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "config" / "oidc.py"),
         "JOB_ADMINISTRATORS": "administrator",

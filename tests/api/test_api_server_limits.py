@@ -49,7 +49,7 @@ def idle(api_stack: Stack) -> Iterator[list[Connection]]:
 @pytest.fixture
 def server(api_stack: Stack) -> psutil.Process:
     [service] = [each for each in api_stack.airflow.services if each.name == "api-server"]
-    process = processes.running(service)
+    process = processes.find_process(service)
     assert process is not None
     return process
 

@@ -84,7 +84,7 @@ def test_a_failed_deletion_is_not_called_refused(
     api: Airflow, api_stack: Stack, reason: str | None, state: str
 ) -> None:
     run_id = end(api, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
-    deletion = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
+    deletion = api_stack.api.call_training_api("GET", f"deletions/{quote(run_id)}")
     assert deletion["state"] == state
     assert (reason or "its log says why") in deletion["error"]
 

@@ -66,7 +66,7 @@ def _wait(page: Page, condition: Callable[[], bool]) -> None:
 def _stored_at(stack: Stack, completed: Response) -> str:
     """Return the key or prefix of the upload; the response's body is lost when the page navigates."""
     upload_id = completed.url.split("/")[-2]
-    source: str = stack.api.training("GET", f"uploads/{upload_id}")["source"]
+    source: str = stack.api.call_training_api("GET", f"uploads/{upload_id}")["source"]
     return source.removeprefix(f"s3://{DEFAULT_BUCKET}/")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from include.stack.local import Stack
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from tests.long.gate import Gate, GatedStack
 from tests.long.observed import LOGS, ObservedStack
 from tests.long.report import Report
@@ -47,10 +47,10 @@ def gated_stack() -> Iterator[GatedStack]:
         with Gate(s3) as gate:
             stack = GatedStack(Stack.at(directory).state, UNSAFE_BUT_FAST, gate=gate)
             try:
-                stack.up(quiet())
+                stack.up(Steps.quiet())
                 yield stack
             finally:
-                stack.down(quiet())
+                stack.down(Steps.quiet())
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +90,12 @@ def observed(collector: OtlpCollector) -> Iterator[ObservedStack]:
         state = Stack.at(directory).state
         stack = ObservedStack(state, UNSAFE_BUT_FAST, endpoint=collector.endpoint)
         try:
-            stack.start_servers(quiet())
+            stack.start_servers(Steps.quiet())
             stack.s3.ensure_bucket(LOGS)
-            stack.up(quiet())
+            stack.up(Steps.quiet())
             yield stack
         finally:
-            stack.down(quiet())
+            stack.down(Steps.quiet())
 
 
 @pytest.fixture

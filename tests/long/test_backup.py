@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from include.stack.local import Stack
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow, job_row
 from tests.support.scheduled_trainings import Training, stored_weights
@@ -77,7 +77,7 @@ def test_a_job_that_trains_during_a_backup_ends_with_the_same_weights_where_the_
     with pytest.raises(AssertionError, match="both must be empty"):
         run_script("restore.sh", elsewhere, elsewhere)
     assert job_row(elsewhere, "backed-up")["status"] == "running"
-    elsewhere.up(quiet())
+    elsewhere.up(Steps.quiet())
     restored = Airflow(elsewhere)
     restored.run("migrate_schema", {})
     restored.run("audit_checkpoints", {"full": True})

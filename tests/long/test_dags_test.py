@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from include.stack.exports import export_lines
+from include.stack.exports import render_exports
 from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow, job_row
 
@@ -18,7 +18,7 @@ from tests.support.airflow_client import Airflow, job_row
 def test_airflow_dags_test_trains_in_a_shell_with_the_stacks_environment(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path: Path
 ) -> None:
-    lines = "\n".join(export_lines(gated_stack))
+    lines = "\n".join(render_exports(gated_stack))
     shell = {"PATH": f"{sysconfig.get_path('scripts')}:{os.defpath}", "HOME": str(tmp_path)}
     conf = json.dumps(job | {"job_id": "dags-test", "epochs": 1})
     tested = subprocess.run(

@@ -52,7 +52,7 @@ def test_only_the_s3_port_of_the_bundled_server_is_open(tmp_path: Path) -> None:
     chosen += [f"-{part}.port.grpc={getattr(ports, f'{part}_grpc')}" for part in (*parts, "s3")]
     environment = {"PATH": os.environ["PATH"], **SERVICES["s3"].get("environment", {})}
     service = Service("s3", (str(WEED), *chosen), environment, tmp_path, tmp_path, signal.SIGKILL)
-    behind = ports.all() - {ports.s3, ports.admin, ports.admin + GRPC_OFFSET}
+    behind = ports.list_numbers() - {ports.s3, ports.admin, ports.admin + GRPC_OFFSET}
     s3 = S3(tmp_path, ports, keys, ["signed"])
     try:
         processes.start(service)

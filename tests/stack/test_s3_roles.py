@@ -23,7 +23,7 @@ from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.private_files import write_private
 from include.stack.s3 import S3, S3Ports
-from include.stack.s3_identities import Keys, Role, policy_of, read_keys, render_identities
+from include.stack.s3_identities import Keys, Role, build_policy, read_keys, render_identities
 from tests.support.airflow_connections import lead_to
 from tests.support.stacks import reachable_directory
 from tests.support.waiting import until
@@ -232,7 +232,7 @@ def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled: 
 
 
 def test_a_policy_names_the_bucket_that_it_is_rendered_for() -> None:
-    policy = policy_of(Role.API, ["mine"])
+    policy = build_policy(Role.API, ["mine"])
     assert "training-checkpoints" not in str(policy)
     assert "arn:aws:s3:::mine/uploads/*" in str(policy)
     assert "'mine/checkpoints/*'" in str(policy)
@@ -271,7 +271,7 @@ def test_keys_are_replaced_while_the_server_runs(own_s3: S3) -> None:
     def accept(*keys: Keys) -> None:
         accepted = {role: [pair] for role, pair in own_s3.keys.items()} | {Role.WORKER: list(keys)}
         write_private(own_s3.identities, render_identities(accepted, own_s3.buckets))
-        process = processes.running(own_s3.service)
+        process = processes.find_process(own_s3.service)
         assert process is not None
         process.send_signal(signal.SIGHUP)
 

@@ -30,7 +30,7 @@ from include.stack.certificates import prepare_certificates
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from tests.support.stacks import UNSAFE_BUT_FAST, process_of, reachable_directory
 from tests.support.strangers import IS_ROOT, as_stranger, demands_certificate, readable_by_others
 from tests.support.waiting import until
@@ -68,8 +68,10 @@ def listening(stack: Stack, name: str) -> set[int]:
 
 @pytest.mark.usefixtures("kept")
 def test_every_port_behind_s3_refuses_clients_without_a_certificate(stack: Stack, s3: S3) -> None:
-    until(lambda: listening(stack, "s3") == s3.ports.all(), "every part of the S3 server listens", 60)
-    behind = s3.ports.all() - {s3.ports.s3}
+    until(
+        lambda: listening(stack, "s3") == s3.ports.list_numbers(), "every part of the S3 server listens", 60
+    )
+    behind = s3.ports.list_numbers() - {s3.ports.s3}
     assert as_stranger(lambda: [port for port in behind if not demands_certificate(port)]) == []
 
 
@@ -172,7 +174,7 @@ def test_data_of_an_earlier_version_without_certificates_are_served_again() -> N
             assert stack.s3.client().get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == SECRET
             assert as_stranger(partial(demands_certificate, ports.filer_grpc))
         finally:
-            stack.down(quiet())
+            stack.down(Steps.quiet())
 
 
 def _stored(stack: Stack) -> bool:

@@ -19,12 +19,12 @@ import pytest
 
 from include.stack import processes
 from include.stack.errors import StackError
-from include.stack.families import start_of
+from include.stack.families import identify_start
 from include.stack.local import Stack
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.status import describe_service, describe_services
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from include.stack.supervisor import restart_dead
 from tests.support.stacks import own_stack
 from tests.support.waiting import until
@@ -80,10 +80,10 @@ def of_service(service: Service) -> list[psutil.Process]:
 
 def kill(service: Service) -> psutil.Process:
     """Send SIGKILL only to the process that was started, and not to its children."""
-    process = processes.running(service)
+    process = processes.find_process(service)
     assert process is not None
     process.kill()
-    until(lambda: processes.running(service) != process)  # a supervisor may have replaced it already
+    until(lambda: processes.find_process(service) != process)  # a supervisor may have replaced it already
     return process
 
 
@@ -150,7 +150,7 @@ def test_a_service_whose_stop_was_interrupted_is_started_and_supervised_again(tm
         assert not before.is_running()
         kill(service)
         restart_dead([service], History(tmp_path / "restarts.json"))
-        assert processes.running(service)
+        assert processes.find_process(service)
     finally:
         processes.stop(replace(service, stop_seconds=0.1))
 
@@ -190,7 +190,7 @@ def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(parent: Service,
     parent.pid_file.write_text(content)
     try:
         restart_dead([parent], History(parent.state / "restarts.json"))
-        for ask in (processes.start, processes.stop, processes.running):
+        for ask in (processes.start, processes.stop, processes.find_process):
             with pytest.raises(StackError, match=r"example\.pid does not contain the process id"):
                 ask(parent)
         assert of_service(parent) == running
@@ -213,9 +213,9 @@ def test_a_service_that_keeps_dying_is_no_longer_restarted(tmp_path: Path) -> No
     service, history = service_of(tmp_path, "raise SystemExit(1)"), History(tmp_path / "restarts.json")
     processes.start(service)
     for _ in range(MOST_RESTARTS + 2):
-        until(lambda: processes.running(service) is None)
+        until(lambda: processes.find_process(service) is None)
         restart_dead([service], history, pause=lambda in_row: 0.0)
-    until(lambda: processes.running(service) is None)
+    until(lambda: processes.find_process(service) is None)
     restarts = history.read()["example"]
     assert restarts.total == MOST_RESTARTS
     assert re.fullmatch(
@@ -231,7 +231,7 @@ def test_the_first_restart_is_immediate_and_the_next_one_waits(parent: Service) 
         kill(parent)
         restart_dead([parent], history, pause=lambda in_row: 600.0 * in_row)
     assert history.read()["example"].total == 1
-    assert processes.running(parent) is None
+    assert processes.find_process(parent) is None
 
 
 def test_a_failed_restart_is_not_counted_as_a_restart(parent: Service) -> None:
@@ -250,7 +250,7 @@ def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Ser
     kill(parent)
     with pytest.raises(OSError, match=r"restarts\.json\.new"):
         restart_dead([parent], History(parent.state / "restarts.json"))
-    assert processes.running(parent) is None
+    assert processes.find_process(parent) is None
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_make_down_leaves_nothing_even_after_kills(supervised: Stack) -> None:
     kill(supervised.postgres.service)
     kill(supervised.s3.service)
     assert processes_below(supervised.postgres.data)
-    supervised.down(quiet())
+    supervised.down(Steps.quiet())
     assert not processes_below(supervised.state.path)
     assert not processes_below(supervised.postgres.data)
     busy.close()
@@ -306,7 +306,7 @@ def test_setting_the_clock_back_does_not_delay_a_restart(parent: Service) -> Non
     history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
     kill(parent)
     restart_dead([parent], history)
-    assert processes.running(parent)
+    assert processes.find_process(parent)
 
 
 def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_steady(parent: Service) -> None:
@@ -319,7 +319,7 @@ def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_stea
 def test_setting_the_clock_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """psutil adds the start of a process to the machine's boot time, which changes with the clock."""
     own = psutil.Process()
-    before = start_of(own)
+    before = identify_start(own)
     set_back = psutil.Process.create_time(own) - 3600
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: set_back)
-    assert start_of(psutil.Process()) == before
+    assert identify_start(psutil.Process()) == before

@@ -91,7 +91,7 @@ def train(stack: Stack) -> None:
     for job_id, conf in TRAINING_RUNS:
         if not _there(stack, job_id):
             api.wait("train_yolo", api.trigger("train_yolo", conf | {"job_id": job_id}), PATIENCE)
-    if not stack.api.training("GET", f"datasets?prefix={DATASET}")["datasets"]:
+    if not stack.api.call_training_api("GET", f"datasets?prefix={DATASET}")["datasets"]:
         register(stack)
     for conf in RETRAININGS[len(api.runs("retrain_yolo")) :]:
         api.wait("retrain_yolo", api.trigger("retrain_yolo", conf), PATIENCE)
