@@ -53,7 +53,7 @@ def find_free_job(params: Mapping[str, Any], claimant: Claimant) -> FreeJob:
     """
     run, checkpoints = claimant.run, claimant.checkpoints
     spec = TrainingSpec.parse(dict(params))
-    job_id = _job_id(spec, run)
+    job_id = _choose_job_id(spec, run)
     row = claimant.jobs.get(job_id)
     own, is_run_recreated = None, False
     if row is not None:
@@ -72,10 +72,10 @@ def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobReposito
         spec = TrainingSpec.parse(dict(params))
     except SpecError:
         return False
-    return jobs.has_own_state(_job_id(spec, run))
+    return jobs.has_own_state(_choose_job_id(spec, run))
 
 
-def _job_id(spec: TrainingSpec, run: RunIdentity) -> str:
+def _choose_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
     return spec.job_id or run.name_job(spec.with_defaults().task)
 
 

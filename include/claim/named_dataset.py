@@ -38,7 +38,7 @@ def pin_dataset(
     return TrainingSpec.parse_stored(spec.model_dump() | pinned)
 
 
-def pinned_version(spec: TrainingSpec) -> DatasetVersionName | None:
+def parse_pinned_version(spec: TrainingSpec) -> DatasetVersionName | None:
     """Return the dataset version in a pinned spec; None if its dataset is not registered."""
     named = parse_registered(spec.dataset or "")
     if named is None or named.version is None:

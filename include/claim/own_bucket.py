@@ -24,7 +24,7 @@ _CLASS_FOLDERS = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/?")
 
 def require_registrable(bucket: Bucket, source: str, task: Task) -> None:
     """Raise DatasetError for an address whose data may not be registered. Raises StoreErrors."""
-    key = _key_in(bucket, source)
+    key = _find_key(bucket, source)
     if key is None:
         return
     if key.strip("/") == UPLOADS.strip("/"):
@@ -78,7 +78,7 @@ def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
         )
 
 
-def _key_in(bucket: Bucket, source: str) -> str | None:
+def _find_key(bucket: Bucket, source: str) -> str | None:
     """Return the key of an address in the bucket; None for any other source."""
     own = bucket.at("").uri
     return source.removeprefix(own) if source.startswith(own) else None

@@ -99,7 +99,7 @@ class UserQuotaCheck:
                 f"{limit} at a time ({GPUS}): request fewer, or ask an administrator for more"
             ).about("device")
 
-    def gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
+    def find_gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
         """Return the GPU limit that applies when the job is claimed; None if the job may start in any case.
 
         A run whose job was already allowed to start keeps that right when it claims the job again.
@@ -108,9 +108,9 @@ class UserQuotaCheck:
             return None
         return self.quota.gpus
 
-    def wait(self, job_id: str) -> QuotaWait:
+    def describe_wait(self, job_id: str) -> QuotaWait:
         """Return the reason why the job has to wait, and the pause before the next check."""
-        others = self._others(job_id)
+        others = self._count_others(job_id)
         pause = min(_PAUSE * (others.ahead + 1), _LONGEST_PAUSE)
         return QuotaWait(self._explain(others, others.ahead), pause)
 
@@ -119,11 +119,11 @@ class UserQuotaCheck:
         limit = self.quota.gpus
         if self.user is None or limit is None:
             return None
-        others = self._others(job_id)
+        others = self._count_others(job_id)
         fits = not others.waiting and others.used + count_devices(device) <= limit
         return None if fits else self._explain(others, others.waiting)
 
-    def _others(self, job_id: str) -> OtherJobs:
+    def _count_others(self, job_id: str) -> OtherJobs:
         return self.usage.other_jobs(self.user or "", job_id)
 
     def _explain(self, others: OtherJobs, ahead: int) -> str:

@@ -29,10 +29,10 @@ def inherit_from_parent(
     resume = _find_resume_point(parent, claimant.checkpoints)
     spec = spec.inherit_from(_read_spec(parent))
     _refuse_finished(spec, parent, resume)
-    return spec, resume, initial_weights_of(parent)
+    return spec, resume, find_initial_weights(parent)
 
 
-def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
+def find_initial_weights(row: TrainingJob) -> InitialWeights | None:
     """Return the weights that a training run started from, as recorded in its row."""
     if row.initial_weights_path is None or row.initial_weights_sha256 is None:
         return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
-from include.watchdog.traces import Trace, likely_cause
+from include.watchdog.traces import Trace, explain_kills
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None
     if len(kills) >= MAX_KILLS:
         raise AirflowFailException(
             f"The process of this task was killed {len(kills)} times in a row without durable progress, so "
-            f"it is not retried. {likely_cause(kills)}; then clear {task} and everything downstream"
+            f"it is not retried. {explain_kills(kills)}; then clear {task} and everything downstream"
         )
     if interruptions > MAX_INTERRUPTIONS:
         raise AirflowFailException(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from include.watchdog.gpu_state import gpu_state
+from include.watchdog.gpu_state import describe_gpus
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
 from include.watchdog.processes import is_group_leader, kill_all, kill_group, list_members
@@ -68,7 +68,7 @@ class _Watchdog:
 
     def _kill_attempt(self, hang: Hang) -> None:
         """Report what is known about the hang, and kill the attempt."""
-        ranks = self.watch.ranks()
+        ranks = self.watch.list_ranks()
         attempt = list_members(self.root, ranks)
         stuck = [f"{member} is {member.state}" for member in attempt if member.is_stuck]
         detail = "; ".join([hang.sentence, *stuck])
@@ -84,7 +84,7 @@ class _Watchdog:
     def _clean_up(self) -> None:
         """Record that the parent was killed; kill its ranks, and the rest of its group if it led one."""
         leave_trace(self.folder, self.attempt, self.oom_kills, "It was killed")
-        for rank in self.watch.ranks():
+        for rank in self.watch.list_ranks():
             kill_group(rank)
         if self.death.was_group_leader:
             kill_group(self.root.pid)
@@ -123,9 +123,9 @@ def _report(detail: str, attempt: list[Member], folder: Path) -> None:
     )
     for member in sorted(attempt, key=lambda member: member.is_stopped):
         _write(f"--- {member.describe()}")
-        _write(member.stacks(folder) or "(no stack traces: this process did not write any)")
+        _write(member.read_stacks(folder) or "(no stack traces: this process did not write any)")
         member.stop()
-    for line in gpu_state():
+    for line in describe_gpus():
         _write(f"--- {line}")
 
 

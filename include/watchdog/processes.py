@@ -49,17 +49,17 @@ class Member:
     @property
     def is_stopped(self) -> bool:
         """Whether a signal or a debugger has stopped the process."""
-        return self._status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+        return self._read_status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
 
     @property
     def is_stuck(self) -> bool:
         """Whether the state of this process alone can explain a hang."""
-        return self.is_stopped or self._status() == psutil.STATUS_DISK_SLEEP
+        return self.is_stopped or self._read_status() == psutil.STATUS_DISK_SLEEP
 
     @property
     def state(self) -> str:
         """The state of the process, according to the kernel."""
-        status = self._status()
+        status = self._read_status()
         return _STATES.get(status, status)
 
     def describe(self) -> str:
@@ -70,12 +70,12 @@ class Member:
                 times = self.process.cpu_times()
         except psutil.Error:
             return f"{self}: {self.state}"
-        where = _kernel_function(self.process.pid)
+        where = _read_kernel_function(self.process.pid)
         waiting = f" in {where}" if where else ""
         used = times.user + times.system
         return f"{self}: {self.state}{waiting}; {memory:.1f} GiB, {used:.0f} s of CPU time"
 
-    def stacks(self, folder: Path) -> str:
+    def read_stacks(self, folder: Path) -> str:
         """Make the process write the stack traces of its threads, and return them.
 
         A stopped process is resumed to do so. Returns "" for a process that has no handler for the
@@ -95,7 +95,7 @@ class Member:
         with suppress(psutil.Error):
             self.process.suspend()
 
-    def _status(self) -> str:
+    def _read_status(self) -> str:
         try:
             return self.process.status()
         except psutil.Error:
@@ -109,16 +109,17 @@ def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]
     """
     found = [Member(root, "the trainer")]
     own = os.getpid()
-    for process in _children(root):
+    for process in _list_children(root):
         if process.pid == own:
             continue
         if process.pid in ranks:
             found.append(Member(process, f"rank {ranks[process.pid]}"))
             role = f"a loader worker of rank {ranks[process.pid]}"
         else:
-            found.append(Member(process, _role(process, root, "a loader worker")))
+            found.append(Member(process, _describe_role(process, root, "a loader worker")))
             role = "a child process of a loader worker"
-        found += [Member(child, _role(child, process, role)) for child in _children(process, recursive=True)]
+        children = _list_children(process, recursive=True)
+        found += [Member(child, _describe_role(child, process, role)) for child in children]
     return found
 
 
@@ -155,14 +156,14 @@ def is_group_leader(pid: int) -> bool:
         return False
 
 
-def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
+def _list_children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
     try:
         return process.children(recursive=recursive)
     except psutil.Error:
         return []
 
 
-def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
+def _describe_role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
     """Describe a child process by its command, or as `forked` if its parent has the same command line."""
     try:
         command = process.cmdline()
@@ -171,7 +172,7 @@ def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
         return "a process that has ended"
 
 
-def _kernel_function(pid: int) -> str:
+def _read_kernel_function(pid: int) -> str:
     try:
         name = Path(f"/proc/{pid}/wchan").read_text()
     except OSError:

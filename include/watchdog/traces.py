@@ -84,7 +84,7 @@ _REMEDY = {
 }
 
 
-def likely_cause(traces: Sequence[Trace | None]) -> str:
+def explain_kills(traces: Sequence[Trace | None]) -> str:
     """Say what most likely killed these consecutive attempts, and what to do about it.
 
     A trace is None if nothing is known about that attempt.

@@ -28,7 +28,7 @@ from include.training.stacks import disable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
-from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, leave_trace, likely_cause
+from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, explain_kills, leave_trace
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
 from tests.support.killing import Machine
@@ -385,7 +385,7 @@ def test_an_old_oom_kill_does_not_explain_a_death(monkeypatch: pytest.MonkeyPatc
 def test_the_limit_depends_on_hang_timeout_the_phase_and_the_batch_durations(
     given: float | None, phase: Phase, batches: list[float], limit: float
 ) -> None:
-    assert Limits.from_timeout(given).limit(phase, batches) == limit
+    assert Limits.from_timeout(given).find_limit(phase, batches) == limit
 
 
 @pytest.mark.parametrize("given", [None, 10, 600])
@@ -431,7 +431,7 @@ SENTENCES: dict[str, tuple[list[Trace | None], str]] = {
 
 @pytest.mark.parametrize(("traces", "sentence"), SENTENCES.values(), ids=SENTENCES)
 def test_the_likely_cause_is_that_of_most_attempts(traces: list[Trace | None], sentence: str) -> None:
-    assert re.search(sentence, likely_cause(traces))
+    assert re.search(sentence, explain_kills(traces))
 
 
 def test_ranks_use_the_configured_timeout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
