@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from include.stack.processes import Service
 from include.stack.state import USERNAME
 
 if TYPE_CHECKING:
-    from include.stack.connections import Connections
+    from include.stack.connections import Connections, Part
     from include.stack.state import Credentials
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ OTHER_TASKS = 5
 TASK_STOP_SECONDS = 120.0
 """Running tasks are killed this long after the stop signal; training runs save their state before that."""
 
-PARTS = {
+PARTS: Mapping[Part, Sequence[str]] = {
     "api-server": (),
     "dag-processor": (),
     # These two parts would serve their logs on every network interface; the API server reads the log files
@@ -188,7 +188,7 @@ class Airflow:
         }
         return inherited | own | dict(self.variables)
 
-    def build_environment(self, part: str) -> dict[str, str]:
+    def build_environment(self, part: Part) -> dict[str, str]:
         """Return the complete environment of the part's process."""
         return self.environment | self.connections.build_environment(part)
 

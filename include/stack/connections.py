@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.deployment.settings import (
     MAINTENANCE_QUEUE,
@@ -30,6 +30,9 @@ from include.stack.s3_identities import Role
 if TYPE_CHECKING:
     from include.stack.local import Stack
 
+Part = Literal["api-server", "dag-processor", "triggerer", "scheduler"]
+"""A process of Airflow, named after the command that starts it."""
+
 Connection = Mapping[str, object]
 """One connection in Airflow's JSON format."""
 
@@ -45,12 +48,12 @@ class Connections:
     queue.
     """
 
-    parts: Mapping[str, Mapping[str, Connection]]
-    """The connections of each part, such as `api-server`, by connection id."""
+    parts: Mapping[Part, Mapping[str, Connection]]
+    """The connections of each part, by connection id."""
     queues: Mapping[str, Mapping[str, Connection]]
     """The connections that each queue adds, by connection id."""
 
-    def build_environment(self, part: str) -> dict[str, str]:
+    def build_environment(self, part: Part) -> dict[str, str]:
         """Return the environment variables that give the part its connections."""
         own = as_variables(self.parts[part])
         if part != "scheduler":

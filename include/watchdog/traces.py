@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from include.training.heartbeat import read_beats
 from include.trusted_folders import make_trusted_folder
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 _FILE = "trace.json"
 
-HANG, MEMORY, UNKNOWN = "hang", "memory", "unknown"
+HANG: Final = "hang"
+MEMORY: Final = "memory"
+UNKNOWN: Final = "unknown"
+
+Cause = Literal["hang", "memory", "unknown"]
+"""Why an attempt was killed: it hung, memory ran out, or nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class Trace:
 
     attempt: int
     """Number of the attempt, counted from 1."""
-    cause: str
-    """HANG, MEMORY or UNKNOWN."""
+    cause: Cause
+    """Why the attempt was killed."""
     detail: str
     """A sentence without its full stop."""
     epoch: int
@@ -68,7 +73,7 @@ def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
         return
     beats = read_beats(folder)
     epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))
-    cause = MEMORY if kills.has_killed else UNKNOWN
+    cause: Cause = MEMORY if kills.has_killed else UNKNOWN
     Trace(attempt, cause, kills.explain(what), epoch, batch).write(folder)
 
 

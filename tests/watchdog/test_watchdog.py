@@ -28,7 +28,7 @@ from include.training.stacks import disable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
-from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, explain_kills, leave_trace
+from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Cause, Trace, explain_kills, leave_trace
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
 from tests.support.killing import Machine
@@ -396,7 +396,7 @@ def test_the_rank_timeout_is_longer_than_the_watchdogs_limit_by_less_than_an_hou
     assert limits.elsewhere < limits.rank_timeout.total_seconds() < limits.elsewhere + 3600
 
 
-def trace(number: int, cause: str, epoch: int = 3, batch: int = 7, detail: str = "") -> Trace:
+def trace(number: int, cause: Cause, epoch: int = 3, batch: int = 7, detail: str = "") -> Trace:
     return Trace(number, cause, detail or f"Attempt {number} ended", epoch, batch)
 
 
