@@ -141,7 +141,7 @@ def local_services(folder: Path) -> Iterator[Services]:
         stack.s3.start()
         stack.s3.ensure_bucket(BUCKET)
         stack.postgres.start()
-        url = stack.postgres.url("postgres")
+        url = stack.postgres.build_url("postgres")
         apply(engine_over(lambda: psycopg.connect(url)))
         s3 = stack.s3
         yield Services(s3.endpoint_url, s3.access_key, s3.secret_key, s3.region, url)

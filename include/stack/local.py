@@ -105,7 +105,7 @@ class Stack:
     @property
     def airflow(self) -> Airflow:
         """Airflow, configured for the two servers."""
-        database = self.postgres.url("airflow", "airflow")
+        database = self.postgres.build_url("airflow", "airflow")
         return Airflow(
             state=self.state.path,
             port=self.ports.airflow,
@@ -143,7 +143,7 @@ class Stack:
     @property
     def training_db_url(self) -> str:
         """The URL of the training database, for the role that owns it."""
-        return self.postgres.url("training", TRAINING_OWNER)
+        return self.postgres.build_url("training", TRAINING_OWNER)
 
     @property
     def api(self) -> AirflowApi:

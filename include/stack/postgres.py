@@ -85,14 +85,14 @@ class Postgres:
         """Return whether the server is running."""
         return processes.find_process(self.service) is not None
 
-    def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
+    def build_url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
         """Return a libpq URL. Our passwords are URL-safe, so they need no quoting."""
         secret = password or self.roles.get(user, self.password)
         return f"postgresql://{user}:{secret}@{LOOPBACK}:{self.port}/{database}"
 
     def ensure_roles(self) -> None:
         """Create the roles that do not exist, and set the passwords of all roles."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.build_url("postgres"), autocommit=True) as connection:
             for name, password in self.roles.items():
                 if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
                     connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
@@ -100,13 +100,13 @@ class Postgres:
 
     def set_superuser_password(self, password: str) -> None:
         """Change the superuser's password on the running server, but not in this object."""
-        with psycopg.connect(self.url("postgres")) as connection:
+        with psycopg.connect(self.build_url("postgres")) as connection:
             _set_password(connection, SUPERUSER, password)
 
     def ensure_database(self, name: str, owner: str, *users: str) -> None:
         """Create the database unless it exists. Only its owner, the role `owner`, and `users` may connect."""
         database = sql.Identifier(name)
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.build_url("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 statement = sql.SQL("CREATE DATABASE {} OWNER {}")
                 connection.execute(statement.format(database, sql.Identifier(owner)))
@@ -236,7 +236,7 @@ class Postgres:
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+            psycopg.connect(self.build_url("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise StackError(

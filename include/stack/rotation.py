@@ -56,7 +56,7 @@ def _start_postgres(stack: Stack, new: Credentials) -> Postgres:
 def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
     """Re-encrypt Airflow's stored connections and Variables with the new Fernet key."""
     keys = f"{new.airflow_fernet_key},{stack.credentials.airflow_fernet_key}"
-    database = server.url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    database = server.build_url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
     try:
         stack.airflow.run_command(
             "rotate-fernet-key", AIRFLOW__CORE__FERNET_KEY=keys, AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database

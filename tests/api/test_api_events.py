@@ -274,7 +274,7 @@ def test_a_short_outage_of_the_database_does_not_interrupt_streams(
     started(jobs)
     stream = listen()
     stream.until("job")
-    with psycopg.connect(postgres.url("template1"), autocommit=True) as server:
+    with psycopg.connect(postgres.build_url("template1"), autocommit=True) as server:
         database = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(migrated_url)["dbname"]))
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
         try:

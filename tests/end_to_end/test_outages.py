@@ -39,7 +39,7 @@ def test_an_api_server_that_hangs_does_not_delay_training(
 
 def begun(training: Training) -> int:
     """Return how many attempts of `train` have begun; each leaves a note in Airflow at its start."""
-    with psycopg.connect(training.stack.postgres.url("airflow")) as connection:
+    with psycopg.connect(training.stack.postgres.build_url("airflow")) as connection:
         (number,) = connection.execute(
             "SELECT COALESCE(max((value::jsonb ->> 'attempt')::integer), 0) FROM task_state_store "
             "WHERE run_id = %s AND task_id = 'train' AND key = 'interruptions'",

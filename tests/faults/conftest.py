@@ -35,14 +35,16 @@ def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
     postgres = replace(postgres, roles=roles)
     postgres.ensure_roles()
     postgres.ensure_database(DATABASE, "faults_owner", "faults")
-    url = postgres.url(DATABASE, "faults")
+    url = postgres.build_url(DATABASE, "faults")
     with (
         S3Proxy(s3.endpoint_url, hold) as proxy,
         DatabaseProxy(url, hold) as database,
         Backend() as backend,
     ):
-        apply(host_applications.engine(postgres.url(DATABASE, "faults_owner")), application_role="faults")
+        apply(
+            host_applications.engine(postgres.build_url(DATABASE, "faults_owner")), application_role="faults"
+        )
         place = Place(s3, client, bucket, url, tmp_path_factory.mktemp("faults"))
-        scene = Scene(place, postgres.url(DATABASE), hold, proxy, database, backend)
+        scene = Scene(place, postgres.build_url(DATABASE), hold, proxy, database, backend)
         scene.prepare()
         yield scene

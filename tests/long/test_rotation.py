@@ -42,7 +42,7 @@ def stack() -> Iterator[Stack]:
 
 def is_refused_by_postgres(stack: Stack, role: str, password: str) -> bool:
     try:
-        psycopg.connect(stack.postgres.url("postgres", role, password)).close()
+        psycopg.connect(stack.postgres.build_url("postgres", role, password)).close()
     except psycopg.OperationalError as error:
         return "password authentication failed" in str(error)
     return False
@@ -58,7 +58,7 @@ def is_refused_by_s3(before: Stack, role: Role) -> bool:
 
 def stored_password(stack: Stack, conn_id: str) -> bytes:
     """Return the encrypted password of a connection from Airflow's database."""
-    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+    with psycopg.connect(stack.postgres.build_url("airflow")) as connection:
         found = connection.execute("SELECT password FROM connection WHERE conn_id = %s", [conn_id]).fetchone()
     assert found is not None
     return str(found[0]).encode()
@@ -107,7 +107,7 @@ def test_an_interrupted_rotation_is_completed_by_the_next_one(stack: Stack) -> N
     current = Stack.at(stack.state.path, stack.postgres_settings)
     chosen = current.state.prepare_next_credentials()
     # As if a rotation had been killed between its last two steps.
-    with psycopg.connect(current.postgres.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(current.postgres.build_url("postgres"), autocommit=True) as connection:
         secret = connection.pgconn.encrypt_password(
             chosen.postgres_password.encode(), b"postgres", b"scram-sha-256"
         )

@@ -92,16 +92,16 @@ def test_roles_and_databases_are_created_once_and_passwords_follow_the_settings(
         for password in ("first", "second"):
             make_roles(postgres, password)
             for role, database in ROLES.items():
-                psycopg.connect(postgres.url(database, role, f"{role}-{password}")).close()
+                psycopg.connect(postgres.build_url(database, role, f"{role}-{password}")).close()
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(postgres.url("training", "training", "training-first"))
+            psycopg.connect(postgres.build_url("training", "training", "training-first"))
         for role, database in (
             ("training", "airflow"),
             ("training_app", "airflow"),
             ("airflow", "training"),
         ):
             with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-                psycopg.connect(postgres.url(database, role, f"{role}-second"))
+                psycopg.connect(postgres.build_url(database, role, f"{role}-second"))
     finally:
         postgres.ensure_roles()  # restore the passwords that other tests use
 

@@ -46,10 +46,10 @@ def reader(postgres: Postgres, owner: psycopg.Connection[Any]) -> Iterator[psyco
     assert made
     statements = made[1].replace("monitoring", role).replace("DATABASE training", "DATABASE postgres")
     (schema,) = owner.execute("SELECT current_schema()").fetchone() or ("",)
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as superuser:
+    with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as superuser:
         superuser.execute(f"SET search_path TO {schema}")
         superuser.execute(f"{statements} GRANT USAGE ON SCHEMA {schema} TO {role}".encode())
-        with psycopg.connect(postgres.url("postgres"), autocommit=True) as reading:
+        with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as reading:
             reading.execute(f"SET search_path TO {schema}; SET ROLE {role}".encode())
             yield reading
         superuser.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())

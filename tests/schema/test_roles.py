@@ -27,7 +27,7 @@ Connection = psycopg.Connection[Any]
 
 @pytest.fixture
 def superuser(postgres: Postgres) -> Iterator[Connection]:
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as connection:
         yield connection
 
 

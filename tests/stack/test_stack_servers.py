@@ -77,7 +77,7 @@ def test_others_cannot_list_the_state_folder(own_stack: Stack) -> None:
 
 def test_postgres_refuses_a_wrong_password(own_stack: Stack) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(own_stack.postgres.url("training", "training", "wrong"))
+        psycopg.connect(own_stack.postgres.build_url("training", "training", "wrong"))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_role_of_one_database_cannot_connect_to_the_other(
     own_stack: Stack, role: str, database: str
 ) -> None:
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-        psycopg.connect(own_stack.postgres.url(database, role))
+        psycopg.connect(own_stack.postgres.build_url(database, role))
 
 
 def test_starting_twice_keeps_the_processes(own_stack: Stack) -> None:
@@ -246,7 +246,7 @@ def test_an_initdb_that_was_killed_is_repeated() -> None:
         creating.join()
         try:
             assert postgres.start()
-            psycopg.connect(postgres.url("postgres")).close()
+            psycopg.connect(postgres.build_url("postgres")).close()
         finally:
             postgres.stop()
 

@@ -265,7 +265,7 @@ def test_postgres_requires_a_password(postgres: Postgres) -> None:
 
 
 def test_postgres_accepts_only_password_authentication(postgres: Postgres) -> None:
-    with psycopg.connect(postgres.url("postgres")) as connection:
+    with psycopg.connect(postgres.build_url("postgres")) as connection:
         methods = connection.execute("SELECT DISTINCT auth_method FROM pg_hba_file_rules").fetchall()
         sockets = connection.execute("SHOW unix_socket_directories").fetchone()
     assert methods == [("scram-sha-256",)]

@@ -163,7 +163,7 @@ class Training:
 
     def leave_one_retry(self) -> None:
         """Make the next attempt the last one; Airflow's database allows this, but its API does not."""
-        with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
+        with psycopg.connect(self.stack.postgres.build_url("airflow")) as connection:
             connection.execute(
                 "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",
                 [self.run_id],
