@@ -42,14 +42,6 @@ class Address:
     """In lower case; IPv6 addresses have no brackets."""
     port: int = _PORT
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Recreate an address from its text."""
-        host, separator, port = text.rpartition(":")
-        if separator and port.isdecimal():
-            return cls(host.strip("[]"), int(port))
-        return cls(text.strip("[]"))
-
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORT else f"{host}:{self.port}"
@@ -72,11 +64,12 @@ def address_of(url: str) -> Address:
         parsed = parse_url(url)
     except LocationParseError:
         raise ValueError("a URL is not valid") from None
-    if parsed.scheme != "https" or not parsed.host:
+    host = (parsed.host or "").strip("[]").rstrip(".").lower()
+    if parsed.scheme != "https" or not host:
         raise ValueError("a URL is not an https:// address; export the dataset with https:// addresses")
     if parsed.auth is not None:
         raise ValueError("a URL contains a user or a password; remove it")
-    return Address(parsed.host.strip("[]").rstrip(".").lower(), parsed.port or _PORT)
+    return Address(host, parsed.port or _PORT)
 
 
 def without_query(url: str) -> str:

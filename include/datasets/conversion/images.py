@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from include.datasets.conversion.addresses import SETTING, Address
+from include.datasets.conversion.addresses import SETTING, address_of
 from include.datasets.conversion.problems import Problems
 from include.datasets.conversion.web import FetchLimits, FetchRefused, open_web
 from include.datasets.errors import DatasetError
@@ -31,10 +31,10 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
 
     `hosts` maps each host to the number of files to fetch from it.
     """
-    refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
+    refused = sorted(host for host in hosts if not allowed.allow(address_of(f"https://{host}")))
     if not refused:
         return
-    listed = ", ".join(f"{host} ({count:,} files)" for host, count in sorted(refused.items())[:5])
+    listed = ", ".join(f"{host} ({hosts[host]:,} files)" for host in refused[:5])
     raise DatasetError(
         f"Dataset {source!r} has its images at {listed}, but images are fetched only from the hosts listed "
         f"in {SETTING}. Have these hosts added to the setting on the workers that check datasets, or upload "

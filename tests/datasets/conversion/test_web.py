@@ -173,8 +173,8 @@ def test_the_host_of_a_url_is_found(url: str, address: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "a.png", "//a", "http://a/", "https://", "https:///a", "https://u@a/", "https://u:p@a/",
-     "https://a b/",
+    ["", "a.png", "//a", "http://a/", "https://", "https:///a", "https://./a", "https://u@a/",
+     "https://u:p@a/", "https://a b/",
      "https://a\\@b/", "https://a\x00/", "https://\xe4.example/", "https://a:99999/", "https://[::1/", "ftp://a/",
      "s3://a/b", "data:,a", "https://a@b@c/"],
 )  # fmt: skip
