@@ -27,21 +27,16 @@ class Problems:
     """The dataset as the user named it."""
     kind: str
     """One of the kinds in kinds.py."""
+    count: int = 0
+    """The number of problems."""
     _places: dict[str, list[tuple[str, int | None]]] = field(default_factory=dict)
     """The files and lines of each problem."""
-    _left: int = FINDINGS
-    """How many more problems may still be collected before the conversion stops."""
-
-    @property
-    def count(self) -> int:
-        """The number of problems."""
-        return sum(map(len, self._places.values()))
 
     def add(self, problem: str, file: str, line: int | None = None) -> None:
         """Add a problem, described with its remedy. Raises DatasetError once there are FINDINGS problems."""
         self._places.setdefault(problem, []).append((file, line))
-        self._left -= 1
-        if self._left == 0:
+        self.count += 1
+        if self.count == FINDINGS:
             self.raise_any()
 
     def raise_any(self) -> None:
@@ -55,7 +50,7 @@ class Problems:
             if turn < len(places)
             for file, line in [places[turn]]
         ]
-        if self._left == 0:
+        if self.count == FINDINGS:
             stopped = f"the conversion stopped after {FINDINGS:,} problems; correct them first"
             findings.append(Finding(self.source, None, stopped, "stopped"))
         raise DatasetError.from_findings(self.source, findings)
