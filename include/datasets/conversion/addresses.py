@@ -144,10 +144,6 @@ def _plain(address: IpAddress) -> IpAddress:
     """Return the IPv4 address that an IPv6 address represents; return any other address unchanged."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address.ipv4_mapped:
-        return address.ipv4_mapped
-    if address.sixtofour:
-        return address.sixtofour
     if address in _TRANSLATED:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+    return address.ipv4_mapped or address.sixtofour or address
