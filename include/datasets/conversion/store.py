@@ -69,7 +69,8 @@ class ConvertedDatasets:
         converted = self._bucket.read(conversion_key(key), REPORT_BYTES, ConvertedDataset.model_validate_json)
         if converted is None:
             return None
-        listed = self._listings.load(converted.fingerprint, self._origin(converted)) is not None
+        origin = self._origin(converted.prefix, converted.yaml)
+        listed = self._listings.load(converted.fingerprint, origin) is not None
         return converted if listed and self.is_stored(converted) else None
 
     def is_stored(self, converted: ConvertedDataset) -> bool:
@@ -101,13 +102,12 @@ class ConvertedDatasets:
         for name, etag in map_in_order(lambda entry: self._store(entry, prefix), waiting, _CONNECTIONS):
             inventory.set_etag(name, etag)
             progress.advance()
-        unlisted = ConvertedDataset(prefix=prefix, fingerprint=prefix, yaml=yaml, notes=notes)
-        listing = Listing.write(self._origin(unlisted), self._stored(inventory, prefix))
+        listing = Listing.write(self._origin(prefix, yaml), self._stored(inventory, prefix))
         self._listings.save(listing)
-        return unlisted.model_copy(update={"fingerprint": listing.fingerprint})
+        return ConvertedDataset(prefix=prefix, fingerprint=listing.fingerprint, yaml=yaml, notes=notes)
 
-    def _origin(self, converted: ConvertedDataset) -> S3Tree:
-        return S3Tree(self._bucket.name, converted_prefix(converted.prefix), converted.yaml)
+    def _origin(self, prefix: str, yaml: str | None) -> S3Tree:
+        return S3Tree(self._bucket.name, converted_prefix(prefix), yaml)
 
     def _stored(self, inventory: Inventory, prefix: str) -> Iterator[tuple[str, StoredObject]]:
         for entry in inventory:
