@@ -1,7 +1,7 @@
 """The files of a converted dataset: labels and a data YAML in a folder, and the origin of each image.
 
     {folder}/dataset/data.yaml, labels/{split}/…   the files that the conversion writes
-    {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of every other file
+    {folder}/images.jsonl                          name, and path or url, of every other file
     {folder}/fetched/…                             the files that were fetched from URLs
     {folder}/fetched.key                           the key of the export for which files were fetched
 
@@ -93,8 +93,7 @@ class ConvertedFiles:
         """Write the list of the files that the conversion does not write itself."""
         with (self.folder / _LIST).open("w", encoding="utf-8") as file:
             for asset in assets:
-                given = {key: value for key, value in asdict(asset).items() if value is not None}
-                file.write(f"{json.dumps(given)}\n")
+                file.write(f"{json.dumps(asdict(asset))}\n")
 
     def assets(self) -> Iterator[Asset]:
         """Read the list that `list_assets` wrote."""
