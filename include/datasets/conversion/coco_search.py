@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from posixpath import dirname, join
 from typing import TYPE_CHECKING
 
 from include.datasets.layouts.samples import is_image, raise_error
@@ -135,7 +136,7 @@ class ImageFinder:
         known = set(folders)
         folders += sorted({folder for image in tree.images for folder in _parents(image)} - known)
         tried = list(islice(names, _TRIED))
-        hits = {folder: sum(_join(folder, name) in self._images for name in tried) for folder in folders}
+        hits = {folder: sum(join(folder, name) in self._images for name in tried) for folder in folders}
         # Sorting is stable: of two folders with the same number of hits, the more usual one comes first.
         likely = [folder for folder in folders if hits[folder] or folder in known]
         self._folders = sorted(likely, key=lambda folder: -hits[folder])
@@ -146,7 +147,7 @@ class ImageFinder:
         If several likely folders have the image, the likeliest wins. If none of them has it, exactly one path
         in the dataset must end with the name.
         """
-        candidates = (_join(folder, name) for folder in self._folders)
+        candidates = (join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)
         return [found] if found is not None else self._find_by_ending(name)
 
@@ -164,23 +165,17 @@ class ImageFinder:
 
 def _usual_folders(annotations: str) -> Iterator[str]:
     """Yield the folders where tools put the images of an annotation file, the most usual first."""
-    path = PurePosixPath(annotations)
-    own, parent = _text(path.parent), _text(path.parent.parent)
-    subset = re.sub(r"^(instances|person_keypoints)_", "", path.stem)
+    own = dirname(annotations)
+    subset = re.sub(r"^(instances|person_keypoints)_", "", PurePosixPath(annotations).stem)
     yield own
-    for base in (own, parent):
+    for base in (own, dirname(own)):
         for inner in (f"images/{subset}", subset, "images", "data"):
-            yield _join(base, inner)
+            yield join(base, inner)
         yield base
 
 
 def _parents(name: str) -> Iterator[str]:
-    return (_text(parent) for parent in PurePosixPath(name).parents)
-
-
-def _text(path: PurePosixPath) -> str:
-    return "" if str(path) == "." else str(path)
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+    """Yield the folders above a file, the nearest first; the last one is ""."""
+    while name:
+        name = dirname(name)
+        yield name
