@@ -50,25 +50,16 @@ class DepthRules:
     """In metres; validation ignores pixels at this distance or beyond."""
 
 
-@dataclass(frozen=True)
-class Distances:
-    """Whether the distances in a depth map can be used."""
-
-    known: bool
-    """Whether the map has enough pixels with a known distance to train on."""
-    measurable: bool
-    """Whether the map has enough pixels within the range that validation measures."""
-
-
 def depth_rules(extras: Mapping[str, Any]) -> DepthRules:
     """Return the rules for a dataset whose data YAML has these keys."""
     return DepthRules(extras.get("depth_scale", _SCALE), extras.get("max_depth") or _FARTHEST)
 
 
-def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRules) -> Distances:
-    """Return whether the distances in a depth map can be used. Raises UnusableImage.
+def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRules) -> tuple[bool, bool]:
+    """Return whether training can use a depth map, and whether validation can. Raises UnusableImage.
 
-    `suffix` determines the format of the map; `size` is the width and height of the image.
+    Training needs enough pixels with a known distance; validation measures only those nearer than
+    `rules.farthest`. `suffix` determines the format of the map; `size` is the width and height of the image.
     """
     found = open_depths(path, suffix)
     height, width = found.shape
@@ -80,7 +71,7 @@ def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRule
         metres = rows if suffix == ".npy" else rows / rules.scale
         known += int(((metres > NEAREST) & (metres < math.inf)).sum())
         measurable += int(((metres > NEAREST) & (metres < rules.farthest)).sum())
-    return Distances(known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS)
+    return known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS
 
 
 def open_depths(path: Path, suffix: str) -> np.ndarray:

@@ -71,8 +71,7 @@ def _check(
             classes, checked.teaches = check_mask(path, size, rules)
             checked.classes = dict.fromkeys(classes, 1)
         else:
-            found = check_depth(path, suffix, size, rules)
-            checked.teaches, checked.measurable = found.known, found.measurable
+            checked.teaches, checked.measurable = check_depth(path, suffix, size, rules)
 
 
 def _explain(error: Exception) -> str:
