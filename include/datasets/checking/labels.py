@@ -42,11 +42,10 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
             raise
         checked.problems.append(LabelProblem(None, f"it cannot be read: {error}", "label-file"))
     else:
-        if rows is not None and len(checked.problems) < FINDINGS_PER_FILE:
+        if rows is not None:
             check_values(rows, rules, size, checked)
     if len(checked.problems) >= FINDINGS_PER_FILE:
         rest = f"checking stopped after {FINDINGS_PER_FILE} problems; the rest of the file was not checked"
-        del checked.problems[FINDINGS_PER_FILE:]
         checked.problems.append(LabelProblem(checked.problems[-1].line, rest, "stopped"))
     return checked
 
