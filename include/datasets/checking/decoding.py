@@ -19,9 +19,7 @@ _GREY, _COLOUR = 1, 3
 _COLOUR_AXES = 3
 
 
-def decode(
-    content: bytes, name: str, channels: int = _COLOUR, kind: str = "", *, classify: bool = False
-) -> np.ndarray | None:
+def decode(content: bytes, name: str, channels: int, kind: str, *, classify: bool) -> np.ndarray | None:
     """Return the decoded pixels (rows, columns, channels); None if a training run could not decode them.
 
     The suffix of `name` determines how Ultralytics decodes the image; `channels` is the number of
