@@ -90,7 +90,7 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
     label = Path(sample.label or "")
     if not label.is_file():
         return picture
-    keypoints = tuple(layout.extras.get("kpt_shape", (0, 0)))
+    keypoints = layout.extras.get("kpt_shape", (0, 0))
     with suppress(ValueError, OSError):  # the check reports labels that cannot be read
         if layout.task == "depth":
             return draw_depths(picture, label, sample.suffix)

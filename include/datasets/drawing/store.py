@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from include.s3.bucket import Bucket, ObjectContent
 
-_LARGEST = 1 * MIB
+_LARGEST = MIB
 """Maximum size of the index and of each picture, which is at most 640 pixels wide and high."""
 
 _NAME = r"^[0-9]{1,2}\.jpg$"
