@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-BOX = 5
+BOX, OUTLINE = 5, 7
+"""Number of columns of a label with a box, and the smallest number of one with an outline."""
+
 _LONGEST_SHOWN = 40
 _FORMS = {
     "detect": "class x y width height (5 columns)",

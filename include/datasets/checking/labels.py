@@ -10,7 +10,7 @@ import hashlib
 import io
 from typing import TYPE_CHECKING
 
-from include.datasets.checking.label_lines import BOX, CheckedLabels, LabelProblem, Rows
+from include.datasets.checking.label_lines import BOX, OUTLINE, CheckedLabels, LabelProblem, Rows
 from include.datasets.checking.label_values import check_values
 from include.datasets.disk import is_passing
 from include.datasets.text import open_regular, split_lines
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from include.datasets.checking.label_lines import LabelRules
 
-_POINT, _FEWEST_POLYGON_COLUMNS = 3, 7
+_POINT = 3
 
 
 def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = None) -> CheckedLabels:
@@ -93,7 +93,7 @@ def _form_problem(columns: int, rules: LabelRules) -> str | None:
     if columns > LABEL_COLUMNS:
         return f"the line has {columns:,} columns, more than the limit of {LABEL_COLUMNS:,}; simplify it"
     # In a file of outlines, Ultralytics also accepts single points.
-    outline = columns % 2 == 1 and (columns >= _FEWEST_POLYGON_COLUMNS or columns == _POINT)
+    outline = columns % 2 == 1 and (columns >= OUTLINE or columns == _POINT)
     fits = {
         # Ultralytics uses the bounding boxes of outlines for detect, and their smallest rectangles for obb.
         "detect": columns == BOX or outline,
