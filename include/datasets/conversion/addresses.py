@@ -40,7 +40,7 @@ class Address:
 
     host: str
     """In lower case; IPv6 addresses have no brackets."""
-    port: int = _PORT
+    port: int
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

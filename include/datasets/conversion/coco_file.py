@@ -40,10 +40,10 @@ class Category:
     """A class."""
 
     name: str
-    above: str | None = None
+    above: str | None
     """Name of the supercategory."""
-    keypoints: tuple[str, ...] = ()
-    """Names of the keypoints."""
+    keypoints: tuple[str, ...]
+    """Names of the keypoints; empty if the category has none."""
 
 
 @dataclass(frozen=True, slots=True)

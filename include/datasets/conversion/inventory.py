@@ -30,7 +30,7 @@ class Entry:
     """In bytes."""
     md5: str
     sha256: str
-    etag: str | None = None
+    etag: str | None
     """ETag of the object in S3, without quotes; None until the file is stored."""
 
 
