@@ -1,7 +1,7 @@
 """Decides from which web hosts images may be fetched, according to an allow-list.
 
-Without the list, anyone who may start a training run could make a worker send requests to internal hosts of
-its network, or to any host on the web.
+Without the list, anyone who may start a training run could make a worker send requests to internal hosts in
+the worker's network, or to any host on the web.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SIGNATURE = re.compile(
     r"|sig|s[etpvr]|spr|sip|ss|srt|sdd|ses|sk(oid|tid|[tesv])|saoid|suoid|scid",
     re.IGNORECASE,
 )
-"""Parameters with which S3, CloudFront, Google and Azure sign URLs; other parameters may select the
-content."""
+"""Names of the query parameters with which S3, CloudFront, Google and Azure sign URLs. Any other parameter
+may select the content."""
 _PUBLIC = ipaddress.ip_network("2000::/3")
-"""All IPv6 addresses that are assigned to the public internet; Python counts many more as public."""
+"""All IPv6 addresses that are assigned to the public internet. Python's `is_global` is true for many more."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that a router translates to the IPv4 address in their last 32 bits (RFC 6052)."""
 
@@ -73,16 +73,16 @@ def address_of(url: str) -> Address:
 
 
 def without_query(url: str) -> str:
-    """Return the URL for messages: without its query, which may contain a secret signature."""
+    """Return the URL without its query, for messages: the query may contain a secret signature."""
     return re.split(r"[?#]", url, maxsplit=1)[0]
 
 
 def content_address(url: str) -> str:
     """Return an identifier of the content at a URL of Ultralytics Platform: the URL without its signature.
 
-    Platform names files by a hash of their content, and signs their URLs again for each export. A URL whose
-    file has a different kind of name is returned unchanged. Do not call this for URLs of other exports, whose
-    file names, such as UUIDs, may look like hashes.
+    Platform names each file by a hash of its content, and signs the URLs again for each export. If a file's
+    name is not a hash, its URL is returned unchanged. Do not call this for URLs of other exports: their file
+    names may be UUIDs, for example, which look like hashes.
     """
     path, _, query = url.partition("#")[0].partition("?")
     if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):

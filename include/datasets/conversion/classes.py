@@ -1,4 +1,4 @@
-"""The classes of COCO annotations: numbered from 0 in the order of their ids, across a dataset's files."""
+"""The classes of COCO annotations, numbered from 0 in the order of their ids across a dataset's files."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
 
 
 def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, Any]:
-    """Return the keypoint keys of the data YAML; `lengths` are the numbers of keypoints in annotations.
+    """Return the keys of the data YAML that describe keypoints.
 
-    Raises ValueError unless there is exactly one such number.
+    `lengths` are the different numbers of keypoints that annotations have. Raises ValueError unless there is
+    exactly one.
     """
     if len(lengths) != 1:
         found = " and ".join(map(str, sorted(lengths))) or "no"

@@ -96,7 +96,7 @@ def convert_coco(
 def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], problems: Problems) -> None:
     """Add a problem for each unreadable file that probably contains annotations.
 
-    Such a file has a split in its name, and is in the same folder as a COCO file.
+    Such a file is in the same folder as a COCO file, and its name indicates a split.
     """
     folders = {PurePosixPath(file.name).parent for file in found}
     for other in others:

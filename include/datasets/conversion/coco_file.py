@@ -1,4 +1,4 @@
-"""Reads one COCO annotation file, in bounded memory. Nothing in it is trusted."""
+"""Reads a COCO annotation file in bounded memory, without trusting anything in the file."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class OtherFile:
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | OtherFile:
     """Read everything but the annotations.
 
-    A file that cannot be read as far as its images or annotations is not considered a COCO file. Invalid
+    If reading fails before the images or annotations begin, the file does not count as a COCO file. Invalid
     images and categories are added to `problems` and skipped. Raises OSErrors after which a retry may
     succeed.
     """
@@ -160,7 +160,8 @@ def image_name(given: str) -> str:
         raise ValueError(f"its file name is refused: {problem}; use a path inside the dataset") from None
     if is_ignored(parts) or not is_image(parts[-1]):
         raise ValueError(
-            "its file name is not one that Ultralytics reads as an image; convert it to JPEG or PNG"
+            "its file name is not one that Ultralytics reads as an image; rename the file, or convert it to "
+            "JPEG or PNG"
         )
     return "/".join(parts)
 

@@ -30,7 +30,7 @@ class Row:
     numbers: tuple[float, ...] = ()
     """The numbers after the class; empty if the annotation is skipped."""
     note: str | None = None
-    """Why the annotation is skipped, or why its box is used as the outline; None if neither is true."""
+    """Why the annotation is skipped, or why its box is used as the outline; None if neither applies."""
 
 
 def label_object(annotation: Mapping[str, Any], image: Image, task: Task) -> Row:

@@ -1,6 +1,6 @@
 """Finds the annotation files of a COCO dataset, their splits, and the images that they name.
 
-COCO tools lay datasets out differently:
+Each tool lays out a COCO dataset in its own way:
 
     annotations/instances_train2017.json, train2017/*.jpg    COCO itself; also images/train2017/
     train/_annotations.coco.json, train/*.jpg                Roboflow
@@ -42,7 +42,7 @@ _OTHER_CONTENTS = ("captions", "image_info", "panoptic", "stuff")
 """COCO annotation files whose names start with one of these prefixes contain no objects."""
 
 _TRIED = 200
-"""How many of an annotation file's images are looked up, to find the folder that contains them."""
+"""How many of an annotation file's images are looked up to find their folder."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,16 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that the file's name indicates or, failing that, the nearest folder's name."""
+    """Return the split that a file's name indicates.
+
+    If it indicates none, the names of the folders above the file decide, the nearest first.
+    """
     path = PurePosixPath(name)
     return _split_in(path.stem, *(parent.name for parent in path.parents))
 
 
 def split_of_image(name: str) -> Split | None:
-    """Return the split that the nearest folder's name indicates; ignore the name of the image itself."""
+    """Return the split that the names of the folders above an image indicate, the nearest first."""
     return _split_in(*(parent.name for parent in PurePosixPath(name).parents))
 
 
@@ -144,8 +147,8 @@ class ImageFinder:
     def find(self, name: str) -> list[str]:
         """Return the image's possible paths relative to the dataset: none if missing, several if ambiguous.
 
-        If several likely folders have the image, the likeliest wins. If none of them has it, exactly one path
-        in the dataset must end with the name.
+        If several likely folders have the image, the likeliest wins. If none of them has it, all paths in the
+        dataset that end with the name are possible.
         """
         candidates = (join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)

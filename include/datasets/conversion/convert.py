@@ -52,11 +52,11 @@ class Converter:
     ) -> ConvertedDataset | None:
         """Convert the dataset at `location`; return None if Ultralytics can train on it as it is.
 
-        `fingerprint` identifies the content. It is None for a local path, whose COCO annotations are
-        converted each time. For all other datasets, including .ndjson exports at a local path, the result of
-        an earlier conversion is reused from S3. Raises DatasetError, ImagesUnavailable, StoreErrors, OSError
-        and ConfinedProcessEnded. After an error, the cache keeps the fetched images for another attempt on
-        this machine with the same export.
+        `fingerprint` identifies the content; it is None for a local path. COCO annotations at a local path
+        are converted each time. For all other datasets, including .ndjson exports at a local path, the result
+        of an earlier conversion is reused from S3. After an error, the cache keeps the fetched images for
+        another attempt on this machine with the same export. Raises DatasetError, ImagesUnavailable,
+        StoreErrors, OSError and ConfinedProcessEnded.
         """
         foreign = find_foreign(location, task)
         if foreign is None:
@@ -108,7 +108,7 @@ class Converter:
 def _work_in(home: Path, source: str) -> Iterator[Path]:
     """Lock a conversion and yield the folder for its files.
 
-    The folder is removed at the end, but kept after an error, so that a retry need not fetch the same files
+    The folder is removed at the end. After an error it is kept, so that a retry need not fetch the same files
     again.
     """
     with translate_disk_errors(home, source):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LIMITS = FetchLimits()
 _CONNECTIONS = 32
 _FAILURES = 100
-"""After this many images were refused, no more are requested: probably all signatures have expired."""
+"""Once this many images have been refused, no more are requested: probably, all signatures have expired."""
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
@@ -45,8 +45,8 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
 def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> None:
     """Fetch all files that have a URL and have not been fetched yet.
 
-    Raises DatasetError, which lists the files that cannot be fetched, or says that the total size exceeds
-    ARCHIVE_BYTES; ImagesUnavailable; and OSError.
+    Raises DatasetError, ImagesUnavailable and OSError. The DatasetError lists the files that cannot be
+    fetched, or says that the total size exceeds ARCHIVE_BYTES.
     """
     total = sum(1 for _ in files.assets())
     progress = ProgressLog(f"Fetching the images of {source}", total, "files")

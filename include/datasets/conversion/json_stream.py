@@ -88,10 +88,10 @@ class _Reader:
                 problem = f"it is not valid JSON ({error.msg})"
             except RecursionError:
                 raise ValueError("it is nested too deeply") from None
-            except ValueError:  # Python does not convert numbers of thousands of digits
+            except ValueError:  # Python refuses to convert a number of thousands of digits
                 raise ValueError("it contains a number with too many digits") from None
             else:
-                # A number may continue beyond the buffer; of `-3.` and `3e`, only `-3` and `3` are parsed.
+                # The buffer may end within a number: of `-3.` and `3e`, only `-3` and `3` are parsed.
                 follows = self._text[end : end + 1]
                 is_whole = follows in _DELIMITERS if follows else self._ended
                 if is_whole and end - self._at <= self._longest:

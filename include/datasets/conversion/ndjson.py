@@ -47,10 +47,10 @@ _LAYOUTS = {"classify", "depth"}
 def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch (see files.py).
 
-    Returns the key of the content, which does not change if Platform exports the content again with new
-    signatures; the hosts of the URLs with the number of files on each; and notes on items that were skipped
-    or replaced. Raises DatasetError; OSErrors that do not concern the export; and OSErrors after which a
-    retry may succeed.
+    In the result, `key` identifies the content: it is the same if Platform exports the content again with new
+    signatures. `hosts` has the number of files on each host. `notes` says what was skipped or replaced, with
+    the number of items. Raises DatasetError, OSErrors that do not concern the export, and OSErrors after
+    which a retry may succeed.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -236,7 +236,7 @@ class _Export:
 
 
 def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object; if it has a URL, replace it with an identifier of the content behind that URL."""
+    """Return the object with its URL, if it has one, replaced by an identifier of the content at that URL."""
     url = holder.get("url")
     return {**holder, "url": content_address(url)} if isinstance(url, str) else holder
 

@@ -36,7 +36,7 @@ class Header:
     depth_scale: float
     """The divisor that converts the values in a depth map to metres."""
     is_from_platform: bool
-    """Whether Ultralytics Platform wrote the export, in which files are named by a hash of their content."""
+    """Whether Ultralytics Platform wrote the export. Platform names each file by a hash of its content."""
 
 
 @dataclass(frozen=True, slots=True)

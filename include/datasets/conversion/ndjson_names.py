@@ -45,9 +45,9 @@ class Names:
     def settle(self) -> None:
         """Add the line number to each name that would share its label file with an earlier image.
 
-        The number is added again as long as an earlier image has the resulting name. Line numbers are unique,
-        so an earlier image can have that name only as its original name; therefore the result is at most one
-        number longer than an original name.
+        The number is added again as long as an earlier image has the resulting name. No other image gets this
+        line number, so the earlier image had that name from the start. The final name is therefore at most
+        one number longer than some original name.
         """
         taken = set[str]()
         for line, split in self._splits.items():

@@ -65,7 +65,7 @@ class ConvertedDatasets:
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> ConvertedDataset | None:
-        """Return the converted dataset recorded for `key`; None if not all of its files are in S3."""
+        """Return the converted dataset recorded for `key`; None unless all its files are in S3, unchanged."""
         converted = self._bucket.read(conversion_key(key), REPORT_BYTES, ConvertedDataset.model_validate_json)
         if converted is None:
             return None
@@ -115,9 +115,9 @@ class ConvertedDatasets:
             yield entry.name, StoredObject(self._bucket.name, key, entry.size, entry.etag or "")
 
     def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
-        """Create the object; return its name and ETag.
+        """Store one file; return its name and the ETag of its object.
 
-        Replaces an object whose recorded SHA-256 is missing or different.
+        An existing object is replaced if its recorded SHA-256 is missing or different.
         """
         location = self._bucket.at(converted_prefix(prefix) + entry.name)
         file = LocalFile.read(entry.path, TransferLimits())

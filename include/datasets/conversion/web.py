@@ -204,7 +204,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *given: Any, **options: Any) -> None:
             super().init_poolmanager(*given, **options)
-            # Not for connections to a proxy: the proxy connects to the host, so the proxy's rules apply.
+            # This leaves out connections to a proxy: the proxy connects to the host, so its rules apply.
             self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     return Adapter(pool_connections=connections, pool_maxsize=connections)
@@ -250,7 +250,7 @@ def _require_good(status: int) -> None:
 
 
 def _next_block(response: Response) -> bytes:
-    """Return the bytes that have arrived; waiting for a full block could take forever on a slow server."""
+    """Return the bytes that have arrived, because a slow server could take forever to fill a block."""
     with _translate_errors("was cut off"):
         block: bytes = response.raw.read1(_BLOCK)
     return block
