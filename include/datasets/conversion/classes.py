@@ -55,8 +55,10 @@ def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, 
     `lengths` are the different numbers of keypoints that annotations have. Raises ValueError unless there is
     exactly one.
     """
+    if not lengths:
+        raise ValueError("no annotation has a labelled keypoint; label keypoints, or choose a different task")
     if len(lengths) != 1:
-        found = " and ".join(map(str, sorted(lengths))) or "no"
+        found = " and ".join(map(str, sorted(lengths)))
         raise ValueError(
             f"annotations have {found} keypoints, but one model needs the same number for all; separate the "
             "categories"

@@ -215,6 +215,18 @@ def test_an_unsupported_task_is_refused_with_the_tasks_that_coco_supports(tmp_pa
     assert "task='depth' needs data in a different format" in refusal(folder, tmp_path / "work", "depth")
 
 
+def test_annotations_without_labelled_keypoints_are_refused_for_pose(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for split in ("train", "val"):
+        made = Coco()
+        made.category(1, "person")
+        made.image(1, f"{split}.png")
+        draw_image(folder / split / f"{split}.png", 1)
+        made.annotate(1, 1)
+        made.write(folder / f"{split}.json")
+    assert "no annotation has a labelled keypoint" in refusal(folder, tmp_path / "work", "pose")
+
+
 def test_too_many_images_are_refused_wherever_the_annotations_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
