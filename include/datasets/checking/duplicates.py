@@ -28,7 +28,10 @@ class Digests:
         self._digests += bytes.fromhex(sha256[: 2 * _BYTES])
 
     def find_duplicates(self) -> Iterator[list[int]]:
-        """Yield groups of images with the same content, as ascending numbers; `add` counts from 0."""
+        """Yield groups of images with the same content, as ascending numbers.
+
+        Images are numbered from 0, in the order in which they were added.
+        """
         import numpy as np
 
         table = np.frombuffer(self._digests, "<u8").reshape(-1, 2)

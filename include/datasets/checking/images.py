@@ -36,7 +36,8 @@ _OPENCV_NO_MEMORY = -4
 _COLOUR = 3
 _BYTES_PER_PIXEL = {"jpeg2000": 24}
 _USUAL_BYTES_PER_PIXEL = 8
-"""Memory per pixel that both decoders use together; OpenJPEG uses 32 bits for each channel."""
+"""Memory per pixel that both decoders use together. JPEG 2000 needs more, because OpenJPEG uses 32 bits for
+each channel."""
 
 
 class UnusableImage(ValueError):
@@ -54,9 +55,9 @@ class ImageFacts:
     sha256: str
     """Hash of the file."""
     width: int
-    """In pixels, as it is displayed."""
+    """In pixels, as the image is displayed."""
     height: int
-    """In pixels, as it is displayed."""
+    """In pixels, as the image is displayed."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase this if a change to the code may change the result for a file. The key has decoder versions."""
+"""Increase this if a change to the code may change the result for a file. A new version of a decoder needs no
+increase, because the key contains the versions of the decoders."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
@@ -54,7 +55,7 @@ class NotKnown(Exception):
 
 
 class KnownFiles:
-    """The files that passed a check on this machine. Safe to use from several threads."""
+    """The files that have passed a check on this machine. Safe to use from several threads."""
 
     def __init__(self, database: sqlite3.Connection | None = None) -> None:
         self._database, self._reads = database, True

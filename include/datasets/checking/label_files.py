@@ -1,4 +1,4 @@
-"""Locates the labels of an image; the name of the folder that contains them depends on the task."""
+"""Locates the labels of an image. The name of the folder that contains them depends on the task."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LabelFiles:
     in_view: str
     """The name of the labels' folder in a view, regardless of its name in the dataset."""
     are_images: bool = False
-    """Whether labels are images, or arrays that Ultralytics could load in place of an image. Such labels must
-    not be in a folder of images."""
+    """Whether the labels are images, or arrays that Ultralytics could load in place of an image. Such labels
+    must not be in a folder of images."""
 
     def candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which `image` may have labels, in the order in which Ultralytics tries them.

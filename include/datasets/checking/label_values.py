@@ -73,7 +73,7 @@ def _of_boxes(rows: Rows, rules: LabelRules) -> _Labels:
 def _around_outlines(rows: Rows) -> _Labels:
     """Return the upright boxes around outlines, as `segments2boxes` does.
 
-    Some vertices of an outline may lie outside the image, if the image's edge cuts off the object.
+    Ultralytics checks these boxes rather than the vertices, some of which may lie outside the image.
     """
     import numpy as np
 

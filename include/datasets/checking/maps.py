@@ -65,7 +65,7 @@ def explain_immeasurable(layout: Layout) -> str:
 def _check(
     path: Path, suffix: str, rules: MaskRules | DepthRules, size: tuple[int, int], checked: CheckedLabels
 ) -> None:
-    width, height = (0, 0) if suffix == _ARRAY else verify_image(path)  # an array is read in pieces
+    width, height = (0, 0) if suffix == _ARRAY else verify_image(path)  # an array is read in small pieces
     with reserve_pixels(width, height):
         if isinstance(rules, MaskRules):
             classes, checked.teaches = check_mask(path, size, rules)

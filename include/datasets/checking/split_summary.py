@@ -67,9 +67,10 @@ class SplitSummary:
     def _explain_missing(self, layout: Layout) -> str:
         first = layout.splits[self._split][0]
         return (
-            f"no image of {self._split} has a label file; for {layout.relative_name(first.image)} it is "
-            f"expected here (the last folder named 'images' in the path becomes {layout.labels.folder!r}; "
-            f"without one, next to the image): {self._explain_need()}"
+            f"no image of {self._split} has a label file; {self._explain_need()}. For "
+            f"{layout.relative_name(first.image)}, the file is expected here: the last folder named 'images' "
+            f"in the path becomes {layout.labels.folder!r}; without such a folder, the file is next to the "
+            "image"
         )
 
     def _explain_need(self) -> str:

@@ -41,7 +41,7 @@ _FILLED = 0.3
 
 
 def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str) -> None:
-    """Draw samples of the dataset at `location` into the folder `target`, as 0.jpg and so on, with an INDEX.
+    """Draw samples of the dataset at `location` into the folder `target`: 0.jpg and so on, listed in INDEX.
 
     `split` is the validation split. An image that OpenCV cannot read is skipped. Raises DatasetError.
     """
@@ -54,7 +54,7 @@ def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str
     for part, sample in _choose(layout, split):
         picture = _draw(sample, layout)
         if picture is None:
-            log.info("%s was not drawn as a sample.", layout.relative_name(sample.image))
+            log.info("OpenCV cannot read %s, so it is not drawn.", layout.relative_name(sample.image))
             continue
         name = f"{len(drawn)}.jpg"
         cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
@@ -63,7 +63,7 @@ def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str
 
 
 def _choose(layout: Layout, validation: Split) -> list[tuple[str, Sample]]:
-    """Return samples from both splits, in order, and spread evenly over each split."""
+    """Return samples from both splits, spread evenly over each split, in the order of its images."""
     of_val = MOST_SAMPLES // 3
     shares = {"train": MOST_SAMPLES - of_val, validation: of_val}
     chosen: list[tuple[str, Sample]] = []

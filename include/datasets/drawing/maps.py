@@ -56,7 +56,7 @@ def draw_depths(picture: Picture, depths: Path, suffix: str) -> Picture:
 
     found = open_depths(depths, suffix)
     height, width = picture.shape[0] // 2 or 1, picture.shape[1] // 2 or 1
-    # Sampled rather than resized, because a depth map may be far larger than the picture.
+    # The map is sampled rather than resized, because it may be far larger than the picture.
     rows = np.linspace(0, found.shape[0] - 1, height).astype(int)
     columns = np.linspace(0, found.shape[1] - 1, width).astype(int)
     metres = np.asarray(found[rows][:, columns], dtype=np.float64)
