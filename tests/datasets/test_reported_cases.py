@@ -190,10 +190,10 @@ def test_duplicates_are_named_within_and_across_splits(folder: Path) -> None:
     found = {kind.kind: [str(place) for place in kind.places] for kind in check(folder, "detect").warnings}
     assert found == {
         "duplicate-images": [
-            "images/train/6.png: images/train/0.png is the same",
-            "images/train/7.png: images/train/0.png is the same",
+            "images/train/6.png: images/train/0.png has the same content",
+            "images/train/7.png: images/train/0.png has the same content",
         ],
-        "leaked-images": ["images/val/1.png: images/train/0.png of train is the same"],
+        "leaked-images": ["images/val/1.png: images/train/0.png of train has the same content"],
     }
 
 

@@ -93,7 +93,7 @@ def test_warnings_about_valid_data_are_served_by_the_api(
     assert (report.problems, report.errors, report.findings) == (0, [], [])
     assert {kind.kind: kind.count for kind in report.warnings} == {"duplicate-rows": 2, "leaked-images": 1}
     (leaked,) = (kind for kind in report.warnings if kind.kind == "leaked-images")
-    assert str(leaked.places[0]) == "images/val/0.png: images/train/0.png of train is the same"
+    assert str(leaked.places[0]) == "images/val/0.png: images/train/0.png of train has the same content"
     assert [(count.name, count.train > 0, count.val > 0) for count in report.class_table] == [
         ("box", True, True),
         ("arrow", True, True),

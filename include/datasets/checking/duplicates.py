@@ -70,9 +70,9 @@ def _compare(layout: Layout, same: Sequence[tuple[str, Sample]]) -> Iterator[Fin
         file = layout.relative_name(sample.image)
         if split != "train" and "train" in first:
             other = layout.relative_name(first["train"].image)
-            message = "it is also in train" if other == file else f"{other} of train is the same"
+            message = "it is also in train" if other == file else f"{other} of train has the same content"
             yield Finding(file, None, message, "leaked-images")
         elif split in first:
             other = layout.relative_name(first[split].image)
-            yield Finding(file, None, f"{other} is the same", "duplicate-images")
+            yield Finding(file, None, f"{other} has the same content", "duplicate-images")
         first.setdefault(split, sample)

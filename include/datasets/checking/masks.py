@@ -135,7 +135,7 @@ def _folder(given: object) -> str:
     except ValueError as error:
         raise ValueError(
             f"masks_dir: {show_value(given)} must name the folder that takes the place of `images` in the "
-            f"masks' paths, for example masks: {error}"
+            f"masks' paths, for example masks, but {error}"
         ) from None
 
 

@@ -173,7 +173,7 @@ class _Export:
             count = len(self._names.lines(split))
             if not count:
                 raise ValueError(
-                    f"it has no images for {split}; assign some to this split, and export it again"
+                    f"it has no images for {split}; assign some to this split, and export the dataset again"
                 )
             if count > IMAGES:
                 raise ValueError(f"it exceeds the limit of {IMAGES:,} images for {split}")
