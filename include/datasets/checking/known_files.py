@@ -1,9 +1,10 @@
 """Remembers the check results of fetched files, so that a dataset with one new image is checked in seconds.
 
 Reading every image and its labels is most of the work of a check. The key of a result consists of the inode
-and size of the file in the cache, the time of its last change, and the rules that it was checked against.
-Fetched files never change, and datasets that contain the same file share one copy of it. Only files without
-an error are remembered. Losing this database, or failing to write it, costs only time.
+and size of the file in the cache, the time of its last change, the rules that it was checked against, and the
+versions of the decoders. Fetched files never change, and datasets that contain the same file share one copy
+of it. Only files without an error are remembered. If this database is lost, or cannot be written, only time
+is lost.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase this if a change to the code may change the result for a file. A new version of a decoder needs no
-increase, because the key contains the versions of the decoders."""
+"""Increase this if a change to the code may change the result for a file."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
@@ -74,7 +74,7 @@ class KnownFiles:
         )
 
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
-        """Return the result of `read`, without calling it for known labels.
+        """Return the result of `read`, which is not called for known labels.
 
         `how` contains everything, besides the file's content, that the result depends on: the rules and the
         image's size. Raises the errors of `read`.

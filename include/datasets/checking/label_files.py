@@ -57,7 +57,7 @@ def mask_files(folder: str) -> LabelFiles:
 def label_path(
     image: str, below: Path | None = None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
 ) -> str:
-    """Return the path of an image's labels, as `img2label_paths` does: the last /images/ becomes /labels/.
+    """Return the path of an image's labels. As in `img2label_paths`, `folder` replaces the last `images`.
 
     Only the part of the path under `below` is changed.
     """

@@ -57,8 +57,8 @@ def validate(
 ) -> ValidationResult:
     """Read every image and every label file, except those whose results are in `known`.
 
-    Stops after FINDINGS errors. Writes the manifest of the dataset to the given path. Raises DatasetError,
-    which lists the problems by kind, file and line, and OSErrors after which a retry may succeed.
+    Stops after FINDINGS errors. `manifest` is the path of the manifest to write. Raises DatasetError, which
+    lists the problems by kind, file and line, and OSErrors after which a retry may succeed.
     """
     check = _Check(layout, source, rules, known or KnownFiles())
     check.add(chain(layout.warnings, _unknown_classes(layout, rules)))

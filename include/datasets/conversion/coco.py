@@ -145,7 +145,7 @@ class _Conversion:
     _count: int = 0
 
     def write(self, half_files: int) -> dict[str, int]:
-        """Write all files. Returns notes on what was skipped or replaced, each with a number of items.
+        """Write all files. Returns notes on what was skipped or replaced, each with the number of items.
 
         `half_files` is the number of JSON files that have only images or only annotations.
         """

@@ -27,7 +27,7 @@ _FAILURES = 100
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
-    """Raise DatasetError unless images may be fetched from all hosts.
+    """Raise DatasetError unless images may be fetched from all `hosts`.
 
     `hosts` maps each host to the number of files to fetch from it.
     """

@@ -1,4 +1,4 @@
-"""Collects the problems of a dataset that is to be converted, each with its places and a count."""
+"""Collects the problems of a dataset that is being converted, each with its places and a count."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Fetches images from the URLs of an export: https only, from allowed hosts, with limits.
 
-A signed URL is a secret until it expires. So messages contain URLs only without their query string. The
-libraries' errors contain the whole URL, so they are never chained to ours.
+A signed URL is a secret until it expires, so messages contain URLs without their query strings. The
+libraries' errors contain whole URLs, so they are never chained to ours.
 """
 
 from __future__ import annotations
