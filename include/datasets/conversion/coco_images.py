@@ -34,6 +34,11 @@ _AMBIGUOUS = (
     "several images of the dataset have this name, and none is in one of the usual folders; in file_name, "
     "give the path relative to the dataset's folder"
 )
+_SAME_LABELS = (
+    "another image of the split has the same name, except perhaps for the suffix, so both would share a "
+    "label file; rename one"
+)
+_SIZES = "another entry has the same file but a different size; correct one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ class Target:
     """Relative to the folder of the split."""
     path: Path
     """Path of the original image, with all links resolved."""
-    image: Image
+    size: tuple[int, int]
+    """Width and height in pixels, as in the annotation file."""
 
     @property
     def asset(self) -> str:
@@ -62,9 +68,7 @@ class Placement:
     problems: Problems
     targets: list[Target] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)
-    """The index of each image in `targets`, by the image's split and name."""
-    _labels: dict[str, str] = field(default_factory=dict)
-    """The name of the image to which each label file belongs, by the label file's path without its suffix."""
+    """The index of each image in `targets`, by the path of its label file without the suffix."""
 
     def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
         """Return, for each file, the index of each valid image in `targets`, by the image's id."""
@@ -104,21 +108,6 @@ class Placement:
                     yield key, number
 
     def _add(self, split: Split, name: str, path: str, image: Image, place: str) -> int | None:
-        asset = f"{split}/{name}"
-        if (number := self._numbers.get(asset)) is not None:
-            if self.targets[number].image != image:
-                self.problems.add(
-                    "another entry has the same file but a different size; correct one of them", place
-                )
-            return number
-        label = asset.rpartition(".")[0]
-        if self._labels.setdefault(label, name) != name:
-            self.problems.add(
-                "another image has the same name with a different suffix, so both would share a label file; "
-                "rename one",
-                place,
-            )
-            return None
         try:
             real = Path(self.boundary.resolve_file(str(self.tree.folder / path)))
         except (LeadsOutside, OSError) as problem:
@@ -126,6 +115,15 @@ class Placement:
                 raise
             self.problems.add(f"the image is refused: {problem}", place)
             return None
-        self._numbers[asset] = len(self.targets)
-        self.targets.append(Target(split, name, real, image))
-        return self._numbers[asset]
+        added = Target(split, name, real, (image.width, image.height))
+        number = self._numbers.setdefault(added.asset.rpartition(".")[0], len(self.targets))
+        if number == len(self.targets):
+            self.targets.append(added)
+            return number
+        known = self.targets[number]
+        if (added.name, added.path) != (known.name, known.path):
+            self.problems.add(_SAME_LABELS, place)
+            return None
+        if added.size != known.size:
+            self.problems.add(_SIZES, place)
+        return number

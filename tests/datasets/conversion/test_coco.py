@@ -180,6 +180,23 @@ def test_naming_one_annotation_file_selects_it_and_that_of_the_other_split(tmp_p
     assert len(labels) == 6
 
 
+def test_annotation_files_of_one_split_may_name_an_image_by_different_paths(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for file, name, left in (("train_a", "1.png", 4), ("train_b", "train/1.png", 8), ("val", "2.png", 4)):
+        made = Coco()
+        made.category(1, "cat")
+        made.image(1, name)
+        made.annotate(1, 1, (left, 6, 20, 18))
+        made.write(data / f"{file}.json")
+    draw_image(data / "train" / "1.png", 1)
+    draw_image(data / "val" / "2.png", 2)
+    labels = convert(data, tmp_path / "work")
+    assert {name: text.count("\n") for name, text in labels.items()} == {
+        "labels/train/train/1.txt": 2,
+        "labels/val/2.txt": 1,
+    }
+
+
 def test_the_annotation_files_of_coco_are_chosen_by_task(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     for split in ("train2017", "val2017"):

@@ -150,6 +150,19 @@ def test_file_names_that_differ_only_in_their_extension_are_refused(tmp_path: Pa
     assert "would share a label file" in refusal(folder, tmp_path / "work")
 
 
+def test_different_images_of_one_split_with_the_same_name_are_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for file, names in (("a/train.json", ["1.png"]), ("b/all.json", ["1.png", "2.png"])):
+        made = Coco()
+        made.category(1, "cat")
+        for key, name in enumerate(names):
+            made.image(key, name)
+        made.write(data / file)
+    for place in ("a/images/1.png", "b/train/1.png", "b/train/2.png"):
+        draw_image(data / place, 1)
+    assert "would share a label file" in refusal(data, tmp_path / "work")
+
+
 def test_a_single_file_whose_images_have_no_split_is_refused_with_a_remedy(tmp_path: Path) -> None:
     made = Coco()
     made.category(1, "cat")
