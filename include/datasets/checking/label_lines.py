@@ -123,8 +123,8 @@ class Rows:
         try:
             self.values.extend(map(float, row))
         except ValueError:
+            column = len(self.values) - self.starts[-1]  # all columns before it have been added
             del self.values[self.starts[-1] :]
-            column = next(number for number, text in enumerate(row) if not _is_number(text))
             shown = show_value(row[column], _LONGEST_SHOWN)
             return LabelProblem(line, f"column {column + 1} is {shown}, not a number", "label-number")
         for column, value in enumerate(self.values[self.starts[-1] :]):
@@ -136,11 +136,3 @@ class Rows:
         self.starts.append(len(self.values))
         self.lines.append(line)
         return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
