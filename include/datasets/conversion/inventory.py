@@ -54,8 +54,9 @@ class Inventory:
     def add_all(self, files: Iterable[tuple[str, Path]]) -> None:
         """Read the files, given as (name, path), and add them."""
         self._database.execute("BEGIN")
-        for row in map_in_order(_hash, files):
-            self._database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, NULL)", row)
+        self._database.executemany(
+            "INSERT INTO files VALUES (?, ?, ?, ?, ?, NULL)", map_in_order(_hash, files)
+        )
         self._database.execute("COMMIT")
 
     def set_etag(self, name: str, etag: str) -> None:
