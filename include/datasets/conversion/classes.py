@@ -73,13 +73,12 @@ def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, 
     return shape | named | ({"flip_idx": flip} if flip else {})
 
 
-def _mirror(points: Collection[str]) -> list[int] | None:
+def _mirror(points: tuple[str, ...]) -> list[int] | None:
     """Return the index of each keypoint's mirror image; None if the names do not tell left from right."""
-    index = {name: number for number, name in enumerate(points)}
-    flipped = [index.get(_other_side(name)) for name in points]
-    if len(index) < len(points) or flipped == list(range(len(points))):
+    mirrored = tuple(map(_other_side, points))
+    if mirrored == points or len(set(points)) < len(points) or not set(mirrored) <= set(points):
         return None
-    return None if None in flipped else [number for number in flipped if number is not None]
+    return [points.index(name) for name in mirrored]
 
 
 def _other_side(name: str) -> str:
