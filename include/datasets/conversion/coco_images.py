@@ -87,7 +87,7 @@ class Placement:
     def unnamed(self) -> int:
         """Return how many images in the dataset's folder are not named in any annotation file."""
         named = {target.path for target in self.targets}
-        return max(len(self.tree.images) - len(named), 0)
+        return len(self.tree.images) - len(named)
 
     def _place(
         self, file: CocoFile, split: Split | None, *, own_names: bool
