@@ -72,7 +72,8 @@ class CocoFile:
 
     def annotations(self) -> Iterator[Any]:
         """Yield the annotations. Raises ValueError and OSError."""
-        return (element for _, element in _elements(self.path, {"annotations"}) if element is not None)
+        for _, elements in _arrays(self.path, {"annotations"}):
+            yield from elements
 
 
 @dataclass(frozen=True)
@@ -97,19 +98,16 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     file, parts = CocoFile(path, name), set[str]()
     progress = ProgressLog(f"Looking through {name}", None, "entries")
     try:
-        for key, element in _elements(path, _PARTS):
+        for key, elements in _arrays(path, _PARTS):
             parts.add(key)
-            progress.advance()
-            if element is None or key == "annotations":
-                continue
-            read = _read_image if key == "images" else _read_category
-            try:
-                read(file, element)
-            except ValueError as problem:
-                problems.add(str(problem), f"{name}: {_ONE_OF[key]} {identify(element)}")
-            if len(file.images) > IMAGES:
-                problems.add(f"it exceeds the limit of {IMAGES:,} images; split it into several files", name)
-                return file
+            for element in elements:
+                progress.advance()
+                if key != "annotations":
+                    _read_element(file, key, element, problems)
+                if len(file.images) > IMAGES:
+                    limit = f"the limit of {IMAGES:,} images"
+                    problems.add(f"it exceeds {limit}; split it into several files", name)
+                    return file
     except (ValueError, OSError) as problem:
         if is_passing(problem):
             raise
@@ -124,17 +122,24 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     return file
 
 
-def _elements(path: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+def _arrays(path: Path, wanted: set[str]) -> Iterator[tuple[str, Iterator[Any]]]:
     with io.TextIOWrapper(open_regular(path, ARCHIVE_BYTES), "utf-8-sig") as text:
-        try:
-            yield from iterate_arrays(text, wanted, COCO_VALUE)
-        except UnicodeDecodeError:
-            raise ValueError("it is not valid UTF-8") from None
+        yield from iterate_arrays(text, wanted, COCO_VALUE)
 
 
 def identify(element: Any) -> str:
     """Return an element's id as messages show it."""
     return show_value(element.get("id") if isinstance(element, dict) else element, 40)
+
+
+def _read_element(file: CocoFile, key: str, element: Any, problems: Problems) -> None:
+    try:
+        if key == "images":
+            _read_image(file, element)
+        else:
+            _read_category(file, element)
+    except ValueError as problem:
+        problems.add(str(problem), f"{file.name}: {_ONE_OF[key]} {identify(element)}")
 
 
 def _read_image(file: CocoFile, element: Any) -> None:

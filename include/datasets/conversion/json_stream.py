@@ -13,13 +13,15 @@ _WHITESPACE = " \t\n\r"
 _DELIMITERS = f"{_WHITESPACE},:]}}"
 
 
-def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Iterator[tuple[str, Any]]:
-    """Yield (key, element) for each element of the wanted arrays of a JSON object, in the file's order.
+def iterate_arrays(
+    file: TextIO, wanted: Collection[str], longest: int
+) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Yield (key, elements) for each wanted array of a JSON object, in the file's order.
 
-    Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
-    skipped. `longest` is the maximum length of an element or a skipped member, in characters. Raises
-    ValueError for a longer element or member, for invalid JSON, for anything other than an object, and for a
-    wanted member that is not an array or occurs twice.
+    All elements of an array must be read before the next array. Other members are skipped. `longest` is the
+    maximum length of an element or a skipped member, in characters. Both iterators raise ValueError for a
+    longer element or member, for text that is not UTF-8, for invalid JSON, for anything other than an object,
+    and for a wanted member that is not an array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":
@@ -34,9 +36,7 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
         if reader.peek() != "[":
             raise ValueError(f"{key!r} is not an array")
         seen.add(key)
-        yield key, None
-        for element in reader.elements():
-            yield key, element
+        yield key, reader.elements()
     if reader.peek():
         raise ValueError("there is more text after the JSON object")
 
@@ -121,7 +121,10 @@ class _Reader:
 
     def _read(self, size: int) -> bool:
         """Append the next characters to the text, dropping the parsed part. Returns False at the end."""
-        more = self._file.read(size)
+        try:
+            more = self._file.read(size)
+        except UnicodeDecodeError:
+            raise ValueError("it is not valid UTF-8") from None
         self._text, self._at = self._text[self._at :] + more, 0
         self._ended = not more
         return bool(more)

@@ -95,6 +95,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
         "add up to 5 pixels",
     ),
     "an annotation that is a number": (lambda made: made.annotations.append(5), "is not an object"),  # type: ignore[arg-type]
+    "an annotation that is null": (lambda made: made.annotations.append(None), "is not an object"),  # type: ignore[arg-type]
     "no categories": (lambda made: made.categories.clear(), "no categories"),
 }
 
