@@ -29,14 +29,12 @@ class Tally:
 
     def add(self, split: Split, classes: Mapping[int, int]) -> None:
         """Count the objects of one image; `classes` has their number for each class id."""
-        merged: dict[int, int] = {}
+        merged = Counter[int]()
         for number, objects in classes.items():
             if self._rules.classes is None or number in self._rules.classes:
-                target = 0 if self._rules.single_cls else number
-                merged[target] = merged.get(target, 0) + objects
-        for number, objects in merged.items():
-            self._objects[split][number] += objects
-            self._images[split][number] += 1
+                merged[0 if self._rules.single_cls else number] += objects
+        self._objects[split].update(merged)
+        self._images[split].update(merged.keys())
 
     def objects(self, split: Split) -> int:
         """Return how many objects of the split are used for training or validation."""
