@@ -6,6 +6,7 @@ if an image has a problem, they can find it in the tool that exported it.
 
 from __future__ import annotations
 
+from posixpath import join
 from typing import TYPE_CHECKING
 
 from include.datasets.layouts.samples import is_image
@@ -32,7 +33,7 @@ class Names:
     def add(self, line: int, split: Split, folder: str, file: str) -> None:
         """Add an image; `folder` is its class's folder or "". Raises ValueError for a refused name."""
         self._splits[line] = split
-        self._names[line] = f"{folder}/{_own_name(file)}" if folder else _own_name(file)
+        self._names[line] = join(folder, _own_name(file))
 
     def lines(self, split: Split) -> list[int]:
         """Return the lines of the images of a split."""
