@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
-"""Increase it when the conversion of COCO annotations changes, so that datasets are converted again."""
+_VERSION = 2
+"""Increase this when the conversion of COCO annotations changes, so that datasets are converted again."""
 
 
 class Converter:

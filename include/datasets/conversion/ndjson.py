@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 _VERSION = 1
-"""Increase it when the conversion of exports changes, so that they are converted again."""
+"""Increase this when the conversion of exports changes, so that they are converted again."""
 
 _SAMPLED = 50
 """Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
