@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from include.datasets.rules import CheckRules
 
 
-EMPTY_FILE = ("it is empty", "empty-labels")
+_EMPTY_FILE = ("it is empty", "empty-labels")
 """Message and kind of the warning about a label file without labels."""
 
 
@@ -93,7 +93,7 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
         findings.append(Finding(layout.relative_name(sample.image), None, f"it has no {what}", kind))
         return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
     if rules.maps is None:
-        check, empty = partial(check_labels, path, rules.labels, size), EMPTY_FILE
+        check, empty = partial(check_labels, path, rules.labels, size), _EMPTY_FILE
     else:
         check, empty = partial(check_map, path, sample.suffix, rules.maps, size), EMPTY_MAP
     labels = known.read_labels(path, f"{sample.suffix} {rules.for_labels} {size}", check)

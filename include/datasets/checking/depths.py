@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-NEAREST = 0.001
+_NEAREST = 0.001
 """In metres. Ultralytics' loss and metrics ignore pixels at this distance or nearer."""
 
 _FEWEST_PIXELS = 10
@@ -69,8 +69,8 @@ def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRule
     known = measurable = 0
     for rows in _chunks(found):
         metres = rows if suffix == ".npy" else rows / rules.scale
-        known += int(((metres > NEAREST) & (metres < math.inf)).sum())
-        measurable += int(((metres > NEAREST) & (metres < rules.farthest)).sum())
+        known += int(((metres > _NEAREST) & (metres < math.inf)).sum())
+        measurable += int(((metres > _NEAREST) & (metres < rules.farthest)).sum())
     return known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 IGNORED = 255
-MOST_CLASSES = 254
+_MOST_CLASSES = 254
 """An 8-bit pixel has 256 values: 255 means ignored, and labels with outlines need a value for the
 background."""
 
@@ -115,9 +115,9 @@ def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
 
     Without `masks_dir`, the other keys are ignored.
     """
-    if classes > MOST_CLASSES:
+    if classes > _MOST_CLASSES:
         raise ValueError(
-            f"names: {classes} classes exceed the limit of {MOST_CLASSES} for task semantic (256 values "
+            f"names: {classes} classes exceed the limit of {_MOST_CLASSES} for task semantic (256 values "
             "minus one for ignored pixels and one for the background); merge classes"
         )
     folder = data.get("masks_dir")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from include.datasets.rules import CheckRules, Split
 
 
-MERGED = "item"
+_MERGED = "item"
 """Ultralytics' name for the class into which single_cls merges all classes."""
 
 
@@ -22,7 +22,7 @@ class Tally:
     """Counts objects, and images with objects, by split and by the classes of the training run."""
 
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
-        self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
+        self._names = [_MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
         self._rules = rules
         self._objects: defaultdict[str, Counter[int]] = defaultdict(Counter)
         self._images: defaultdict[str, Counter[int]] = defaultdict(Counter)

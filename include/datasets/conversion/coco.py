@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
-COCO_TASKS = ("detect", "segment", "semantic", "pose", "obb")
+_TASKS = ("detect", "segment", "semantic", "pose", "obb")
 """Tasks for which COCO annotations can be used; for obb, the label is the object's outline."""
 
 
@@ -74,9 +74,9 @@ def convert_coco(
     others = [file for file in read if isinstance(file, OtherFile)]
     if not found and named is None:
         return None
-    if task not in COCO_TASKS:
+    if task not in _TASKS:
         raise DatasetError(
-            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(COCO_TASKS)}; "
+            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(_TASKS)}; "
             f"task={task!r} needs data in a different format"
         )
     _report_unreadable(others, found, problems)

@@ -151,10 +151,10 @@ def _read_image(file: CocoFile, element: Any) -> None:
         raise ValueError("another image has the same id, so annotations that refer to it are ambiguous")
     if not isinstance(name, str):
         raise ValueError("file_name is missing; give the image's path relative to the image folder")  # noqa: TRY004
-    file.images[key] = Image(image_name(name), *_size(given))
+    file.images[key] = Image(_image_name(name), *_size(given))
 
 
-def image_name(given: str) -> str:
+def _image_name(given: str) -> str:
     """Return a file name as a path without '.' parts.
 
     Raises ValueError if the name could lead out of the dataset, is hidden, or is not the name of an image.

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _OUTLINED = {"segment", "semantic", "obb"}
 
-CROWD = "annotations describe crowds (iscrowd), which are not used for training"
-NO_SIZE = "annotations have a box without width or height, and are skipped"
-NO_KEYPOINT = "annotations have no labelled keypoint, and are skipped as in COCO's evaluation"
-NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"
+_CROWD = "annotations describe crowds (iscrowd), which are not used for training"
+_NO_SIZE = "annotations have a box without width or height, and are skipped"
+_NO_KEYPOINT = "annotations have no labelled keypoint, and are skipped as in COCO's evaluation"
+_NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Row:
 def label_object(annotation: Mapping[str, Any], image: Image, task: Task) -> Row:
     """Return the row for an annotation. Raises ValueError if it is not valid."""
     if annotation.get("iscrowd"):
-        return Row(note=CROWD)
+        return Row(note=_CROWD)
     box = _box(annotation.get("bbox"), image)
     if box[2] <= 0 or box[3] <= 0:
-        return Row(note=NO_SIZE)
+        return Row(note=_NO_SIZE)
     if task == "pose":
         points = _keypoints(annotation.get("keypoints"), image)
-        return Row((*box, *points)) if points else Row(note=NO_KEYPOINT)
+        return Row((*box, *points)) if points else Row(note=_NO_KEYPOINT)
     if task not in _OUTLINED:
         return Row(box)
     outline = outline_object(annotation.get("segmentation"), image.height, image.width)
     if outline is None:
-        return Row(_corners(*box), NO_OUTLINE)
+        return Row(_corners(*box), _NO_OUTLINE)
     return Row(tuple(outline))
 
 
