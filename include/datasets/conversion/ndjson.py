@@ -82,7 +82,7 @@ class _Export:
     """Identifies the content; set by `survey`."""
     _header: Header = field(init=False)
     _used: set[int] = field(default_factory=set)
-    """The class ids that occur."""
+    """The class ids that occur in labels."""
     _folders: dict[str, int] = field(default_factory=dict)
     """For classify, the class of each folder of images."""
     _points: list[list[float]] = field(default_factory=list)
@@ -132,7 +132,6 @@ class _Export:
             if number is None:
                 self.notes["images have no class, and are skipped"] += 1
                 return
-            self._used.add(number)
             folder = class_folder(self._header.class_names.get(number, str(number)))
             if self._folders.setdefault(folder, number) != number:
                 raise ValueError(
