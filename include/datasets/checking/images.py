@@ -177,7 +177,7 @@ def _translate_decoder_errors() -> Iterator[None]:
     except (UnidentifiedImageError, ImportError):
         # ImportError: once Ultralytics is imported, Pillow tries to load a HEIF decoder for unknown formats.
         raise UnusableImage(
-            "it is not an image, or its format cannot be read here; convert it to JPEG or PNG"
+            "it is not an image, or its format cannot be read on this machine; convert it to JPEG or PNG"
         ) from None
     except DecompressionBombError:
         raise UnusableImage(

@@ -62,7 +62,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
     """
     mask = read_mask(path)
     if mask is None:
-        raise UnusableImage("its format cannot be read here; save it as an 8-bit PNG with one channel")
+        raise UnusableImage("OpenCV cannot read its format; save it as an 8-bit PNG with one channel")
     height, width = mask.shape[:2]
     if (width, height) != size:
         sizes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
