@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Collection, Finding
@@ -12,7 +13,7 @@ from include.limits import FINDINGS
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from include.datasets.checking.findings import FoundKind
 
@@ -43,21 +44,19 @@ class Problems:
         """Raise DatasetError if there are problems; list the first place of each before any second place."""
         if not self._places:
             return
-        findings = [
-            Finding(file, line, problem if turn else _with_count(problem, len(places)), self.kind)
-            for turn in range(max(map(len, self._places.values())))
-            for problem, places in self._places.items()
-            if turn < len(places)
-            for file, line in [places[turn]]
-        ]
+        turns = zip_longest(*map(self._findings, self._places))
+        findings = [finding for finding in chain.from_iterable(turns) if finding]
         if self.count == FINDINGS:
             stopped = f"the conversion stopped after {FINDINGS:,} problems; correct them first"
             findings.append(Finding(self.source, None, stopped, "stopped"))
         raise DatasetError.from_findings(self.source, findings)
 
-
-def _with_count(problem: str, count: int) -> str:
-    return problem if count == 1 else f"{problem} ({count:,} times)"
+    def _findings(self, problem: str) -> Iterator[Finding]:
+        """Yield a finding for each place of a problem; the first one says how many places there are."""
+        places = self._places[problem]
+        counted = f"{problem} ({len(places):,} times)" if len(places) > 1 else problem
+        for index, (file, line) in enumerate(places):
+            yield Finding(file, line, problem if index else counted, self.kind)
 
 
 def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...]:
