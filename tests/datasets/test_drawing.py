@@ -24,6 +24,7 @@ from tests.support.tiny_datasets import TASKS, build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.datasets.rules import Split
     from include.ultralytics_tasks import Task
 
 
@@ -32,10 +33,10 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "drawn"
 
 
-def draw(folder: Path, task: Task, target: Path) -> list[dict[str, str]]:
+def draw(folder: Path, task: Task, target: Path, split: Split = "val") -> list[dict[str, str]]:
     """Draw samples of the dataset in the folder; return the entries of their index."""
     location = DatasetLocation(folder.resolve(), "test", folder.resolve())
-    draw_samples(location.as_json(), task, "val", str(target))
+    draw_samples(location.as_json(), task, split, str(target))
     return list(json.loads((target / INDEX).read_bytes()))
 
 
@@ -56,6 +57,13 @@ def test_labels_of_every_task_are_drawn(task: Task, tmp_path: Path, target: Path
         shown = original if task != "depth" else np.hstack([cv2.resize(original, (48, 48))] * 2)
         assert (cv2.absdiff(picture, shown).max(axis=2) > 50).sum() > 100
     assert MOST_SAMPLES == 12
+
+
+def test_all_samples_are_of_train_if_train_is_also_the_validation_split(tmp_path: Path, target: Path) -> None:
+    build("detect", tmp_path / "data", train=30, val=2)
+    drawn = draw(tmp_path / "data", "detect", target, "train")
+    assert [each["split"] for each in drawn] == ["train"] * MOST_SAMPLES
+    assert len({each["image"] for each in drawn}) == MOST_SAMPLES
 
 
 def test_outlines_are_drawn_for_semantic_as_for_segment(tmp_path: Path, target: Path) -> None:

@@ -32,7 +32,7 @@ INDEX = "index.json"
 """The file that lists each picture's name, split and image."""
 
 MOST_SAMPLES = 12
-"""Maximum number of pictures per dataset; at most a third of them are from the validation split."""
+"""Maximum number of pictures per dataset; at most a third of them are from a separate validation split."""
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
@@ -62,11 +62,13 @@ def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str
     (folder / INDEX).write_text(json.dumps(drawn), encoding="utf-8")
 
 
-def _choose(layout: Layout, validation: Split) -> list[tuple[str, Sample]]:
-    """Return samples from both splits, spread evenly over each split, in the order of its images."""
-    of_val = MOST_SAMPLES // 3
-    shares = {"train": MOST_SAMPLES - of_val, validation: of_val}
-    chosen: list[tuple[str, Sample]] = []
+def _choose(layout: Layout, validation: Split) -> list[tuple[Split, Sample]]:
+    """Return samples of train and of the validation split, at even intervals, in the order of the images."""
+    shares: dict[Split, int] = {"train": MOST_SAMPLES}
+    if validation != "train":
+        of_val = MOST_SAMPLES // 3
+        shares = {"train": MOST_SAMPLES - of_val, validation: of_val}
+    chosen: list[tuple[Split, Sample]] = []
     for split, most in shares.items():
         samples = layout.splits[split]
         count = min(most, len(samples))
