@@ -36,7 +36,9 @@ class SampleRules:
     """The rules that the images and labels of a dataset must follow."""
 
     images: ImageRules
+    """How the images are read."""
     labels: LabelRules
+    """The rules for labels that are lines of text."""
     maps: MaskRules | DepthRules | None
     """The rules for masks or depth maps; None if the labels are lines of text, which must follow `labels`."""
     class_ids: Mapping[str, int]
@@ -64,11 +66,13 @@ class CheckedSample:
     """The result of checking one image and its labels."""
 
     sample: Sample
+    """The image and its label file, as listed in the layout."""
     findings: list[Finding]
     """All errors, and the first warnings."""
     image: ImageFacts | None
     """None if the image cannot be used."""
     labels: CheckedLabels
+    """Empty, without a problem, if the label file is missing. For classify, the folder's class."""
     labelled: bool
     """Whether the image has a label file, even an empty one; always true for classify."""
     further: Mapping[str, int] = field(default_factory=Counter)

@@ -25,6 +25,7 @@ class Finding:
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
+    """What is wrong, as it follows the place and a colon."""
     kind: str = "other"
     """One of KINDS."""
 
@@ -43,6 +44,7 @@ class FoundPlace(BaseModel):
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
+    """What is wrong, in at most REPORTED_MESSAGE bytes."""
 
     def __str__(self) -> str:
         return str(Finding(self.file, self.line, self.message))

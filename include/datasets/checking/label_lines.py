@@ -35,6 +35,7 @@ class LabelRules:
     """The rules that the labels of a dataset must follow."""
 
     task: Task
+    """The task of the training run, which determines the format of a label."""
     classes: int
     """Number of class names."""
     keypoints: tuple[int, int] = (0, 0)
@@ -63,6 +64,7 @@ class LabelProblem:
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
+    """What is wrong, without the file and the line."""
     kind: str
     """One of KINDS."""
 

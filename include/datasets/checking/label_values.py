@@ -29,6 +29,7 @@ class _Labels:
     """The labels of a file: each array has one row per line."""
 
     classes: np.ndarray
+    """The first numbers: class ids, which may be invalid. One-dimensional."""
     boxes: np.ndarray
     """Centre, width and height."""
     points: np.ndarray
