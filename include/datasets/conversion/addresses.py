@@ -41,6 +41,7 @@ class Address:
     host: str
     """In lower case; IPv6 addresses have no brackets."""
     port: int
+    """443 if the URL contains no port."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

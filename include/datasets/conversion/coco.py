@@ -131,18 +131,25 @@ class _Conversion:
     """Converts the annotations of all files to label files."""
 
     _task: Task
+    """The task of the training run."""
     _found: Sequence[CocoFile]
+    """The COCO files, in the order of their paths."""
     _numbers: Sequence[Mapping[int | str, int]]
     """For each file, a mapping from the id of each image to its index in `_placement.targets`."""
     _placement: Placement
+    """The images of all files."""
     _files: ConvertedFiles
+    """The files to write."""
     _problems: Problems
+    """Receives the problems of categories and annotations."""
     _notes: Counter[str] = field(default_factory=Counter)
+    """For each note, how many items were skipped or replaced."""
     _used: set[int] = field(default_factory=set)
     """The categories that have annotations."""
     _lengths: set[int] = field(default_factory=set)
     """The numbers of keypoints in annotations."""
     _count: int = 0
+    """Number of annotations read so far, in all files."""
 
     def write(self, half_files: int) -> dict[str, int]:
         """Write all files. Returns notes on what was skipped or replaced, each with the number of items.

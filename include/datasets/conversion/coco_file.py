@@ -40,6 +40,7 @@ class Category:
     """A class."""
 
     name: str
+    """Becomes the class name."""
     above: str | None
     """Name of the supercategory."""
     keypoints: tuple[str, ...]
@@ -63,6 +64,7 @@ class CocoFile:
     """The categories and images of an annotation file."""
 
     path: Path
+    """Path of the file on this machine, with all links resolved."""
     name: str
     """Relative to the dataset."""
     categories: dict[int, Category] = field(default_factory=dict)

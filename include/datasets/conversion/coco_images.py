@@ -46,6 +46,7 @@ class Target:
     """An image of the converted dataset."""
 
     split: Split
+    """The split of the converted dataset to which the image belongs."""
     name: str
     """Relative to the folder of the split."""
     path: Path
@@ -64,9 +65,13 @@ class Placement:
     """All images, each with its place in the converted dataset."""
 
     tree: Tree
+    """The dataset's folder and the images in it."""
     boundary: Boundary
+    """Refuses images outside the dataset."""
     problems: Problems
+    """Receives a problem for each image that has no place."""
     targets: list[Target] = field(default_factory=list)
+    """The images that were placed so far."""
     _numbers: dict[str, int] = field(default_factory=dict)
     """The index of each image in `targets`, by the path of its label file without the suffix."""
 

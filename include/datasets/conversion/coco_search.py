@@ -50,9 +50,11 @@ class Tree:
     """The JSON files and images of a dataset, by their paths relative to its folder."""
 
     folder: Path
+    """Path of the dataset's folder on this machine."""
     annotations: tuple[str, ...]
     """The JSON files, in the order of their paths."""
     images: frozenset[str]
+    """The files that Ultralytics treats as images."""
 
 
 def walk(folder: Path, boundary: Boundary) -> Tree:

@@ -46,6 +46,7 @@ class ConvertedFiles:
     """The folder that one conversion writes to."""
 
     folder: Path
+    """Path of the folder; the module's docstring lists its files."""
 
     @property
     def dataset(self) -> Path:

@@ -29,7 +29,9 @@ class Entry:
     size: int
     """In bytes."""
     md5: str
+    """Hexadecimal MD5 of the file; the ETag of its object, unless the bucket encrypts with SSE-KMS."""
     sha256: str
+    """Hexadecimal SHA-256 of the file."""
     etag: str | None
     """ETag of the object in S3, without quotes; None until the file is stored."""
 

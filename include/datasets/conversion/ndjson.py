@@ -72,8 +72,11 @@ class _Export:
     """One export. It is read twice: to survey it, and to write its labels."""
 
     path: Path
+    """Path of the .ndjson file on this machine."""
     source: str
+    """The dataset as the user named it, for messages."""
     task: Task
+    """The task of the training run."""
     notes: Counter[str] = field(default_factory=Counter)
     """For each note, how many items were skipped or replaced."""
     hosts: Counter[str] = field(default_factory=Counter)
@@ -81,6 +84,7 @@ class _Export:
     key: str = ""
     """Identifies the content; set by `survey`."""
     _header: Header = field(init=False)
+    """The first line; set by `survey`."""
     _used: set[int] = field(default_factory=set)
     """The class ids that occur in labels."""
     _folders: dict[str, int] = field(default_factory=dict)
@@ -88,6 +92,7 @@ class _Export:
     _points: list[list[float]] = field(default_factory=list)
     """The numbers after the box in each of the first labels; the shape of keypoints is inferred from them."""
     _names: Names = field(default_factory=Names)
+    """The splits and names of the images; filled by `survey`."""
 
     def survey(self) -> None:
         """Check all lines; find the key, the hosts, and the split and name of each image.

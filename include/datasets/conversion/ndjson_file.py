@@ -30,7 +30,9 @@ class Header:
     """The first line, which describes the dataset."""
 
     task: str
+    """As given, so it may be none of Ultralytics' tasks; `detect` if the line has none."""
     class_names: dict[int, str]
+    """Names by class id; not every class needs one."""
     extras: Mapping[str, Any]
     """Keys that are also keys of a data YAML."""
     depth_scale: float
@@ -46,9 +48,11 @@ class Record:
     line: int
     """Number of its line in the export, counted from 1."""
     split: Split
+    """As given; images of train may be moved to val later."""
     file: str
     """The image's file name."""
     url: str
+    """URL of the image, as given; it may contain a signature."""
     annotations: Mapping[str, Any]
     """Lists of labels, by their kind."""
     depth_url: str | None
