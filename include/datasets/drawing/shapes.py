@@ -25,6 +25,7 @@ class Shape:
     """One labelled object."""
 
     class_id: int
+    """As in the label file; the dataset may have no such class."""
     outline: tuple[Point, ...]
     """The corners of the object's box, oriented box or polygon."""
     keypoints: tuple[Point, ...] = ()

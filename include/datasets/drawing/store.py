@@ -28,6 +28,7 @@ class DrawnSample(BaseModel):
     name: str = Field(pattern=_NAME)
     """Name of the picture, such as `0.jpg`."""
     split: str
+    """The split that contains the image."""
     image: str
     """Path of the image within the split."""
 
