@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.drawing.maps import class_colour, draw_depths, draw_mask
+from include.datasets.drawing.maps import choose_colour, draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -106,7 +106,7 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
 def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
     import cv2
 
-    colour = class_colour(shape.class_id)
+    colour = choose_colour(shape.class_id)
     outline = _in_pixels(shape.outline, picture)
     if layout.task in {"segment", "semantic", "obb"}:
         filled = picture.copy()

@@ -22,7 +22,7 @@ _GOLDEN_RATIO = 0.618034
 """The step of the hue from class to class, which keeps the colours of neighbouring classes apart."""
 
 
-def class_colour(class_id: int) -> tuple[int, int, int]:
+def choose_colour(class_id: int) -> tuple[int, int, int]:
     """Return the colour of a class, dark enough for white text, in OpenCV's order: blue, green, red."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1, 0.85, 0.75)
     return round(blue * 255), round(green * 255), round(red * 255)
@@ -45,7 +45,7 @@ def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Pictu
     coloured = picture.copy()
     for class_id in np.unique(ids):
         if class_id != IGNORED:
-            coloured[ids == class_id] = class_colour(int(class_id))
+            coloured[ids == class_id] = choose_colour(int(class_id))
     return cv2.addWeighted(coloured, _FILLED, picture, 1 - _FILLED, 0)
 
 

@@ -45,10 +45,10 @@ def read_shapes(label: Path, task: Task, keypoints: tuple[int, int]) -> Iterator
             continue
         if len(numbers) < BOX or not all(map(math.isfinite, numbers)):
             continue
-        yield _shape(int(numbers[0]), numbers[1:], task, keypoints)
+        yield _parse_shape(int(numbers[0]), numbers[1:], task, keypoints)
 
 
-def _shape(class_id: int, values: Sequence[float], task: Task, keypoints: tuple[int, int]) -> Shape:
+def _parse_shape(class_id: int, values: Sequence[float], task: Task, keypoints: tuple[int, int]) -> Shape:
     columns = len(values) + 1
     has_keypoints = task in {"pose", "detect"} and columns == BOX + math.prod(keypoints)
     if columns >= OUTLINE and not has_keypoints:
@@ -56,10 +56,10 @@ def _shape(class_id: int, values: Sequence[float], task: Task, keypoints: tuple[
     x, y, width, height = values[:4]
     left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
     box = ((left, top), (right, top), (right, bottom), (left, bottom))
-    return Shape(class_id, box, _labelled_points(values[4:], keypoints[1]) if task == "pose" else ())
+    return Shape(class_id, box, _find_labelled_points(values[4:], keypoints[1]) if task == "pose" else ())
 
 
-def _labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
+def _find_labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
     """Return the labelled keypoints: those whose visibility is not 0, or all if there are no visibilities."""
     step = dimensions or 2
     groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
