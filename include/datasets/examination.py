@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.checking.known_files import known_files
+from include.datasets.checking.known_files import open_known_files
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import stat_digest
@@ -55,7 +55,7 @@ def examine(
             )
     # The digest is taken before the files are read, because a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)
-    with known_files(Path(known) if known else None) as files:
+    with open_known_files(Path(known) if known else None) as files:
         found = validate(layout, source, given, Path(manifest) if manifest else None, files)
     reference = {
         "fingerprint": fingerprint or found.fingerprint,

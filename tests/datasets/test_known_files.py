@@ -14,7 +14,7 @@ from PIL import Image
 from include.datasets.checking import known_files as memory
 from include.datasets.checking.images import ImageFacts, ImageRules, UnusableImage
 from include.datasets.checking.images import read_image as read_really
-from include.datasets.checking.known_files import known_files
+from include.datasets.checking.known_files import open_known_files
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
 from include.datasets.checking.labels import check_labels
 
@@ -37,7 +37,7 @@ class Machine:
         monkeypatch.setattr(memory, "read_image", count)
 
     def read(self, name: str = "a/0.png", rules: ImageRules = COLOUR) -> ImageFacts:
-        with known_files(self.file) as files:
+        with open_known_files(self.file) as files:
             return files.read_image(self.image, name, rules)
 
 
@@ -70,7 +70,7 @@ def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp
             reads.append(how)
             return check_labels(file, LabelRules("detect", 2), (40, 30))
 
-        with known_files(machine.file) as files:
+        with open_known_files(machine.file) as files:
             return files.read_labels(file, how, check)
 
     found = [read("one way"), read("one way"), read("another")]
@@ -150,7 +150,7 @@ from include.datasets.checking.images import ImageFacts, ImageRules
 
 memory._BATCH = 2
 memory.read_image = lambda path, name, rules: ImageFacts("00" * 32, 1, 1)
-with memory.known_files(Path(sys.argv[1]) / "checked.sqlite3") as files:
+with memory.open_known_files(Path(sys.argv[1]) / "checked.sqlite3") as files:
     for number in range(5):
         path = Path(sys.argv[1]) / f"{number}.png"
         path.write_bytes(b"x")
@@ -163,7 +163,7 @@ def test_a_killed_check_keeps_the_entries_that_it_had_written(machine: Machine, 
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
     assert process.returncode == -9
     known = 0
-    with known_files(machine.file) as files:
+    with open_known_files(machine.file) as files:
         for number in range(5):
             try:
                 known += files.read_image(tmp_path / f"{number}.png", f"{number}.png", COLOUR).width

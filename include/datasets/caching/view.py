@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from include.datasets.caching.file_store import NO_LINKS
-from include.datasets.checking.label_files import label_path
+from include.datasets.checking.label_files import build_label_path
 from include.datasets.disk import flush_file, is_file
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -65,7 +65,7 @@ def _link(layout: Layout, split: Split, partial: Path, home: Path, numbers: rang
         links.add(image, sample.image)
         if sample.label:
             # Ultralytics looks for the label at this path, which also depends on folders within the split.
-            links.add(label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
+            links.add(build_label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
         done += 1
         if done >= BATCH:
             yield done

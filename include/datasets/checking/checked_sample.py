@@ -12,7 +12,7 @@ from include.datasets.checking.findings import Finding
 from include.datasets.checking.images import ImageRules, UnusableImage
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
 from include.datasets.checking.labels import check_labels
-from include.datasets.checking.maps import EMPTY_MAP, check_map, map_rules
+from include.datasets.checking.maps import EMPTY_MAP, build_map_rules, check_map
 from include.datasets.disk import is_file
 from include.limits import PLACES_PER_KIND
 
@@ -56,7 +56,7 @@ class SampleRules:
         return cls(
             ImageRules(layout.extras.get("channels", 3), classify=layout.task == "classify"),
             LabelRules(layout.task, len(layout.names), (keypoints[0], keypoints[1]), rules.single_cls),
-            map_rules(layout),
+            build_map_rules(layout),
             {name: number for number, name in layout.names.items()},
         )
 

@@ -50,7 +50,7 @@ class DepthRules:
     """In metres; validation ignores pixels at this distance or beyond."""
 
 
-def depth_rules(extras: Mapping[str, Any]) -> DepthRules:
+def build_depth_rules(extras: Mapping[str, Any]) -> DepthRules:
     """Return the rules for a dataset whose data YAML has these keys."""
     return DepthRules(extras.get("depth_scale", _SCALE), extras.get("max_depth") or _FARTHEST)
 
@@ -67,7 +67,7 @@ def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRule
         shapes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
         raise UnusableImage(f"the map has {shapes}; give both the same aspect ratio")
     known = measurable = 0
-    for rows in _chunks(found):
+    for rows in _read_chunks(found):
         metres = rows if suffix == ".npy" else rows / rules.scale
         known += int(((metres > _NEAREST) & (metres < math.inf)).sum())
         measurable += int(((metres > _NEAREST) & (metres < rules.farthest)).sum())
@@ -109,7 +109,7 @@ def _open_png(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def _chunks(found: np.ndarray) -> Iterator[np.ndarray]:
+def _read_chunks(found: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the rows in pieces, so that a large map takes little memory."""
     import numpy as np
 

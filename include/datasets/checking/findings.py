@@ -95,7 +95,7 @@ class Collection:
         """Count findings without keeping their places."""
         self._counts[kind] += number
 
-    def kinds(self) -> tuple[FoundKind, ...]:
+    def list_kinds(self) -> tuple[FoundKind, ...]:
         """Return the findings by kind, in the order of KINDS."""
         return tuple(
             FoundKind(
@@ -116,4 +116,4 @@ def group(findings: Iterable[Finding]) -> tuple[FoundKind, ...]:
     collection = Collection()
     for finding in findings:
         collection.add(finding)
-    return collection.kinds()
+    return collection.list_kinds()

@@ -139,7 +139,7 @@ def verify_image(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def _displayed_size(image: Image) -> tuple[int, int]:
+def _find_displayed_size(image: Image) -> tuple[int, int]:
     """Return the width and height of an open image as displayed, after any rotation by its EXIF data."""
     try:
         sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
@@ -221,7 +221,7 @@ def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         channels = len(image.getbands()) if rules.channels not in {1, _COLOUR} else rules.channels
-        return channels, *_displayed_size(image)
+        return channels, *_find_displayed_size(image)
 
 
 def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[int, int, int]:
@@ -251,5 +251,5 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
         )
     if kind == "jpeg":  # decoded at a fraction of its size
         with Image.open(io.BytesIO(content)) as image:
-            return channels, *_displayed_size(image)
+            return channels, *_find_displayed_size(image)
     return channels, array.shape[1], array.shape[0]

@@ -61,7 +61,7 @@ class KnownFiles:
         self._database, self._reads = database, True
         self._lock = threading.Lock()
         self._new: dict[bytes, bytes] = {}
-        self._reader = f"{_VERSION} {_decoders()}"
+        self._reader = f"{_VERSION} {_describe_decoders()}"
 
     def read_image(self, path: Path, name: str, rules: ImageRules) -> ImageFacts:
         """Return the result of `images.read_image`, without reading a known image again.
@@ -101,7 +101,7 @@ class KnownFiles:
         read: Callable[[], T],
         is_good: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        key = self._key(path, how) if self._database is not None else None
+        key = self._compute_key(path, how) if self._database is not None else None
         with suppress(ValidationError):  # written by an earlier release
             if key is not None and (known := self._find(key)) is not None:
                 return form.validate_json(known)
@@ -112,7 +112,7 @@ class KnownFiles:
             self._add(key, form.dump_json(found))
         return found
 
-    def _key(self, path: Path, how: str) -> bytes | None:
+    def _compute_key(self, path: Path, how: str) -> bytes | None:
         try:
             found = os.stat(path)  # noqa: PTH116 - faster for a million files
         except OSError:
@@ -151,7 +151,7 @@ class KnownFiles:
 
 
 @contextmanager
-def known_files(file: Path | None) -> Iterator[KnownFiles]:
+def open_known_files(file: Path | None) -> Iterator[KnownFiles]:
     """Open the database `file`, and save new results when the context ends.
 
     If `file` is None or cannot be used, nothing is remembered.
@@ -184,7 +184,7 @@ def _open(file: Path) -> sqlite3.Connection:
     return database
 
 
-def _decoders() -> str:
+def _describe_decoders() -> str:
     import cv2
     import PIL
 

@@ -24,13 +24,13 @@ class LabelFiles:
     """Whether the labels are images, or arrays that Ultralytics could load in place of an image. Such labels
     must not be in a folder of images."""
 
-    def candidates(self, image: str, below: Path | None = None) -> list[str]:
+    def list_candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which `image` may have labels, in the order in which Ultralytics tries them.
 
         For masks other than .png, Ultralytics' order varies; here, it is alphabetical. Only the part of the
         path under `below` is changed, because the folders above it may be called `images`, too.
         """
-        return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
+        return [build_label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
 
 
 TEXT = LabelFiles("labels", (".txt",), "labels")
@@ -48,13 +48,13 @@ IMAGE_SUFFIXES = frozenset({
 })  # fmt: skip
 
 
-def mask_files(folder: str) -> LabelFiles:
+def locate_masks(folder: str) -> LabelFiles:
     """Return the location of masks, as in `SemanticDataset`. `folder` is the data YAML's `masks_dir`."""
     suffixes = ("png", *sorted(IMAGE_SUFFIXES - {"png"}))
     return LabelFiles(folder, tuple(f".{suffix}" for suffix in suffixes), MASKS, are_images=True)
 
 
-def label_path(
+def build_label_path(
     image: str, below: Path | None = None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
 ) -> str:
     """Return the path of an image's labels. As in `img2label_paths`, `folder` replaces the last `images`.

@@ -63,12 +63,12 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
             continue
         if len(row) == rules.pose_columns and rules.task != "pose":
             row = row[:BOX]  # for tasks other than pose, Ultralytics uses the boxes of such labels
-        if message := _form_problem(len(row), rules):
+        if message := _find_form_problem(len(row), rules):
             checked.problems.append(LabelProblem(number, message, "label-form"))
         elif problem := rows.add(number, row):
             checked.problems.append(problem)
         else:
-            first.setdefault(_kind_of(len(row), rules), number)
+            first.setdefault(_determine_form(len(row), rules), number)
         if len(checked.problems) >= FINDINGS_PER_FILE:
             return None
     rows.outlines = checked.outlines = "outline" in first
@@ -83,13 +83,13 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
     return rows if rows.lines else None
 
 
-def _kind_of(columns: int, rules: LabelRules) -> str:
+def _determine_form(columns: int, rules: LabelRules) -> str:
     if rules.task == "pose" or columns == BOX:
         return "box"
     return "point" if columns == _POINT else "outline"
 
 
-def _form_problem(columns: int, rules: LabelRules) -> str | None:
+def _find_form_problem(columns: int, rules: LabelRules) -> str | None:
     if columns > LABEL_COLUMNS:
         return f"the line has {columns:,} columns, more than the limit of {LABEL_COLUMNS:,}; simplify it"
     # In a file of outlines, Ultralytics also accepts single points.

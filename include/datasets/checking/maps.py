@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from include.datasets.checking.depths import check_depth, depth_rules
+from include.datasets.checking.depths import build_depth_rules, check_depth
 from include.datasets.checking.images import UnusableImage, reserve_pixels, verify_image
 from include.datasets.checking.label_lines import CheckedLabels, LabelProblem
 from include.datasets.checking.masks import MaskRules, check_mask
@@ -23,12 +23,12 @@ EMPTY_MAP = ("nothing can be learnt from it", "empty-maps")
 _ARRAY = ".npy"
 
 
-def map_rules(layout: Layout) -> MaskRules | DepthRules | None:
+def build_map_rules(layout: Layout) -> MaskRules | DepthRules | None:
     """Return the rules for the maps of a dataset; None if its labels are lines of text."""
     if not layout.labels.are_images:
         return None
     if layout.task == "depth":
-        return depth_rules(layout.extras)
+        return build_depth_rules(layout.extras)
     return MaskRules(len(layout.names), layout.extras.get("label_mapping", {}))
 
 
@@ -56,7 +56,7 @@ def check_map(
 def explain_immeasurable(layout: Layout) -> str:
     """Explain why validation measures nothing although the maps have distances."""
     return (
-        f"every distance is {depth_rules(layout.extras).farthest:g} m or more, and validation ignores "
+        f"every distance is {build_depth_rules(layout.extras).farthest:g} m or more, and validation ignores "
         "such pixels; correct depth_scale in the data YAML (or convert .npy files to metres), or raise "
         "max_depth there"
     )

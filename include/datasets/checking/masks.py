@@ -46,7 +46,7 @@ class MaskRules:
 
     def read_ids(self, mask: np.ndarray) -> tuple[set[int], list[int]]:
         """Return the mapped ids of a mask, without IGNORED, and the invalid ids as they are in the mask."""
-        found = {number: self.mapping.get(number, number) for number in _distinct(mask)}
+        found = {number: self.mapping.get(number, number) for number in _find_distinct(mask)}
         invalid = [
             number
             for number, meant in found.items()
@@ -81,7 +81,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
     return classes, bool(meant)
 
 
-def _distinct(mask: np.ndarray) -> list[int]:
+def _find_distinct(mask: np.ndarray) -> list[int]:
     """Return the distinct numbers in a mask, nine times as fast as `np.unique`, which sorts the pixels."""
     import numpy as np
 
@@ -123,11 +123,11 @@ def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
     folder = data.get("masks_dir")
     if not folder:
         return {}
-    mapping = _mapping(data.get("label_mapping"))
-    return {"masks_dir": _folder(folder)} | ({"label_mapping": mapping} if mapping else {})
+    mapping = _parse_mapping(data.get("label_mapping"))
+    return {"masks_dir": _parse_folder(folder)} | ({"label_mapping": mapping} if mapping else {})
 
 
-def _folder(given: object) -> str:
+def _parse_folder(given: object) -> str:
     try:
         if not isinstance(given, str):
             raise ValueError("it is not a string")  # noqa: TRY004, TRY301 - the except clause completes it
@@ -139,7 +139,7 @@ def _folder(given: object) -> str:
         ) from None
 
 
-def _mapping(given: object) -> dict[int, int]:
+def _parse_mapping(given: object) -> dict[int, int]:
     """Return the class id for each id in the masks. As in Ultralytics, null means IGNORED."""
     if given is None:
         return {}
@@ -148,10 +148,10 @@ def _mapping(given: object) -> dict[int, int]:
             f"label_mapping: {show_value(given)} must map the ids in the masks to class ids, or to "
             "ignore_label"
         )
-    return dict(_entry(source, target) for source, target in given.items())
+    return dict(_parse_entry(source, target) for source, target in given.items())
 
 
-def _entry(source: object, target: object) -> tuple[int, int]:
+def _parse_entry(source: object, target: object) -> tuple[int, int]:
     ignored = target is None or (isinstance(target, str) and target.strip() == "ignore_label")
     try:
         number, meant = int(source), IGNORED if ignored else int(target)  # type: ignore[call-overload]

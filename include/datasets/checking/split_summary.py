@@ -37,17 +37,17 @@ class SplitSummary:
             self._outlines += labels.outlines
             self._boxes += not labels.outlines
 
-    def findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
+    def list_findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
         """Yield errors and warnings; `objects` is the number of objects that the training run uses."""
         if layout.task == "classify":
             return
         if self._needs_labels:
-            yield from self._lack_of_labels(layout, objects)
+            yield from self._find_lack_of_labels(layout, objects)
         if layout.task == "detect" and self._boxes and self._outlines:
             message = f"{self._boxes:,} label files have boxes, and {self._outlines:,} have outlines"
             yield Finding(self._split, None, message, "mixed-labels")
 
-    def _lack_of_labels(self, layout: Layout, objects: int) -> Iterator[Finding]:
+    def _find_lack_of_labels(self, layout: Layout, objects: int) -> Iterator[Finding]:
         first = layout.splits[self._split][0]
         if not self._labelled and first.label:
             yield Finding(layout.relative_name(first.label), None, self._explain_missing(layout), "no-labels")

@@ -36,11 +36,11 @@ class Tally:
         self._objects[split].update(merged)
         self._images[split].update(merged.keys())
 
-    def objects(self, split: Split) -> int:
+    def count_objects(self, split: Split) -> int:
         """Return how many objects of the split are used for training or validation."""
         return self._objects[split].total()
 
-    def table(self) -> tuple[ClassCount, ...]:
+    def build_table(self) -> tuple[ClassCount, ...]:
         """Return the counts in the order of the class ids."""
         train, val = "train", self._rules.split
         return tuple(
@@ -54,10 +54,10 @@ class Tally:
             for number, name in enumerate(self._names)
         )
 
-    def warnings(self) -> Iterator[Finding]:
+    def find_warnings(self) -> Iterator[Finding]:
         """Yield warnings about the classes."""
-        table = self.table()
-        yield from _shared_names(table)
+        table = self.build_table()
+        yield from _find_shared_names(table)
         for number, count in enumerate(table):
             if self._rules.classes is not None and number not in self._rules.classes:
                 continue
@@ -70,7 +70,7 @@ class Tally:
                 yield Finding(count.name, None, message, "class-unvalidated")
 
 
-def _shared_names(table: Sequence[ClassCount]) -> Iterator[Finding]:
+def _find_shared_names(table: Sequence[ClassCount]) -> Iterator[Finding]:
     first: dict[str, int] = {}
     for number, count in enumerate(table):
         if (earlier := first.setdefault(count.name, number)) != number:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.datasets.checking.label_files import label_path
+from include.datasets.checking.label_files import build_label_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,7 +76,7 @@ class ConvertedFiles:
 
     def label(self, image: str) -> Path:
         """Return the path of an image's label file, and create its folder."""
-        path = Path(label_path(str(self.dataset / image), self.dataset))
+        path = Path(build_label_path(str(self.dataset / image), self.dataset))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -65,7 +65,7 @@ def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...
     for note, count in notes.items():
         found.add(Finding(source, None, f"{count:,} {note}", "conversion"))
         found.count("conversion", count - 1)
-    return found.kinds()
+    return found.list_kinds()
 
 
 def log_notes(notes: Counter[str], source: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.depths import read_depth_keys
 from include.datasets.checking.keypoints import read_keypoints
-from include.datasets.checking.label_files import DEPTHS, MASKS, TEXT, mask_files
+from include.datasets.checking.label_files import DEPTHS, MASKS, TEXT, locate_masks
 from include.datasets.checking.masks import read_mask_keys
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
@@ -218,4 +218,4 @@ def _maps(data: Mapping[str, Any], task: Task, classes: int) -> tuple[dict[str, 
     if task == "depth":
         return read_depth_keys(data), DEPTHS
     keys = read_mask_keys(data, classes) if task == "semantic" else {}
-    return (keys | {"masks_dir": MASKS}, mask_files(keys["masks_dir"])) if keys else ({}, TEXT)
+    return (keys | {"masks_dir": MASKS}, locate_masks(keys["masks_dir"])) if keys else ({}, TEXT)

@@ -125,7 +125,7 @@ class _Reader:
                 )
             image = f"{base}{os.sep}{path}"
             own = self.is_fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
-            possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
+            possible = self.description.labels.list_candidates(image, self.boundary.folder if own else None)
             if self.description.labels.are_images:
                 self._require_apart(image, name, possible[0])
             self.folders[possible[0].rpartition(os.sep)[0]].add(image.rpartition(os.sep)[0])
