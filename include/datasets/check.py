@@ -141,7 +141,7 @@ def _convert(
         if not converter or not converted:
             yield location, fingerprint, None, {}
             return
-    uri = converter.datasets.uri(converted)
+    uri = converter.datasets.build_uri(converted)
     with find(parse_source(uri, task), expected=converted.fingerprint) as (location, fingerprint):
         yield location, fingerprint, uri, converted.notes
 

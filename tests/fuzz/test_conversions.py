@@ -95,7 +95,7 @@ class ConvertedDataset:
         except DatasetError as error:
             message = str(error)
         else:
-            names = [Path(asset.name) for asset in ConvertedFiles(self._work).assets()]
+            names = [Path(asset.name) for asset in ConvertedFiles(self._work).read_asset_list()]
             assert not [name for name in names if name.is_absolute() or ".." in name.parts]
             return True
         assert message

@@ -48,7 +48,7 @@ class Address:
         return host if self.port == _PORT else f"{host}:{self.port}"
 
 
-def address_of(url: str) -> Address:
+def parse_address(url: str) -> Address:
     """Return the host and port of a URL. Raises ValueError unless it is a plain https:// URL.
 
     The URL is parsed with urllib3, which also sends the requests: a different parser could see a different
@@ -78,7 +78,7 @@ def without_query(url: str) -> str:
     return re.split(r"[?#]", url, maxsplit=1)[0]
 
 
-def content_address(url: str) -> str:
+def strip_signature(url: str) -> str:
     """Return an identifier of the content at a URL of Ultralytics Platform: the URL without its signature.
 
     Platform names each file by a hash of its content, and signs the URLs again for each export. If a file's
@@ -120,8 +120,8 @@ class AllowedHosts:
                 hosts.add(name.removesuffix(f":{_PORT}"))
         return cls(frozenset(hosts), tuple(networks))
 
-    def allow(self, address: Address) -> bool:
-        """Return whether requests may be sent to this host; `allow_peer` must also accept its IP address."""
+    def allows(self, address: Address) -> bool:
+        """Return whether requests may be sent to this host; `allows_peer` must also accept its IP address."""
         name = str(address)
         if name in self.hosts or any(host[0] == "." and name.endswith(host) for host in self.hosts):
             return True
@@ -131,9 +131,9 @@ class AllowedHosts:
             return False
         return address.port == _PORT and any(literal in network for network in self.networks)
 
-    def allow_peer(self, peer: str) -> bool:
+    def allows_peer(self, peer: str) -> bool:
         """Return whether connections to this IP address are allowed: it is public, or in a listed network."""
-        found = _plain(ipaddress.ip_address(peer.partition("%")[0]))
+        found = _unwrap_ipv4(ipaddress.ip_address(peer.partition("%")[0]))
         if any(found in network for network in self.networks):
             return True
         if isinstance(found, ipaddress.IPv6Address) and found not in _PUBLIC:
@@ -141,7 +141,7 @@ class AllowedHosts:
         return found.is_global and not found.is_multicast
 
 
-def _plain(address: IpAddress) -> IpAddress:
+def _unwrap_ipv4(address: IpAddress) -> IpAddress:
     """Return the IPv4 address that an IPv6 address represents; return any other address unchanged."""
     if isinstance(address, ipaddress.IPv4Address):
         return address

@@ -75,13 +75,13 @@ def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, 
 
 def _mirror(points: tuple[str, ...]) -> list[int] | None:
     """Return the index of each keypoint's mirror image; None if the names do not tell left from right."""
-    mirrored = tuple(map(_other_side, points))
+    mirrored = tuple(map(_mirror_name, points))
     if mirrored == points or len(set(points)) < len(points) or not set(mirrored) <= set(points):
         return None
     return [points.index(name) for name in mirrored]
 
 
-def _other_side(name: str) -> str:
+def _mirror_name(name: str) -> str:
     for left, right in _MIRRORED:
         if left in name:
             return name.replace(left, right)

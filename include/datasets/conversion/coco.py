@@ -17,7 +17,7 @@ from include.datasets.conversion.classes import describe_keypoints, drop_umbrell
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
 from include.datasets.conversion.coco_labels import label_object
-from include.datasets.conversion.coco_search import choose_files, split_of, walk
+from include.datasets.conversion.coco_search import choose_files, find_split, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.conversion.rows import RowDatabase, in_line
@@ -101,7 +101,7 @@ def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], p
     folders = {PurePosixPath(file.name).parent for file in found}
     for other in others:
         path = PurePosixPath(other.name)
-        if other.problem is not None and path.parent in folders and split_of(path.name):
+        if other.problem is not None and path.parent in folders and find_split(path.name):
             problem = f"the file cannot be read: {other.problem}; export it again, or remove it"
             problems.add(problem, other.name)
 
@@ -118,7 +118,7 @@ def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> Coco
 
 
 def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source: str) -> None:
-    if empty := sorted({"train", "val"}.difference(placement.filled_splits())):
+    if empty := sorted({"train", "val"}.difference(placement.find_filled_splits())):
         names = ", ".join(file.name for file in found[:5])
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
@@ -164,12 +164,12 @@ class _Conversion:
             classes = drop_umbrella(classes, self._used)
             self._write_labels(rows, {key: number for number, key in enumerate(classes)})
         names = [category.name for category in classes.values()]
-        self._files.describe(self._placement.filled_splits(), names, self._extras(classes))
-        self._files.list_assets(
+        self._files.describe(self._placement.find_filled_splits(), names, self._build_extras(classes))
+        self._files.write_asset_list(
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
         left_out = {
-            "images are not named in any annotation file, and are skipped": self._placement.unnamed(),
+            "images are not named in any annotation file, and are skipped": self._placement.count_unnamed(),
             "JSON files have images or annotations, but not both, and are skipped": half_files,
         }
         self._notes += Counter(left_out)  # adds only those above zero
@@ -179,7 +179,7 @@ class _Conversion:
     def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: RowDatabase) -> None:
         progress = ProgressLog(f"Reading annotations of {file.name}", None, "annotations")
         try:
-            for annotation in file.annotations():
+            for annotation in file.read_annotations():
                 self._count += 1
                 if self._count > COCO_ANNOTATIONS:
                     limit = f"the limit of {COCO_ANNOTATIONS:,} annotations"
@@ -224,12 +224,12 @@ class _Conversion:
     def _write_labels(self, rows: RowDatabase, classes: Mapping[int, int]) -> None:
         targets = self._placement.targets
         progress = ProgressLog("Writing labels", len(targets), "files")
-        for number, found in rows.by_image():
+        for number, found in rows.group_by_image():
             lines = (in_line((classes[int(category)], *numbers)) for category, *numbers in found)
-            self._files.label(targets[number].asset).write_text("".join(lines), encoding="utf-8")
+            self._files.prepare_label(targets[number].asset).write_text("".join(lines), encoding="utf-8")
             progress.advance()
 
-    def _extras(self, classes: Classes) -> Mapping[str, Any]:
+    def _build_extras(self, classes: Classes) -> Mapping[str, Any]:
         if self._task != "pose":
             return {}
         try:

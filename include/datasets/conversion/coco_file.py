@@ -72,9 +72,9 @@ class CocoFile:
     images: dict[int | str, Image] = field(default_factory=dict)
     """The images by their ids."""
 
-    def annotations(self) -> Iterator[Any]:
+    def read_annotations(self) -> Iterator[Any]:
         """Yield the annotations. Raises ValueError and OSError."""
-        for _, elements in _arrays(self.path, {"annotations"}):
+        for _, elements in _read_arrays(self.path, {"annotations"}):
             yield from elements
 
 
@@ -100,7 +100,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     file, parts = CocoFile(path, name), set[str]()
     progress = ProgressLog(f"Looking through {name}", None, "entries")
     try:
-        for key, elements in _arrays(path, _PARTS):
+        for key, elements in _read_arrays(path, _PARTS):
             parts.add(key)
             for element in elements:
                 progress.advance()
@@ -124,7 +124,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     return file
 
 
-def _arrays(path: Path, wanted: set[str]) -> Iterator[tuple[str, Iterator[Any]]]:
+def _read_arrays(path: Path, wanted: set[str]) -> Iterator[tuple[str, Iterator[Any]]]:
     with io.TextIOWrapper(open_regular(path, ARCHIVE_BYTES), "utf-8-sig") as text:
         yield from iterate_arrays(text, wanted, COCO_VALUE)
 
@@ -153,10 +153,10 @@ def _read_image(file: CocoFile, element: Any) -> None:
         raise ValueError("another image has the same id, so annotations that refer to it are ambiguous")
     if not isinstance(name, str):
         raise ValueError("file_name is missing; give the image's path relative to the image folder")  # noqa: TRY004
-    file.images[key] = Image(_image_name(name), *_size(given))
+    file.images[key] = Image(_parse_image_name(name), *_parse_size(given))
 
 
-def _image_name(given: str) -> str:
+def _parse_image_name(given: str) -> str:
     """Return a file name as a path without '.' parts.
 
     Raises ValueError if the name could lead out of the dataset, is hidden, or is not the name of an image.
@@ -173,7 +173,7 @@ def _image_name(given: str) -> str:
     return "/".join(parts)
 
 
-def _size(given: Mapping[str, Any]) -> tuple[int, int]:
+def _parse_size(given: Mapping[str, Any]) -> tuple[int, int]:
     for key in ("width", "height"):
         if given.get(key) is None:
             raise ValueError(f"{key} is missing; add the image's width and height in pixels")

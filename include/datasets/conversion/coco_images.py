@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
+from include.datasets.conversion.coco_search import ImageFinder, find_split, find_split_of_image
 from include.datasets.disk import is_passing
 from include.datasets.layouts.boundary import LeadsOutside
 from include.datasets.rules import SPLITS
@@ -77,19 +77,19 @@ class Placement:
 
     def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
         """Return, for each file, the index of each valid image in `targets`, by the image's id."""
-        splits = [split_of(file.name) for file in files]
+        splits = [find_split(file.name) for file in files]
         several = Counter(splits)
         return [
             dict(self._place(file, split, own_names=several[split] == 1))
             for file, split in zip(files, splits, strict=True)
         ]
 
-    def filled_splits(self) -> list[Split]:
+    def find_filled_splits(self) -> list[Split]:
         """Return the splits that have images."""
         filled = {target.split for target in self.targets}
         return [split for split in SPLITS if split in filled]
 
-    def unnamed(self) -> int:
+    def count_unnamed(self) -> int:
         """Return how many images in the dataset's folder are not named in any annotation file."""
         named = {target.path for target in self.targets}
         return len(self.tree.images) - len(named)
@@ -105,7 +105,7 @@ class Placement:
                 self.problems.add(_AMBIGUOUS if paths else _MISSING, place)
                 continue
             path = paths[0]
-            if (own := split or split_of_image(path)) is None:
+            if (own := split or find_split_of_image(path)) is None:
                 self.problems.add(_NO_SPLIT, place)
             else:
                 number = self._add(own, image.name if own_names else path, path, image, place)

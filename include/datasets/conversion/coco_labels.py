@@ -37,21 +37,21 @@ def label_object(annotation: Mapping[str, Any], image: Image, task: Task) -> Row
     """Return the row for an annotation. Raises ValueError if it is not valid."""
     if annotation.get("iscrowd"):
         return Row(note=_CROWD)
-    box = _box(annotation.get("bbox"), image)
+    box = _convert_box(annotation.get("bbox"), image)
     if box[2] <= 0 or box[3] <= 0:
         return Row(note=_NO_SIZE)
     if task == "pose":
-        points = _keypoints(annotation.get("keypoints"), image)
+        points = _convert_keypoints(annotation.get("keypoints"), image)
         return Row((*box, *points)) if points else Row(note=_NO_KEYPOINT)
     if task not in _OUTLINED:
         return Row(box)
     outline = outline_object(annotation.get("segmentation"), image.height, image.width)
     if outline is None:
-        return Row(_corners(*box), _NO_OUTLINE)
+        return Row(_compute_corners(*box), _NO_OUTLINE)
     return Row(tuple(outline))
 
 
-def _box(given: Any, image: Image) -> tuple[float, float, float, float]:
+def _convert_box(given: Any, image: Image) -> tuple[float, float, float, float]:
     """Return centre, width and height as fractions of the image's size."""
     if given is None:
         raise ValueError("bbox is missing; add [left, top, width, height] in pixels")
@@ -66,12 +66,12 @@ def _box(given: Any, image: Image) -> tuple[float, float, float, float]:
     )
 
 
-def _corners(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+def _compute_corners(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     return left, top, right, top, right, bottom, left, bottom
 
 
-def _keypoints(given: Any, image: Image) -> list[float]:
+def _convert_keypoints(given: Any, image: Image) -> list[float]:
     """Return x, y (fractions of the image's size) and visibility of each keypoint; [] if none is labelled."""
     if given is None:
         return []

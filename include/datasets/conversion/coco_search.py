@@ -83,21 +83,21 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
     return Tree(folder, tuple(sorted(annotations)), frozenset(images))
 
 
-def split_of(name: str) -> Split | None:
+def find_split(name: str) -> Split | None:
     """Return the split that a file's name indicates.
 
     If it indicates none, the names of the folders above the file decide, the nearest first.
     """
     path = PurePosixPath(name)
-    return _split_in(path.stem, *(parent.name for parent in path.parents))
+    return _find_split_in(path.stem, *(parent.name for parent in path.parents))
 
 
-def split_of_image(name: str) -> Split | None:
+def find_split_of_image(name: str) -> Split | None:
     """Return the split that the names of the folders above an image indicate, the nearest first."""
-    return _split_in(*(parent.name for parent in PurePosixPath(name).parents))
+    return _find_split_in(*(parent.name for parent in PurePosixPath(name).parents))
 
 
-def _split_in(*parts: str) -> Split | None:
+def _find_split_in(*parts: str) -> Split | None:
     for part in parts:
         found = {_WORDS[word] for word in re.findall(r"[a-z]+", part.lower()) if word in _WORDS}
         if len(found) == 1:
@@ -113,17 +113,17 @@ def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[st
     name nor a folder above it indicates a split.
     """
     if named is not None:
-        if split_of(named) is None:
+        if find_split(named) is None:
             return [named]
-        pattern = _without_split(named)
-        return [name for name in names if _without_split(name) == pattern]
+        pattern = _mask_split(named)
+        return [name for name in names if _mask_split(name) == pattern]
     found = [name for name in names if not PurePosixPath(name).name.lower().startswith(_OTHER_CONTENTS)]
     keypoints = [name for name in found if "keypoints" in PurePosixPath(name).name.lower()]
     others = [name for name in found if name not in keypoints]
     return (keypoints or others) if task == "pose" else (others or keypoints)
 
 
-def _without_split(name: str) -> str:
+def _mask_split(name: str) -> str:
     """Mask digits and the names of splits in a file name, so that counterparts become equal."""
 
     def replace(match: re.Match[str]) -> str:
@@ -137,9 +137,9 @@ class ImageFinder:
 
     def __init__(self, tree: Tree, annotations: str, names: Iterable[str]) -> None:
         self._images = tree.images
-        folders = list(dict.fromkeys(_usual_folders(annotations)))
+        folders = list(dict.fromkeys(_list_usual_folders(annotations)))
         known = set(folders)
-        folders += sorted({folder for image in tree.images for folder in _parents(image)} - known)
+        folders += sorted({folder for image in tree.images for folder in _list_parents(image)} - known)
         tried = list(islice(names, _TRIED))
         hits = {folder: sum(join(folder, name) in self._images for name in tried) for folder in folders}
         # Sorting is stable: of two folders with the same number of hits, the more usual one comes first.
@@ -168,7 +168,7 @@ class ImageFinder:
         return paths
 
 
-def _usual_folders(annotations: str) -> Iterator[str]:
+def _list_usual_folders(annotations: str) -> Iterator[str]:
     """Yield the folders where tools put the images of an annotation file, the most usual first."""
     own = dirname(annotations)
     subset = re.sub(r"^(instances|person_keypoints)_", "", PurePosixPath(annotations).stem)
@@ -179,7 +179,7 @@ def _usual_folders(annotations: str) -> Iterator[str]:
         yield base
 
 
-def _parents(name: str) -> Iterator[str]:
+def _list_parents(name: str) -> Iterator[str]:
     """Yield the folders above a file, the nearest first; the last one is ""."""
     while name:
         name = dirname(name)

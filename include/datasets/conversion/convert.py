@@ -100,7 +100,7 @@ class Converter:
 
     def _store(self, work: Path, yaml: str | None, notes: dict[str, int]) -> ConvertedDataset:
         with closing(Inventory(work / "inventory.sqlite")) as inventory:
-            inventory.add_all(ConvertedFiles(work).all_files())
+            inventory.add_all(ConvertedFiles(work).list_files())
             return self.datasets.store(inventory, yaml, notes)
 
 

@@ -70,11 +70,11 @@ class ConvertedFiles:
             shutil.rmtree(self.folder / _FETCHED)
         recorded.write_text(key, encoding="utf-8")
 
-    def fetched(self, asset: Asset) -> Path:
+    def locate_fetched(self, asset: Asset) -> Path:
         """Return the path that a file with a URL has once it has been fetched."""
         return self.folder / _FETCHED / asset.name
 
-    def label(self, image: str) -> Path:
+    def prepare_label(self, image: str) -> Path:
         """Return the path of an image's label file, and create its folder."""
         path = Path(build_label_path(str(self.dataset / image), self.dataset))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,22 +90,22 @@ class ConvertedFiles:
         text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
         (self.dataset / DATA_YAML).write_text(text, encoding="utf-8")
 
-    def list_assets(self, assets: Iterable[Asset]) -> None:
+    def write_asset_list(self, assets: Iterable[Asset]) -> None:
         """Write the list of the files that the conversion does not write itself."""
         with (self.folder / _LIST).open("w", encoding="utf-8") as file:
             for asset in assets:
                 file.write(f"{json.dumps(asdict(asset))}\n")
 
-    def assets(self) -> Iterator[Asset]:
-        """Read the list that `list_assets` wrote."""
+    def read_asset_list(self) -> Iterator[Asset]:
+        """Read the list that `write_asset_list` wrote."""
         with (self.folder / _LIST).open(encoding="utf-8") as file:
             for line in file:
                 yield Asset(**json.loads(line))
 
-    def all_files(self) -> Iterator[tuple[str, Path]]:
+    def list_files(self) -> Iterator[tuple[str, Path]]:
         """Yield the name and path of each file of the converted dataset."""
         for path in self.dataset.rglob("*"):
             if path.is_file():
                 yield str(path.relative_to(self.dataset)), path
-        for asset in self.assets():
-            yield asset.name, Path(asset.path) if asset.path else self.fetched(asset)
+        for asset in self.read_asset_list():
+            yield asset.name, Path(asset.path) if asset.path else self.locate_fetched(asset)

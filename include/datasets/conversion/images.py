@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from include.datasets.conversion.addresses import SETTING, address_of
+from include.datasets.conversion.addresses import SETTING, parse_address
 from include.datasets.conversion.problems import Problems
 from include.datasets.conversion.web import FetchLimits, FetchRefused, open_web
 from include.datasets.errors import DatasetError
@@ -31,7 +31,7 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
 
     `hosts` maps each host to the number of files to fetch from it.
     """
-    refused = sorted(host for host in hosts if not allowed.allow(address_of(f"https://{host}")))
+    refused = sorted(host for host in hosts if not allowed.allows(parse_address(f"https://{host}")))
     if not refused:
         return
     listed = ", ".join(f"{host} ({hosts[host]:,} files)" for host in refused[:5])
@@ -48,18 +48,19 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
     Raises DatasetError, ImagesUnavailable and OSError. The DatasetError lists the files that cannot be
     fetched, or says that the total size exceeds ARCHIVE_BYTES.
     """
-    total = sum(1 for _ in files.assets())
+    total = sum(1 for _ in files.read_asset_list())
     progress = ProgressLog(f"Fetching the images of {source}", total, "files")
     problems, left = Problems(source, "fetch"), ARCHIVE_BYTES
     with open_web(allowed, LIMITS, _CONNECTIONS) as web:
-        for asset, problem in map_in_order(partial(_fetch, web, files), files.assets(), _CONNECTIONS):
+        fetched = map_in_order(partial(_fetch, web, files), files.read_asset_list(), _CONNECTIONS)
+        for asset, problem in fetched:
             if problem is not None:
                 problems.add(problem, asset.name)
                 if problems.count >= _FAILURES:
                     break
                 continue
             progress.advance()
-            left -= files.fetched(asset).stat().st_size
+            left -= files.locate_fetched(asset).stat().st_size
             if left < 0:
                 raise DatasetError(
                     f"Dataset {source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images from "
@@ -70,7 +71,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 def _fetch(web: WebReader, files: ConvertedFiles, asset: Asset) -> tuple[Asset, str | None]:
     """Fetch one file; return it, and why it cannot be fetched (None if it was fetched)."""
-    path = files.fetched(asset)
+    path = files.locate_fetched(asset)
     try:
         if not path.is_file():
             web.fetch(asset.url or "", path)

@@ -27,16 +27,16 @@ def iterate_arrays(
     if reader.peek() != "{":
         raise ValueError("it does not contain a JSON object")
     seen = set[str]()
-    for key in reader.members():
+    for key in reader.read_members():
         if key not in wanted:
-            reader.value()
+            reader.read_value()
             continue
         if key in seen:
             raise ValueError(f"it contains {key!r} twice")
         if reader.peek() != "[":
             raise ValueError(f"{key!r} is not an array")
         seen.add(key)
-        yield key, reader.elements()
+        yield key, reader.read_elements()
     if reader.peek():
         raise ValueError("there is more text after the JSON object")
 
@@ -49,11 +49,11 @@ class _Reader:
         self._text, self._at, self._ended = "", 0, False
         self._decoder = json.JSONDecoder()
 
-    def members(self) -> Iterator[str]:
+    def read_members(self) -> Iterator[str]:
         """Yield the keys of the object that starts here; the caller reads each value."""
         self._take("{")
         while self.peek() != "}":
-            key = self.value()
+            key = self.read_value()
             if not isinstance(key, str):
                 raise ValueError("a key is not a string")  # noqa: TRY004 - callers expect ValueError
             self._take(":")
@@ -61,11 +61,11 @@ class _Reader:
             self._take_separator("}")
         self._take("}")
 
-    def elements(self) -> Iterator[Any]:
+    def read_elements(self) -> Iterator[Any]:
         """Yield the elements of the array that starts here."""
         self._take("[")
         while self.peek() != "]":
-            yield self.value()
+            yield self.read_value()
             self._take_separator("]")
         self._take("]")
 
@@ -77,7 +77,7 @@ class _Reader:
             if self._at < len(self._text) or not self._read(_CHUNK):
                 return self._text[self._at : self._at + 1]
 
-    def value(self) -> Any:
+    def read_value(self) -> Any:
         """Return the value that starts here."""
         self.peek()
         wanted = _CHUNK

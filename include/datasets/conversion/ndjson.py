@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.conversion.addresses import address_of, content_address
+from include.datasets.conversion.addresses import parse_address, strip_signature
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.ndjson_file import (
     infer_keypoints,
@@ -19,7 +19,7 @@ from include.datasets.conversion.ndjson_file import (
     read_lines,
     read_record,
 )
-from include.datasets.conversion.ndjson_names import Names, class_folder
+from include.datasets.conversion.ndjson_names import Names, name_class_folder
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
@@ -54,10 +54,10 @@ def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, A
     """
     export = _Export(Path(file), source, task)
     try:
-        before = _state_of(export.path)
+        before = _read_state(export.path)
         export.survey()
         export.write(ConvertedFiles(Path(work)))
-        if _state_of(export.path) != before:
+        if _read_state(export.path) != before:
             raise DatasetError(f"Dataset {source!r} was replaced while it was being converted; try again")
     except (ValueError, OSError) as problem:
         if is_passing(problem) or (isinstance(problem, OSError) and problem.filename is None):
@@ -115,14 +115,14 @@ class _Export:
             except ValueError as problem:
                 problems.add(str(problem), self.source.rpartition("/")[2], number)
             else:
-                digest.update(self._canonical(given))
+                digest.update(self._canonicalize(given))
             progress.advance()
         problems.raise_any()
         self.key = digest.hexdigest()
         self._choose_validation()
         self._require_complete()
 
-    def _canonical(self, raw: Mapping[str, Any]) -> bytes:
+    def _canonicalize(self, raw: Mapping[str, Any]) -> bytes:
         """Return the line as bytes that do not change if Platform merely signs the URLs again."""
         if self._header.is_from_platform:
             raw = _without_signature(raw)
@@ -133,11 +133,11 @@ class _Export:
     def _survey_record(self, record: Record) -> None:
         folder = ""
         if self.task == "classify":
-            number = record.class_id()
+            number = record.read_class_id()
             if number is None:
                 self.notes["images have no class, and are skipped"] += 1
                 return
-            folder = class_folder(self._header.class_names.get(number, str(number)))
+            folder = name_class_folder(self._header.class_names.get(number, str(number)))
             if self._folders.setdefault(folder, number) != number:
                 raise ValueError(
                     "class_names: another class has the same name, so their images would be mixed; rename one"
@@ -148,7 +148,7 @@ class _Export:
             if len(self._points) < _SAMPLED:
                 self._points += [label[5:] for label in labels if len(label) > 5]
         for url in filter(None, (record.url, record.depth_url)):
-            self.hosts[str(address_of(url))] += 1
+            self.hosts[str(parse_address(url))] += 1
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
@@ -164,8 +164,8 @@ class _Export:
 
         Does nothing for classify, as in Ultralytics.
         """
-        train = self._names.lines("train")
-        if self.task == "classify" or self._names.lines("val") or len(train) < 2:
+        train = self._names.find_lines("train")
+        if self.task == "classify" or self._names.find_lines("val") or len(train) < 2:
             return
         random.Random(0).shuffle(train)  # noqa: S311 - the same choice as Ultralytics
         chosen = train[: max(1, len(train) // 10)]
@@ -174,7 +174,7 @@ class _Export:
 
     def _require_complete(self) -> None:
         for split in ("train", "val"):
-            count = len(self._names.lines(split))
+            count = len(self._names.find_lines(split))
             if not count:
                 raise ValueError(
                     f"it has no images for {split}; assign some to this split, and export the dataset again"
@@ -189,9 +189,9 @@ class _Export:
         Raises ValueError and OSError.
         """
         if self.task != "classify":
-            found = [split for split in SPLITS if self._names.lines(split)]
-            files.describe(found, self._class_names(), self._extras())
-        files.list_assets(self._write_records(files))
+            found = [split for split in SPLITS if self._names.find_lines(split)]
+            files.describe(found, self._name_classes(), self._build_extras())
+        files.write_asset_list(self._write_records(files))
 
     def _write_records(self, files: ConvertedFiles) -> Iterator[Asset]:
         """Write the labels of each image, and yield the files that must be fetched for it."""
@@ -208,10 +208,10 @@ class _Export:
                 yield Asset(f"depth/{name.rpartition('.')[0]}.png", url=record.depth_url)
             else:
                 lines = [f"{' '.join(map(str, label))}\n" for label in read_labels(record)]
-                files.label(f"images/{name}").write_text("".join(lines), encoding="utf-8")
+                files.prepare_label(f"images/{name}").write_text("".join(lines), encoding="utf-8")
             progress.advance()
 
-    def _class_names(self) -> list[str]:
+    def _name_classes(self) -> list[str]:
         """Return the names of the classes; a class without a name gets the same name as in Ultralytics."""
         given = self._header.class_names
         if self.task == "depth":
@@ -225,7 +225,7 @@ class _Export:
             given.get(number, f"class{number}" if given else f"class_{number}") for number in range(count)
         ]
 
-    def _extras(self) -> dict[str, Any]:
+    def _build_extras(self) -> dict[str, Any]:
         if self.task == "depth":
             return {"depth_scale": self._header.depth_scale}
         extras = dict(self._header.extras)
@@ -242,10 +242,10 @@ class _Export:
 def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the object with its URL, if it has one, replaced by an identifier of the content at that URL."""
     url = holder.get("url")
-    return {**holder, "url": content_address(url)} if isinstance(url, str) else holder
+    return {**holder, "url": strip_signature(url)} if isinstance(url, str) else holder
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
+def _read_state(path: Path) -> tuple[int, ...]:
     """Return values that change if the file is replaced: labels and key must come from the same file."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

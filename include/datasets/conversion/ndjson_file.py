@@ -58,7 +58,7 @@ class Record:
     depth_url: str | None
     """URL of the depth map; None for all tasks except depth."""
 
-    def class_id(self) -> int | None:
+    def read_class_id(self) -> int | None:
         """Return the class of an image for classify; None if it has none. Raises ValueError."""
         given = self.annotations.get("classification")
         if not given:
@@ -112,10 +112,10 @@ def read_header(given: Mapping[str, Any]) -> Header:
     kept = ("kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "channels")
     extras = {key: given[key] for key in kept if given.get(key) is not None}
     is_from_platform = str(given.get("url")).startswith(PLATFORM)
-    return Header(task, _class_names(given.get("class_names") or {}), extras, scale, is_from_platform)
+    return Header(task, _parse_class_names(given.get("class_names") or {}), extras, scale, is_from_platform)
 
 
-def _class_names(given: Any) -> dict[int, str]:
+def _parse_class_names(given: Any) -> dict[int, str]:
     if not isinstance(given, dict):
         raise ValueError(f"class_names: {show_value(given)} must map class ids to names")  # noqa: TRY004
     names = {}

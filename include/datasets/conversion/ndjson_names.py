@@ -33,9 +33,9 @@ class Names:
     def add(self, line: int, split: Split, folder: str, file: str) -> None:
         """Add an image; `folder` is its class's folder or "". Raises ValueError for a refused name."""
         self._splits[line] = split
-        self._names[line] = join(folder, _own_name(file))
+        self._names[line] = join(folder, _choose_name(file))
 
-    def lines(self, split: Split) -> list[int]:
+    def find_lines(self, split: Split) -> list[int]:
         """Return the lines of the images of a split."""
         return [line for line, own in self._splits.items() if own == split]
 
@@ -63,7 +63,7 @@ class Names:
         return f"{self._splits[line]}/{self._names[line]}" if line in self._splits else None
 
 
-def _own_name(file: str) -> str:
+def _choose_name(file: str) -> str:
     """Return the file's name, with .jpg added if it has no image suffix; the content is checked later.
 
     Raises ValueError for a name that is refused.
@@ -82,7 +82,7 @@ def _own_name(file: str) -> str:
     return name
 
 
-def class_folder(name: str) -> str:
+def name_class_folder(name: str) -> str:
     """Return the folder of a class. Raises ValueError if no folder can have its name."""
     try:
         parts = safe_parts(name)

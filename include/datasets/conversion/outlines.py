@@ -74,7 +74,7 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
     shapes = [np.array(polygon).reshape(-1, 2) for polygon in polygons]
     doors: list[list[int]] = [[] for _ in shapes]
     for number, (before, after) in enumerate(pairwise(shapes)):
-        out, into = _closest_points(before, after)
+        out, into = _find_closest_points(before, after)
         doors[number].append(out)
         doors[number + 1].append(into)
     last = len(shapes) - 1
@@ -94,7 +94,7 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
     return joined
 
 
-def _closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
+def _find_closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     """Return the indexes of the closest points; if several pairs are equally close, those of the first.
 
     The result is that of Ultralytics' `min_index`, which takes more memory.

@@ -44,14 +44,14 @@ class Problems:
         """Raise DatasetError if there are problems; list the first place of each before any second place."""
         if not self._places:
             return
-        turns = zip_longest(*map(self._findings, self._places))
+        turns = zip_longest(*map(self._list_findings, self._places))
         findings = [finding for finding in chain.from_iterable(turns) if finding]
         if self.count == FINDINGS:
             stopped = f"the conversion stopped after {FINDINGS:,} problems; correct them first"
             findings.append(Finding(self.source, None, stopped, "stopped"))
         raise DatasetError.from_findings(self.source, findings)
 
-    def _findings(self, problem: str) -> Iterator[Finding]:
+    def _list_findings(self, problem: str) -> Iterator[Finding]:
         """Yield a finding for each place of a problem; the first one says how many places there are."""
         places = self._places[problem]
         counted = f"{problem} ({len(places):,} times)" if len(places) > 1 else problem

@@ -32,7 +32,7 @@ class RowDatabase:
         """Add a row; an empty row only records that the image has a label file."""
         self._database.execute("INSERT INTO rows VALUES (?, ?)", (image, array("d", row).tobytes()))
 
-    def by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
+    def group_by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
         """Yield each image that was added, with its distinct rows in the order in which they were added."""
         self._database.commit()
         found = self._database.execute("SELECT image, numbers FROM rows ORDER BY image, rowid")

@@ -60,7 +60,7 @@ class ConvertedDatasets:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket, self._listings = bucket, S3Listings(bucket)
 
-    def uri(self, converted: ConvertedDataset) -> str:
+    def build_uri(self, converted: ConvertedDataset) -> str:
         """Return the URI of the converted dataset, as a value for the parameter `dataset`."""
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
@@ -69,7 +69,7 @@ class ConvertedDatasets:
         converted = self._bucket.read(conversion_key(key), REPORT_BYTES, ConvertedDataset.model_validate_json)
         if converted is None:
             return None
-        origin = self._origin(converted.prefix, converted.yaml)
+        origin = self._build_origin(converted.prefix, converted.yaml)
         listed = self._listings.load(converted.fingerprint, origin) is not None
         return converted if listed and self.is_stored(converted) else None
 
@@ -102,14 +102,14 @@ class ConvertedDatasets:
         for name, etag in map_in_order(lambda entry: self._store(entry, prefix), waiting, _CONNECTIONS):
             inventory.set_etag(name, etag)
             progress.advance()
-        listing = Listing.write(self._origin(prefix, yaml), self._stored(inventory, prefix))
+        listing = Listing.write(self._build_origin(prefix, yaml), self._list_stored(inventory, prefix))
         self._listings.save(listing)
         return ConvertedDataset(prefix=prefix, fingerprint=listing.fingerprint, yaml=yaml, notes=notes)
 
-    def _origin(self, prefix: str, yaml: str | None) -> S3Tree:
+    def _build_origin(self, prefix: str, yaml: str | None) -> S3Tree:
         return S3Tree(self._bucket.name, converted_prefix(prefix), yaml)
 
-    def _stored(self, inventory: Inventory, prefix: str) -> Iterator[tuple[str, StoredObject]]:
+    def _list_stored(self, inventory: Inventory, prefix: str) -> Iterator[tuple[str, StoredObject]]:
         for entry in inventory:
             key = converted_prefix(prefix) + entry.name
             yield entry.name, StoredObject(self._bucket.name, key, entry.size, entry.etag or "")

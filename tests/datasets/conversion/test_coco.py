@@ -37,7 +37,7 @@ def convert(folder: Path, work: Path, task: Task = "detect", named: str | None =
     files = ConvertedFiles(work)
     files.dataset.mkdir(parents=True)
     assert convert_coco(str(folder), "mine", None, named, task, str(work)) is not None
-    return {name: path.read_text() for name, path in files.all_files() if name.startswith("labels/")}
+    return {name: path.read_text() for name, path in files.list_files() if name.startswith("labels/")}
 
 
 def described(work: Path) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_labels_equal_those_of_ultralytics(
 
 def test_images_without_annotations_are_kept_as_background(tmp_path: Path) -> None:
     labels = convert(build_coco(tmp_path / "data"), tmp_path / "work")
-    assets = {asset.name: asset.path for asset in ConvertedFiles(tmp_path / "work").assets()}
+    assets = {asset.name: asset.path for asset in ConvertedFiles(tmp_path / "work").read_asset_list()}
     assert len(assets) == 8
     assert assets["images/val/background.png"] == str(tmp_path / "data" / "val2017" / "background.png")
     assert "labels/val/background.txt" not in labels

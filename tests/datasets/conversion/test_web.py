@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from include.datasets.conversion.addresses import Address, AllowedHosts, address_of, without_query
+from include.datasets.conversion.addresses import Address, AllowedHosts, parse_address, without_query
 from include.datasets.conversion.web import FetchLimits, FetchRefused, ImagesUnavailable, open_web
 from tests.support.image_host import ImageHost
 
@@ -168,7 +168,7 @@ def test_no_signature_appears_in_errors_or_logs(
     ],
 )
 def test_the_host_of_a_url_is_found(url: str, address: str) -> None:
-    assert str(address_of(url)) == address
+    assert str(parse_address(url)) == address
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_the_host_of_a_url_is_found(url: str, address: str) -> None:
 )  # fmt: skip
 def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
-        address_of(url)
+        parse_address(url)
 
 
 HOSTS = "images.example.com, *.Trusted.org,other.org:8443,10.1.0.0/16,::1"
@@ -206,8 +206,8 @@ HOSTS = "images.example.com, *.Trusted.org,other.org:8443,10.1.0.0/16,::1"
     ],
 )
 def test_only_listed_hosts_are_allowed(host: str, port: int, allowed: bool) -> None:
-    assert AllowedHosts.parse(HOSTS).allow(Address(host, port)) is allowed
-    assert not AllowedHosts().allow(Address(host, port))
+    assert AllowedHosts.parse(HOSTS).allows(Address(host, port)) is allowed
+    assert not AllowedHosts().allows(Address(host, port))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_only_listed_hosts_are_allowed(host: str, port: int, allowed: bool) -> N
     ],
 )
 def test_connections_are_made_to_public_or_listed_addresses_only(peer: str, allowed: bool) -> None:
-    assert AllowedHosts.parse(HOSTS).allow_peer(peer) is allowed
+    assert AllowedHosts.parse(HOSTS).allows_peer(peer) is allowed
 
 
 @pytest.mark.parametrize(
