@@ -80,7 +80,7 @@ class Placement:
         splits = [find_split(file.name) for file in files]
         several = Counter(splits)
         return [
-            dict(self._place(file, split, own_names=several[split] == 1))
+            dict(self._place(file, split, keep_names=several[split] == 1))
             for file, split in zip(files, splits, strict=True)
         ]
 
@@ -95,7 +95,7 @@ class Placement:
         return len(self.tree.images) - len(named)
 
     def _place(
-        self, file: CocoFile, split: Split | None, *, own_names: bool
+        self, file: CocoFile, split: Split | None, *, keep_names: bool
     ) -> Iterator[tuple[int | str, int]]:
         finder = ImageFinder(self.tree, file.name, (image.name for image in file.images.values()))
         for key, image in file.images.items():
@@ -108,7 +108,7 @@ class Placement:
             if (own := split or find_split_of_image(path)) is None:
                 self.problems.add(_NO_SPLIT, place)
             else:
-                number = self._add(own, image.name if own_names else path, path, image, place)
+                number = self._add(own, image.name if keep_names else path, path, image, place)
                 if number is not None:
                     yield key, number
 

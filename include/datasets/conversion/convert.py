@@ -64,15 +64,15 @@ class Converter:
         named = foreign.named or ""
         identity = json.dumps([_VERSION, foreign.kind, fingerprint or str(location.path), named, task])
         key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
-        known = fingerprint is not None and foreign.kind != NDJSON
-        if known and (converted := self.datasets.find(key)) is not None:
+        is_reusable = fingerprint is not None and foreign.kind != NDJSON
+        if is_reusable and (converted := self.datasets.find(key)) is not None:
             log.info("%s was converted before.", location.source)
             return converted
         with cache.use(key) as home, _work_in(home, location.source) as work:
             if foreign.kind == NDJSON:
                 return self._convert_ndjson(location, task, work)
             converted = self._convert_coco(foreign, location, task, work)
-        if known and converted is not None:
+        if is_reusable and converted is not None:
             self.datasets.record(key, converted)
         return converted
 

@@ -46,7 +46,7 @@ class _Reader:
 
     def __init__(self, file: TextIO, longest: int) -> None:
         self._file, self._longest = file, longest
-        self._text, self._at, self._ended = "", 0, False
+        self._text, self._at, self._has_ended = "", 0, False
         self._decoder = json.JSONDecoder()
 
     def read_members(self) -> Iterator[str]:
@@ -93,7 +93,7 @@ class _Reader:
             else:
                 # The buffer may end within a number: of `-3.` and `3e`, only `-3` and `3` are parsed.
                 follows = self._text[end : end + 1]
-                is_whole = follows in _DELIMITERS if follows else self._ended
+                is_whole = follows in _DELIMITERS if follows else self._has_ended
                 if is_whole and end - self._at <= self._longest:
                     self._at = end
                     return value
@@ -126,5 +126,5 @@ class _Reader:
         except UnicodeDecodeError:
             raise ValueError("it is not valid UTF-8") from None
         self._text, self._at = self._text[self._at :] + more, 0
-        self._ended = not more
+        self._has_ended = not more
         return bool(more)

@@ -86,8 +86,8 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
             shapes[number] = shapes[number][::-1]
         rolled = np.roll(shapes[number], -own[0], axis=0)
         shapes[number] = np.concatenate([rolled, rolled[:1]])
-        middle = number not in {0, last}
-        joined.append(shapes[number][: own[1] - own[0] + 1] if middle else shapes[number])
+        is_middle = number not in {0, last}
+        joined.append(shapes[number][: own[1] - own[0] + 1] if is_middle else shapes[number])
     joined += [
         shapes[number][abs(doors[number][1] - doors[number][0]) :] for number in range(last - 1, 0, -1)
     ]

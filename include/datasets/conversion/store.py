@@ -70,8 +70,8 @@ class ConvertedDatasets:
         if converted is None:
             return None
         origin = self._build_origin(converted.prefix, converted.yaml)
-        listed = self._listings.load(converted.fingerprint, origin) is not None
-        return converted if listed and self.is_stored(converted) else None
+        is_listed = self._listings.load(converted.fingerprint, origin) is not None
+        return converted if is_listed and self.is_stored(converted) else None
 
     def is_stored(self, converted: ConvertedDataset) -> bool:
         """Return whether the prefix contains exactly the dataset's files, unchanged."""
