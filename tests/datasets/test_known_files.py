@@ -54,7 +54,7 @@ def test_an_image_is_read_once_for_each_way_of_reading_it(machine: Machine, tmp_
     assert machine.read("another name.png") == facts
     assert machine.reads == 1
     machine.read("0.jpg")
-    machine.read(rules=ImageRules(classify=True))
+    machine.read(rules=ImageRules(for_classify=True))
     machine.read(rules=ImageRules(channels=1))
     assert machine.reads == 4
 

@@ -54,7 +54,7 @@ class SampleRules:
         """Return the rules for a dataset and a training run."""
         keypoints = layout.extras.get("kpt_shape", (0, 0))
         return cls(
-            ImageRules(layout.extras.get("channels", 3), classify=layout.task == "classify"),
+            ImageRules(layout.extras.get("channels", 3), for_classify=layout.task == "classify"),
             LabelRules(layout.task, len(layout.names), (keypoints[0], keypoints[1]), rules.single_cls),
             build_map_rules(layout),
             {name: number for number, name in layout.names.items()},
@@ -73,7 +73,7 @@ class CheckedSample:
     """None if the image cannot be used."""
     labels: CheckedLabels
     """Empty, without a problem, if the label file is missing. For classify, the folder's class."""
-    labelled: bool
+    is_labelled: bool
     """Whether the image has a label file, even an empty one; always true for classify."""
     further: Mapping[str, int] = field(default_factory=Counter)
     """Number of warnings that are not among the findings, by kind."""
@@ -89,22 +89,22 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
     if sample.label is None:
         folder = sample.name.partition("/")[0]
         classes = {rules.class_ids[folder]: 1} if folder in rules.class_ids else {}
-        return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), labelled=True)
+        return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), is_labelled=True)
     path, name = Path(sample.label), layout.relative_name(sample.label)
     size = (image.width, image.height) if image else None
     if not is_file(sample.label):
         what, kind = ("label file", "missing-labels") if rules.maps is None else (name, "label-map")
         findings.append(Finding(layout.relative_name(sample.image), None, f"it has no {what}", kind))
-        return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
+        return CheckedSample(sample, findings, image, CheckedLabels(), is_labelled=False)
     if rules.maps is None:
         check, empty = partial(check_labels, path, rules.labels, size), _EMPTY_FILE
     else:
         check, empty = partial(check_map, path, sample.suffix, rules.maps, size), EMPTY_MAP
     labels = known.read_labels(path, f"{sample.suffix} {rules.for_labels} {size}", check)
-    if not labels.problems and labels.empty and image:
+    if not labels.problems and labels.is_empty and image:
         findings.append(Finding(name, None, *empty))
     warnings = labels.warnings[:PLACES_PER_KIND]
     listed = (*labels.problems, *warnings)
     findings += [Finding(name, found.line, found.message, found.kind) for found in listed]
     further = labels.warned - Counter(found.kind for found in warnings)
-    return CheckedSample(sample, findings, image, labels, labelled=True, further=further)
+    return CheckedSample(sample, findings, image, labels, is_labelled=True, further=further)

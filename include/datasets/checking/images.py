@@ -66,7 +66,7 @@ class ImageRules:
 
     channels: int = _COLOUR
     """Number of channels in the data YAML."""
-    classify: bool = False
+    for_classify: bool = False
     """Whether the images are for task classify, which decodes them differently."""
 
 
@@ -142,11 +142,11 @@ def verify_image(path: Path) -> tuple[int, int]:
 def _find_displayed_size(image: Image) -> tuple[int, int]:
     """Return the width and height of an open image as displayed, after any rotation by its EXIF data."""
     try:
-        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        is_sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
     except Exception:  # Ultralytics also ignores invalid EXIF data
-        sideways = False
+        is_sideways = False
     width, height = image.size
-    return (height, width) if sideways else (width, height)
+    return (height, width) if is_sideways else (width, height)
 
 
 def _require_size(path: Path) -> None:
@@ -228,7 +228,7 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
     """Decode as in training; return the number of channels, the width and the height."""
     from PIL import Image
 
-    array = decode(content, name, rules.channels, kind, classify=rules.classify)
+    array = decode(content, name, rules.channels, kind, for_classify=rules.for_classify)
     if array is None:
         by = "Pillow" if name.lower().endswith(PILLOW_SUFFIXES) else "OpenCV"
         raise UnusableImage(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 """Increase this if a change to the code may change the result for a file."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
@@ -58,7 +58,7 @@ class KnownFiles:
     """The files that have passed a check on this machine. Safe to use from several threads."""
 
     def __init__(self, database: sqlite3.Connection | None = None) -> None:
-        self._database, self._reads = database, True
+        self._database, self._may_read = database, True
         self._lock = threading.Lock()
         self._new: dict[bytes, bytes] = {}
         self._reader = f"{_VERSION} {_describe_decoders()}"
@@ -85,7 +85,7 @@ class KnownFiles:
     def without_reading(self) -> KnownFiles:
         """The same files, but with methods that raise NotKnown instead of reading an unknown file."""
         same = copy(self)
-        same._reads = False
+        same._may_read = False
         return same
 
     def save(self) -> None:
@@ -105,7 +105,7 @@ class KnownFiles:
         with suppress(ValidationError):  # written by an earlier release
             if key is not None and (known := self._find(key)) is not None:
                 return form.validate_json(known)
-        if not self._reads:
+        if not self._may_read:
             raise NotKnown(path)
         found = read()
         if key is not None and is_good(found):

@@ -81,11 +81,11 @@ class CheckedLabels:
     """Number of warnings by kind."""
     classes: Mapping[int, int] = field(default_factory=dict)
     """Number of objects for each class id in the file."""
-    outlines: bool = False
+    has_outlines: bool = False
     """Whether the objects are outlines, not boxes."""
-    teaches: bool = False
+    has_usable_pixels: bool = False
     """Whether a mask or depth map has pixels to learn from: a class, the background or a distance."""
-    measurable: bool = True
+    is_measurable: bool = True
     """Whether validation can measure anything with these labels."""
     sha256: str | None = None
     """Hash of the file; None if the file cannot be read."""
@@ -96,9 +96,9 @@ class CheckedLabels:
         return sum(self.classes.values())
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing can be learnt from the labels, except perhaps that the image is empty."""
-        return not self.objects and not self.teaches
+        return not self.objects and not self.has_usable_pixels
 
     def warn(self, line: int, message: str, kind: str) -> None:
         """Add a warning."""
@@ -117,7 +117,7 @@ class Rows:
     """Where each line begins in `values`; the final element is where the last line ends."""
     lines: list[int] = field(default_factory=list)
     """The number of each line in the file."""
-    outlines: bool = False
+    has_outlines: bool = False
     """Whether the lines are outlines, not boxes."""
 
     def add(self, line: int, row: Sequence[str]) -> LabelProblem | None:

@@ -42,9 +42,9 @@ class _Labels:
 
 def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, checked: CheckedLabels) -> None:
     """Check the numbers of all rows; add problems, warnings and the numbers of objects to `checked`."""
-    labels = _enclose_outlines(rows) if rows.outlines else _read_boxes(rows, rules)
+    labels = _enclose_outlines(rows) if rows.has_outlines else _read_boxes(rows, rules)
     for index in _find_bad(labels, rules).nonzero()[0].tolist():
-        message, kind = _explain(labels, index, rules, size, is_outline=rows.outlines)
+        message, kind = _explain(labels, index, rules, size, is_outline=rows.has_outlines)
         checked.problems.append(LabelProblem(rows.lines[index], message, kind))
         if len(checked.problems) >= FINDINGS_PER_FILE:
             break
@@ -140,11 +140,11 @@ def _list_coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterato
 
     Numbers without an upper bound are skipped unless they are negative.
     """
-    pose = rules.task == "pose"
+    is_pose = rules.task == "pose"
     for number, (name, value) in enumerate(zip(_BOX_NAMES, labels.boxes[index].tolist(), strict=True)):
-        if not pose or value < 0:
+        if not is_pose or value < 0:
             yield name, value, number % 2
-    if not pose:
+    if not is_pose:
         return
     for number, value in enumerate(labels.points[index].tolist()):
         yield f"{'xy'[number % 2]}{number // 2 + 1}", value, number % 2
@@ -167,7 +167,7 @@ def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
     """Map each row that repeats an earlier row to the earlier one. Ultralytics removes such duplicates."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
     repeated = _map_to_first(row.tobytes() for row in table)
-    if not repeated or not rows.outlines:
+    if not repeated or not rows.has_outlines:
         return repeated
     raw = memoryview(rows.values)  # different outlines may have the same box
     return _map_to_first(raw[start:end].tobytes() for start, end in pairwise(rows.starts))
@@ -187,7 +187,7 @@ def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: Ch
         for index in _find_rows_with(pixels <= TINY_PIXELS):
             width, height = pixels[index].tolist()
             checked.warn(rows.lines[index], f"the box is {width:.3g} x {height:.3g} pixels", "tiny-boxes")
-    if rows.outlines:
+    if rows.has_outlines:
         low, high = _find_corners(labels.boxes)
         for index in _find_rows_with((low < _LOW) | (high > _HIGH)):
             checked.warn(rows.lines[index], "it extends beyond the image by more than 1 %", "outside")

@@ -71,7 +71,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
             first.setdefault(_determine_form(len(row), rules), number)
         if len(checked.problems) >= FINDINGS_PER_FILE:
             return None
-    rows.outlines = checked.outlines = "outline" in first
+    rows.has_outlines = checked.has_outlines = "outline" in first
     if "box" in first and "outline" in first:
         message = "boxes and outlines are mixed in one file; use one kind"
         checked.problems.append(LabelProblem(max(first.values()), message, "label-mixed"))
@@ -93,12 +93,12 @@ def _find_form_problem(columns: int, rules: LabelRules) -> str | None:
     if columns > LABEL_COLUMNS:
         return f"the line has {columns:,} columns, more than the limit of {LABEL_COLUMNS:,}; simplify it"
     # In a file of outlines, Ultralytics also accepts single points.
-    outline = columns % 2 == 1 and (columns >= OUTLINE or columns == _POINT)
+    is_outline = columns % 2 == 1 and (columns >= OUTLINE or columns == _POINT)
     fits = {
         # Ultralytics uses the bounding boxes of outlines for detect, and their smallest rectangles for obb.
-        "detect": columns == BOX or outline,
+        "detect": columns == BOX or is_outline,
         "pose": columns == rules.pose_columns,
-    }.get(rules.task, outline)
+    }.get(rules.task, is_outline)
     if fits:
         return None
     if columns == BOX:

@@ -68,10 +68,10 @@ def _check(
     width, height = (0, 0) if suffix == _ARRAY else verify_image(path)  # an array is read in small pieces
     with reserve_pixels(width, height):
         if isinstance(rules, MaskRules):
-            classes, checked.teaches = check_mask(path, size, rules)
+            classes, checked.has_usable_pixels = check_mask(path, size, rules)
             checked.classes = dict.fromkeys(classes, 1)
         else:
-            checked.teaches, checked.measurable = check_depth(path, suffix, size, rules)
+            checked.has_usable_pixels, checked.is_measurable = check_depth(path, suffix, size, rules)
 
 
 def _explain(error: Exception) -> str:

@@ -152,9 +152,9 @@ def _parse_mapping(given: object) -> dict[int, int]:
 
 
 def _parse_entry(source: object, target: object) -> tuple[int, int]:
-    ignored = target is None or (isinstance(target, str) and target.strip() == "ignore_label")
+    is_ignored = target is None or (isinstance(target, str) and target.strip() == "ignore_label")
     try:
-        number, meant = int(source), IGNORED if ignored else int(target)  # type: ignore[call-overload]
+        number, meant = int(source), IGNORED if is_ignored else int(target)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         number, meant = 0, -1
     if not 0 <= meant <= IGNORED:
