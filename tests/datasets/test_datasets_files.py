@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from PIL import Image
 
-from include.datasets.checking.kinds import KINDS
+from include.datasets.checking.kinds import KINDS, KindName
 from include.datasets.errors import DatasetError
 from tests.support.dataset_steps import check_dataset, check_here, refusal
 from tests.support.tiny_datasets import build
@@ -78,6 +78,10 @@ def test_the_reason_does_not_claim_that_ultralytics_skips_images_that_it_would_t
         check_dataset(str(data), "pose", cache, None)
     (finding,) = refused.value.findings
     assert "would train on" in KINDS[finding.kind].reason
+
+
+def test_every_kind_of_problem_has_a_title_and_a_remedy() -> None:
+    assert get_args(KindName) == tuple(KINDS)
 
 
 LABEL_FAULTS: list[tuple[str, str, str]] = [

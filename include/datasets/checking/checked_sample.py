@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
     from include.datasets.checking.depths import DepthRules
     from include.datasets.checking.images import ImageFacts
+    from include.datasets.checking.kinds import KindName
     from include.datasets.checking.known_files import KnownFiles
     from include.datasets.checking.masks import MaskRules
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.rules import CheckRules
 
 
-_EMPTY_FILE = ("it is empty", "empty-labels")
+_EMPTY_FILE: tuple[str, KindName] = ("it is empty", "empty-labels")
 """Message and kind of the warning about a label file without labels."""
 
 
@@ -75,7 +76,7 @@ class CheckedSample:
     """Empty, without a problem, if the label file is missing. For classify, the folder's class."""
     is_labelled: bool
     """Whether the image has a label file, even an empty one; always true for classify."""
-    further: Mapping[str, int] = field(default_factory=Counter)
+    further: Mapping[KindName, int] = field(default_factory=Counter)
     """Number of warnings that are not among the findings, by kind."""
 
 
@@ -93,7 +94,8 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
     path, name = Path(sample.label), layout.relative_name(sample.label)
     size = (image.width, image.height) if image else None
     if not is_file(sample.label):
-        what, kind = ("label file", "missing-labels") if rules.maps is None else (name, "label-map")
+        kind: KindName = "missing-labels" if rules.maps is None else "label-map"
+        what = "label file" if rules.maps is None else name
         findings.append(Finding(layout.relative_name(sample.image), None, f"it has no {what}", kind))
         return CheckedSample(sample, findings, image, CheckedLabels(), is_labelled=False)
     if rules.maps is None:

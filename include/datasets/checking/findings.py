@@ -15,6 +15,8 @@ from include.refusals import shorten
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from include.datasets.checking.kinds import KindName
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -26,8 +28,8 @@ class Finding:
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
     """What is wrong, as it follows the place and a colon."""
-    kind: str = "other"
-    """One of KINDS."""
+    kind: KindName = "other"
+    """Determines under which heading the problem is listed, and whether it is an error."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -56,7 +58,7 @@ class FoundKind(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    """An identifier that stays the same in all versions of this project."""
+    """Name of the kind. Plain text, because a stored report may be from a release with other kinds."""
     title: str
     """The problem, in the plural, such as 'images without a label file'."""
     remedy: str
@@ -80,8 +82,8 @@ class Collection:
     """Counts findings by kind, and keeps the first places of each kind."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._places: defaultdict[str, list[FoundPlace]] = defaultdict(list)
+        self._counts: Counter[KindName] = Counter()
+        self._places: defaultdict[KindName, list[FoundPlace]] = defaultdict(list)
 
     def add(self, finding: Finding) -> None:
         """Count a finding."""
@@ -91,7 +93,7 @@ class Collection:
             file, message = shorten(finding.file, PATH_BYTES), shorten(finding.message, REPORTED_MESSAGE)
             places.append(FoundPlace(file=file, line=finding.line, message=message))
 
-    def count(self, kind: str, number: int = 1) -> None:
+    def count(self, kind: KindName, number: int = 1) -> None:
         """Count findings without keeping their places."""
         self._counts[kind] += number
 

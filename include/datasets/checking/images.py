@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from include.datasets.checking.kinds import KindName
+
 _SMALLEST_SIDE = 10
 _JPEG_END = b"\xff\xd9"
 _ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
@@ -41,11 +43,12 @@ each channel."""
 
 
 class UnusableImage(ValueError):
-    """An image, mask or depth map that training cannot use. `kind` is one of KINDS."""
+    """An image, mask or depth map that training cannot use."""
 
-    def __init__(self, message: str, kind: str = "image") -> None:
+    def __init__(self, message: str, kind: KindName = "image") -> None:
         super().__init__(message)
         self.kind = kind
+        """The kind of the finding that reports the problem."""
 
 
 @dataclass(frozen=True)

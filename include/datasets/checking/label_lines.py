@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from include.datasets.checking.kinds import KindName  # noqa: TC001 - pydantic reads annotations at run time
 from include.limits import FINDINGS_PER_FILE
 from include.refusals import show_value
 
@@ -22,7 +23,7 @@ BOX, OUTLINE = 5, 7
 """Number of columns of a label with a box, and the smallest number of one with an outline."""
 
 _LONGEST_SHOWN = 40
-_FORMS = {
+_FORMS: dict[Task, str] = {
     "detect": "class x y width height (5 columns)",
     "segment": "class x1 y1 x2 y2 x3 y3 … (at least 7 columns, an odd number)",
     "semantic": "class x1 y1 x2 y2 x3 y3 … (at least 7 columns, an odd number)",
@@ -65,8 +66,8 @@ class LabelProblem:
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
     """What is wrong, without the file and the line."""
-    kind: str
-    """One of KINDS."""
+    kind: KindName
+    """The kind of the finding that reports the problem."""
 
 
 @dataclass
@@ -77,7 +78,7 @@ class CheckedLabels:
     """Errors. Reading stops after FINDINGS_PER_FILE errors."""
     warnings: list[LabelProblem] = field(default_factory=list)
     """The first FINDINGS_PER_FILE warnings."""
-    warned: Counter[str] = field(default_factory=Counter)
+    warned: Counter[KindName] = field(default_factory=Counter)
     """Number of warnings by kind."""
     classes: Mapping[int, int] = field(default_factory=dict)
     """Number of objects for each class id in the file."""
@@ -100,7 +101,7 @@ class CheckedLabels:
         """Whether nothing can be learnt from the labels, except perhaps that the image is empty."""
         return not self.objects and not self.has_usable_pixels
 
-    def warn(self, line: int, message: str, kind: str) -> None:
+    def warn(self, line: int, message: str, kind: KindName) -> None:
         """Add a warning."""
         self.warned[kind] += 1
         if len(self.warnings) < FINDINGS_PER_FILE:

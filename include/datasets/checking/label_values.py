@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from include.datasets.checking.kinds import KindName
     from include.datasets.checking.label_lines import CheckedLabels, LabelRules, Rows
 
 _BOX_NAMES = ("x", "y", "width", "height")
@@ -112,7 +113,7 @@ def _find_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _explain(
     labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, is_outline: bool
-) -> tuple[str, str]:
+) -> tuple[str, KindName]:
     """Return a message that says what is wrong with a label, and the kind of this problem."""
     number = float(labels.classes[index])
     if number % 1:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.checking.depths import DepthRules
+    from include.datasets.checking.kinds import KindName
     from include.datasets.layouts.samples import Layout
 
-EMPTY_MAP = ("nothing can be learnt from it", "empty-maps")
+EMPTY_MAP: tuple[str, KindName] = ("nothing can be learnt from it", "empty-maps")
 """Message and kind of the warning about a map without a class or a distance."""
 
 _ARRAY = ".npy"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from include.datasets.checking.findings import FoundKind
+    from include.datasets.checking.kinds import KindName
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ class Problems:
 
     source: str
     """The dataset as the user named it."""
-    kind: str
-    """One of the kinds in kinds.py."""
+    kind: KindName
+    """The kind of all these problems."""
     count: int = 0
     """The number of problems."""
     _places: dict[str, list[tuple[str, int | None]]] = field(default_factory=dict)
