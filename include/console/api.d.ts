@@ -88,7 +88,7 @@ declare namespace Api {
     fingerprint: string;
     source: string;
     origin: string | null;
-    task: string;
+    task: "detect" | "segment" | "semantic" | "depth" | "classify" | "pose" | "obb";
     train_images: number;
     val_images: number;
     size: number;
@@ -106,7 +106,7 @@ declare namespace Api {
     fingerprint: string;
     source: string;
     origin: string | null;
-    task: string;
+    task: "detect" | "segment" | "semantic" | "depth" | "classify" | "pose" | "obb";
     train_images: number;
     val_images: number;
     size: number;
