@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.rules import Split
 
 _BYTES = 16
 """Bytes kept of each SHA-256: the probability that any two of a million images share them is 1e-27."""
@@ -51,7 +52,7 @@ def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]
     splits = list(layout.splits)
     ends = list(accumulate(len(layout.splits[split]) for split in splits))
 
-    def find(number: int) -> tuple[str, Sample]:
+    def find(number: int) -> tuple[Split, Sample]:
         index = bisect_right(ends, number)
         start = ends[index - 1] if index else 0
         return splits[index], layout.splits[splits[index]][number - start]
@@ -60,8 +61,8 @@ def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]
         yield from _compare(layout, [find(number) for number in numbers])
 
 
-def _compare(layout: Layout, same: Sequence[tuple[str, Sample]]) -> Iterator[Finding]:
-    first: dict[str, Sample] = {}
+def _compare(layout: Layout, same: Sequence[tuple[Split, Sample]]) -> Iterator[Finding]:
+    first: dict[Split, Sample] = {}
     seen = set()
     for split, sample in same:
         if (split, sample.image) in seen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.datasets.checking.label_lines import BOX, OUTLINE, CheckedLabels, LabelProblem, Rows
 from include.datasets.checking.label_values import check_values
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from include.datasets.checking.label_lines import LabelRules
 
 _POINT = 3
+
+_Form = Literal["box", "point", "outline"]
 
 
 def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = None) -> CheckedLabels:
@@ -57,7 +59,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
     no outlines, or if there are too many problems.
     """
     rows = Rows()
-    first: dict[str, int] = {}
+    first: dict[_Form, int] = {}
     for number, line in split_lines(io.BytesIO(content), most_lines=LABEL_LINES, longest=LABEL_LINE):
         if not (row := line.split()):
             continue
@@ -83,7 +85,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
     return rows if rows.lines else None
 
 
-def _determine_form(columns: int, rules: LabelRules) -> str:
+def _determine_form(columns: int, rules: LabelRules) -> _Form:
     if rules.task == "pose" or columns == BOX:
         return "box"
     return "point" if columns == _POINT else "outline"

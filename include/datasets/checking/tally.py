@@ -24,8 +24,8 @@ class Tally:
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
         self._names = [_MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
         self._rules = rules
-        self._objects: defaultdict[str, Counter[int]] = defaultdict(Counter)
-        self._images: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self._objects: defaultdict[Split, Counter[int]] = defaultdict(Counter)
+        self._images: defaultdict[Split, Counter[int]] = defaultdict(Counter)
 
     def add(self, split: Split, classes: Mapping[int, int]) -> None:
         """Count the objects of one image; `classes` has their number for each class id."""
@@ -42,13 +42,13 @@ class Tally:
 
     def build_table(self) -> tuple[ClassCount, ...]:
         """Return the counts in the order of the class ids."""
-        train, val = "train", self._rules.split
+        val = self._rules.split
         return tuple(
             ClassCount(
                 name=name,
-                train=self._objects[train][number],
+                train=self._objects["train"][number],
                 val=self._objects[val][number],
-                train_images=self._images[train][number],
+                train_images=self._images["train"][number],
                 val_images=self._images[val][number],
             )
             for number, name in enumerate(self._names)
