@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
-_TASKS = ("detect", "segment", "semantic", "pose", "obb")
+_TASKS: tuple[Task, ...] = ("detect", "segment", "semantic", "pose", "obb")
 """Tasks for which COCO annotations can be used; for obb, the label is the object's outline."""
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-_OUTLINED = {"segment", "semantic", "obb"}
+_OUTLINED: set[Task] = {"segment", "semantic", "obb"}
 
 _CROWD = "annotations describe crowds (iscrowd), which are not used for training"
 _NO_SIZE = "annotations have a box without width or height, and are skipped"

@@ -24,6 +24,8 @@ from include.datasets.checking.label_files import build_label_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from include.datasets.rules import Split
+
 DATA_YAML = "data.yaml"
 _LIST = "images.jsonl"
 _FETCHED, _FETCHED_KEY = "fetched", "fetched.key"
@@ -80,9 +82,9 @@ class ConvertedFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def describe(self, splits: Iterable[str], names: list[str], extras: Mapping[str, Any]) -> None:
+    def describe(self, splits: Iterable[Split], names: list[str], extras: Mapping[str, Any]) -> None:
         """Write the data YAML."""
-        description = {
+        description: dict[str, Any] = {
             **{split: f"images/{split}" for split in splits},
             "names": dict(enumerate(names)),
             **extras,

@@ -40,7 +40,7 @@ _VERSION = 1
 _SAMPLED = 50
 """Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
 
-_LAYOUTS = {"classify", "depth"}
+_LAYOUTS: set[Task] = {"classify", "depth"}
 """Tasks whose data have a special layout, which no other task can use."""
 
 
