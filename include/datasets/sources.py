@@ -65,6 +65,11 @@ class S3Tree:
     annotations: str | None = None
     """The COCO file, relative to the prefix; None unless the source names one."""
 
+    @property
+    def uri(self) -> str:
+        """The address of the prefix, for messages."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
 
 Source = Digits | LocalPath | S3File | S3Tree
 

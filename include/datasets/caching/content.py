@@ -83,14 +83,13 @@ def find_tree(
     replaced or deleted raises DatasetChanged, which names that object. Without an intact listing, the current
     objects must have the fingerprint `expected`; otherwise, DatasetChanged is raised.
     """
-    uri = f"s3://{origin.bucket}/{origin.prefix}"
-    listing = _select_listing(origin, reader, listings, expected, uri)
-    fetch = TreeFetch(listing, cache, reader, uri)
-    return RemoteDataset(uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
+    listing = _select_listing(origin, reader, listings, expected)
+    fetch = TreeFetch(listing, cache, reader)
+    return RemoteDataset(origin.uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
 
 
 def _select_listing(
-    origin: S3Tree, reader: ObjectReader, listings: S3Listings | None, expected: str | None, uri: str
+    origin: S3Tree, reader: ObjectReader, listings: S3Listings | None, expected: str | None
 ) -> Listing:
     """Return the objects to fetch."""
     if expected is not None and listings is not None:
@@ -100,10 +99,10 @@ def _select_listing(
         log.warning(
             "There is no intact listing of the objects that were checked under %s; fetching fails if objects "
             "have been changed, added or deleted since the check.",
-            uri,
+            origin.uri,
         )
-    listing = list_tree(origin, reader, uri)
-    require_expected(listing.fingerprint, expected, uri)
+    listing = list_tree(origin, reader)
+    require_expected(listing.fingerprint, expected, origin.uri)
     if listings is not None:
         listings.save(listing)
     return listing
@@ -125,4 +124,4 @@ def stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:
     """
     if isinstance(origin, S3File):
         return file_fingerprint(origin, reader.stat(origin.bucket, origin.key))
-    return list_tree(origin, reader, f"s3://{origin.bucket}/{origin.prefix}").fingerprint
+    return list_tree(origin, reader).fingerprint

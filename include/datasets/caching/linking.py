@@ -47,7 +47,6 @@ class _Batch:
 
 def link_objects(
     origin: dict[str, Any],
-    uri: str,
     count: int,
     listing: str,
     target: str,
@@ -64,8 +63,8 @@ def link_objects(
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))
-    progress, total = ProgressLog(f"Linking {uri}", count, "files"), MissingData()
-    with explain_clash(uri, Path(target)), write_objects(Path(lacking), tree) as write:
+    progress, total = ProgressLog(f"Linking {tree.uri}", count, "files"), MissingData()
+    with explain_clash(tree.uri, Path(target)), write_objects(Path(lacking), tree) as write:
         for batch in share_out(link, count, processes):
             progress.advance(batch.done)
             for name, stored in batch.lacking:

@@ -50,16 +50,18 @@ log = logging.getLogger(__name__)
 _LISTING = "listing.jsonl.gz"
 
 
-def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
+def list_tree(origin: S3Tree, reader: ObjectReader) -> Listing:
     """List the objects of the dataset, named relative to the prefix."""
     with _older_objects_frozen():
-        found = itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1)
+        found = itertools.islice(_iterate_tree(origin, reader), PREFIX_OBJECTS + 1)
         listing = Listing.write(origin, found)
     if listing.count > PREFIX_OBJECTS:
-        raise DatasetError(f"{uri} exceeds the limit of {PREFIX_OBJECTS:,} objects; give a prefix with fewer")
+        raise DatasetError(
+            f"{origin.uri} exceeds the limit of {PREFIX_OBJECTS:,} objects; give a prefix with fewer"
+        )
     if not listing.count:
         raise DatasetError(
-            f"There are no objects at {uri}; check the bucket and the prefix, or upload the data there"
+            f"There are no objects at {origin.uri}; check the bucket and the prefix, or upload the data there"
         )
     return listing
 
@@ -80,8 +82,8 @@ def _older_objects_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
-    for stored in select_objects(origin, reader, uri):
+def _iterate_tree(origin: S3Tree, reader: ObjectReader) -> Iterator[tuple[str, StoredObject]]:
+    for stored in select_objects(origin, reader):
         name = stored.key.removeprefix(origin.prefix)
         if not name or name.endswith("/"):
             continue  # the placeholder that S3 consoles create for a folder
@@ -91,7 +93,7 @@ def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tu
                 raise ValueError("it contains the component '.'")  # noqa: TRY301 - the except clause completes it
         except ValueError as error:
             raise DatasetError(
-                f"{uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
+                f"{origin.uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
             ) from error
         if not is_ignored(parts) and (origin.annotations is None or _is_of_coco(name)):
             yield name, stored
@@ -109,8 +111,11 @@ class TreeFetch:
     listing: Listing
     cache: DatasetCache
     reader: ObjectReader
-    uri: str
-    """Address of the dataset, for messages."""
+
+    @property
+    def uri(self) -> str:
+        """The address of the dataset, for messages."""
+        return self.listing.origin.uri
 
     def fill(self, target: Path) -> None:
         """Fetch all objects into the empty folder `target`."""
@@ -164,7 +169,7 @@ class TreeFetch:
 
     def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> MissingData:
         paths = str(listing), str(target), str(self.cache.files.folder), str(lacking)
-        arguments = asdict(self.listing.origin), self.uri, count, *paths
+        arguments = asdict(self.listing.origin), count, *paths
         if count < MANY:
             return MissingData(**link_objects(*arguments))
         return MissingData(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
