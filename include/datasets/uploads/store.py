@@ -7,14 +7,14 @@ process of the API server can continue an upload that another process began.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from include.datasets.parallel import map_in_order
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
     from include.s3.parts import StoredPart
     from include.s3.upload import Condition
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
 
@@ -84,7 +81,7 @@ class UploadStore:
                 return file
             return file.model_copy(update={"multipart_id": begin_upload(self._bucket, upload.key(file))})
 
-        begun = upload.model_copy(update={"files": tuple(_map(prepare, upload.files))})
+        begun = upload.model_copy(update={"files": tuple(map_in_order(prepare, upload.files, _AT_ONCE))})
         self._write(begun, {"IfNoneMatch": "*"})
         return begun
 
@@ -110,7 +107,7 @@ class UploadStore:
             found = self._find_parts(upload, file)
             return [number for number, part in found.items() if part.size == file.size_of(number)]
 
-        return _map(find_arrived, upload.files)
+        return list(map_in_order(find_arrived, upload.files, _AT_ONCE))
 
     def sign_links(self, upload: Upload, wanted: Iterable[FilePart], signer: S3Client) -> Iterator[PartLink]:
         """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
@@ -205,11 +202,12 @@ class UploadStore:
     def _assemble(self, upload: Upload) -> None:
         """Assemble the files that were sent in parts, once the parts of all these files are verified."""
         waiting = _lacking(upload.files, self._list_stored(upload))
-        found = zip(waiting, _map(lambda file: self._find_parts(upload, file), waiting), strict=True)
-        whole = {file: arrived for file, arrived in found if _is_whole(file, arrived)}
+        found = map_in_order(lambda file: self._find_parts(upload, file), waiting, _AT_ONCE)
+        arrived = zip(waiting, found, strict=True)
+        whole = {file: parts for file, parts in arrived if _is_whole(file, parts)}
         if cut := [file for file in waiting if file not in whole]:  # another request may have assembled them
             _require_all(upload, _lacking(cut, self._list_stored(upload)))
-        _map(lambda file: self._assemble_file(upload, file, whole[file]), whole)
+        list(map_in_order(lambda file: self._assemble_file(upload, file, whole[file]), whole, _AT_ONCE))
 
     def _assemble_file(self, upload: Upload, file: UploadFile, arrived: Mapping[int, StoredPart]) -> None:
         assert file.multipart_id is not None  # noqa: S101 - without an id, no parts are found
@@ -293,9 +291,3 @@ def _is_whole(file: UploadFile, arrived: Mapping[int, StoredPart]) -> bool:
     """Return whether exactly the announced parts have arrived, each with its announced size."""
     sizes = {number: part.size for number, part in arrived.items()}
     return sizes == {number: file.size_of(number) for number in range(1, file.parts + 1)}
-
-
-def _map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return function(item) for each item, with up to _AT_ONCE concurrent calls."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
-        return list(threads.map(function, items))
