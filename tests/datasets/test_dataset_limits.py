@@ -355,7 +355,7 @@ def test_a_name_that_is_too_deep_or_too_long_is_refused(name: str, reason: str, 
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as opened:
         opened.writestr(name, "")
     with pytest.raises(DatasetError, match=reason) as refused:
-        unpack(tmp_path / "data.zip", tmp_path, "s3://bucket/data.zip", UnpackLimits())
+        unpack(str(tmp_path / "data.zip"), str(tmp_path), "s3://bucket/data.zip", str(tmp_path / "files"))
     assert len(str(refused.value)) < LONGEST_SENTENCE
 
 
@@ -406,9 +406,10 @@ def test_a_zip_bomb_is_refused(bomb: str, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with pytest.raises(DatasetError) as refused:
         unpack(
-            tmp_path / "data.zip",
-            tmp_path / "target",
+            str(tmp_path / "data.zip"),
+            str(tmp_path / "target"),
             "s3://bucket/data.zip",
+            str(tmp_path / "files"),
             UnpackLimits(directory=64 * limits.KIB),
         )
     assert reason in str(refused.value)

@@ -39,9 +39,13 @@ def special(name: str, kind: int) -> zipfile.ZipInfo:
     return entry
 
 
+def unpack_into(target: Path, path: Path, limits: UnpackLimits) -> None:
+    unpack(str(path), str(target), SOURCE, str(target.parents[1] / "files"), limits)
+
+
 def refusal(path: Path, target: Path, limits: UnpackLimits | None = None) -> str:
     with pytest.raises(DatasetError) as refused:
-        unpack(path, target, SOURCE, limits or UnpackLimits())
+        unpack_into(target, path, limits or UnpackLimits())
     assert SOURCE in str(refused.value)
     return str(refused.value)
 
@@ -58,7 +62,7 @@ def test_dataset_files_are_unpacked_and_all_others_are_skipped(target: Path) -> 
         "set/labels.cache": b"a pickle",
         "set/images/a.npy": b"another picture",
     }
-    unpack(archive(target, entries), target, SOURCE, UnpackLimits())
+    unpack_into(target, archive(target, entries), UnpackLimits())
     files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert files == {"set/images/a.png", "set/labels/a.txt", "set/이미지/b.png", "set/c.txt"}
 
@@ -92,7 +96,7 @@ def test_an_archive_that_expands_too_much_is_refused(target: Path) -> None:
     bomb = archive(target, {"zeros": b"\0" * 10_000_000})
     assert bomb.stat().st_size < 20_000
     assert "larger than" in refusal(bomb, target, UnpackLimits(size=9_999_999))
-    unpack(bomb, target, SOURCE, UnpackLimits(size=10_000_000))
+    unpack_into(target, bomb, UnpackLimits(size=10_000_000))
 
 
 def test_an_archive_that_lies_about_sizes_is_refused(target: Path) -> None:

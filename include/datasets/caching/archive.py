@@ -67,7 +67,7 @@ class _Archive(io.FileIO):
         return super().read(size)
 
 
-def measure_fetched(archive: str, source: str) -> int:
+def measure_unpacked(archive: str, source: str) -> int:
     """Return the disk space that the unpacked files will need, according to the archive's list of files.
 
     Runs in a confined process, see confinement.py. Raises the same DatasetErrors as `unpack`
@@ -77,27 +77,18 @@ def measure_fetched(archive: str, source: str) -> int:
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
 
 
-def unpack_fetched(archive: str, target: str, source: str, store: str) -> None:
-    """Unpack with the default limits; runs in a confined process, see confinement.py. Raises DatasetError.
+def unpack(archive: str, target: str, source: str, store: str, limits: UnpackLimits = UnpackLimits()) -> None:
+    """Unpack `archive` into the existing empty folder `target`; add the files to the FileStore in `store`.
 
-    `store` is the folder of a FileStore, which keeps the files.
+    Runs in a confined process, see confinement.py. The list of files is checked before the first byte is
+    written. Raises DatasetError for an archive that is broken, encrypted or too large, and for an entry that
+    leads out of `target`, is a link or device, or has the same name as another entry; DatasetNotHere if the
+    disk is too small or not writable.
     """
-    with translate_disk_errors(Path(target), source):
-        unpack(Path(archive), Path(target), source, UnpackLimits(), FileStore(Path(store)))
-
-
-def unpack(
-    archive: Path, target: Path, source: str, limits: UnpackLimits, store: FileStore | None = None
-) -> None:
-    """Unpack `archive` into the existing empty folder `target`.
-
-    The list of files is checked before the first byte is written. Raises DatasetError for an archive that is
-    broken, encrypted or too large, and for an entry that leads out of `target`, is a link or device, or has
-    the same name as another entry; DatasetNotHere if the disk is too small.
-    """
-    with _open(archive, source, limits) as (opened, entries):
-        require_room(target, sum(entry.file_size for entry, _ in entries), source)
-        _write(opened, entries, target, source, limits, store)
+    folder = Path(target)
+    with translate_disk_errors(folder, source), _open(Path(archive), source, limits) as (opened, entries):
+        require_room(folder, sum(entry.file_size for entry, _ in entries), source)
+        _write(opened, entries, folder, source, limits, FileStore(Path(store)))
 
 
 @contextmanager
@@ -173,7 +164,7 @@ def _write(
     target: Path,
     source: str,
     limits: UnpackLimits,
-    store: FileStore | None,
+    store: FileStore,
 ) -> None:
     # An archive's directory may lie about sizes, so the bytes that are actually unpacked are counted.
     left = limits.size
@@ -197,8 +188,7 @@ def _write(
                 problem = f"contains a file and a folder of the same name, in {show_value(entry.filename)}"
                 problem += "; rename one of them"
             raise DatasetError(f"{source} {problem}") from error
-        if store is not None:
-            store.keep(path, digest.hexdigest())
+        store.keep(path, digest.hexdigest())
         progress.advance()
 
 

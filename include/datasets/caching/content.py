@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.archive import measure_fetched, unpack_fetched
+from include.datasets.caching.archive import measure_unpacked, unpack
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.filling import is_complete
@@ -61,8 +61,8 @@ def find_file(
         make_room_for(uri, target, cache, stored.size)
         Downloader(reader, ProgressLog(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
         if origin.is_zip:
-            make_room_for(uri, target, cache, run_confined(measure_fetched, str(file), uri, source=uri))
-            run_confined(unpack_fetched, str(file), str(target), uri, str(cache.files.folder), source=uri)
+            make_room_for(uri, target, cache, run_confined(measure_unpacked, str(file), uri, source=uri))
+            run_confined(unpack, str(file), str(target), uri, str(cache.files.folder), source=uri)
             file.unlink()
         flush(target)
 
