@@ -21,13 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from include.datasets.disk import (
-    PASSING,
-    explain_unusable_disk,
-    is_lack_of_memory,
-    is_passing,
-    not_stored,
-)
+from include.datasets.disk import explain_unusable_disk, is_lack_of_memory, is_passing, not_stored
 from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere, ReaderKilled
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
@@ -168,7 +162,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
     kind, text = error["kind"], error["text"]
     if kind in _FINAL:
         raise _FINAL[kind].from_json(text, error["findings"])
-    if kind == "OSError" and error["errno"] in PASSING:
+    if kind == "OSError":
         raise OSError(error["errno"], text)
     if kind == "UnusableDisk":
         raise not_stored(f"Dataset {source!r}", "on this machine", text)

@@ -25,9 +25,6 @@ _FAILING_MOUNT = {
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET),  # CIFS
     errno.ESHUTDOWN,  # a Ceph client that its cluster has shut out
 }
-PASSING = _BUSY_MACHINE | _FAILING_MOUNT
-"""Temporary errors of a network file system or a busy machine, after which a retry may succeed."""
-
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _BLOCK = 4096
@@ -35,7 +32,7 @@ _BLOCK = 4096
 
 def is_passing(error: Exception) -> bool:
     """Return whether this is a temporary operating system error, after which a retry may succeed."""
-    return isinstance(error, OSError) and error.errno in PASSING
+    return isinstance(error, OSError) and error.errno in _BUSY_MACHINE | _FAILING_MOUNT
 
 
 def is_file(path: str) -> bool:
