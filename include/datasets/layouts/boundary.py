@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from include.datasets.errors import DatasetError
@@ -52,7 +53,7 @@ class Boundary:
         """Links that were not followed because they lead back to a folder that contains them."""
         self._resolves_folders = barred is not None and barred.is_relative_to(folder)
         # There are many files but few folders: each folder is resolved once, and a file only if it is a link.
-        self._folders: dict[str, tuple[str, bool]] = {}
+        self._resolve_folder_once = cache(self._resolve_folder)
 
     def contains(self, real: Path) -> bool:
         """Return whether the resolved path is inside the dataset."""
@@ -73,7 +74,7 @@ class Boundary:
         such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
-        parent, inside = self._resolve_folder(folder)
+        parent, inside = self._resolve_folder_once(folder)
         if not inside:  # do not even check whether the file exists
             raise LeadsOutside(f"it {_LEADS_OUTSIDE}")
         real = path if parent == folder else f"{parent}{os.sep}{name}"
@@ -104,11 +105,8 @@ class Boundary:
         return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
 
     def _resolve_folder(self, folder: str) -> tuple[str, bool]:
-        known = self._folders.get(folder)
-        if known is None:
-            real = resolve(Path(folder))
-            known = self._folders[folder] = str(real), self.contains(real)
-        return known
+        real = resolve(Path(folder))
+        return str(real), self.contains(real)
 
 
 _LEADS_OUTSIDE = "leads outside the dataset; use a path inside it, and files instead of links"
