@@ -14,7 +14,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.layouts.data_yaml import load_yaml
 from include.datasets.layouts.samples import is_image
 from include.datasets.text import read_lines
-from include.limits import IMAGES, PATH_BYTES
+from include.limits import IMAGES, LIST_BYTES, PATH_BYTES
 
 _SPLITS = ("train", "val", "validation", "test")
 _LABELS = (TEXT.folder, MASKS, DEPTHS.folder)
@@ -66,9 +66,7 @@ def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[s
     """Return the folders of the images that a list names, and of their labels and masks."""
     folders: set[str] = set()
     try:
-        for _, line in read_lines(
-            Path(file), most_bytes=Path(file).stat().st_size, most_lines=IMAGES, longest=PATH_BYTES
-        ):
+        for _, line in read_lines(Path(file), most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES):
             text = line.strip()
             for root in [posixpath.dirname(name)] if text.startswith("./") else roots:
                 if text and (place := _join(root, text)) is not None:
