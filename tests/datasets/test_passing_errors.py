@@ -81,7 +81,7 @@ def read_content(folder: Path) -> Callable[[], object]:
 
 def read_data_yaml(folder: Path) -> Callable[[], object]:
     file = build("detect", folder)
-    return lambda: read_description(file, "detect", SOURCE)
+    return lambda: read_description(file, "detect", SOURCE, "val")
 
 
 def read_depths(folder: Path) -> Callable[[], object]:

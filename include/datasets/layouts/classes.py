@@ -39,7 +39,7 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 }
 
 
-def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layout:
+def read_class_folders(location: DatasetLocation, split: Split) -> Layout:
     """Find all training images, and the images of the validation split `split`.
 
     The classes are the folders of train/ that contain images, in torchvision's order.

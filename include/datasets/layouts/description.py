@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +43,10 @@ class Description:
     """The paths of `train` and of the validation split, as written."""
     names: dict[int, str]
     """Class names by class id."""
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any]
     """The other keys that Ultralytics reads; `masks_dir` names the mask folder in the views, not in the
     dataset."""
-    labels: LabelFiles = TEXT
+    labels: LabelFiles
     """Where the labels of an image are."""
 
 
@@ -79,7 +79,7 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     )
 
 
-def read_description(file: Path, task: Task, source: str, split: Split = "val") -> Description:
+def read_description(file: Path, task: Task, source: str, split: Split) -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
     A `download` key is ignored: Ultralytics would execute its value. Raises DatasetError, and OSErrors after

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
+def read_labelled(location: DatasetLocation, task: Task, split: Split) -> Layout:
     """Find all training and validation images, and the paths of their labels.
 
     `split` is the validation split. Raises DatasetError and OSErrors.

@@ -46,11 +46,11 @@ class Sample:
     label_file: str
     name: str
     """The image's path within the split."""
-    suffix: str = ""
+    suffix: str
     """The suffix that the label file's name had before links were resolved."""
 
     @classmethod
-    def of(cls, image: str, label: str | None, name: str, suffix: str = "") -> Sample:
+    def of(cls, image: str, label: str | None, name: str, suffix: str) -> Sample:
         """Create a sample from the resolved paths of its files."""
         folder, _, file = image.rpartition(os.sep)
         labels, _, label_file = label.rpartition(os.sep) if label else (None, "", "")
