@@ -47,8 +47,6 @@ class LocalDataset:
 
     data: Path
     """Ultralytics' argument `data`: a YAML, or a folder for classify."""
-    fingerprint: str
-    """Identifies the content."""
     is_unchanged: Callable[[], bool]
     """Returns whether the files are still the same: the owner of local data may change them.
 
@@ -90,7 +88,7 @@ def materialize(
             is_unchanged = _require_unchanged(layout, reference)
             ensure_folder(home, view.name, partial(_fill, location, layout, reference, view), source)
             log.info("Dataset %s is ready in %s.", source, view)
-            yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
+            yield LocalDataset(data_argument(view, reference.task), is_unchanged)
 
 
 def _fill(
