@@ -84,7 +84,7 @@ def measure(cache: DatasetCache) -> int:
     for entry in cache.files.files():
         with suppress(FileNotFoundError):
             total += disk_blocks(entry.stat(follow_symlinks=False))
-    return total + sum(_measure_own(Path(home)) for home in _homes(cache))
+    return total + sum(map(_measure_own, _homes(cache)))
 
 
 def _excess(cache: DatasetCache, needed: int) -> int:
@@ -138,8 +138,8 @@ def _remove_idle_locks(cache: DatasetCache) -> None:
                 lock.unlink(missing_ok=True)
 
 
-def _homes(cache: DatasetCache) -> list[str]:
-    return [entry.path for entry in os.scandir(cache.folder) if _FINGERPRINT.fullmatch(entry.name)]
+def _homes(cache: DatasetCache) -> list[Path]:
+    return [path for path in cache.folder.iterdir() if _FINGERPRINT.fullmatch(path.name)]
 
 
 def _unused_first(cache: DatasetCache) -> list[Path]:
@@ -151,7 +151,7 @@ def _unused_first(cache: DatasetCache) -> list[Path]:
                 return path.stat().st_mtime
         return 0.0
 
-    return sorted(map(Path, _homes(cache)), key=last_used)
+    return sorted(_homes(cache), key=last_used)
 
 
 def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:

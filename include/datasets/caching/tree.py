@@ -125,7 +125,7 @@ class TreeFetch:
 
     def is_intact(self, content: Path) -> bool:
         """Return whether all objects are in the folder, each with the listed size."""
-        return next(_find_damaged(self.listing, content), None) is None
+        return not any(_find_damaged(self.listing, content))
 
     def repair(self, content: Path) -> None:
         """Fetch the damaged objects again.
@@ -188,7 +188,7 @@ def is_tree_intact(home: Path, origin: S3Tree) -> bool:
     Returns True if there is no listing that can be read.
     """
     try:
-        return next(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"), None) is None
+        return not any(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"))
     except (*DAMAGED, FileNotFoundError):  # content that an earlier release fetched has no listing
         return True
 

@@ -94,7 +94,7 @@ def read_description(file: Path, task: Task, source: str, split: Split) -> Descr
         maps, labels = _maps(data, task, len(names))
         description = Description(
             file=file,
-            path=_text_or_none(data, "path"),
+            path=_root(data),
             splits={name: _paths(data, name) for name in dict.fromkeys(("train", split))},
             names=names,
             extras=_extras(data, task) | maps,
@@ -109,10 +109,10 @@ def read_description(file: Path, task: Task, source: str, split: Split) -> Descr
     return description
 
 
-def _text_or_none(data: Mapping[str, Any], key: str) -> str | None:
-    value = data.get(key)
+def _root(data: Mapping[str, Any]) -> str | None:
+    value = data.get("path")
     if value is not None and not (isinstance(value, str) and _is_path(value)):
-        raise ValueError(f"{key}: {show_value(value)} must be a path of at most {PATH_BYTES} bytes")
+        raise ValueError(f"path: {show_value(value)} must be a path of at most {PATH_BYTES} bytes")
     return value or None
 
 
