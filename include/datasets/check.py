@@ -6,7 +6,7 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
@@ -24,7 +24,7 @@ from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -91,16 +91,8 @@ def inspect_dataset(
     opened = DatasetCache.open(cache, cache_limit)
     find = partial(locate, source=source, cache=opened, s3=s3, roots=roots, listings=listings)
     with _convert(find, origin, task, opened, expected, converter) as (location, known, copy, notes):
-        found = run_confined(
-            examine,
-            location.as_json(),
-            task,
-            known,
-            rules.model_dump(mode="json"),
-            str(manifest) if manifest else None,
-            str(opened.known_files) if location.is_fetched else None,
-            source=source,
-        )
+        known_files = opened.known_files if location.is_fetched else None
+        found = _examine(location, task, known, rules, manifest, known_files)
         if samples:
             _draw(location, task, rules, samples)
     warnings = (
@@ -116,10 +108,7 @@ def inspect_dataset(
         **found["reference"],
     )
     require_expected(reference.fingerprint, expected, source)
-    log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
-    for kind in warnings:
-        first = kind.places[0] if kind.places else "(not listed)"
-        log.warning("Dataset %s: %s. First: %s", source, kind.heading, first)
+    _log_result(source, reference, warnings)
     return CheckedDataset(reference, warnings)
 
 
@@ -144,6 +133,34 @@ def _convert(
     uri = converter.datasets.uri(converted)
     with find(parse_source(uri, task), expected=converted.fingerprint) as (location, fingerprint):
         yield location, fingerprint, uri, converted.notes
+
+
+def _examine(
+    location: DatasetLocation,
+    task: Task,
+    fingerprint: str | None,
+    rules: CheckRules,
+    manifest: Path | None,
+    known_files: Path | None,
+) -> Any:
+    """Return the result of `examine`, which runs in a confined process."""
+    return run_confined(
+        examine,
+        location.as_json(),
+        task,
+        fingerprint,
+        rules.model_dump(mode="json"),
+        str(manifest) if manifest else None,
+        str(known_files) if known_files else None,
+        source=location.source,
+    )
+
+
+def _log_result(source: str, reference: DatasetReference, warnings: Iterable[FoundKind]) -> None:
+    log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
+    for kind in warnings:
+        first = kind.places[0] if kind.places else "(not listed)"
+        log.warning("Dataset %s: %s. First: %s", source, kind.heading, first)
 
 
 def _draw(location: DatasetLocation, task: Task, rules: CheckRules, target: Path) -> None:

@@ -30,7 +30,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "dags/retrain_yolo.py define_tasks",
     "dags/train_yolo.py train_yolo",
-    "include/datasets/check.py inspect_dataset",
     "include/registry/repository.py register",
     "include/stack/airflow.py _settings",
     "include/training/__main__.py _parser",
