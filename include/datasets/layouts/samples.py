@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pydantic import TypeAdapter
+
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES, TEXT
 from include.datasets.errors import DatasetError
@@ -114,25 +116,13 @@ class DatasetLocation:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, for another process."""
-        return {
-            "path": str(self.path),
-            "source": self.source,
-            "folder": str(self.folder),
-            "roots": [str(root) for root in self.roots],
-            "barred": self.barred and str(self.barred),
-        }
+        values: dict[str, Any] = TypeAdapter(DatasetLocation).dump_python(self, mode="json")
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DatasetLocation:
         """Recreate a location from the result of `as_json`."""
-        barred = values["barred"]
-        return cls(
-            Path(values["path"]),
-            values["source"],
-            Path(values["folder"]),
-            tuple(Path(root) for root in values["roots"]),
-            Path(barred) if barred else None,
-        )
+        return TypeAdapter(cls).validate_python(values)
 
 
 def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
