@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 _NO_ROOTS = DatasetRoots()
 _USUAL_RULES = CheckRules()
 _LONG = {"classes", "class_table"}
+"""The fields of a reference that are too long for a log line."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ def inspect_dataset(
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check images and labels.
 
     Only the splits train and `rules.split` are checked. The bundled digits are not checked at all. `listings`
-    record the current objects under an S3 prefix, for `materialize` on other machines. `rules` are those
-    arguments of the training run that affect which data are valid. `manifest` is the path of the manifest
-    (manifest.py), and `samples` is the folder for drawn samples (drawing/); neither is written for the
-    digits. `cache_limit` is in bytes, see eviction.py. `expected` is the fingerprint of a registered version,
-    which the content must have; objects that were added to the prefix after the registration are ignored. If
-    `converter` is given, it converts data in a different format; the reference then points to the converted
-    copy.
+    record the current objects under an S3 prefix, for `materialize` on other machines. `rules` are the
+    arguments of the training run that determine which data are valid. `manifest` is the path at which to
+    write the manifest (checking/manifest.py), and `samples` is the folder for drawn samples (drawing/);
+    neither is written for the digits. `cache_limit` is in bytes, see eviction.py. `expected` is the
+    fingerprint of a registered version, which the content must have; objects that were added to the prefix
+    after the registration are ignored. If `converter` is given, COCO annotations and .ndjson exports are
+    converted to the format of Ultralytics, and the reference points to the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors; and UntrustedFolder for a
@@ -121,9 +122,10 @@ def _convert(
     expected: str | None,
     converter: Converter | None,
 ) -> Iterator[tuple[DatasetLocation, str | None, str | None, Mapping[str, int]]]:
-    """Find the data and convert them if necessary; yield the location and the fingerprint.
+    """Find the data, and convert them if necessary.
 
-    Also yield the URI of the converted copy (None if nothing was converted) and the conversion's notes.
+    Yields the location and the fingerprint of the data to check, the URI of the converted copy (None if
+    nothing was converted), and the conversion's notes.
     """
     with find(origin, expected=expected) as (location, fingerprint):
         converted = converter and converter.convert(location, fingerprint, task, cache)

@@ -39,7 +39,7 @@ log = logging.getLogger(_NAME)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONHOME", "PYTHONPATH")
-"""The only environment variables that the process inherits, because others may contain passwords."""
+"""The process inherits only these environment variables, because others may contain passwords."""
 
 _LONGEST_MESSAGE = 128 * MIB
 Json = str | int | dict[str, Any] | list[Any] | None
@@ -56,7 +56,7 @@ class ProcessLimits:
     """Resources that the process may use."""
 
     memory: int = CHECK_MEMORY
-    """Bytes of address space beyond those in use when the process starts."""
+    """Bytes of address space that the process may use in addition to its imported modules."""
     cpu_seconds: int = CHECK_CPU_SECONDS
     """CPU time that the process may use between two log lines."""
 
@@ -70,7 +70,7 @@ def run_confined(
     """Return function(*arguments), computed in a confined process; arguments and result pass through JSON.
 
     `source` is the dataset as the user named it, for error messages. Raises DatasetError, including when the
-    function fails unexpectedly or exceeds a limit; ReaderKilled if the process got a SIGKILL; DatasetNotHere
+    function fails unexpectedly or exceeds a limit; ReaderKilled if SIGKILL ended the process; DatasetNotHere
     if the disk is full or not writable; UntrustedFolder; and OSError and ConfinedProcessEnded, after which a
     retry may succeed.
     """
@@ -79,7 +79,7 @@ def run_confined(
         "arguments": arguments,
         "limits": asdict(limits),
         "parent": os.getpid(),
-        # Progress has to be logged even if it is not shown, because it extends the CPU limit.
+        # Each log line extends the CPU limit, so the process logs its progress even if nobody sees the lines.
         "level": min(log.getEffectiveLevel(), logging.INFO),
     }
     with subprocess.Popen(
@@ -111,7 +111,7 @@ def _environment() -> dict[str, str]:
 
 
 def _converse(process: subprocess.Popen[str], request: str, source: str) -> dict[str, Any] | None:
-    """Send the request, forward the process's log, and return its answer, or None if it is incomplete.
+    """Send the request, forward the process's log, and return its answer; None if it ends without one.
 
     Raises DatasetError if a line is too long.
     """
@@ -180,7 +180,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
 
 
 class _Messages(logging.Handler):
-    """Sends log lines to the parent. Each extends the CPU limit, because a log line means progress."""
+    """Sends log lines to the parent. Each line means progress, so it extends the CPU limit."""
 
     def __init__(self, stream: TextIO, cpu_seconds: int) -> None:
         super().__init__()
@@ -201,8 +201,8 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it, too, and ends this process
     die_with(request["parent"])
-    # Text that a library prints must not end up between the messages.
     limits = ProcessLimits(**request["limits"])
+    # The messages get a stream of their own, so that text that a library prints does not end up among them.
     messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"), limits.cpu_seconds)
     os.dup2(2, 1)
     logging.basicConfig(level=request["level"], handlers=[messages])

@@ -42,6 +42,7 @@ FINGERPRINT = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
 """Fingerprint of the scenes, the same on every machine; `materialize` verifies it."""
 
 SIZE = 2151012
+"""Total size of all images and labels in bytes."""
 
 _COUNTS = {"train": (72, 83, 85, 72, 80, 86, 78, 72, 84, 76), "val": (24, 14, 13, 28, 19, 21, 15, 13, 18, 21)}
 """How often each digit occurs in the scenes of each split."""
@@ -231,7 +232,7 @@ def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], digit: PlacedDi
 
 
 def interpolate(index: int, size: int, source_size: int) -> tuple[int, int, int]:
-    """Return the two source indices around pixel `index` of `size`, and the second's weight times 256."""
+    """Return the two source indices around pixel `index` of `size`, and the second's weight in 1/256."""
     position = (2 * index + 1) * source_size * 128 // size - 128
     position = min(max(position, 0), (source_size - 1) * 256)
     first = position // 256

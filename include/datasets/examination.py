@@ -39,10 +39,10 @@ def examine(
     """Check the dataset at `location`. Raises DatasetError.
 
     `fingerprint` is the content's fingerprint, if already known; `rules` are CheckRules, or None for the
-    default rules; `manifest` is the path of the manifest to write; `known` is the database of files that need
-    not be read, see known_files.py. In the result, `reference` has the fields of the dataset's reference that
-    depend on its files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may
-    succeed.
+    default rules; `manifest` is the path at which to write the manifest; `known` is the path of the database
+    of files that passed an earlier check and are not read again, see known_files.py. In the result,
+    `reference` has the fields of the dataset's reference that depend on its files, and `warnings` has the
+    warnings by kind. Also raises OSErrors after which a retry may succeed.
     """
     source = location["source"]
     given = CheckRules.model_validate(rules or {})

@@ -43,11 +43,11 @@ def _size(name: str) -> int:
 
 
 def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Return whether a dataset's file is ignored, as hidden files, caches and files of macOS or Windows are.
+    """Return whether a dataset's file is ignored: a hidden file, a cache, or a file of macOS or Windows.
 
     Ultralytics unpickles a `*.cache` file next to labels, and trains on an `*.npy` file instead of the image
     next to it. In an untrusted archive, a `*.cache` would run its author's code, and an `*.npy` would replace
-    the image. An `*.npy` is a depth map only below a folder named depth.
+    the image. An `*.npy` below a folder named depth is a depth map, and is not ignored.
     """
     return (
         any(part.startswith(".") or part == "__MACOSX" for part in parts)

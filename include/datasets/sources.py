@@ -35,14 +35,14 @@ class Digits:
 
 @dataclass(frozen=True)
 class LocalPath:
-    """A folder, data YAML, .ndjson or COCO .json under DATASET_ROOTS, which every worker can read."""
+    """A folder, data YAML, .ndjson or COCO .json under DATASET_ROOTS; it must exist on every worker."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class S3File:
-    """One file in S3: a zip file, or an .ndjson file, which names images on the web."""
+    """One file in S3: a zip file, or an .ndjson file that names images on the web."""
 
     bucket: str
     key: str

@@ -33,7 +33,7 @@ _LOCAL_HEADER = 30
 """Size in bytes of the header before each file, excluding the file's name."""
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
-"""The errors that zipfile raises for broken files. A name that cannot be decoded raises a ValueError."""
+"""The errors that zipfile raises for broken files; ValueError, for example, if it cannot decode a name."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class UnpackLimits:
 
 
 class _Archive(io.FileIO):
-    """A file that limits the size of a single read.
+    """A file that limits the size of a single read, and thereby the size of the archive's list of files.
 
-    zipfile reads the whole list of files in one call, whatever its size, and everything else in small blocks.
+    zipfile reads this list in one call, however large it is, and everything else in small blocks.
     """
 
     def __init__(self, path: Path, source: str, limits: UnpackLimits) -> None:
@@ -148,7 +148,7 @@ def _check_entries(
 
 
 def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
-    """Refuse overlapping files: a few megabytes of them could unpack to the full size limit."""
+    """Refuse files that overlap, because a few megabytes of them could unpack to the full size limit."""
     in_order = sorted(entries, key=lambda entry: entry.header_offset)
     starts = [*(entry.header_offset for entry in in_order[1:]), end]
     for entry, start in zip(in_order, starts, strict=False):
@@ -166,7 +166,7 @@ def _write(
     limits: UnpackLimits,
     store: FileStore,
 ) -> None:
-    # An archive's directory may lie about sizes, so the bytes that are actually unpacked are counted.
+    # The sizes in the archive's list of files may be wrong, so the bytes that are unpacked are counted.
     left = limits.size
     progress = ProgressLog(f"Unpacking {source}", len(entries), "files")
     for entry, parts in entries:

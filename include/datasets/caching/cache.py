@@ -8,8 +8,8 @@
     {cache}/.evicted/                 folders that are being deleted, see eviction.py
     {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
-A dataset is locked while it is checked, fetched or trained on, so that no other process removes it. When a
-process dies, the kernel drops its lock as soon as the child processes that it forked have ended, too.
+A dataset is locked while it is checked, fetched or trained on, so that no other process removes it. The
+kernel drops the lock when the process and all children that it forked have ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DatasetCache:
     """One machine's cache."""
 
     folder: Path
-    """The cache's folder; its path is resolved, and the folder is trusted, see trusted_folders.py."""
+    """A resolved path of a trusted folder, see trusted_folders.py."""
     limit: int | None = None
     """The size in bytes above which unused datasets are evicted; None for half of the disk."""
 

@@ -1,11 +1,10 @@
 """Lists the objects under a prefix with several concurrent requests.
 
 S3 returns 1,000 keys per request, and each request needs the last key of the previous one. Listing two
-million objects one request after another takes minutes, during which nothing else can begin. Folders are
-independent of each other, so they are listed in parallel. When fewer than the maximum number of requests are
-running, a large folder is divided in two at a guessed key, and both parts are listed at the same time. The
-objects of each part are kept in a file until they are yielded, so listing millions of objects takes little
-memory.
+million objects in this way takes minutes, during which nothing else can begin. So folders, which do not
+depend on each other, are listed in parallel. While fewer than the maximum number of requests are running, a
+large folder is divided in two at a guessed key, and both parts are listed in parallel. The objects of each
+part are kept in a file until they are yielded, so that listing millions of objects takes little memory.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class _Part:
     last: str | None = None
     """The largest possible key of an object in this part; None if no part follows."""
     folders: set[str] = field(default_factory=set)
-    """The prefixes of folders in this part. Some servers' sort order can put a folder into two parts."""
+    """The prefixes of folders in this part. With the sort order of some servers, a folder is in two parts."""
     following: _Part | None = None
     """The part that begins after `last`; None if no part follows."""
     done: Future[None] = field(default_factory=Future)
@@ -148,10 +147,10 @@ class _Folders:
                 self._listing -= 1
 
     def _divide(self, part: _Part, keys: list[str]) -> None:
-        """After a full page of these keys, let an idle thread list the keys that follow a guessed key.
+        """After a full page with these keys, let an idle thread list the part after a guessed key.
 
         The guessed key is a few pages ahead. If there are no keys after it, that thread finishes immediately,
-        and the remaining keys are divided again after the next page.
+        and the rest of the part is divided again after the next page.
         """
         if len(keys) < _PAGE or keys != sorted(keys):  # not every server sorts keys
             return
@@ -190,12 +189,12 @@ class _Folders:
         parts = []
         part: _Part | None = self._first_parts[prefix]
         while part is not None:
-            part.done.result()  # `following` may change until then
+            part.done.result()  # until then, a part may be divided, which changes `following`
             parts.append(part)
             part = part.following
         folders = sorted({folder for part in parts for folder in part.folders})
         objects: Iterator[StoredObject | str] = self._read_objects(parts)
-        # Some servers sort folders by their names without the slash.
+        # The servers' order is not kept, because some sort folders by their names without the slash.
         yield from heapq.merge(objects, folders, key=_key) if folders else objects
 
     def _read_objects(self, parts: list[_Part]) -> Iterator[StoredObject]:

@@ -43,7 +43,7 @@ class RemoteDataset:
     """Fetches all files into an empty folder."""
     is_intact: Callable[[Path], bool]
     """Returns whether a folder that was filled before has all files of the listing, each with the listed
-    size. Always true for a zip or .ndjson file, which has no listing."""
+    size. For a zip or .ndjson file, which has no listing, this is always true."""
     repair: Callable[[Path], None]
     """Fetches the missing or damaged files of a folder that was filled before."""
 
@@ -79,9 +79,9 @@ def find_tree(
     """Find the objects of a dataset under a prefix.
 
     Without `expected`, these are the current objects, whose listing is saved. With `expected`, they are the
-    objects of the saved listing, and objects that were added later are ignored; fetching an object that was
-    replaced or deleted raises DatasetChanged, which names that object. Without an intact listing, the current
-    objects must have the fingerprint `expected`; otherwise, DatasetChanged is raised.
+    objects of the saved listing, and objects that were added later are ignored. If one of the listed objects
+    was replaced or deleted, fetching it raises DatasetChanged, which names that object. If there is no intact
+    listing, DatasetChanged is raised unless the current objects have the fingerprint `expected`.
     """
     listing = _select_listing(origin, reader, listings, expected)
     fetch = TreeFetch(listing, cache, reader)

@@ -1,9 +1,11 @@
 """Downloads many objects, or one large one, over several connections.
 
-include/s3/download.py, in contrast, downloads one checkpoint over one connection, and the file appears once
-its bytes match a SHA-256. A dataset's objects need not have a SHA-256, so every read is conditional on the
-ETag from the listing. The parts of a file arrive in any order. Files that the store already has are linked,
-not downloaded. caching/filling.py makes the whole folder appear in one step.
+Files that the store already has are linked, not downloaded. A dataset's objects need not have a SHA-256, so
+every read is conditional on the ETag from the listing. The parts of a file arrive in any order, and the file
+exists before it is complete; filling.py makes the whole folder appear in one step.
+
+include/s3/download.py, in contrast, downloads one file over one connection, and the file appears once its
+bytes match a SHA-256.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from include.datasets.caching.file_store import object_key
 from include.datasets.disk import flush_file
 from include.datasets.parallel import map_in_order
+from include.limits import MIB
 from include.s3.client import CONNECTIONS
 from include.s3.errors import StoreUnavailable
 
@@ -32,7 +35,8 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 25
 """Number of parts queued for each connection."""
-_PART = 32 * 1024**2
+_PART = 32 * MIB
+"""Size of a part in bytes; smaller files are downloaded in one piece."""
 _ATTEMPTS = 3
 
 
@@ -43,7 +47,7 @@ class _File:
     stored: StoredObject
     path: Path
     parts: int
-    """Number of parts that are not finished."""
+    """Number of parts that are not yet finished."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def end_part(self) -> bool:

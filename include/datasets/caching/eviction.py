@@ -43,7 +43,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 class EvictionHangs(AttemptError):
     """Another process on this machine has been evicting datasets for too long.
 
-    A later attempt, or an attempt on another machine, may succeed.
+    A later attempt may succeed, or one on another machine.
     """
 
 
@@ -92,8 +92,8 @@ def _excess(cache: DatasetCache, needed: int) -> int:
     disk = shutil.disk_usage(cache.folder)
     limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
     lacking = needed - disk.free
-    # Measuring a large cache takes seconds. It is not necessary while the used space of the whole disk is
-    # within the limit, because the cache cannot be larger than that.
+    # Measuring a large cache takes seconds. It is not necessary if everything on the disk, which includes the
+    # cache, is within the limit.
     if disk.used + needed <= limit:
         return lacking
     return max(lacking, measure(cache) + needed - limit)
@@ -133,7 +133,7 @@ def _remove_idle_locks(cache: DatasetCache) -> None:
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
-            # A process about to create the folder holds the lock, or notices that the lock file is gone.
+            # A process that is about to create the folder holds the lock, or notices that its file is gone.
             if _lock_unused(lock, locks) and not home.exists():
                 lock.unlink(missing_ok=True)
 
@@ -160,8 +160,8 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
     with ExitStack() as locks:
         lock = cache.locks / home.name
         with suppress(PermissionError):  # the lock belongs to another account, which may be using the dataset
-            lock.touch(mode=0o660)  # otherwise, a process could start to use a dataset that has no lock file
-        # Processes of an earlier release of this project hold only the locks of single folders.
+            lock.touch(mode=0o660)  # without this file, another process could begin to use the dataset now
+        # In the dataset's folder: the locks of single folders, the only ones that an earlier release holds.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0
         try:
@@ -176,7 +176,7 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
 
 
 def _lock_unused(path: Path, locks: ExitStack) -> bool:
-    """Lock the file, if it exists, until `locks` closes. Returns False if another process holds the lock."""
+    """Lock the file, if it exists, until `locks` closes. Returns False if another process may hold it."""
     try:
         # NFS locks only files that are open for writing.
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -70,7 +70,7 @@ def materialize(
 
     `roots` are the folders of this machine that datasets may be read from; the machine that checked the
     dataset may have allowed other folders. `listings` record the objects that were checked under an S3
-    prefix; if the cache lacks the content and there is no listing, any change under the prefix raises
+    prefix. If the cache lacks the content and there is no listing, any change under the prefix raises
     DatasetChanged. `cache_limit` is in bytes (see eviction.py).
 
     Raises DatasetChanged if the source no longer has that content, the errors of `inspect_dataset` if the
@@ -120,10 +120,10 @@ def locate(
 ) -> Iterator[tuple[DatasetLocation, str | None]]:
     """Find the data on this machine, or fetch or draw them; yield their location and fingerprint.
 
-    The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
-    because its files have not been read yet; the caller compares their fingerprint with `expected` later. For
-    other sources, cached content with the fingerprint `expected` is used without a request to S3, and
-    content with a different fingerprint raises DatasetChanged.
+    The data are not evicted from the cache until the context ends. For a local path, the fingerprint is None,
+    because the files have not been read yet; the caller compares it with `expected` later. For other sources,
+    cached content with the fingerprint `expected` is used without a request to S3, and if the source has a
+    different fingerprint, DatasetChanged is raised.
     """
     match origin:
         case LocalPath():
@@ -193,8 +193,8 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
     """Return the name of the view; `layout` is the layout of local data, or None for fetched data.
 
     Fetched content is always in the folder named after its fingerprint. Local files with the same content
-    may be at several paths, any of which may disappear, so the name of their view contains a hash of these
-    paths.
+    may be at several places, any of which may disappear, so the name of their view contains a hash of the
+    paths to which the view links.
     """
     name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
     if layout is None:
@@ -208,8 +208,8 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
 def _require_unchanged(layout: Layout | None, reference: DatasetReference) -> Callable[[], bool]:
     """Raise DatasetChanged unless the files are those that were checked.
 
-    `layout` is the layout of local data, or None for fetched data, which never change. Returns a function
-    that checks later whether the files are still the same.
+    Returns a function that checks later whether the files are still the same. `layout` is the layout of local
+    data, or None for fetched data, which never change.
     """
     if layout is None:
         return lambda: True

@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LENGTH = 64
-"""How many characters of a name are compared."""
+"""How many characters of a name are considered."""
 
 _AHEAD = 8
-"""How many pages ahead to guess, assuming that the following names are as close together as those so far."""
+"""How many pages ahead the guessed name is, if the following names are as close together as those so far."""
 
 
 def find_division(names: Sequence[str], last: str | None) -> str | None:
-    """Return a name between the last element of `names` and `last`, or None if there is none in between.
+    """Guess a name between the last element of `names` and `last`; return None if the guess is not there.
 
     `names` are the names on one page, in order; `last` is None if there is no upper bound. The distance of
-    the result from the last of `names` is _AHEAD times the page's range, but at most half of the remaining
-    range. The result consists of characters that occur in `names`, because the following names probably
+    the guess from the last of `names` is _AHEAD times the page's range, but at most half of the remaining
+    range. The guess consists of characters that occur in `names`, because the following names probably
     consist of the same characters.
     """
     alphabet = sorted(set("".join(names)))

@@ -56,10 +56,10 @@ def link_objects(
 ) -> dict[str, int]:
     """Link the objects that are in `store` into `target`; return the fields of MissingData.
 
-    The file `listing` names all `count` objects. Those that this machine lacks are written to the file
-    `lacking`. A link protects a file: if another dataset that shares the file is evicted, the file remains.
-    If `processes` is more than 1, the current process must have no other threads, as in a confined process.
-    Raises DatasetError for an object whose name is also a folder of other objects, and OSErrors.
+    The file `listing` names all `count` objects. The objects that this machine lacks are written to the file
+    `lacking`. A link protects a file: it remains if another dataset that shares it is evicted. If `processes`
+    is more than 1, the current process must have no other threads, as in a confined process. Raises
+    DatasetError for an object whose name is also a folder of other objects, and OSErrors.
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))

@@ -1,4 +1,4 @@
-"""Keeps the list of a dataset's S3 objects in a file, so that even four million objects take little memory.
+"""Keeps the listing of a dataset's S3 objects in a file, so that even four million take little memory.
 
 The file consists of compressed JSON lines. The first line is the name of the data YAML or null; every other
 line has an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
@@ -53,7 +53,7 @@ class Listing:
     """
 
     file: IO[bytes]
-    """The open file of compressed lines; a temporary file vanishes when nothing refers to this object."""
+    """The open file of compressed lines. A temporary file vanishes when nothing refers to it any more."""
     origin: S3Tree
     """Where the objects are."""
     fingerprint: str
@@ -165,7 +165,7 @@ class S3Listings:
         self._bucket = bucket
 
     def save(self, listing: Listing) -> None:
-        """Store a listing. If S3 does not allow that, only log a warning: the check need not fail.
+        """Store a listing. If S3 refuses it, only log a warning, so that the check can still succeed.
 
         Raises StoreUnavailable if a retry may succeed.
         """

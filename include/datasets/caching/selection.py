@@ -1,10 +1,10 @@
 """Decides which objects under a prefix belong to a dataset.
 
-All of them do, unless the source is a data YAML or a whole bucket. (tree.py skips hidden files and caches
-and, for COCO, all files except images and JSON.) A data YAML may be next to other datasets, or at the root
-of a bucket that also has checkpoints. So only the folders and files that the data YAML names, and the folders
-of their labels, are listed and fetched, and other objects do not affect the dataset's fingerprint. The data
-YAML is parsed in a confined process before these folders are listed.
+All of them do, unless the source is a data YAML or a whole bucket. (tree.py later skips hidden files, caches
+and, for COCO, all files except images and JSON.) A data YAML may be next to other datasets, or at the root of
+a bucket that also has checkpoints. So for a data YAML, only the folders and files that it names are listed
+and fetched, with the folders of their labels; other objects do not affect the dataset's fingerprint. To find
+out what it names, the data YAML is first parsed in a confined process.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ class TreeFetch:
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:
     """Return whether the content in a dataset's folder has all objects of its listing, with the listed sizes.
 
-    Returns True if there is no listing that can be read.
+    Returns True if there is no readable listing.
     """
     try:
         return not any(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"))

@@ -15,13 +15,13 @@ from include.refusals import show_value
 
 @dataclass(frozen=True)
 class DatasetRoots:
-    """Where local datasets may be on this machine."""
+    """The folders of this machine in which local datasets may be."""
 
     folders: tuple[Path, ...] = ()
     """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
-    """A folder that may not contain local datasets. It contains the cache of fetched data: without this
-    rule, a data YAML from a bucket could be passed off as a local one."""
+    """A folder in which local datasets may not be. It contains the cache of fetched data: without this rule,
+    users could give the path of a cached data YAML from a bucket, which would then count as a local one."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
@@ -38,7 +38,7 @@ class DatasetRoots:
 
 
 class LeadsOutside(ValueError):
-    """A path, directly or through a link, leads outside the dataset or to something other than a file."""
+    """A path leads outside the dataset, directly or through a link, or to something other than a file."""
 
 
 class Boundary:
@@ -70,7 +70,7 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside (also for a path inside the dataset that is not a regular file), and OSErrors
+        Raises LeadsOutside, also if the path is inside the dataset but is not a regular file, and OSErrors
         such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)

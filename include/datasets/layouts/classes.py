@@ -30,8 +30,9 @@ _NamedImage = tuple[str, None, str]
 """An image, its label file (None for classify), and its name in the split, beginning with the class."""
 
 _TRAINED = 0.8
+"""The share of each class's images that are for training if there are no splits."""
 
-# The order in which check_cls_dataset looks for a split.
+# The folders in which check_cls_dataset looks for a split, in this order.
 _FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("val", "validation", "valid", "test"),
@@ -50,7 +51,8 @@ def read_class_folders(location: DatasetLocation, split: Split) -> Layout:
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # A new Boundary: otherwise, the links and images that `_find_root` recorded would be counted twice.
+    # A new Boundary, because the first one has recorded the links and images that `_find_root` found, and
+    # these would otherwise be counted twice.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}

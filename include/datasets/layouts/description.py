@@ -44,14 +44,14 @@ class Description:
     names: dict[int, str]
     """Class names by class id."""
     extras: Mapping[str, Any]
-    """The other keys that Ultralytics reads; `masks_dir` names the mask folder in the views, not in the
-    dataset."""
+    """The other keys that Ultralytics reads. `masks_dir` is the name of the mask folder in the views, not in
+    the dataset."""
     labels: LabelFiles
     """Where the labels of an image are."""
 
 
 def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
-    """Find the data YAML in a folder or in its only subfolder, which zip programs often create."""
+    """Find the data YAML in a folder, or in its only subfolder, which many zip programs create."""
     boundary.require_walkable(folder)
     source = boundary.source
     if depth > FOLDER_DEPTH:
@@ -82,8 +82,8 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
 def read_description(file: Path, task: Task, source: str, split: Split) -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
-    A `download` key is ignored: Ultralytics would execute its value. Raises DatasetError, and OSErrors after
-    which a retry may succeed.
+    The key `download` is ignored, because Ultralytics would execute its value. Raises DatasetError, and
+    OSErrors after which a retry may succeed.
     """
     try:
         data = load_yaml(file)
@@ -197,7 +197,7 @@ def _class_name(key: int, given: object) -> str:
 
 
 def _extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Return the other keys that Ultralytics reads; without kpt_shape, none that describe keypoints."""
+    """Return the other keys that Ultralytics reads: channels and, with a kpt_shape, those of keypoints."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
         raise ValueError(
@@ -214,7 +214,7 @@ def _extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _maps(data: Mapping[str, Any], task: Task, classes: int) -> tuple[dict[str, Any], LabelFiles]:
-    """Return the keys that describe masks or depth maps, and the location of the task's labels."""
+    """Return the keys that describe masks or depth maps, and where the labels of the task are."""
     if task == "depth":
         return read_depth_keys(data), DEPTHS
     keys = read_mask_keys(data, classes) if task == "semantic" else {}

@@ -53,9 +53,9 @@ def _find_root(
 ) -> tuple[Path, Boundary]:
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
-    Data YAMLs often still contain the `path` of the machine on which they were created; Ultralytics also
-    ignores such a path in an archive. For a local dataset, `path` may name another folder below an allowed
-    root. That folder then becomes the dataset's folder.
+    A data YAML often still has the `path` of the machine on which it was created; Ultralytics also ignores
+    such a path in an archive. In a local dataset, `path` may name another folder below an allowed root, which
+    then becomes the dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
@@ -110,8 +110,8 @@ class _Reader:
     def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add to each image the path of its labels.
 
-        A list may name an image several times, so that it is used more often. Each further mention
-        becomes a sample with its own name.
+        A list may name an image several times, so that the image is used more often. Each repetition becomes
+        a sample with a name of its own.
         """
         images.sort(key=itemgetter(2))
         previous, repeats = "", 0
@@ -159,11 +159,11 @@ class _Reader:
         return possible[0]
 
     def _resolve(self, split: Split, path: str) -> Path:
-        """Resolve a path of the data YAML. Paths outside the dataset are not even checked for existence."""
+        """Resolve a path of the data YAML, without checking whether a path outside the dataset exists."""
         key = f"{self.description.file.name}: {split}: {path!r}"
         candidates = [self.root / path]
         if path.startswith("../"):
-            # Ultralytics' check_det_dataset does the same, for exports whose paths have one ../ too many.
+            # As in Ultralytics' check_det_dataset: some programs export paths with one ../ too many.
             candidates.append(self.root / path[3:])
         inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
         for real in inside:
@@ -176,7 +176,7 @@ class _Reader:
         raise DatasetError(f"Dataset {self.boundary.source!r}: {key} {problem}{self._hint()}")
 
     def _hint(self) -> str:
-        """Return a note if `path` was ignored, to explain in which folder the images are expected."""
+        """Return a note for the error message if the key `path` was ignored; otherwise, an empty text."""
         path = self.description.path
         if path is None or resolve(self.description.file.parent / path) == self.root:
             return ""
@@ -193,7 +193,7 @@ class _Reader:
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
         """Read a list of images.
 
-        Errors never quote lines that do not name an image, because the file may not be a list of images.
+        An error quotes a line only if it names an image, because the file may not be a list of images at all.
         """
         images: list[str] = []
         findings: list[Finding] = []

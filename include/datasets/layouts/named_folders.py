@@ -1,6 +1,6 @@
 """Finds the folders that a data YAML names. Runs in a confined process, see confinement.py.
 
-This module is lenient: the check reports errors in a data YAML once the dataset's files are on this machine.
+Most errors in a data YAML are ignored here: the check reports them once the dataset is on this machine.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _SPLITS = ("train", "val", "validation", "test")
 _LABELS = (TEXT.folder, MASKS, DEPTHS.folder)
 _MOST_LISTS = 100
 _MOST_FOLDERS = 1000
-"""If a list names images in more folders than this, their parent folders are returned instead."""
+"""If a list names images in more folders than this, the folders that contain these are returned instead."""
 
 
 def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
     """Return every path to which the data YAML may refer, relative to the YAML's folder.
 
-    `folders` may contain images or labels; "" is the YAML's folder. `lists` are the paths in `folders` that
-    may be lists of images instead. `roots` are the folders to which the paths in such lists may be relative.
-    `masks` are the names of the folders of masks.
+    In the result, `folders` may contain images or labels; "" is the YAML's folder. `lists` are those of the
+    `folders` that may be lists of images instead. `roots` are the folders to which the paths in such lists
+    may be relative. `masks` are the names of the folders of masks.
     """
     try:
         data = load_yaml(Path(file))
@@ -81,7 +81,7 @@ def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[s
 
 
 def _with_labels(images: set[str], masks: list[str]) -> list[str]:
-    """Add the folders of labels: their names replace the last `images` in a path, as in img2label_paths."""
+    """Add the folders of labels. As in img2label_paths, their names replace the last `images` in a path."""
     folders = set(images)
     for folder in images:
         before, found, after = f"/{folder}/".rpartition("/images/")

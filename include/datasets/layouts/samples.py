@@ -36,9 +36,9 @@ _UNREAD_SUFFIXES = frozenset({
 class Sample:
     """One image of a split.
 
-    There may be millions of samples, so each holds short strings: samples share the strings of their folders,
-    and a full path is built only when needed. Paths are strings, because creating a `Path` takes longer than
-    linking a file.
+    There may be millions of samples, so each takes little memory: samples share the strings of their folders,
+    and a full path is built only when it is needed. Paths are strings, because creating a `Path` takes longer
+    than linking a file.
     """
 
     image_folder: str
@@ -78,9 +78,9 @@ class Layout:
     task: Task
     names: dict[int, str]
     splits: Mapping[Split, tuple[Sample, ...]]
-    """The images of `train` and of `validation`; a single entry if both are the same split."""
+    """The images of `train` and of the split `validation`; a single entry if both are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""
+    """The other keys that Ultralytics reads from a data YAML, such as `channels`."""
     validation: Split = "val"
     """The validation split."""
     warnings: tuple[Finding, ...] = ()
@@ -104,10 +104,10 @@ class DatasetLocation:
     folder: Path
     """The dataset's folder; paths in the dataset must not lead outside it."""
     roots: tuple[Path, ...] = ()
-    """If a user gave a path, the allowed roots: the data YAML's `path` may name a folder below one of them,
-    which then becomes the dataset's folder. Empty for fetched data."""
+    """For local data, the allowed roots: the data YAML's `path` may name a folder below one of them, which
+    then becomes the dataset's folder. Empty for fetched data."""
     barred: Path | None = None
-    """If a user gave a path, a folder into which no path of the dataset may lead."""
+    """For local data, a folder into which no path of the dataset may lead."""
 
     @property
     def is_fetched(self) -> bool:

@@ -39,7 +39,7 @@ def find_unused_labels(
 
 
 def find_classless_images(folders: Iterable[Path], boundary: Boundary) -> Iterator[Finding]:
-    """Yield a warning for each folder that has images beside the class folders instead of in them."""
+    """Yield a warning for each of the folders that has images outside of its class folders."""
     for folder in dict.fromkeys(folders):
         outside = sum(map(is_image, _names(str(folder), boundary)))
         if outside:

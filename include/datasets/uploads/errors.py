@@ -14,7 +14,7 @@ class UploadIncomplete(UploadRefused):
 
 
 class UploadEnded(UploadRefused):
-    """The upload is complete or being removed, so nothing more can be sent."""
+    """The upload is complete or being removed, so no more files can be sent."""
 
 
 class UploadUnknown(FinalError):

@@ -16,7 +16,7 @@ from include.s3.layout import upload_prefix
 from include.s3.location import S3Location
 
 _WHOLE = (".zip", ".ndjson")
-"""Suffixes of single files that are complete datasets."""
+"""A file with one of these suffixes is a whole dataset."""
 
 
 class UploadFile(BaseModel):
@@ -95,7 +95,7 @@ def plan_upload(files: Sequence[UploadFile], user: str) -> Upload:
 
 
 def _check_sizes(files: Sequence[UploadFile]) -> None:
-    """Raise UploadRefused for more bytes, or more large files, than one upload may have."""
+    """Raise UploadRefused if the files have too many bytes, or if too many of them are sent in parts."""
     total = sum(file.size for file in files)
     if total > ARCHIVE_BYTES:
         raise UploadRefused(
@@ -111,7 +111,7 @@ def _check_sizes(files: Sequence[UploadFile]) -> None:
 
 
 def _check_paths(paths: Sequence[str]) -> None:
-    """Raise UploadRefused for a path that is unsafe, ignored in training, or in conflict with another."""
+    """Raise UploadRefused if a path is unsafe, is ignored in training, or conflicts with another path."""
     seen: set[str] = set()
     folders: set[str] = set()
     for path in paths:

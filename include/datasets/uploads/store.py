@@ -41,7 +41,7 @@ _AT_ONCE = 8
 """Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 _LARGEST_RECORD = 4 * UPLOAD_BODY
-"""Maximum size of a record, which contains the announced files and S3's ids of multipart uploads."""
+"""Maximum size of a record in bytes; it contains the announced files and S3's ids of multipart uploads."""
 
 _EXAMPLES = 3
 
@@ -92,9 +92,10 @@ class UploadStore:
     def list_arrived(self, upload: Upload) -> list[list[int]]:
         """Return the numbers of the parts that are in S3, for each file.
 
-        Until the upload is completed, a file whose size differs from the announced size is removed, because
-        a signed link cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object
-        if the connection breaks after the headers.
+        Until the upload is completed, this removes every file whose size differs from the announced size.
+        Otherwise, the client could not send the file again, because a signed link cannot overwrite an
+        existing object. SeaweedFS 4.48, for example, stores an empty object if the connection breaks after
+        the headers.
         """
         stored = self._list_stored(upload)
 
@@ -164,7 +165,7 @@ class UploadStore:
         current, etag = self._read(upload.upload_id)
         if current.completed_at != upload.completed_at:
             raise _changed(upload.upload_id)
-        # Write this first, so that no one completes the upload, or begins to use it, during the removal.
+        # The record is changed first, so that nobody completes or uses the upload during the removal.
         ended = current.model_copy(update={"completed_at": None, "removed_at": datetime.now(UTC)})
         self._write(ended, {"IfMatch": etag})
         record = upload_record_key(upload.upload_id)
@@ -193,14 +194,14 @@ class UploadStore:
         file = upload.files[part.file]
         location, size = self._bucket.at(upload.key(file)), file.size_of(part.number)
         if file.multipart_id is None:
-            # A link that is still valid must not replace a file of a completed upload.
+            # This link cannot replace an object, because it may still be valid when the upload is completed.
             url = upload_link(signer, location, size, UPLOAD_LINK_SECONDS)
             return PartLink(part, url, NEW_OBJECT_HEADERS)
         url = part_link(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
         return PartLink(part, url, {})
 
     def _assemble(self, upload: Upload) -> None:
-        """Assemble the files that were sent in parts, once the parts of all these files are verified."""
+        """Assemble the files that were sent in parts, after verifying the parts of all of them."""
         waiting = _lacking(upload.files, self._list_stored(upload))
         found = map_in_order(lambda file: self._find_parts(upload, file), waiting, _AT_ONCE)
         arrived = zip(waiting, found, strict=True)
@@ -232,7 +233,7 @@ class UploadStore:
         if not _ID.fullmatch(upload_id):
             raise _unknown(upload_id)
         try:
-            # One request returns both record and ETag: between two requests, the upload could be completed.
+            # One request returns the record with its ETag; between two requests, either could change.
             record, etag = self._bucket.read_with_etag(upload_record_key(upload_id), _LARGEST_RECORD)
             return Upload.model_validate_json(record), etag
         except (ObjectNotFound, ObjectTooLarge, ValidationError):
@@ -244,7 +245,7 @@ class UploadStore:
         try:
             self._bucket.put(key, content, content_type="application/json", condition=condition)
         except ConditionFailed:
-            # If only the response was lost, boto3's retry has found the record that the first attempt wrote.
+            # If S3's response was lost, boto3's retry fails because of the record that the first try wrote.
             if self._read(upload.upload_id)[0] != upload:
                 raise _changed(upload.upload_id) from None
 
