@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from include.datasets.disk import is_file, is_passing
@@ -30,26 +29,52 @@ if TYPE_CHECKING:
 
 def file_fingerprint(origin: S3File, stored: StoredObject) -> str:
     """Return the fingerprint of a file in S3, not including the images that an .ndjson file names."""
-    return _digest(["s3-zip" if origin.is_zip else "s3-export", " ".join(stored.content)])
+    return _LineDigest("s3-zip" if origin.is_zip else "s3-export", " ".join(stored.content)).fingerprint()
 
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
     """Return a fingerprint of the objects' relative names and contents, and of the name of the data YAML."""
-    lines = (_line(name, stored) for name, stored in objects)
-    return _digest(chain(["s3-tree", json.dumps(yaml)], lines))
+    digest = TreeDigest(yaml)
+    for name, stored in objects:
+        digest.add(name, stored)
+    return digest.fingerprint()
 
 
-def _line(name: str, stored: StoredObject) -> str:
-    etag, _, *address = stored.content
-    return json.dumps([name, stored.size, etag, *address])
+class _LineDigest:
+    """Computes a SHA-256 of lines of text."""
+
+    def __init__(self, *lines: str) -> None:
+        self._digest = hashlib.sha256()
+        self._write(*lines)
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of everything that was added."""
+        return self._digest.hexdigest()
+
+    def _write(self, *lines: str) -> None:
+        for line in lines:
+            self._digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
-class ContentDigest:
+class TreeDigest(_LineDigest):
+    """Counts the objects of a dataset, which are added in order, and computes their `tree_fingerprint`."""
+
+    def __init__(self, yaml: str | None) -> None:
+        super().__init__("s3-tree", json.dumps(yaml))
+        self.count = 0
+
+    def add(self, name: str, stored: StoredObject) -> None:
+        """Add an object with its name relative to the prefix."""
+        self.count += 1
+        etag, _, *address = stored.content
+        self._write(json.dumps([name, stored.size, etag, *address]))
+
+
+class ContentDigest(_LineDigest):
     """Computes the digest of a layout from descriptions of its files, which are added in order."""
 
     def __init__(self, layout: Layout) -> None:
-        self._digest = hashlib.sha256()
-        self._write("files", json.dumps([layout.names, layout.extras], sort_keys=True))
+        super().__init__("files", json.dumps([layout.names, layout.extras], sort_keys=True))
 
     def begin_split(self, split: Split) -> None:
         """Begin with the next split of the layout."""
@@ -58,14 +83,6 @@ class ContentDigest:
     def add(self, name: str, image: str, label: str | None) -> None:
         """Add an image and its labels, each described by its SHA-256 or, in `stat_digest`, size and times."""
         self._write(json.dumps([name, image, label]))
-
-    def fingerprint(self) -> str:
-        """Return the fingerprint of all files that were added."""
-        return self._digest.hexdigest()
-
-    def _write(self, *lines: str) -> None:
-        for line in lines:
-            self._digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
 def content_fingerprint(layout: Layout, source: str) -> str:
@@ -130,10 +147,3 @@ def _stat(path: str) -> str:
             raise
         return "unreadable"  # the check of the images reports this file by name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-
-
-def _digest(lines: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
-    return digest.hexdigest()

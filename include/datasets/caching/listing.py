@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from include.datasets.fingerprint import tree_fingerprint
+from include.datasets.fingerprint import TreeDigest
 from include.datasets.names import safe_parts
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
@@ -64,35 +64,26 @@ class Listing:
     @classmethod
     def write(cls, origin: S3Tree, objects: Iterable[tuple[str, StoredObject]]) -> Listing:
         """Write a listing of the objects while they are being listed."""
-        count = 0
-
-        def written() -> Iterator[tuple[str, StoredObject]]:
-            nonlocal count
-            for count, pair in enumerate(objects, start=1):  # noqa: B007
-                write(*pair)
-                yield pair
-
+        digest = TreeDigest(origin.yaml)
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the listing
         with _write_lines(file, origin) as write:
-            fingerprint = tree_fingerprint(written(), origin.yaml)
-        return cls(file, origin, fingerprint, count)
+            for name, stored in objects:
+                write(name, stored)
+                digest.add(name, stored)
+        return cls(file, origin, digest.fingerprint(), digest.count)
 
     @classmethod
     def read(cls, path: Path, origin: S3Tree) -> Listing:
         """Open an existing listing and compute its fingerprint. Raises one of DAMAGED, and OSErrors."""
+        digest = TreeDigest(origin.yaml)
         file = path.open("rb")
-        count = 0
-
-        def counted() -> Iterator[tuple[str, StoredObject]]:
-            nonlocal count
-            for count, pair in enumerate(_parse(file, origin), start=1):  # noqa: B007
-                yield pair
-
         try:
-            return cls(file, origin, tree_fingerprint(counted(), origin.yaml), count)
+            for name, stored in _parse(file, origin):
+                digest.add(name, stored)
         except DAMAGED:
             file.close()
             raise
+        return cls(file, origin, digest.fingerprint(), digest.count)
 
     def __iter__(self) -> Iterator[tuple[str, StoredObject]]:
         return _parse(self.file, self.origin)
