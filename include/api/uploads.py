@@ -203,7 +203,7 @@ def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     """
     store = _open_store(interactive=False)  # assembling gigabytes takes seconds
     _require_own(store, upload_id, user)
-    source = store.complete(upload_id).source(Settings.from_environment().bucket)
+    source = store.complete(upload_id).build_source(Settings.from_environment().bucket)
     return CompletedUpload(upload_id=upload_id, source=source)
 
 
@@ -259,7 +259,7 @@ def _state(upload: Upload, arrived: list[list[int]]) -> UploadState:
     return UploadState(
         upload_id=upload.upload_id,
         created_by=escape_controls(upload.created_by),
-        source=upload.source(Settings.from_environment().bucket) if done else None,
+        source=upload.build_source(Settings.from_environment().bucket) if done else None,
         files=[
             UploadedFile(
                 path=file.path, size=file.size, part_size=UPLOAD_PART, parts=file.parts, arrived=numbers

@@ -36,7 +36,7 @@ class UploadFile(BaseModel):
         """The number of parts, at least one."""
         return max(1, -(-self.size // UPLOAD_PART))
 
-    def size_of(self, part: int) -> int:
+    def measure_part(self, part: int) -> int:
         """Return the size in bytes of the part with this number; numbers start at 1."""
         return min(UPLOAD_PART, self.size - (part - 1) * UPLOAD_PART)
 
@@ -59,11 +59,11 @@ class Upload(BaseModel):
         """The prefix of its files' keys."""
         return upload_prefix(self.upload_id)
 
-    def key(self, file: UploadFile) -> str:
+    def build_key(self, file: UploadFile) -> str:
         """Return the key of one of its files."""
         return f"{self.prefix}{file.path}"
 
-    def source(self, bucket: str) -> str:
+    def build_source(self, bucket: str) -> str:
         """Return the value for the parameter `dataset`: the URI of the only file, or of the files' prefix."""
         alone = self.files[0].path if len(self.files) == 1 else ""
         return S3Location(bucket, f"{self.prefix}{alone}").uri

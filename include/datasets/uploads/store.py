@@ -79,7 +79,8 @@ class UploadStore:
         def prepare(file: UploadFile) -> UploadFile:
             if file.parts == 1:
                 return file
-            return file.model_copy(update={"multipart_id": begin_upload(self._bucket, upload.key(file))})
+            multipart_id = begin_upload(self._bucket, upload.build_key(file))
+            return file.model_copy(update={"multipart_id": multipart_id})
 
         begun = upload.model_copy(update={"files": tuple(map_in_order(prepare, upload.files, _AT_ONCE))})
         self._write(begun, {"IfNoneMatch": "*"})
@@ -106,7 +107,7 @@ class UploadStore:
             if item is not None and upload.completed_at is None:
                 self._bucket.delete_listed(item)
             found = self._find_parts(upload, file)
-            return [number for number, part in found.items() if part.size == file.size_of(number)]
+            return [number for number, part in found.items() if part.size == file.measure_part(number)]
 
         return list(map_in_order(find_arrived, upload.files, _AT_ONCE))
 
@@ -137,10 +138,10 @@ class UploadStore:
         if upload.completed_at is not None:
             return upload
         if upload.removed_at is not None:
-            raise _unknown(upload_id)
+            raise _describe_unknown(upload_id)
         self._assemble(upload)
         stored = self._list_stored(upload)
-        _require_all(upload, _lacking(upload.files, stored))
+        _require_all(upload, _find_lacking(upload.files, stored))
         if others := sorted(stored.keys() - {file.path for file in upload.files}):
             raise UploadIncomplete(
                 f"Upload {upload_id} contains {show_value(others[0])}, which was not announced: begin a new "
@@ -164,14 +165,14 @@ class UploadStore:
         """
         current, etag = self._read(upload.upload_id)
         if current.completed_at != upload.completed_at:
-            raise _changed(upload.upload_id)
+            raise _describe_change(upload.upload_id)
         # The record is changed first, so that nobody completes or uses the upload during the removal.
         ended = current.model_copy(update={"completed_at": None, "removed_at": datetime.now(UTC)})
         self._write(ended, {"IfMatch": etag})
         record = upload_record_key(upload.upload_id)
         for file in upload.files:
             if file.multipart_id is not None:
-                location = self._bucket.at(upload.key(file))
+                location = self._bucket.at(upload.build_key(file))
                 abort_multipart_upload(self._bucket.client, location, file.multipart_id)
         # The record is removed last: while it exists, the upload can be found, and its removal repeated.
         removed = self._bucket.delete_below(upload.prefix, lambda key: key != record)
@@ -192,7 +193,7 @@ class UploadStore:
 
     def _sign_link(self, upload: Upload, part: FilePart, signer: S3Client) -> PartLink:
         file = upload.files[part.file]
-        location, size = self._bucket.at(upload.key(file)), file.size_of(part.number)
+        location, size = self._bucket.at(upload.build_key(file)), file.measure_part(part.number)
         if file.multipart_id is None:
             # This link cannot replace an object, because it may still be valid when the upload is completed.
             url = upload_link(signer, location, size, UPLOAD_LINK_SECONDS)
@@ -202,22 +203,22 @@ class UploadStore:
 
     def _assemble(self, upload: Upload) -> None:
         """Assemble the files that were sent in parts, after verifying the parts of all of them."""
-        waiting = _lacking(upload.files, self._list_stored(upload))
+        waiting = _find_lacking(upload.files, self._list_stored(upload))
         found = map_in_order(lambda file: self._find_parts(upload, file), waiting, _AT_ONCE)
         arrived = zip(waiting, found, strict=True)
         whole = {file: parts for file, parts in arrived if _is_whole(file, parts)}
         if cut := [file for file in waiting if file not in whole]:  # another request may have assembled them
-            _require_all(upload, _lacking(cut, self._list_stored(upload)))
+            _require_all(upload, _find_lacking(cut, self._list_stored(upload)))
         list(map_in_order(lambda file: self._assemble_file(upload, file, whole[file]), whole, _AT_ONCE))
 
     def _assemble_file(self, upload: Upload, file: UploadFile, arrived: Mapping[int, StoredPart]) -> None:
         assert file.multipart_id is not None  # noqa: S101 - without an id, no parts are found
-        assemble_parts(self._bucket, upload.key(file), file.multipart_id, arrived)
+        assemble_parts(self._bucket, upload.build_key(file), file.multipart_id, arrived)
 
     def _find_parts(self, upload: Upload, file: UploadFile) -> dict[int, StoredPart]:
         if file.multipart_id is None:
             return {}
-        return list_parts(self._bucket, upload.key(file), file.multipart_id)
+        return list_parts(self._bucket, upload.build_key(file), file.multipart_id)
 
     def _list_stored(self, upload: Upload) -> dict[str, ListedObject]:
         """Return the objects of the upload, except its record, keyed by their paths within the upload."""
@@ -231,13 +232,13 @@ class UploadStore:
     def _read(self, upload_id: str) -> tuple[Upload, str]:
         """Return the upload and the ETag of its record. Raises UploadUnknown."""
         if not _ID.fullmatch(upload_id):
-            raise _unknown(upload_id)
+            raise _describe_unknown(upload_id)
         try:
             # One request returns the record with its ETag; between two requests, either could change.
             record, etag = self._bucket.read_with_etag(upload_record_key(upload_id), _LARGEST_RECORD)
             return Upload.model_validate_json(record), etag
         except (ObjectNotFound, ObjectTooLarge, ValidationError):
-            raise _unknown(upload_id) from None
+            raise _describe_unknown(upload_id) from None
 
     def _write(self, upload: Upload, condition: Condition) -> None:
         """Store the record. Raises UploadUnknown if another request has written or removed it."""
@@ -247,7 +248,7 @@ class UploadStore:
         except ConditionFailed:
             # If S3's response was lost, boto3's retry fails because of the record that the first try wrote.
             if self._read(upload.upload_id)[0] != upload:
-                raise _changed(upload.upload_id) from None
+                raise _describe_change(upload.upload_id) from None
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
@@ -259,19 +260,21 @@ def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
     return name if _ID.fullmatch(name) else None
 
 
-def _unknown(upload_id: str) -> UploadUnknown:
+def _describe_unknown(upload_id: str) -> UploadUnknown:
+    """Return the error for an id that no upload has."""
     return UploadUnknown(
         f"upload_id={show_value(upload_id)} is unknown, or the upload has been removed: begin a new upload"
     )
 
 
-def _changed(upload_id: str) -> UploadUnknown:
+def _describe_change(upload_id: str) -> UploadUnknown:
+    """Return the error for an upload that another request has changed."""
     return UploadUnknown(
         f"Upload {upload_id} was just removed or completed by another request: retrieve it again"
     )
 
 
-def _lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
+def _find_lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
     """Return the files that are not in S3 or whose size differs from the announced size."""
     return [file for file in files if file.path not in stored or stored[file.path].size != file.size]
 
@@ -291,4 +294,4 @@ def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
 def _is_whole(file: UploadFile, arrived: Mapping[int, StoredPart]) -> bool:
     """Return whether exactly the announced parts have arrived, each with its announced size."""
     sizes = {number: part.size for number, part in arrived.items()}
-    return sizes == {number: file.size_of(number) for number in range(1, file.parts + 1)}
+    return sizes == {number: file.measure_part(number) for number in range(1, file.parts + 1)}
