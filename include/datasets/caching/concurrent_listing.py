@@ -61,6 +61,7 @@ class _Part:
     """The objects and folders directly in a folder, between two keys."""
 
     prefix: str
+    """The prefix of the folder, ending in `/`, or the prefix of the whole listing."""
     objects: Path
     """A file with one line of JSON for each object."""
     after: str = ""
@@ -88,19 +89,25 @@ class _Folders:
     """All folders under a prefix, both those already listed and those still to be listed."""
 
     reader: ObjectReader
+    """Lists the objects; several threads use it at once."""
     bucket: str
+    """The bucket that contains the objects."""
     prefix: str
+    """The prefix of the whole listing."""
     work: Path
     """Contains a file for each part."""
     pool: ThreadPoolExecutor
+    """Runs one task for each part; it is shut down when the listing ends."""
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when the caller has stopped iterating, so that the remaining folders need not be listed."""
     _first_parts: dict[str, _Part] = field(default_factory=dict)
     """The first part of each folder."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a part is started or divided, and while objects are counted."""
     _listing: int = 0
     """Number of parts that are being listed or are waiting to be listed."""
     _number: count[int] = field(default_factory=count)
+    """Numbers the files in `work`."""
     _objects: int = 0
     """Number of objects listed so far."""
 

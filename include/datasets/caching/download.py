@@ -45,10 +45,13 @@ class _File:
     """A file that is being downloaded in parts."""
 
     stored: StoredObject
+    """The object to download."""
     path: Path
+    """Where the file is written."""
     parts: int
     """Number of parts that are not yet finished."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while `parts` is changed."""
 
     def end_part(self) -> bool:
         """Count a finished part; return whether it was the last one."""
@@ -59,9 +62,14 @@ class _File:
 
 @dataclass(frozen=True)
 class _Part:
+    """A range of bytes of a file, which one thread downloads."""
+
     file: _File
+    """The file that the bytes belong to."""
     start: int
+    """Position of the first byte, counted from 0."""
     stop: int
+    """Position after the last byte."""
 
 
 class Downloader:

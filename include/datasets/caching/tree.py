@@ -109,8 +109,11 @@ class TreeFetch:
     """Fetches the objects of a listing."""
 
     listing: Listing
+    """The objects to fetch."""
     cache: DatasetCache
+    """This machine's cache, which has some of the objects already."""
     reader: ObjectReader
+    """Reads the objects."""
 
     @property
     def uri(self) -> str:
