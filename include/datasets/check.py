@@ -50,6 +50,7 @@ class CheckedDataset:
     """A dataset that can be trained on."""
 
     reference: DatasetReference
+    """What a training task needs in order to fetch exactly the checked data."""
     warnings: tuple[FoundKind, ...] = ()
     """Probable mistakes in the data that do not prevent training, by kind."""
 

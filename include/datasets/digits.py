@@ -58,13 +58,18 @@ Scan = tuple[int, Sequence[Sequence[int]]]
 
 @dataclass(frozen=True)
 class PlacedDigit:
-    """One digit in a scene: its class and its box in pixels."""
+    """One digit in a scene."""
 
     digit: int
+    """The digit, 0 to 9, which is also the class id."""
     left: int
+    """Distance of its box from the left edge of the scene, in pixels."""
     top: int
+    """Distance of its box from the upper edge of the scene, in pixels."""
     width: int
+    """Width of its box in pixels."""
     height: int
+    """Height of its box in pixels."""
 
     def touches(self, other: PlacedDigit) -> bool:
         """Return whether the two boxes overlap or are directly adjacent."""

@@ -14,6 +14,7 @@ class DatasetVersionName(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    """Name of the dataset."""
     version: int
     """Counted from 1."""
 
@@ -31,6 +32,7 @@ class ClassCount(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    """Name of the class."""
     train: int
     """Number of instances in the training images."""
     val: int

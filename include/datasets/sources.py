@@ -38,6 +38,7 @@ class LocalPath:
     """A folder, data YAML, .ndjson or COCO .json under DATASET_ROOTS; it must exist on every worker."""
 
     path: Path
+    """The absolute path as given; links in it are not resolved yet."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class S3File:
     """One file in S3: a zip file, or an .ndjson file that names images on the web."""
 
     bucket: str
+    """Name of the bucket."""
     key: str
+    """Key of the object, which ends in .zip or .ndjson."""
 
     @property
     def is_zip(self) -> bool:
@@ -58,6 +61,7 @@ class S3Tree:
     """A dataset under a prefix; caching/selection.py selects its objects."""
 
     bucket: str
+    """Name of the bucket."""
     prefix: str
     """Empty, or ending in '/'."""
     yaml: str | None = None

@@ -26,7 +26,9 @@ class StoredObject:
     """
 
     bucket: str
+    """Name of the bucket."""
     key: str
+    """The object's full key."""
     size: int
     """In bytes."""
     etag: str

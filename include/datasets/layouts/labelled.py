@@ -78,9 +78,11 @@ class _Reader:
     """Finds the images of a described dataset."""
 
     description: Description
+    """The content of the data YAML."""
     root: Path
     """The folder to which the paths in the description are relative."""
     boundary: Boundary
+    """The folder that no path of the dataset may leave."""
     is_fetched: bool
     """Whether this project fetched the data, rather than a user providing them."""
     folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))

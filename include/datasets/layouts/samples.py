@@ -42,14 +42,17 @@ class Sample:
     """
 
     image_folder: str
+    """The folder of the image, with all links resolved."""
     image_file: str
+    """The image's file name in that folder."""
     label_folder: str | None
-    """None for classify, whose images have no label files."""
+    """The folder of the label file, with all links resolved; None for classify, which has no label files."""
     label_file: str
+    """The label file's name in that folder; the file need not exist. Empty for classify."""
     name: str
     """The image's path within the split."""
     suffix: str
-    """The suffix that the label file's name had before links were resolved."""
+    """The suffix that the label file's name had before links were resolved. Empty for classify."""
 
     @classmethod
     def of(cls, image: str, label: str | None, name: str, suffix: str) -> Sample:
@@ -75,8 +78,11 @@ class Layout:
     """A dataset on this machine's disk."""
 
     root: Path
+    """The folder to which the paths of the splits are relative."""
     task: Task
+    """The task for which the labels were found."""
     names: dict[int, str]
+    """Class names by class id."""
     splits: Mapping[Split, tuple[Sample, ...]]
     """The images of `train` and of the split `validation`; a single entry if both are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)

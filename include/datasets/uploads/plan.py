@@ -47,10 +47,15 @@ class Upload(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     upload_id: str
+    """A UTC time stamp and random hexadecimal digits, see `plan_upload`."""
     created_by: str
+    """Name of the Airflow user who announced the files."""
     created_at: datetime
+    """When the files were announced, in UTC."""
     files: tuple[UploadFile, ...]
+    """The announced files, in the client's order: a FilePart names a file by its position."""
     completed_at: datetime | None = None
+    """When the upload was completed, in UTC; None until then, and again once its removal has begun."""
     removed_at: datetime | None = None
     """When the removal of the upload began; None if it has not begun. The record itself is removed last."""
 

@@ -61,6 +61,7 @@ class PartLink:
     """A signed link with which a client sends a part."""
 
     part: FilePart
+    """The part that the link is for."""
     url: str
     """The address to which the part is sent with PUT."""
     headers: dict[str, str]
