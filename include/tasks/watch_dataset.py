@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from pydantic import Field
 
-from include.datasets.caching.content import stored_fingerprint
+from include.datasets.caching.content import compute_stored_fingerprint
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
@@ -153,7 +153,7 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
     StoreRefusal.
     """
     try:
-        fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
+        fingerprint = compute_stored_fingerprint(_require_s3(watched.source), s3)
     except (DatasetError, StoreRefusal) as error:  # one dataset must not keep others from being watched
         log.warning("%s is not watched: %s", watched.name, error)
         return None
@@ -194,7 +194,7 @@ def find_change(
     `announced` contains the extras of previous events, newest first. Raises DatasetError if there are no
     data, and StoreErrors.
     """
-    fingerprint = stored_fingerprint(_require_s3(dataset), s3)
+    fingerprint = compute_stored_fingerprint(_require_s3(dataset), s3)
     known = (
         extra["fingerprint"] for extra in announced if is_about(extra, dataset) and "fingerprint" in extra
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from include.datasets.caching.content import stored_fingerprint
+from include.datasets.caching.content import compute_stored_fingerprint
 from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.named_folders import list_folders, name_folders
@@ -102,11 +102,11 @@ def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
     upload_files(s3_client, bucket, tmp_path / "data")
     yaml = "data.yaml" if task == "detect" else None
     reference = inspect_dataset(f"s3://{bucket}/{yaml or ''}", task, cache, reader).reference
-    whole = stored_fingerprint(S3Tree(bucket, ""), reader)
+    whole = compute_stored_fingerprint(S3Tree(bucket, ""), reader)
     for key in ("checkpoints/a/last.pt", "datasets/jobs/a.json", "images-of-others/0.png", "labels.txt"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"not of the dataset")
-    assert stored_fingerprint(S3Tree(bucket, ""), reader) == whole
-    assert stored_fingerprint(S3Tree(bucket, "", yaml), reader) == reference.fingerprint
+    assert compute_stored_fingerprint(S3Tree(bucket, ""), reader) == whole
+    assert compute_stored_fingerprint(S3Tree(bucket, "", yaml), reader) == reference.fingerprint
     assert images(materialize(reference, tmp_path / "another machine", reader)) == originals
     assert {path.name for path in tmp_path.glob("another machine/*/content/*")} <= {
         *("data.yaml", "images", "labels"),
@@ -126,9 +126,9 @@ def test_a_data_yaml_below_a_prefix_selects_only_the_folders_and_lists_that_it_n
     assert (before.train_images, before.val_images) == (3, 2)
     s3_client.put_object(Bucket=bucket, Key="sets/another/images/0.png", Body=b"of another dataset")
     origin = S3Tree(bucket, "sets/", "data.yaml")
-    assert stored_fingerprint(origin, reader) == before.fingerprint
+    assert compute_stored_fingerprint(origin, reader) == before.fingerprint
     s3_client.put_object(Bucket=bucket, Key="sets/labels/train/0.txt", Body=b"0 0.5 0.5 0.1 0.1\n")
-    assert stored_fingerprint(origin, reader) != before.fingerprint
+    assert compute_stored_fingerprint(origin, reader) != before.fingerprint
 
 
 def test_masks_for_a_list_of_images_are_fetched_from_the_masks_dir_of_the_data_yaml(

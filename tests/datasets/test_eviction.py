@@ -52,7 +52,7 @@ class Machine:
         return {path.name for path in self.cache.folder.glob("*/content/*")}
 
     def stored(self) -> int:
-        return sum(1 for _ in self.cache.files.files())
+        return sum(1 for _ in self.cache.files.list_files())
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_no_eviction_removes_a_dataset_that_is_in_use(machine: Machine) -> None:
     evicted = 0
     while any(user.poll() is None for user in users):
         machine.evict(limit=1)
-        evicted += not (machine.cache.home(fingerprint("shared"))).exists()
+        evicted += not (machine.cache.locate_home(fingerprint("shared"))).exists()
         time.sleep(0.002)
     assert [user.returncode for user in users] == [0, 0]
     assert evicted

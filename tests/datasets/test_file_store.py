@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from include.datasets.caching.file_store import FileStore, object_key
+from include.datasets.caching.file_store import FileStore, compute_object_key
 from include.datasets.fingerprint import file_fingerprint, tree_fingerprint
 from include.datasets.sources import S3File
 from include.datasets.storage import StoredObject
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> FileStore:
 
 def sizes(store: FileStore) -> dict[str, int]:
     """Return the sizes of the stored files by key."""
-    entries = (entry for entry in store.files() if entry.is_file(follow_symlinks=False))
+    entries = (entry for entry in store.list_files() if entry.is_file(follow_symlinks=False))
     return {entry.name: entry.stat().st_size for entry in entries}
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_two_processes_fetched_is_kept_once(store: FileStore, tmp_pa
 def test_a_damaged_file_is_not_used_and_is_replaced(store: FileStore, tmp_path: Path) -> None:
     first, second, third = (tmp_path / "data" / name for name in ("first", "second", "third"))
     store.keep(written(first), KEY)
-    (stored,) = store.files()
+    (stored,) = store.list_files()
     Path(stored.path).chmod(0o600)  # a failing disk needs no write permission to damage a file
     with Path(stored.path).open("r+b") as file:
         file.truncate(3)
@@ -142,7 +142,7 @@ def tree_of_one(stored: StoredObject) -> str:
     return tree_fingerprint([("data.yaml", stored)], None)
 
 
-@pytest.mark.parametrize("identify", [object_key, zip_file, export, tree_of_one])
+@pytest.mark.parametrize("identify", [compute_object_key, zip_file, export, tree_of_one])
 def test_equal_etags_mean_equal_content_only_if_they_are_hashes(
     identify: Callable[[StoredObject], str],
 ) -> None:

@@ -118,7 +118,7 @@ def _check_entries(
     if len(entries) > limits.files:
         raise DatasetError(f"{source} contains {len(entries)} files, more than the limit of {limits.files}")
     if sum(entry.file_size for entry in entries) > limits.size:
-        raise _too_large(source, limits)
+        raise _describe_excess(source, limits)
     _require_no_overlap(entries, opened.start_dir, source)
     for entry in entries:
         try:
@@ -178,7 +178,7 @@ def _write(
                 for block in read_blocks(packed):
                     left -= len(block)
                     if left < 0:
-                        raise _too_large(source, limits)
+                        raise _describe_excess(source, limits)
                     digest.update(block)
                     file.write(block)
         except (FileExistsError, NotADirectoryError) as error:
@@ -192,7 +192,7 @@ def _write(
         progress.advance()
 
 
-def _too_large(source: str, limits: UnpackLimits) -> DatasetError:
+def _describe_excess(source: str, limits: UnpackLimits) -> DatasetError:
     return DatasetError(
         f"{source} is larger than the limit of {limits.size / GIB:.2f} GiB when unpacked; upload the files "
         "under a prefix instead and give s3://bucket/prefix/"

@@ -57,7 +57,7 @@ class DatasetCache:
         """The folder of the locks."""
         return self.folder / "locks"
 
-    def home(self, fingerprint: str) -> Path:
+    def locate_home(self, fingerprint: str) -> Path:
         """Return a dataset's folder, which need not exist."""
         return self.folder / fingerprint
 
@@ -68,7 +68,7 @@ class DatasetCache:
         descriptor = _lock_shared(self.locks / fingerprint)
         try:
             os.utime(descriptor)
-            yield self.home(fingerprint)
+            yield self.locate_home(fingerprint)
             os.utime(descriptor)
         finally:
             os.close(descriptor)

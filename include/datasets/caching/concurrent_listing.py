@@ -44,7 +44,7 @@ def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[Sto
     """
     first = list(islice(reader.list(bucket, prefix), _PAGE + 1))
     if len(first) <= _PAGE:
-        yield from sorted(first, key=_key)
+        yield from sorted(first, key=_get_key)
         return
     with TemporaryDirectory() as work, ThreadPoolExecutor(_REQUESTS) as pool:
         folders = _Folders(reader, bucket, prefix, Path(work), pool)
@@ -115,7 +115,7 @@ class _Folders:
         """Start listing a folder and all folders in it, unless this has already started."""
         with self._lock:
             if prefix not in self._first_parts:
-                self._first_parts[prefix] = self._start(_Part(prefix, self._new_file()))
+                self._first_parts[prefix] = self._start(_Part(prefix, self._name_file()))
 
     def walk(self) -> Iterator[StoredObject]:
         """Yield all objects in the order of their keys."""
@@ -169,7 +169,7 @@ class _Folders:
             division = find_division([key[start:] for key in keys], last)
             if division is not None:
                 key = part.prefix + division
-                other = _Part(part.prefix, self._new_file(), key, part.last, following=part.following)
+                other = _Part(part.prefix, self._name_file(), key, part.last, following=part.following)
                 part.last, part.following = key, self._start(other)
 
     def _count(self, objects: int) -> None:
@@ -188,7 +188,7 @@ class _Folders:
                 "objects up"
             )
 
-    def _new_file(self) -> Path:
+    def _name_file(self) -> Path:
         return self.work / str(next(self._number))
 
     def _read(self, prefix: str) -> Iterator[StoredObject | str]:
@@ -202,7 +202,7 @@ class _Folders:
         folders = sorted({folder for part in parts for folder in part.folders})
         objects: Iterator[StoredObject | str] = self._read_objects(parts)
         # The servers' order is not kept, because some sort folders by their names without the slash.
-        yield from heapq.merge(objects, folders, key=_key) if folders else objects
+        yield from heapq.merge(objects, folders, key=_get_key) if folders else objects
 
     def _read_objects(self, parts: list[_Part]) -> Iterator[StoredObject]:
         for part in parts:
@@ -212,5 +212,5 @@ class _Folders:
             part.objects.unlink()
 
 
-def _key(found: StoredObject | str) -> str:
+def _get_key(found: StoredObject | str) -> str:
     return found if isinstance(found, str) else found.key

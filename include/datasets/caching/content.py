@@ -116,7 +116,7 @@ def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
     return is_complete(home / "content") and (not isinstance(origin, S3Tree) or is_tree_intact(home, origin))
 
 
-def stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:
+def compute_stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:
     """Return the fingerprint of the current objects in S3, without fetching images or labels.
 
     Fetched content has the same fingerprint, but a converted copy has a different one. Raises DatasetError if

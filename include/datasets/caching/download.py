@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from include.datasets.caching.file_store import object_key
+from include.datasets.caching.file_store import compute_object_key
 from include.datasets.disk import flush_file
 from include.datasets.parallel import map_in_order
 from include.limits import MIB
@@ -86,9 +86,9 @@ class Downloader:
         for a path that exists, and StoreErrors. After an error, files that were already written remain.
         """
         # Only the errors are of interest, not the results.
-        deque(map_in_order(self._fetch, self._parts(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)
+        deque(map_in_order(self._fetch, self._divide(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)
 
-    def _parts(self, wanted: Iterable[tuple[StoredObject, Path]]) -> Iterator[_Part]:
+    def _divide(self, wanted: Iterable[tuple[StoredObject, Path]]) -> Iterator[_Part]:
         for stored, path in wanted:
             file = _File(stored, path, parts=max(1, -(-stored.size // _PART)))
             if file.parts > 1:
@@ -119,7 +119,7 @@ class Downloader:
         if file.end_part() and self._store is not None:
             if not is_whole:
                 flush_file(file.path)
-            self._store.keep(file.path, object_key(file.stored))
+            self._store.keep(file.path, compute_object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
         """Create the file's folder, and link the file from the store; return False if the store lacks it."""
@@ -127,7 +127,7 @@ class Downloader:
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
-        if self._store is not None and self._store.link(object_key(stored), stored.size, str(path)):
+        if self._store is not None and self._store.link(compute_object_key(stored), stored.size, str(path)):
             self._progress.advance(stored.size)
             return True
         return False

@@ -53,11 +53,11 @@ def make_room(cache: DatasetCache, needed: int = 0) -> None:
     Datasets in use remain, even above the limit.
     """
     with _evict_alone(cache) as trash:
-        excess = _excess(cache, needed)
+        excess = _compute_excess(cache, needed)
         if excess <= 0:
             return
         excess -= _remove_unlinked(cache)
-        homes = _unused_first(cache)
+        homes = _sort_by_last_use(cache)
         while excess > 0 and homes:
             excess -= _evict(cache, homes.pop(0), trash)
         _remove_unlinked(cache)
@@ -81,13 +81,13 @@ def measure(cache: DatasetCache) -> int:
     total = 0
     with suppress(FileNotFoundError):
         total += disk_blocks(cache.known_files.stat())
-    for entry in cache.files.files():
+    for entry in cache.files.list_files():
         with suppress(FileNotFoundError):
             total += disk_blocks(entry.stat(follow_symlinks=False))
-    return total + sum(map(_measure_own, _homes(cache)))
+    return total + sum(map(_measure_own, _list_homes(cache)))
 
 
-def _excess(cache: DatasetCache, needed: int) -> int:
+def _compute_excess(cache: DatasetCache, needed: int) -> int:
     """Return how many bytes must be evicted to make room for `needed` more."""
     disk = shutil.disk_usage(cache.folder)
     limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
@@ -129,7 +129,7 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
 def _remove_idle_locks(cache: DatasetCache) -> None:
     """Remove the lock files that killed processes left behind for datasets that are not in the cache."""
     for lock in list(cache.locks.iterdir()):
-        home = cache.home(lock.name)
+        home = cache.locate_home(lock.name)
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
@@ -138,20 +138,20 @@ def _remove_idle_locks(cache: DatasetCache) -> None:
                 lock.unlink(missing_ok=True)
 
 
-def _homes(cache: DatasetCache) -> list[Path]:
+def _list_homes(cache: DatasetCache) -> list[Path]:
     return [path for path in cache.folder.iterdir() if _FINGERPRINT.fullmatch(path.name)]
 
 
-def _unused_first(cache: DatasetCache) -> list[Path]:
+def _sort_by_last_use(cache: DatasetCache) -> list[Path]:
     """Return the folders of all datasets, the least recently used first."""
 
-    def last_used(home: Path) -> float:
+    def read_last_use(home: Path) -> float:
         for path in (cache.locks / home.name, home):
             with suppress(FileNotFoundError):
                 return path.stat().st_mtime
         return 0.0
 
-    return sorted(_homes(cache), key=last_used)
+    return sorted(_list_homes(cache), key=read_last_use)
 
 
 def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
@@ -220,7 +220,7 @@ def _remove(folder: Path) -> int:
 def _remove_unlinked(cache: DatasetCache) -> int:
     """Remove the files that belong to no dataset; return their size."""
     freed = 0
-    for entry in cache.files.files():
+    for entry in cache.files.list_files():
         with suppress(FileNotFoundError):
             found = entry.stat(follow_symlinks=False)
             if found.st_nlink == 1:

@@ -15,7 +15,7 @@ from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
 from include.datasets.caching.filling import ensure_folder
-from include.datasets.caching.view import data_argument, fill_view, read_and_fill_view
+from include.datasets.caching.view import fill_view, find_data_argument, read_and_fill_view
 from include.datasets.caching.view_lock import lock_view
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
@@ -84,11 +84,11 @@ def materialize(
         locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (location, _),
     ):
         layout = None if location.is_fetched else read_layout(location, reference.task, reference.split)
-        with lock_view(home, _view_name(layout, reference)) as view:
+        with lock_view(home, _name_view(layout, reference)) as view:
             is_unchanged = _require_unchanged(layout, reference)
             ensure_folder(home, view.name, partial(_fill, location, layout, reference, view), source)
             log.info("Dataset %s is ready in %s.", source, view)
-            yield LocalDataset(data_argument(view, reference.task), is_unchanged)
+            yield LocalDataset(find_data_argument(view, reference.task), is_unchanged)
 
 
 def _fill(
@@ -136,10 +136,10 @@ def locate(
         case S3File() | S3Tree():
             with _fetch(origin, source, cache, s3, listings, expected) as home:
                 content = home / "content"
-                yield DatasetLocation(content / (_named_file(origin) or ""), source, content), home.name
+                yield DatasetLocation(content / (_find_file_name(origin) or ""), source, content), home.name
 
 
-def _named_file(origin: S3File | S3Tree) -> str | None:
+def _find_file_name(origin: S3File | S3Tree) -> str | None:
     """Return the name of the file that describes the dataset; None if the source is a folder or a zip."""
     if isinstance(origin, S3Tree):
         return origin.yaml or origin.annotations
@@ -189,7 +189,7 @@ def _draw_digits(home: Path) -> Path:
     return ensure_folder(home, "content", fill, "digits")
 
 
-def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
+def _name_view(layout: Layout | None, reference: DatasetReference) -> str:
     """Return the name of the view; `layout` is the layout of local data, or None for fetched data.
 
     Fetched content is always in the folder named after its fingerprint. Local files with the same content

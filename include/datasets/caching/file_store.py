@@ -39,7 +39,7 @@ the kernel refuses links to files of other accounts, which are in a cache that s
 _READ_ONLY = 0o444
 
 
-def object_key(stored: StoredObject) -> str:
+def compute_object_key(stored: StoredObject) -> str:
     """Return the key of an object's content. It can be computed before the download."""
     text = " ".join(["s3", *stored.content])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
@@ -87,7 +87,7 @@ class FileStore:
             except FileExistsError:
                 self._share(file, stored)
 
-    def files(self) -> Iterator[os.DirEntry[str]]:
+    def list_files(self) -> Iterator[os.DirEntry[str]]:
         """Yield all files in the store, including temporary files that a killed process left behind."""
         with suppress(FileNotFoundError), os.scandir(self.folder) as folders:
             for folder in folders:

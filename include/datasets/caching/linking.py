@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.file_store import FileStore, object_key
+from include.datasets.caching.file_store import FileStore, compute_object_key
 from include.datasets.caching.listing import read_objects, write_objects
 from include.datasets.disk import round_to_blocks
 from include.datasets.errors import DatasetError
@@ -97,7 +97,7 @@ def _link(origin: S3Tree, listing: Path, target: str, store: FileStore, numbers:
         if folder not in folders:
             Path(target, folder).mkdir(parents=True, exist_ok=True)
             folders.add(folder)
-        if not store.link(object_key(stored), stored.size, f"{target}/{name}"):
+        if not store.link(compute_object_key(stored), stored.size, f"{target}/{name}"):
             batch.lacking.append((name, stored))
         batch.done += 1
         if batch.done >= BATCH:

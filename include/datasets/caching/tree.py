@@ -52,7 +52,7 @@ _LISTING = "listing.jsonl.gz"
 
 def list_tree(origin: S3Tree, reader: ObjectReader) -> Listing:
     """List the objects of the dataset, named relative to the prefix."""
-    with _older_objects_frozen():
+    with _freeze_older_objects():
         found = itertools.islice(_iterate_tree(origin, reader), PREFIX_OBJECTS + 1)
         listing = Listing.write(origin, found)
     if listing.count > PREFIX_OBJECTS:
@@ -67,7 +67,7 @@ def list_tree(origin: S3Tree, reader: ObjectReader) -> Listing:
 
 
 @contextmanager
-def _older_objects_frozen() -> Iterator[None]:
+def _freeze_older_objects() -> Iterator[None]:
     """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
 
     The imported modules alone have so many objects that collection would take a third of a listing's time.

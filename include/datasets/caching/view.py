@@ -73,7 +73,7 @@ def _link(layout: Layout, split: Split, partial: Path, home: Path, numbers: rang
     yield done
 
 
-def data_argument(view: Path, task: Task) -> Path:
+def find_data_argument(view: Path, task: Task) -> Path:
     """Return Ultralytics' argument `data`: the folder for classify, otherwise the data YAML."""
     return view if task == "classify" else view / "data.yaml"
 

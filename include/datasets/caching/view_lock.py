@@ -62,20 +62,20 @@ def mark_outdated(home: Path) -> None:
     """Mark all views of a dataset as outdated: each is removed and created again when it is next used."""
     for view in home.glob("view-*"):
         if view.is_dir() and not view.suffix:  # unfinished views have a suffix
-            _outdated(view).touch()
+            _locate_mark(view).touch()
 
 
-def _outdated(view: Path) -> Path:
+def _locate_mark(view: Path) -> Path:
     return view.with_name(f"{view.name}.outdated")
 
 
 def _remove_outdated(view: Path) -> None:
     """Remove the view if it is marked; remove the mark last, so that an interrupted removal is repeated."""
-    if _outdated(view).exists():
+    if _locate_mark(view).exists():
         log.info("Removing %s, because files of its dataset were damaged and have been replaced.", view)
         if view.is_dir():
             shutil.rmtree(view)
-        _outdated(view).unlink()
+        _locate_mark(view).unlink()
 
 
 def _lock(descriptor: int) -> bool:
