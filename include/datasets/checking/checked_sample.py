@@ -81,16 +81,16 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
     try:
         image = known.read_image(Path(sample.image), sample.name, rules.images)
     except UnusableImage as problem:
-        findings.append(Finding(layout.relative_name(sample.image), None, str(problem), problem.kind))
+        findings.append(Finding(layout.make_relative(sample.image), None, str(problem), problem.kind))
     if sample.label is None:
         folder = sample.name.partition("/")[0]
         classes = {rules.class_ids[folder]: 1} if folder in rules.class_ids else {}
         return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), labelled=True)
-    path, name = Path(sample.label), layout.relative_name(sample.label)
+    path, name = Path(sample.label), layout.make_relative(sample.label)
     size = (image.width, image.height) if image else None
     if not is_file(sample.label):
         what, kind = ("label file", "missing-labels") if rules.maps is None else (name, "label-map")
-        findings.append(Finding(layout.relative_name(sample.image), None, f"it has no {what}", kind))
+        findings.append(Finding(layout.make_relative(sample.image), None, f"it has no {what}", kind))
         return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
     if rules.maps is None:
         check, empty = partial(check_labels, path, rules.labels, size), EMPTY_FILE

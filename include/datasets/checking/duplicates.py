@@ -64,12 +64,12 @@ def _compare(layout: Layout, same: Sequence[tuple[str, Sample]]) -> Iterator[Fin
         if (split, sample.image) in seen:
             continue
         seen.add((split, sample.image))
-        file = layout.relative_name(sample.image)
+        file = layout.make_relative(sample.image)
         if split != "train" and "train" in first:
-            other = layout.relative_name(first["train"].image)
+            other = layout.make_relative(first["train"].image)
             message = "it is also in train" if other == file else f"{other} of train is the same"
             yield Finding(file, None, message, "leaked-images")
         elif split in first:
-            other = layout.relative_name(first[split].image)
+            other = layout.make_relative(first[split].image)
             yield Finding(file, None, f"{other} is the same", "duplicate-images")
         first.setdefault(split, sample)

@@ -50,7 +50,7 @@ class SplitSummary:
     def _lack_of_labels(self, layout: Layout, objects: int) -> Iterator[Finding]:
         first = layout.splits[self._split][0]
         if not self._labelled and first.label:
-            yield Finding(layout.relative_name(first.label), None, self._explain_missing(layout), "no-labels")
+            yield Finding(layout.make_relative(first.label), None, self._explain_missing(layout), "no-labels")
         elif not self._filled and not self._bad:
             what = "all label files are empty"
             if layout.labels.are_images:
@@ -67,7 +67,7 @@ class SplitSummary:
     def _explain_missing(self, layout: Layout) -> str:
         first = layout.splits[self._split][0]
         return (
-            f"no image of {self._split} has a label file; for {layout.relative_name(first.image)} it is "
+            f"no image of {self._split} has a label file; for {layout.make_relative(first.image)} it is "
             f"expected here (the last folder named 'images' in the path becomes {layout.labels.folder!r}; "
             f"without one, next to the image): {self._explain_need()}"
         )

@@ -54,7 +54,7 @@ def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str
     for part, sample in _choose(layout, split):
         picture = _draw(sample, layout)
         if picture is None:
-            log.info("%s was not drawn as a sample.", layout.relative_name(sample.image))
+            log.info("%s was not drawn as a sample.", layout.make_relative(sample.image))
             continue
         name = f"{len(drawn)}.jpg"
         cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])

@@ -95,12 +95,12 @@ class Boundary:
         """
         if not folder.is_symlink() and not self._resolves_folders:
             return
-        name = show_value(self.relative_name(folder))
+        name = show_value(self.make_relative(folder))
         real = self.resolve(folder, name)
         if folder.is_symlink() and resolve(folder.parent).is_relative_to(real):
             raise DatasetError(f"Dataset {self.source!r}: the link {name} is part of a loop; remove it")
 
-    def relative_name(self, path: Path) -> str:
+    def make_relative(self, path: Path) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""
         return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
 

@@ -16,7 +16,13 @@ from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
 from include.datasets.layouts.description import find_description, read_description
-from include.datasets.layouts.samples import Layout, images_below, is_image, listing_warnings, resolve_samples
+from include.datasets.layouts.samples import (
+    Layout,
+    find_images_below,
+    is_image,
+    resolve_samples,
+    warn_of_skipped,
+)
 from include.datasets.layouts.unused import find_unused_labels
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
@@ -44,7 +50,7 @@ def read_labelled(location: DatasetLocation, task: Task, split: Split) -> Layout
     reader = _Reader(description, root, boundary, location.is_fetched)
     splits = {name: reader.read(name) for name in description.splits}
     labels = description.labels
-    warnings = (*listing_warnings(boundary), *find_unused_labels(reader.folders, labels, boundary))
+    warnings = (*warn_of_skipped(boundary), *find_unused_labels(reader.folders, labels, boundary))
     return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
 
 
@@ -107,9 +113,9 @@ class _Reader:
                 f"{show_value(written[0] if len(written) == 1 else written)} (images end "
                 f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
             )
-        return resolve_samples(self._with_labels(images), self.boundary)
+        return resolve_samples(self._add_labels(images), self.boundary)
 
-    def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
+    def _add_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add to each image the path of its labels.
 
         A list may name an image several times, so that the image is used more often. Each repetition becomes
@@ -135,7 +141,7 @@ class _Reader:
 
     def _require_apart(self, image: str, name: str, label: str) -> None:
         """Raise DatasetError if the label, which is an image itself, would count as a training image."""
-        folder, kept = self.description.labels.folder, self.boundary.relative_name(Path(image))
+        folder, kept = self.description.labels.folder, self.boundary.make_relative(Path(image))
         start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
         if label.rpartition(os.sep)[0] == image.rpartition(os.sep)[0]:
             raise DatasetError(
@@ -175,9 +181,9 @@ class _Reader:
         problem = "leads outside the dataset; use a path inside it"
         if len(inside) == len(candidates):
             problem = f"does not exist in {self.root}; correct the path"
-        raise DatasetError(f"Dataset {self.boundary.source!r}: {key} {problem}{self._hint()}")
+        raise DatasetError(f"Dataset {self.boundary.source!r}: {key} {problem}{self._note_ignored_path()}")
 
-    def _hint(self) -> str:
+    def _note_ignored_path(self) -> str:
         """Return a note for the error message if the key `path` was ignored; otherwise, an empty text."""
         path = self.description.path
         if path is None or resolve(self.description.file.parent / path) == self.root:
@@ -187,7 +193,7 @@ class _Reader:
     def _find_images(self, found: Path) -> Iterable[tuple[Path, str]]:
         """Return the images at a resolved path, each as a folder and the image's path below that folder."""
         if found.is_dir():
-            return ((found, path) for path in images_below(found, self.boundary))
+            return ((found, path) for path in find_images_below(found, self.boundary))
         if not is_image(found.name):
             return self._read_list(found)
         return [(found.parent, found.name)]
@@ -199,7 +205,7 @@ class _Reader:
         """
         images: list[str] = []
         findings: list[Finding] = []
-        for number, line in _lines(file, self.boundary.source):
+        for number, line in _read_list_lines(file, self.boundary.source):
             if not (text := line.strip()):
                 continue
             if len(findings) >= FINDINGS_PER_FILE:
@@ -208,7 +214,7 @@ class _Reader:
             # For Ultralytics, `./` is relative to the list, and other paths are relative to its working
             # directory; here, they are relative to the root.
             image = os.path.normpath((file.parent if text.startswith("./") else self.root) / text)
-            if problem := self._problem(image, text):
+            if problem := self._find_problem(image, text):
                 findings.append(Finding(file.name, number, problem, "list"))
             else:
                 images.append(image)
@@ -218,7 +224,7 @@ class _Reader:
         common = Path(os.path.commonpath(folders)) if folders else Path()
         return ((common, str(Path(image).relative_to(common))) for image in images)
 
-    def _problem(self, image: str, text: str) -> str | None:
+    def _find_problem(self, image: str, text: str) -> str | None:
         if not is_image(text):
             return "the line is not the name of an image"
         try:
@@ -230,7 +236,7 @@ class _Reader:
         return None
 
 
-def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
+def _read_list_lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
     try:
         yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
     except (OSError, ValueError) as error:

@@ -42,7 +42,7 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
     roots = [""]
     if isinstance(data.get("path"), str) and (root := _join("", data["path"])):
         roots.append(root)
-    paths = [path for split in _SPLITS for path in _texts(data.get(split))]
+    paths = [path for split in _SPLITS for path in _list_texts(data.get(split))]
     # As in check_det_dataset, a path may start with one `../` too many.
     paths += [path.removeprefix("../") for path in paths if path.startswith("../")]
     places = {place for root in roots for path in paths if (place := _join(root, path)) is not None}
@@ -53,9 +53,9 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
             f"Dataset {uri!r}: {name} names more than {_MOST_LISTS} folders and lists of images; name a "
             "folder that contains several of them"
         )
-    masks = _texts(data.get("masks_dir"))
+    masks = _list_texts(data.get("masks_dir"))
     return {
-        "folders": _with_labels(folders, masks),
+        "folders": _add_labels(folders, masks),
         "lists": sorted(lists),
         "roots": roots,
         "masks": masks,
@@ -77,10 +77,10 @@ def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[s
     while len(folders) > _MOST_FOLDERS and depth > 1:
         depth -= 1
         folders = {"/".join(folder.split("/")[:depth]) for folder in folders}
-    return _with_labels(folders, masks)
+    return _add_labels(folders, masks)
 
 
-def _with_labels(images: set[str], masks: list[str]) -> list[str]:
+def _add_labels(images: set[str], masks: list[str]) -> list[str]:
     """Add the folders of labels. As in img2label_paths, their names replace the last `images` in a path."""
     folders = set(images)
     for folder in images:
@@ -90,7 +90,7 @@ def _with_labels(images: set[str], masks: list[str]) -> list[str]:
     return sorted({joined for folder in folders if (joined := _join("", folder)) is not None})
 
 
-def _texts(value: Any) -> list[str]:
+def _list_texts(value: Any) -> list[str]:
     given = value if isinstance(value, list) else [value]
     return [text for text in given if isinstance(text, str) and text and len(text.encode()) <= PATH_BYTES]
 

@@ -94,7 +94,7 @@ class Layout:
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 
-    def relative_name(self, path: str) -> str:
+    def make_relative(self, path: str) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""
         return path.removeprefix(f"{self.root}{os.sep}")
 
@@ -131,7 +131,7 @@ class DatasetLocation:
         return TypeAdapter(cls).validate_python(values)
 
 
-def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
+def find_images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     """Yield the paths of all images below `folder`, relative to it.
 
     Hidden files and folders are skipped, as in Ultralytics. Links that form a loop are not followed, but
@@ -146,7 +146,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
         if parent.count(os.sep) - depth > FOLDER_DEPTH:
             raise DatasetError(
                 f"Dataset {boundary.source!r} has more than {FOLDER_DEPTH} nested folders in "
-                f"{show_value(boundary.relative_name(folder))}; move the images up"
+                f"{show_value(boundary.make_relative(folder))}; move the images up"
             )
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if walk.may_enter(Path(parent, name))]
@@ -156,7 +156,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
             if is_image(name):
                 yield f"{parent}{os.sep}{name}"[start:]
             elif (suffix := name.rpartition(".")[2].lower()) in _UNREAD_SUFFIXES:
-                boundary.unread_images[boundary.relative_name(folder), suffix] += 1
+                boundary.unread_images[boundary.make_relative(folder), suffix] += 1
 
 
 class _Walk:
@@ -175,11 +175,11 @@ class _Walk:
         if not folder.is_symlink():
             self._boundary.require_walkable(folder)
             return True
-        real = self._boundary.resolve(folder, show_value(self._boundary.relative_name(folder)))
+        real = self._boundary.resolve(folder, show_value(self._boundary.make_relative(folder)))
         parent = resolve(folder.parent)
         outer = [self._entered[link] for link in folder.parents if link in self._entered]
         if any(containing.is_relative_to(real) for containing in (parent, *outer)):
-            self._boundary.circular_links.append(self._boundary.relative_name(folder))
+            self._boundary.circular_links.append(self._boundary.make_relative(folder))
             return False
         self._entered[folder] = parent
         return True
@@ -195,7 +195,7 @@ def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boun
         except (FileNotFoundError, NotADirectoryError):
             return path  # the check reports missing files
         except LeadsOutside as problem:
-            findings[Finding(boundary.relative_name(Path(path)), None, str(problem), "links")] = None
+            findings[Finding(boundary.make_relative(Path(path)), None, str(problem), "links")] = None
             return path
 
     samples = []
@@ -209,7 +209,7 @@ def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boun
     return tuple(samples)
 
 
-def listing_warnings(boundary: Boundary) -> tuple[Finding, ...]:
+def warn_of_skipped(boundary: Boundary) -> tuple[Finding, ...]:
     """Return a warning for each link that was not followed, and for each format of skipped images."""
     message = "the link leads back to a folder that contains it"
     links = dict.fromkeys(boundary.circular_links)
