@@ -89,7 +89,7 @@ def inspect_dataset(
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
         require_expected(digits.FINGERPRINT, expected, source)
-        return CheckedDataset(digits.reference(rules.split))
+        return CheckedDataset(digits.build_reference(rules.split))
     opened = DatasetCache.open(cache, cache_limit)
     find = partial(locate, source=source, cache=opened, s3=s3, roots=roots, listings=listings)
     with _convert(find, origin, task, opened, expected, converter) as (location, known, copy, notes):

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from include.datasets.disk import explain_unusable_disk, is_lack_of_memory, is_passing, not_stored
+from include.datasets.disk import describe_unusable_disk, explain_unusable_disk, is_lack_of_memory, is_passing
 from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere, ReaderKilled
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
@@ -87,7 +87,7 @@ def run_confined(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=_ROOT,
-        env=_environment(),
+        env=_build_environment(),
         text=True,
     ) as process:
         try:
@@ -101,7 +101,7 @@ def run_confined(
     return answer["result"]
 
 
-def _environment() -> dict[str, str]:
+def _build_environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get its own arena. The
     # threads of OpenBLAS, which computes nothing here, reserve memory, too. OpenCV's logging is off, because
@@ -165,7 +165,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
     if kind == "OSError":
         raise OSError(error["errno"], text)
     if kind == "UnusableDisk":
-        raise not_stored(f"Dataset {source!r}", "on this machine", text)
+        raise describe_unusable_disk(f"Dataset {source!r}", "on this machine", text)
     if kind == "UntrustedFolder":
         raise UntrustedFolder(text)
     if kind == "MemoryError":

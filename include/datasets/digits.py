@@ -80,7 +80,7 @@ class PlacedDigit:
             and other.top <= self.top + self.height
         )
 
-    def label(self) -> str:
+    def build_label(self) -> str:
         """Return the box as a line of a YOLO label file."""
         x = (2 * self.left + self.width) / (2 * SCENE_PIXELS)
         y = (2 * self.top + self.height) / (2 * SCENE_PIXELS)
@@ -95,27 +95,27 @@ class Dice:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random  # noqa: S311 - no secret depends on it
 
-    def below(self, limit: int) -> int:
+    def draw_below(self, limit: int) -> int:
         """Draw a number from 0 to `limit` - 1."""
         return int(self._random() * limit)
 
-    def many_below(self, limit: int, count: int) -> list[int]:
+    def draw_many_below(self, limit: int, count: int) -> list[int]:
         """Draw `count` numbers from 0 to `limit` - 1."""
         draw = self._random
         return [int(draw() * limit) for _ in range(count)]
 
-    def between(self, low: int, high: int) -> int:
+    def draw_between(self, low: int, high: int) -> int:
         """Draw a number from `low` to `high`, inclusive."""
-        return low + self.below(high - low + 1)
+        return low + self.draw_below(high - low + 1)
 
     def shuffle(self, cards: list[Scan]) -> None:
         """Shuffle in place (Fisher-Yates)."""
         for last in range(len(cards) - 1, 0, -1):
-            other = self.below(last + 1)
+            other = self.draw_below(last + 1)
             cards[last], cards[other] = cards[other], cards[last]
 
 
-def reference(split: Split = "val") -> DatasetReference:
+def build_reference(split: Split = "val") -> DatasetReference:
     """Return a reference to the scenes without drawing them: they are always the same and need no check.
 
     `split` is the validation split. Raises DatasetError if the scenes do not have that split.
@@ -156,7 +156,7 @@ def write_digits(root: Path) -> None:
         labels.mkdir(parents=True)
         for number, (pixels, placed) in enumerate(compose_scenes(decks[split], count, Dice(seed))):
             (images / f"scene-{number:03d}.png").write_bytes(encode_png(pixels))
-            (labels / f"scene-{number:03d}.txt").write_text("".join(digit.label() for digit in placed))
+            (labels / f"scene-{number:03d}.txt").write_text("".join(digit.build_label() for digit in placed))
     names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
     (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
 
@@ -193,18 +193,19 @@ def compose_scenes(
     for _ in range(count):
         pixels = draw_background(dice)
         placed: list[PlacedDigit] = []
-        for _ in range(dice.between(1, MOST_DIGITS)):
+        for _ in range(dice.draw_between(1, MOST_DIGITS)):
             if deck and (digit := find_free_box(deck[-1], placed, dice)):
-                draw(pixels, deck.pop()[1], digit, ink=dice.between(150, 255))
+                draw(pixels, deck.pop()[1], digit, ink=dice.draw_between(150, 255))
                 placed.append(digit)
         yield pixels, placed
 
 
 def draw_background(dice: Dice) -> list[bytearray]:
     """Return dark paper with a little noise."""
-    shade = dice.below(50)
+    shade = dice.draw_below(50)
     return [
-        bytearray(shade + noise for noise in dice.many_below(20, SCENE_PIXELS)) for _ in range(SCENE_PIXELS)
+        bytearray(shade + noise for noise in dice.draw_many_below(20, SCENE_PIXELS))
+        for _ in range(SCENE_PIXELS)
     ]
 
 
@@ -212,11 +213,11 @@ def find_free_box(scan: Scan, taken: list[PlacedDigit], dice: Dice) -> PlacedDig
     """Find free space for a digit of random size; None after eight failed attempts."""
     digit, rows = scan
     for _ in range(8):
-        height = dice.between(*DIGIT_PIXELS)
+        height = dice.draw_between(*DIGIT_PIXELS)
         width = max(4, height * len(rows[0]) // len(rows))
         if width >= SCENE_PIXELS:
             continue
-        left, top = dice.below(SCENE_PIXELS - width + 1), dice.below(SCENE_PIXELS - height + 1)
+        left, top = dice.draw_below(SCENE_PIXELS - width + 1), dice.draw_below(SCENE_PIXELS - height + 1)
         candidate = PlacedDigit(digit, left, top, width, height)
         if not any(candidate.touches(other) for other in taken):
             return candidate

@@ -68,7 +68,7 @@ def is_lack_of_memory(error: Exception) -> bool:
     )
 
 
-def disk_blocks(found: os.stat_result) -> int:
+def measure_on_disk(found: os.stat_result) -> int:
     """Return how many bytes a file takes on the disk: at least one block, unless it is empty."""
     return found.st_blocks * 512
 
@@ -123,10 +123,10 @@ def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
             problem = f"it is not writable ({error}); allow the worker to write there"
         if problem is None:
             raise
-        raise not_stored(source, f"in {folder}", problem) from error
+        raise describe_unusable_disk(source, f"in {folder}", problem) from error
 
 
-def not_stored(source: str, place: str, problem: str) -> DatasetNotHere:
+def describe_unusable_disk(source: str, place: str, problem: str) -> DatasetNotHere:
     """Return the error for a problem that `explain_unusable_disk` found."""
     return DatasetNotHere(
         f"{source} cannot be stored {place}: {problem}, or set TRAINING_ROOT to another disk"

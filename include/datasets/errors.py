@@ -82,12 +82,12 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     title = f"Dataset {shorten(repr(source), _LISTED_BYTES)} has {problems}; correct them and try again:"
     kinds = group(findings)
     headings = {kind.kind: f"  {shorten(kind.heading, _LISTED_BYTES)}:" for kind in kinds}
-    room = SUMMARY_BYTES - _size(title) - sum(map(_size, headings.values()))
+    room = SUMMARY_BYTES - _count_bytes(title) - sum(map(_count_bytes, headings.values()))
     listed: defaultdict[str, list[str]] = defaultdict(list)
-    for kind, place in _in_turns(kinds):
+    for kind, place in _take_turns(kinds):
         line = f"    {shorten(str(place), _LISTED_BYTES)}"
         # The first line of a kind also reserves room for the line that counts the places not listed.
-        room -= _size(line) + (0 if listed[kind.kind] else _size(_rest_line(kind.count)))
+        room -= _count_bytes(line) + (0 if listed[kind.kind] else _count_bytes(_describe_rest(kind.count)))
         if room < 0:
             break
         listed[kind.kind].append(line)
@@ -95,19 +95,19 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     for kind in kinds:
         lines += [headings[kind.kind], *listed[kind.kind]]
         if rest := kind.count - len(listed[kind.kind]):
-            lines.append(_rest_line(rest))
+            lines.append(_describe_rest(rest))
     return lines
 
 
-def _in_turns(kinds: Sequence[FoundKind]) -> list[tuple[FoundKind, FoundPlace]]:
+def _take_turns(kinds: Sequence[FoundKind]) -> list[tuple[FoundKind, FoundPlace]]:
     """Return up to LISTED_FINDINGS places: the first of each kind, then the second of each, and so on."""
     turns = zip_longest(*([(kind, place) for place in kind.places] for kind in kinds))
     return [turn for turn in chain.from_iterable(turns) if turn][:LISTED_FINDINGS]
 
 
-def _rest_line(rest: int) -> str:
+def _describe_rest(rest: int) -> str:
     return f"    ... and {rest} more"
 
 
-def _size(line: str) -> int:
+def _count_bytes(line: str) -> int:
     return len(f"{line}\n".encode("utf-8", "replace"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.checking.known_files import known_files
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import stat_digest
+from include.datasets.fingerprint import compute_stat_digest
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.rules import CheckRules
@@ -54,7 +54,7 @@ def examine(
                 "is not UTF-8; rename its folder"
             )
     # The digest is taken before the files are read, because a change during the check must not go unnoticed.
-    before = None if fingerprint else stat_digest(layout)
+    before = None if fingerprint else compute_stat_digest(layout)
     with known_files(Path(known) if known else None) as files:
         found = validate(layout, source, given, Path(manifest) if manifest else None, files)
     reference = {
@@ -63,13 +63,13 @@ def examine(
         "val_images": len(layout.splits[given.split]),
         "classes": layout.names,
         "class_table": [count.model_dump() for count in found.class_table],
-        "size": _size(layout),
+        "size": _measure_files(layout),
         "stat_digest": before,
     }
     return {"reference": reference, "warnings": [kind.model_dump() for kind in found.warnings]}
 
 
-def _size(layout: Layout) -> int:
+def _measure_files(layout: Layout) -> int:
     """Return the total size of all images and labels in bytes, counting each file once."""
     import numpy as np
 

@@ -45,7 +45,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def attempt(
     settings: Settings, dataset: DatasetReference | None = None, device: str | None = None
 ) -> TrainingAttempt:
-    dataset = dataset or digits.reference()
+    dataset = dataset or digits.build_reference()
     spec = TrainingSpec(dataset=dataset.source, model="yolo11n", device=device).with_defaults()
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec)
 

@@ -20,7 +20,7 @@ from include.datasets.confinement import ProcessLimits, run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.examination import examine
 from include.datasets.layouts.samples import DatasetLocation
-from include.datasets.names import safe_parts
+from include.datasets.names import split_safely
 from tests.support.dataset_steps import check_dataset, materialize
 from tests.support.examined_folders import refuse_each
 from tests.support.tiny_datasets import build
@@ -351,7 +351,7 @@ def test_materializing_has_the_same_limits(folder: Path, tmp_path: Path) -> None
 )
 def test_a_name_that_is_too_deep_or_too_long_is_refused(name: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=reason):
-        safe_parts(name)
+        split_safely(name)
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as opened:
         opened.writestr(name, "")
     with pytest.raises(DatasetError, match=reason) as refused:

@@ -12,7 +12,7 @@ import pytest
 from include.datasets.caching.archive import UnpackLimits, unpack
 from include.datasets.disk import require_room, translate_disk_errors
 from include.datasets.errors import DatasetError, DatasetNotHere
-from include.datasets.names import safe_parts
+from include.datasets.names import split_safely
 
 SOURCE = "s3://bucket/data.zip"
 
@@ -165,7 +165,7 @@ def test_unusual_compression_is_refused(target: Path) -> None:
 
 def test_a_name_that_no_file_system_accepts_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 255 bytes"):
-        safe_parts("ㅎ" * 86)
+        split_safely("ㅎ" * 86)
 
 
 def test_a_disk_without_enough_space_is_named_before_anything_is_fetched(tmp_path: Path) -> None:

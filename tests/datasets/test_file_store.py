@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from include.datasets.caching.file_store import FileStore, compute_object_key
-from include.datasets.fingerprint import file_fingerprint, tree_fingerprint
+from include.datasets.fingerprint import compute_file_fingerprint, compute_tree_fingerprint
 from include.datasets.sources import S3File
 from include.datasets.storage import StoredObject
 
@@ -131,15 +131,15 @@ def test_without_links_each_dataset_has_its_own_copy_of_a_file(
 
 
 def zip_file(stored: StoredObject) -> str:
-    return file_fingerprint(S3File("bucket", "data.zip"), stored)
+    return compute_file_fingerprint(S3File("bucket", "data.zip"), stored)
 
 
 def export(stored: StoredObject) -> str:
-    return file_fingerprint(S3File("bucket", "data.ndjson"), stored)
+    return compute_file_fingerprint(S3File("bucket", "data.ndjson"), stored)
 
 
 def tree_of_one(stored: StoredObject) -> str:
-    return tree_fingerprint([("data.yaml", stored)], None)
+    return compute_tree_fingerprint([("data.yaml", stored)], None)
 
 
 @pytest.mark.parametrize("identify", [compute_object_key, zip_file, export, tree_of_one])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from include.datasets.caching.listing import DAMAGED, Listing
-from include.datasets.fingerprint import tree_fingerprint
+from include.datasets.fingerprint import compute_tree_fingerprint
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 
@@ -32,7 +32,7 @@ def test_a_listing_can_be_read_repeatedly_and_equals_what_was_written(tmp_path: 
     written.copy_to(tmp_path / "listing")
     read = Listing.read(tmp_path / "listing", ORIGIN)
     assert (read.fingerprint, read.count) == (written.fingerprint, 1000)
-    assert read.fingerprint == tree_fingerprint(objects(1000), "data.yaml")
+    assert read.fingerprint == compute_tree_fingerprint(objects(1000), "data.yaml")
     (tmp_path / "listing").unlink()
     assert list(read) == list(objects(1000))
 

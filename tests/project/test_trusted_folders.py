@@ -250,14 +250,14 @@ def attempt(settings: Settings) -> object:
     def open_store() -> None:
         raise AssertionError("the attempt continued to its state in S3")
 
-    return TrainingAttempt(job, digits.reference(), 1, settings, open_store).run()  # type: ignore[arg-type]
+    return TrainingAttempt(job, digits.build_reference(), 1, settings, open_store).run()  # type: ignore[arg-type]
 
 
 ENTRIES: dict[str, Callable[[Settings], object]] = {
     "check_dataset": lambda settings: inspect_dataset(
         "s3://bucket/data.zip", "detect", settings.dataset_cache, None
     ),
-    "materialize": lambda settings: materialize(digits.reference(), settings.dataset_cache, None),
+    "materialize": lambda settings: materialize(digits.build_reference(), settings.dataset_cache, None),
     "train": attempt,
 }
 
@@ -325,7 +325,7 @@ def test_a_machine_that_was_set_up_wrongly_does_not_end_a_training_run_that_has_
     with pytest.raises(error, match=sentence):
         train(
             job,
-            digits.reference().model_copy(update={"source": dataset}),
+            digits.build_reference().model_copy(update={"source": dataset}),
             context_of(
                 {},
                 ti=SimpleNamespace(task_id="train", try_number=1, max_tries=100),

@@ -18,7 +18,7 @@ from include.blocks import read_blocks
 from include.datasets.caching.file_store import FileStore
 from include.datasets.disk import require_room, round_to_blocks, translate_disk_errors
 from include.datasets.errors import DatasetError
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.progress import ProgressLog
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
 from include.refusals import show_value
@@ -122,7 +122,7 @@ def _check_entries(
     _require_no_overlap(entries, opened.start_dir, source)
     for entry in entries:
         try:
-            parts = safe_parts(entry.orig_filename)
+            parts = split_safely(entry.orig_filename)
         except ValueError as error:
             raise DatasetError(
                 f"{source} contains {show_value(entry.orig_filename)}, which is not an allowed name: "

@@ -13,7 +13,7 @@ from include.datasets.caching.filling import is_complete
 from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
 from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
-from include.datasets.fingerprint import file_fingerprint, require_expected
+from include.datasets.fingerprint import compute_file_fingerprint, require_expected
 from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3File, S3Tree
 
@@ -53,7 +53,7 @@ def find_file(
 ) -> RemoteDataset:
     """Find a zip or .ndjson file. Raises DatasetChanged if its fingerprint differs from `expected`."""
     stored = reader.stat(origin.bucket, origin.key)
-    fingerprint, uri = file_fingerprint(origin, stored), stored.uri
+    fingerprint, uri = compute_file_fingerprint(origin, stored), stored.uri
     require_expected(fingerprint, expected, uri)
 
     def fill(target: Path) -> None:
@@ -123,5 +123,5 @@ def compute_stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) ->
     there are no objects, and StoreErrors.
     """
     if isinstance(origin, S3File):
-        return file_fingerprint(origin, reader.stat(origin.bucket, origin.key))
+        return compute_file_fingerprint(origin, reader.stat(origin.bucket, origin.key))
     return list_tree(origin, reader).fingerprint

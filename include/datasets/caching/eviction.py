@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from include.datasets.caching.cache import try_lock
-from include.datasets.disk import disk_blocks, require_room
+from include.datasets.disk import measure_on_disk, require_room
 from include.errors import AttemptError
 from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
@@ -80,10 +80,10 @@ def measure(cache: DatasetCache) -> int:
     """Return the size of the cache on the disk, in bytes."""
     total = 0
     with suppress(FileNotFoundError):
-        total += disk_blocks(cache.known_files.stat())
+        total += measure_on_disk(cache.known_files.stat())
     for entry in cache.files.list_files():
         with suppress(FileNotFoundError):
-            total += disk_blocks(entry.stat(follow_symlinks=False))
+            total += measure_on_disk(entry.stat(follow_symlinks=False))
     return total + sum(map(_measure_own, _list_homes(cache)))
 
 
@@ -210,9 +210,9 @@ def _remove(folder: Path) -> int:
                     freed += _remove(Path(entry.path))
                     continue
                 found = entry.stat(follow_symlinks=False)
-                freed += disk_blocks(found) if found.st_nlink <= 2 else 0  # the second link is in files/
+                freed += measure_on_disk(found) if found.st_nlink <= 2 else 0  # the second link is in files/
                 Path(entry.path).unlink()
-        freed += disk_blocks(folder.stat())
+        freed += measure_on_disk(folder.stat())
         folder.rmdir()
     return freed
 
@@ -225,7 +225,7 @@ def _remove_unlinked(cache: DatasetCache) -> int:
             found = entry.stat(follow_symlinks=False)
             if found.st_nlink == 1:
                 Path(entry.path).unlink()
-                freed += disk_blocks(found)
+                freed += measure_on_disk(found)
     return freed
 
 
@@ -233,12 +233,12 @@ def _measure_own(folder: Path) -> int:
     """Return the size of a dataset's folder, excluding the files that have other links."""
     total = 0
     with suppress(FileNotFoundError, PermissionError):
-        total += disk_blocks(folder.stat())
+        total += measure_on_disk(folder.stat())
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     total += _measure_own(Path(entry.path))
                 else:
                     found = entry.stat(follow_symlinks=False)
-                    total += disk_blocks(found) if found.st_nlink == 1 else 0
+                    total += measure_on_disk(found) if found.st_nlink == 1 else 0
     return total

@@ -19,7 +19,7 @@ from include.datasets.caching.view import fill_view, find_data_argument, read_an
 from include.datasets.caching.view_lock import lock_view
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import content_fingerprint, require_expected, stat_digest
+from include.datasets.fingerprint import compute_content_fingerprint, compute_stat_digest, require_expected
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -177,7 +177,7 @@ def _fetch(
 def _draw_digits(home: Path) -> Path:
     def fill(target: Path) -> None:
         digits.write_digits(target)
-        drawn = content_fingerprint(
+        drawn = compute_content_fingerprint(
             read_layout(DatasetLocation(target, "digits", target), "detect"), "digits"
         )
         if drawn != digits.FINGERPRINT:
@@ -213,16 +213,16 @@ def _require_unchanged(layout: Layout | None, reference: DatasetReference) -> Ca
     """
     if layout is None:
         return lambda: True
-    before = stat_digest(layout)
+    before = compute_stat_digest(layout)
     if before != reference.stat_digest:
-        found = content_fingerprint(layout, reference.source)
+        found = compute_content_fingerprint(layout, reference.source)
         require_expected(found, reference.fingerprint, reference.source)
 
     def is_unchanged() -> bool:
-        if stat_digest(layout) == before:
+        if compute_stat_digest(layout) == before:
             return True
         try:
-            return content_fingerprint(layout, reference.source) == reference.fingerprint
+            return compute_content_fingerprint(layout, reference.source) == reference.fingerprint
         except DatasetError:  # a file is gone or cannot be read
             return False
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from include.datasets.fingerprint import TreeDigest
-from include.datasets.names import safe_parts
+from include.datasets.names import split_safely
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
 from include.s3.download import download
@@ -136,7 +136,7 @@ def _parse(
         _read_line(unpacked)  # the name of the data YAML, which is also in `origin`
         for line in islice(iter(partial(_read_line, unpacked), b""), numbers.start, numbers.stop):
             name, size, etag = json.loads(line)
-            safe_parts(name)
+            split_safely(name)
             yield name, StoredObject(origin.bucket, origin.prefix + name, int(size), str(etag))
         if numbers.stop == PREFIX_OBJECTS and unpacked.read(1):
             raise ValueError(f"it lists more than {PREFIX_OBJECTS:,} objects")

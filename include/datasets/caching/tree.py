@@ -31,7 +31,7 @@ from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.samples import is_image
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.progress import ProgressLog
 from include.datasets.shares import MANY, PROCESSES
 from include.limits import PREFIX_OBJECTS, in_words
@@ -88,7 +88,7 @@ def _iterate_tree(origin: S3Tree, reader: ObjectReader) -> Iterator[tuple[str, S
         if not name or name.endswith("/"):
             continue  # the placeholder that S3 consoles create for a folder
         try:
-            parts = safe_parts(name)
+            parts = split_safely(name)
             if "/".join(parts) != name:
                 raise ValueError("it contains the component '.'")  # noqa: TRY301 - the except clause completes it
         except ValueError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.images import UnusableImage
-from include.datasets.names import safe_parts
+from include.datasets.names import split_safely
 from include.refusals import list_some, show_value
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _folder(given: object) -> str:
     try:
         if not isinstance(given, str):
             raise ValueError("it is not a string")  # noqa: TRY004, TRY301 - the except clause completes it
-        return "/".join(safe_parts(given.strip("/")))
+        return "/".join(split_safely(given.strip("/")))
     except ValueError as error:
         raise ValueError(
             f"masks_dir: {show_value(given)} must name the folder that takes the place of `images` in the "

@@ -10,7 +10,7 @@ from include.datasets.conversion.json_stream import iterate_arrays
 from include.datasets.conversion.outlines import is_pixel
 from include.datasets.disk import is_passing
 from include.datasets.layouts.samples import is_image
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.progress import ProgressLog
 from include.datasets.text import open_regular
 from include.limits import (
@@ -155,7 +155,7 @@ def image_name(given: str) -> str:
     Raises ValueError if the name could lead out of the dataset, is hidden, or is not the name of an image.
     """
     try:
-        parts = safe_parts(given)
+        parts = split_safely(given)
     except ValueError as problem:
         raise ValueError(f"its file name is refused: {problem}; use a path inside the dataset") from None
     if is_ignored(parts) or not is_image(parts[-1]):

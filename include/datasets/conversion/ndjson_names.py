@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.datasets.layouts.samples import is_image
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.limits import NAME_BYTES
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _own_name(file: str) -> str:
     Raises ValueError for a name that is refused.
     """
     try:
-        parts = safe_parts(file)
+        parts = split_safely(file)
     except ValueError as problem:
         raise ValueError(f"its file name is refused: {problem}; use a plain name") from None
     if is_ignored(parts):
@@ -84,7 +84,7 @@ def _own_name(file: str) -> str:
 def class_folder(name: str) -> str:
     """Return the folder of a class. Raises ValueError if no folder can have its name."""
     try:
-        parts = safe_parts(name)
+        parts = split_safely(name)
     except ValueError as problem:
         raise ValueError(f"a class has a name that no folder can have: {problem}; rename the class") from None
     if len(parts) != 1 or is_ignored(parts):

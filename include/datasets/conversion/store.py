@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.caching.listing import Listing, S3Listings
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import tree_fingerprint
+from include.datasets.fingerprint import compute_tree_fingerprint
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3Tree
@@ -77,7 +77,7 @@ class ConvertedDatasets:
         prefix = converted_prefix(converted.prefix)
         items = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
         found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in items)
-        return tree_fingerprint(found, converted.yaml) == converted.fingerprint
+        return compute_tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
     def record(self, key: str, converted: ConvertedDataset) -> None:
         """Record `converted` as the result of converting the content that `key` identifies."""
@@ -89,7 +89,7 @@ class ConvertedDatasets:
 
         Raises StoreErrors, and DatasetError if a file has changed since `inventory` was built.
         """
-        prefix = tree_fingerprint(
+        prefix = compute_tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
         )
         folder = converted_prefix(prefix)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.uploads.errors import UploadRefused
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_FILES_IN_PARTS, UPLOAD_PART, in_words
 from include.refusals import show_value
@@ -121,7 +121,7 @@ def _check_paths(paths: Sequence[str]) -> None:
     folders: set[str] = set()
     for path in paths:
         try:
-            parts = safe_parts(path)
+            parts = split_safely(path)
         except ValueError as error:
             raise UploadRefused(f"path={show_value(path)} is refused: {error}") from None
         if "/".join(parts) != path:
