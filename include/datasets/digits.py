@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from include.datasets.rules import Split
 
-SCENES = {"train": 400, "val": 100}
+SCENES: dict[Split, int] = {"train": 400, "val": 100}
+"""The number of scenes of each split; there are no scenes for `test`."""
 SCENE_PIXELS = 64
 MOST_DIGITS = 4
 DIGIT_PIXELS = (20, 36)
@@ -44,10 +45,13 @@ FINGERPRINT = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
 SIZE = 2151012
 """Total size of all images and labels in bytes."""
 
-_COUNTS = {"train": (72, 83, 85, 72, 80, 86, 78, 72, 84, 76), "val": (24, 14, 13, 28, 19, 21, 15, 13, 18, 21)}
+_COUNTS: dict[Split, tuple[int, ...]] = {
+    "train": (72, 83, 85, 72, 80, 86, 78, 72, 84, 76),
+    "val": (24, 14, 13, 28, 19, 21, 15, 13, 18, 21),
+}
 """How often each digit occurs in the scenes of each split."""
 
-_SCENES_WITH = {
+_SCENES_WITH: dict[Split, tuple[int, ...]] = {
     "train": (66, 73, 79, 69, 77, 80, 71, 67, 79, 71),
     "val": (23, 14, 12, 26, 17, 18, 14, 12, 17, 20),
 }
@@ -161,7 +165,7 @@ def write_digits(root: Path) -> None:
     (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
 
 
-def deal(scans: list[Scan]) -> dict[str, list[Scan]]:
+def deal(scans: list[Scan]) -> dict[Split, list[Scan]]:
     """Assign every fifth scan to the validation scenes and the others to the training scenes."""
     return {"val": scans[::5], "train": [scan for index, scan in enumerate(scans) if index % 5]}
 

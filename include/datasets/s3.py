@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.storage import StoredObject
@@ -94,7 +94,7 @@ def _to_stored_object(found: ListedObject) -> StoredObject:
     return StoredObject(found.location.bucket, found.location.key, found.size, found.etag.strip('"'))
 
 
-def _describe_change(uri: str, what: str) -> str:
+def _describe_change(uri: str, what: Literal["deleted", "replaced"]) -> str:
     return (
         f"{uri} was {what} after the dataset was listed. Restore that object, or start over with the "
         "current content: clear check_dataset, or, if the job has a durable state, trigger it with fresh=true"

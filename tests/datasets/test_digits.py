@@ -71,7 +71,7 @@ def test_training_and_validation_share_no_scan() -> None:
     from sklearn.datasets import load_digits  # here, because it imports pandas and SciPy for a second
 
     scans = digits.load_scans()
-    train, val = ({id(scan) for scan in digits.deal(scans)[split]} for split in ("train", "val"))
+    train, val = ({id(scan) for scan in digits.deal(scans)[split]} for split in digits.SCENES)
     assert not train & val
     assert len(train | val) == len(scans) == len(load_digits().target) == 1797
 
