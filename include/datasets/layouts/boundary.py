@@ -57,8 +57,8 @@ class Boundary:
 
     def contains(self, real: Path) -> bool:
         """Return whether the resolved path is inside the dataset."""
-        inside = real.is_relative_to(self.folder)
-        return inside and not (self._barred is not None and real.is_relative_to(self._barred))
+        is_inside = real.is_relative_to(self.folder)
+        return is_inside and not (self._barred is not None and real.is_relative_to(self._barred))
 
     def resolve(self, path: Path, what: str) -> Path:
         """Resolve all links in `path`. Raises DatasetError about `what` if the path leads outside."""
@@ -74,8 +74,8 @@ class Boundary:
         such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
-        parent, inside = self._resolve_folder_once(folder)
-        if not inside:  # do not even check whether the file exists
+        parent, is_inside = self._resolve_folder_once(folder)
+        if not is_inside:  # do not even check whether the file exists
             raise LeadsOutside(f"it {_LEADS_OUTSIDE}")
         real = path if parent == folder else f"{parent}{os.sep}{name}"
         status = os.lstat(real)
