@@ -130,10 +130,10 @@ class TrainingRequest:
     device: str | None = None
     """auto (or None), cpu, mps, a GPU's number, or several numbers ("0,1") of GPUs that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
-    """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
-    changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
-    the weights. The arguments in KEPT (changes.py) cannot be changed. If the checkpoint's run had used up its
-    patience, the count of epochs without improvement starts over."""
+    """All other training arguments of Ultralytics that were given. With `resume_from`, they are deliberate
+    changes (lr0, batch, workers, patience, …), and inexact_reason in the reports names those that affect the
+    weights. The arguments in KEPT (resumed_arguments.py) cannot be changed. If the earlier training run had
+    used up its patience, the count of epochs without improvement starts over."""
     resume_from: Path | None = None
     """A last.pt with the complete state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None

@@ -17,11 +17,11 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.changes import apply_changes, optimizer_settings
 from include.training.construction import limit_model_size
 from include.training.contract import EpochReport, MemoryTaken, TrainingError
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
+from include.training.resumed_arguments import apply_changes, optimizer_settings
 from include.training.saving import snapshot, strip
 from include.training.states import StateSavingMixin
 

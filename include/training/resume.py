@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
-from include.refusals import show_value
-from include.training.arguments import OURS, check_overrides, known_arguments
-from include.training.changes import KEPT, changed_arguments, describe_changes
-from include.training.contract import NotResumable, StateMismatch, TrainingError, UnreadableCheckpoint
+from include.training.contract import NotResumable, StateMismatch
 from include.training.devices import count_devices
 from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
+from include.training.resumed_arguments import (
+    changed_arguments,
+    describe_changes,
+    recovered_arguments,
+    resumed_arguments,
+    trusted_arguments,
+)
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
@@ -63,26 +67,50 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     another training run, TrainingError if no epoch is left to train or the teacher is missing, DiskError or
     OSError if the disk is full.
     """
-    from include.training.saving import clear_staged, save
-    from include.training.state_writer import epoch_end_path
+    from include.training.saving import save
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
-    trained = _known_arguments(request, state["train_args"], source)
+    trained = trusted_arguments(request, state["train_args"], source)
     has_ended = False
     changed: tuple[str, ...] = ()
     restarted: str | None = None
     if request.recover:
         require_identity(state, request.identity, source)
-        state["train_args"] = _recovered_arguments(request, trained)
+        state["train_args"] = recovered_arguments(request, trained)
         has_ended = bool(state[EXACT]["ended"])
         if has_ended or request.stop:
             _validate_on_one_device(state)
     else:
-        state["train_args"] = _resumed_arguments(request, trained, finished)
+        state["train_args"] = resumed_arguments(request, trained, finished)
         changed = changed_arguments(request.arguments, trained)
         _renew_patience(state, finished)
         restarted = _adopt_state(state, trained, request)
+    best_epoch, lost = _restore_files(request, source, state)
+    private = request.save_dir / "resumed.pt"
+    save(state, private)
+    if count_devices(request.device) == 1:  # with several, other processes read the file
+        hand_over(private, state, reads=2)  # Ultralytics loads it for its arguments, and again to continue
+    reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), restarted, lost))
+    return RestoredState(
+        private,
+        best_epoch,
+        is_within_epoch=batches_into_epoch(state) > 0,
+        has_ended=has_ended,
+        was_stopped=request.stop and not has_ended,
+        fits_memory_of=_find_device_that_fits(
+            request, state, trained, only_validates=has_ended or request.stop
+        ),
+        inexact_reason="; ".join(reasons) or None,
+        changed=changed,
+    )
+
+
+def _restore_files(request: TrainingRequest, source: Path, state: dict[str, Any]) -> tuple[int, str | None]:
+    """Put the files that belong to `state` into save_dir. Returns the same as `_restore_best`."""
+    from include.training.saving import clear_staged
+    from include.training.state_writer import epoch_end_path
+
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     clear_staged(weights)
@@ -93,28 +121,22 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     _copy(source, last)
     _keep_epoch_end(state, request, epoch_end_path(last))
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
-    private = request.save_dir / "resumed.pt"
-    save(state, private)
-    if count_devices(request.device) == 1:  # with several, other processes read the file
-        hand_over(private, state, reads=2)  # Ultralytics loads it for its arguments, and again to continue
+    return best_epoch, lost
+
+
+def _find_device_that_fits(
+    request: TrainingRequest, state: Mapping[str, Any], trained: Mapping[str, Any], *, only_validates: bool
+) -> str | None:
+    """Return the device that trained the earlier epochs if a batch needs no more of its memory than before.
+
+    A batch that fewer devices share needs more memory on each of them. This does not matter for the final
+    validation.
+    """
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     profile = state.get(EXACT, {}).get("profile", {})
-    larger_share = profile.get("processes", 1) > count_devices(request.device) and not (
-        has_ended or request.stop
-    )
-    fits = finished > 0 and same and not larger_share
-    is_within_epoch = batches_into_epoch(state) > 0
-    reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), restarted, lost))
-    return RestoredState(
-        private,
-        best_epoch,
-        is_within_epoch,
-        has_ended,
-        request.stop and not has_ended,
-        profile.get("device") if fits else None,
-        "; ".join(reasons) or None,
-        changed,
-    )
+    larger_share = profile.get("processes", 1) > count_devices(request.device) and not only_validates
+    fits = state["epoch"] >= 0 and same and not larger_share
+    return profile.get("device") if fits else None
 
 
 def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> str | None:
@@ -173,63 +195,6 @@ def require_identity(
     raise StateMismatch(
         f"{source} is the state of another training run ({what or 'not of this project'}); {remedy}"
     )
-
-
-def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """Return the training arguments in the checkpoint that are safe to use.
-
-    Raises UnreadableCheckpoint for invalid values. Files that the checkpoint refers to are not opened. If it
-    was distilled from a teacher, the request must name the same teacher; otherwise TrainingError is raised.
-    """
-    table = known_arguments()
-    known = {name: value for name, value in trained.items() if name in table or name in OURS}
-    try:
-        check_overrides({k: v for k, v in known.items() if v is not None and k not in OURS})
-    except ValueError as error:
-        raise UnreadableCheckpoint(f"{source} cannot be resumed: in its train_args, {error}") from None
-    teacher = request.arguments.get("distill_model")
-    if known.get("distill_model") not in {None, teacher}:
-        raise TrainingError(
-            f"{source} was distilled from the teacher {show_value(known['distill_model'])}, but a path in a "
-            "checkpoint is not trusted; to confirm it, set distill_model to exactly that path"
-        )
-    return known
-
-
-def _recovered_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same arguments as before, except workers, which may differ without changing the result."""
-    arguments = _without_workers_of_cpu(request, trained)
-    if "workers" in request.arguments:
-        arguments["workers"] = request.arguments["workers"]
-    return arguments
-
-
-def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop workers=0, which Ultralytics sets on a CPU, if training continues on a GPU.
-
-    Without workers, the GPU would wait for its data.
-    """
-    moves = request.device != "cpu" and trained.get("device") == "cpu"
-    return {name: value for name, value in trained.items() if not (moves and name == "workers")}
-
-
-def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
-    changes = dict(request.arguments)
-    trained = _without_workers_of_cpu(request, trained)
-    for name in KEPT:
-        value = changes.pop(name, None)
-        if value not in {None, "auto", trained.get(name)}:
-            log.warning("%s=%s is ignored: training continues with %s.", name, value, trained.get(name))
-    arguments = {**trained, **changes}
-    epochs = request.epochs or int(trained["epochs"])
-    if arguments.get("time"):
-        epochs = finished + 100  # as in a new run; Ultralytics corrects it after the first epoch
-    elif epochs <= finished:
-        raise TrainingError(
-            f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
-            f"set epochs to more than {finished}"
-        )
-    return {**arguments, "epochs": epochs}
 
 
 def _renew_patience(state: dict[str, Any], finished: int) -> None:

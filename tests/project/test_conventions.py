@@ -24,7 +24,6 @@ LONG_FILES = {
     "include/datasets/uploads/store.py",
     "include/stack/local.py",
     "include/training/gpus.py",
-    "include/training/resume.py",
 }
 """Files that are longer than FILE_LINES. Only remove files from this set."""
 
@@ -35,7 +34,6 @@ LONG_FUNCTIONS = {
     "include/registry/repository.py register",
     "include/stack/airflow.py _settings",
     "include/training/__main__.py _parser",
-    "include/training/resume.py restore",
 }
 """Functions that are longer than FUNCTION_LINES. Only remove functions from this set."""
 

@@ -14,9 +14,9 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.keys import BEST_EPOCH, EXACT
-from include.training.changes import changed_arguments
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
 from include.training.loading import load_checkpoint, load_training_state
+from include.training.resumed_arguments import changed_arguments
 from include.training.run import train
 from include.training.saving import strip
 from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
