@@ -1,9 +1,11 @@
-"""Train on any machine with torch and Ultralytics: `python -m include.training --data data.yaml --epochs 10`.
+"""Train a YOLO model, and keep a last.pt to resume from; nothing is ever downloaded.
 
-Each epoch is logged to stderr on one line; the result goes to stdout as JSON. The state is saved after each
-epoch, and every --save-seconds within one. Exit status: 0 trained, 1 could not be trained (stderr ends with
-the reason), 2 options that cannot be parsed, 130 interrupted, 143 terminated. After an interruption or a
-kill, the same command with --recover continues and ends with the same weights, or logs why they may differ.
+Only torch and Ultralytics are needed: `python -m include.training --data data.yaml --epochs 10`. Each epoch
+is logged to stderr on one line, and the result goes to stdout as JSON. The state is saved after each epoch
+and, within an epoch, every --save-seconds. Exit status: 0 trained, 1 could not be trained (stderr ends with
+the reason), 2 wrong usage, 130 interrupted, 143 terminated. After an interruption or a kill, the same command
+with --recover continues the run. It then ends with the same weights as an uninterrupted run, or logs why they
+may differ.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from include.errors import ProjectError
 from include.training.architectures import default_architecture
 from include.training.contract import StateMismatch, TrainingError, TrainingRequest, require_task
+from include.training.loading import load_training_state, task_of
 from include.training.progress import SilentReporter
+from include.training.resume import require_identity
+from include.training.run import train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,16 +81,12 @@ def _terminate(*_: object) -> NoReturn:
 
 
 def _train(options: argparse.Namespace) -> TrainingResult:
-    from include.training.run import train
-
     request = _request(options)
     states = _Periodic(options.save_seconds)
     return train(_recovery(request) if options.recover else request, SilentReporter(), states)
 
 
 def _request(options: argparse.Namespace) -> TrainingRequest:
-    from include.training.loading import load_training_state, task_of
-
     given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
     given["arguments"] = dict(options.set)
     if options.resume is None:
@@ -120,9 +121,6 @@ def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
 
 def _recovery(request: TrainingRequest) -> TrainingRequest:
     """Return `request`, changed to continue from the state that an interrupted call left, if there is one."""
-    from include.training.loading import load_training_state
-    from include.training.resume import require_identity
-
     last, best = (request.save_dir / "weights" / name for name in ("last.pt", "best.pt"))
     if not last.exists():
         return request
@@ -139,13 +137,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m include.training",
-        description="Train a YOLO model and keep a last.pt to resume from. Nothing is ever downloaded.",
-        epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 or 143 interrupted. "
-        "After an interruption or a kill, the same command with --recover continues the run, which ends with "
-        "the same weights as an uninterrupted run.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m include.training", description=__doc__)
     parser.add_argument("--data", type=Path, help="the dataset's YAML, or its folder for classify")
     parser.add_argument("--task", help="detect (default), segment, semantic, depth, classify, pose or obb")
     parser.add_argument(
