@@ -6,12 +6,12 @@ import logging
 import math
 import os
 import re
-import unicodedata
 from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
 from include.training.environment import isolate_ultralytics
+from include.training.error_text import remove_emoji
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
@@ -30,10 +30,8 @@ class PlainLines(logging.Filter):
         text = _CORRUPT.sub(r"\1; `check_dataset` says why", text)
         if text.startswith((" ", "Optimizer stripped from")):
             return False  # rows of tables under progress bars, or the name of a temporary file
-        kept = "".join(
-            c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}"
-        )
-        record.msg, record.args = "; ".join(" ".join(line.split()) for line in kept.splitlines()), None
+        lines = remove_emoji(text).splitlines()
+        record.msg, record.args = "; ".join(" ".join(line.split()) for line in lines), None
         return bool(record.msg)
 
 
