@@ -6,11 +6,12 @@ This module uses only the standard library, because Airflow's processes import i
 from __future__ import annotations
 
 import errno
+import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, SupportsFloat
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 from include.errors import AttemptError, FinalError
@@ -104,6 +105,12 @@ def require_task(name: str) -> Task:
         if task == name:
             return task
     raise TrainingError(f"task={name!r} is unknown; give one of {', '.join(TASKS)}")
+
+
+def finite_metrics(metrics: Mapping[str, SupportsFloat]) -> dict[str, float | None]:
+    """Return the metrics as plain numbers; a number that is not finite becomes None, as JSON requires."""
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import TrainingError, require_task
+from include.training.contract import TrainingError, finite_metrics, require_task
 from include.training.environment import isolate_ultralytics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.quiet import tame_ultralytics
@@ -133,7 +132,4 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
                 f"{weights.name} cannot be evaluated on {settings['data']}: {format_error(error)}"
             ) from error
         raise
-    return Evaluation(
-        metrics={name: float(value) if math.isfinite(value) else None for name, value in metrics.items()},
-        classes=validator.per_class(),
-    )
+    return Evaluation(metrics=finite_metrics(metrics), classes=validator.per_class())

@@ -6,7 +6,6 @@ training state.
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.construction import limit_model_size
-from include.training.contract import EpochReport, MemoryTaken, TrainingError
+from include.training.contract import EpochReport, MemoryTaken, TrainingError, finite_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
 from include.training.resumed_arguments import apply_changes, optimizer_settings
@@ -208,7 +207,7 @@ class ResumableMixin(StateSavingMixin):
                     super().plot_training_labels()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
-        self.best_metrics = _finite(self.validator(model=self.best))
+        self.best_metrics = finite_metrics(self.validator(model=self.best))
 
     @property
     def stop_reason(self) -> StopReason:
@@ -254,14 +253,14 @@ class ResumableMixin(StateSavingMixin):
             EpochReport(
                 epoch=self.epoch,
                 epochs=max(self.epochs, self.epoch + 1),
-                metrics=_finite(
+                metrics=finite_metrics(
                     {
                         k: v
                         for k, v in self._epoch_metrics.items()
                         if validated or k.startswith(("train/", "lr/"))
                     }
                 ),
-                fitness=_finite({"fitness": self.fitness})["fitness"] if validated else None,
+                fitness=finite_metrics({"fitness": self.fitness})["fitness"] if validated else None,
                 seconds=seconds,
                 eta_seconds=remaining * sum(self._seconds) / len(self._seconds),
                 is_best=self.best_fitness == self.fitness,
@@ -271,7 +270,3 @@ class ResumableMixin(StateSavingMixin):
         )
         if not go_on and not self.stop:
             self._stopped = self.stop = True
-
-
-def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
