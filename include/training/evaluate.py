@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import TrainingError, finite_metrics, require_task
-from include.training.environment import isolate_ultralytics
+from include.training.contract import TrainingError, finite_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.quiet import tame_ultralytics
 
@@ -71,13 +70,12 @@ def evaluate(
     UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use, and
     ProcessKilled if a loader worker was killed.
     """
-    isolate_ultralytics()
+    tame_ultralytics()
     from include.training.devices import choose_device
     from include.training.killed_workers import recognize_killed_workers
     from include.training.validators import VALIDATORS
 
     _require_model_for(task, weights)
-    tame_ultralytics()
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
         judged = {name: value for name, value in (arguments or {}).items() if name in EVALUATION_ARGUMENTS}
         settings: dict[str, Any] = {
@@ -105,7 +103,6 @@ def _require_model_for(task: Task, weights: Path) -> None:
     """Refuse a file that is not a model for `task`. Raises TrainingError and UnreadableCheckpoint."""
     from include.training.loading import load_checkpoint, task_of
 
-    require_task(task)
     built_for = task_of(load_checkpoint(weights))
     if built_for != task:
         raise TrainingError(

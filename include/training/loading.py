@@ -71,12 +71,11 @@ _handed_over: dict[tuple[int, ...], tuple[dict[str, Any], int]] = {}
 
 def load_inspected(path: Path) -> dict[str, Any]:
     """Load any checkpoint as `load_checkpoint` does, even one of a model that was never trained."""
-    isolate_ultralytics()
-    from ultralytics.nn.tasks import torch_safe_load
-
     if not path.is_file():  # otherwise Ultralytics would look for the name elsewhere
         raise UnreadableCheckpoint(f"{path} does not exist; give the path of a checkpoint on this machine")
     enforce_safe_loading()
+    from ultralytics.nn.tasks import torch_safe_load
+
     try:
         _preload_modules(inspect_file(path).modules)
         with reading_only():
@@ -147,12 +146,6 @@ def task_of(state: Mapping[str, Any]) -> str:
 def batches_into_epoch(state: Mapping[str, Any]) -> int:
     """Return how many batches of an unfinished epoch a state includes; 0 if plain Ultralytics saved it."""
     return int((state.get(EXACT) or {}).get(BATCH, 0))
-
-
-def task_of_weights(path: Path) -> str:
-    """Return the task of a model, which may be untrained. Raises UnreadableCheckpoint."""
-    load_inspected(path)
-    return inspect_file(path).task
 
 
 def load_training_state(path: Path, task: Task | None = None) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
+from include.checkpoints.inspection.inspect import inspect_file
 from include.training.architectures import default_architecture, file_names, is_architecture
 from include.training.arguments import FILES
 from include.training.contract import NotResumable, TrainingError
-from include.training.loading import task_of_weights
+from include.training.loading import load_inspected
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
@@ -59,7 +60,8 @@ def _refuse_shadowed(model: str) -> None:
 
 def _task_of_weights(argument: str, path: Path) -> str:
     try:
-        return task_of_weights(path)
+        load_inspected(path)
+        return inspect_file(path).task
     except NotResumable as error:
         raise TrainingError(
             f"{argument}={path} cannot be used: {error}. Nothing is ever downloaded"
