@@ -181,7 +181,7 @@ class EpochReport:
     """Whether this epoch's weights are best.pt."""
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if they are the same."""
-    trained_seconds: float = 0.0
+    trained_seconds: float
     """The same as `TrainingProgress.trained_seconds`."""
 
 

@@ -96,6 +96,7 @@ def epoch_report(epoch: int = 0, **metrics: float | None) -> EpochReport:
         eta_seconds=3.0,
         is_best=True,
         inexact_reason=None,
+        trained_seconds=0.0,
     )
 
 
