@@ -154,16 +154,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", help="auto (default: the first GPU, or else the CPU), cpu, mps, or GPU numbers (0 or 0,1)"
     )
-    parser.add_argument("--resume", type=Path, metavar="LAST", help="an unstripped last.pt to continue from")
-    parser.add_argument(
-        "--best", type=Path, help="the best.pt that belongs to --resume; default: the one in the same folder"
-    )
-    parser.add_argument(
-        "--recover",
-        action="store_true",
-        help="continue from the state that an interrupted call with the same arguments left in --save-dir, "
-        "if there is one; without this option a training run in that folder is replaced",
-    )
     parser.add_argument(
         "--save-seconds",
         type=float,
@@ -180,7 +170,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="any other training argument of Ultralytics, such as imgsz=320 mosaic=0.5 cos_lr=true",
     )
+    _add_options_to_continue(parser)
     return parser
+
+
+def _add_options_to_continue(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("options to continue a training run")
+    options.add_argument("--resume", type=Path, metavar="LAST", help="an unstripped last.pt to continue from")
+    options.add_argument(
+        "--best", type=Path, help="the best.pt that belongs to --resume; default: the one in the same folder"
+    )
+    options.add_argument(
+        "--recover",
+        action="store_true",
+        help="continue from the state that an interrupted call with the same arguments left in --save-dir, "
+        "if there is one; without this option a training run in that folder is replaced",
+    )
 
 
 def _pair(text: str) -> tuple[str, Any]:
