@@ -39,7 +39,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 class _Periodic:
-    """A StateReporter that requests a state after every `seconds` seconds of training."""
+    """A StateReporter that requests a state every `seconds` seconds of training."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -111,9 +111,9 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
-    """Return the arguments that identify the training run; a call that continues it must have the same ones.
+    """Return the arguments that identify the training run: a call that continues it must give the same ones.
 
-    Device and workers are not among them, because they may change from one machine to another.
+    The device and `workers` are not among them, because they may differ between machines.
     """
     arguments = {name: value for name, value in options.set if name != "workers"}
     return {"data": str(data.resolve()), "epochs": options.epochs} | arguments
@@ -130,7 +130,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     except StateMismatch:
         if request.resume_from is None or not filecmp.cmp(last, request.resume_from, shallow=False):
             raise
-        return request  # the interrupted call saved no state: last.pt is the file that it resumed
+        return request  # the interrupted call saved no state: last.pt is a copy of the file that it resumed
     return dataclasses.replace(
         request, resume_from=last, best_from=best if best.is_file() else None, recover=True
     )
@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="interval between saves within an epoch, which limits how much work a kill can lose; default 60",
+        help="interval between saves within an epoch; a kill loses the work since the last save; default 60",
     )
     parser.add_argument(
         "--set",
@@ -184,7 +184,7 @@ def _add_options_to_continue(parser: argparse.ArgumentParser) -> None:
         "--recover",
         action="store_true",
         help="continue from the state that an interrupted call with the same arguments left in --save-dir, "
-        "if there is one; without this option a training run in that folder is replaced",
+        "if there is one; without this option, a training run in that folder is replaced",
     )
 
 

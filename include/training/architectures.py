@@ -47,7 +47,7 @@ def shipped_architectures() -> Mapping[str, Architecture]:
 
 
 def published_weights() -> Mapping[str, str | None]:
-    """Return the task of each pretrained file that Ultralytics publishes, or None if we do not train it."""
+    """Return the task of each pretrained file that Ultralytics publishes; None if we cannot train it."""
     weights: dict[str, str | None] = _table()["pretrained"]
     return weights
 
@@ -77,7 +77,7 @@ def release_url() -> str:
 
 
 def ultralytics_version() -> str:
-    """Return the version that the table was derived from."""
+    """Return the version of Ultralytics that the table was derived from."""
     return str(_table()["ultralytics"])
 
 
@@ -99,17 +99,17 @@ def is_architecture(model: str) -> bool:
 
 
 def file_names(model: str) -> list[str]:
-    """Return the names of the YAML files that Ultralytics tries; it tries the working directory first."""
+    """Return the names under which Ultralytics looks for the YAML, in the working directory first."""
     return [f"{_whole_name(model)}.yaml", f"{_without_size(model)[0]}.yaml"]
 
 
 def similar_architecture(model: str) -> str | None:
-    """Return the trainable architecture with the most similar name, in the requested size."""
+    """Return the trainable architecture with the most similar name, if any, in the requested size."""
     return _closest(model.strip().lower(), _trainable_names())
 
 
 def similar_weights(name: str) -> str | None:
-    """Return the published, trainable file with the most similar name."""
+    """Return the published, trainable file with the most similar name, if any."""
     return _closest(name, [weights for weights, task in published_weights().items() if task])
 
 

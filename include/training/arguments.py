@@ -82,8 +82,8 @@ def known_arguments() -> dict[str, dict[str, Any]]:
 def check_overrides(overrides: Mapping[str, object]) -> None:
     """Check training arguments by name, kind and range.
 
-    Raises ValueError with one sentence about the first argument that Ultralytics would not accept, that makes
-    no sense, that needs a package that is not installed, or that the job sets itself.
+    Raises ValueError with one sentence about the first argument that is wrong: Ultralytics would not accept
+    it, it makes no sense, it needs a package that is not installed, or the job sets it itself.
     """
     _require_small(overrides)
     for name, value in overrides.items():

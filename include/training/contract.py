@@ -20,7 +20,7 @@ from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.ultralytics_tasks import TASKS, Task  # noqa: TC001 - dataclass fields are read at run time
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training run ended; "stopped" means that its reporter or `stop` in its request ended it. Unless the
+"""Why a training run ended; "stopped" means that its reporter, or `stop` in its request, ended it. Unless the
 reason is "completed", fewer epochs than planned may have run."""
 
 MODEL_SUFFIX: Mapping[str, str] = {
@@ -32,7 +32,7 @@ MODEL_SUFFIX: Mapping[str, str] = {
     "pose": "-pose",
     "obb": "-obb",
 }
-"""Suffix of each task's model names, by which Ultralytics chooses the head, regardless of `task`."""
+"""The suffix of each task's model names. Ultralytics chooses a model's head by its name, not by `task`."""
 
 
 class TrainingError(FinalError):
@@ -78,7 +78,7 @@ to."""
 def is_disk_error(error: BaseException) -> bool:
     """Return whether `error` concerns this machine's disk or folders.
 
-    An SSLError does not: its errno is an error number of OpenSSL.
+    An SSLError never does, because its errno is an error number of OpenSSL.
     """
     return isinstance(error, OSError) and error.errno in _DISK_ERRORS and not isinstance(error, ssl.SSLError)
 
@@ -88,7 +88,7 @@ class DiskError(AttemptError):
 
 
 class NotResumable(TrainingError):
-    """The file holds the state of another task, or none at all, for example because it was stripped."""
+    """The file holds the state of another task, or no state at all, for example because it was stripped."""
 
 
 class StateMismatch(NotResumable):
@@ -144,9 +144,9 @@ class TrainingRequest:
     resume_from: Path | None = None
     """A last.pt with the complete state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
-    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. If None, best.pt
-    first holds the state in `resume_from` if the last epoch of that state was the best so far; otherwise, the
-    best of the epochs that follow becomes best.pt."""
+    """The best.pt that belongs to `resume_from`; it is kept until an epoch is better. If this is None,
+    `resume_from` itself becomes best.pt, provided that its last epoch was the best so far; otherwise, the
+    best of the following epochs becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
     """Plain values that identify this training run; last.pt stores them. With `recover`, a state with a
     different identity is refused."""
@@ -172,9 +172,11 @@ class EpochReport:
     """Metrics by Ultralytics' names, as in results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`). An
     epoch without validation (`val=false`) has no validation metrics."""
     fitness: float | None
-    """The number by which Ultralytics compares epochs; None also if the epoch had no validation."""
+    """The number by which Ultralytics compares epochs; None if it is not finite, or if the epoch had no
+    validation."""
     seconds: float
-    """Time since the end of the previous epoch, over all attempts; it includes validation and saving."""
+    """Time since the end of the previous epoch, including validation and saving. If several attempts trained
+    the epoch, their times are added."""
     eta_seconds: float
     """Expected duration of the remaining epochs, estimated from the average epoch of this attempt."""
     is_best: bool
@@ -191,8 +193,8 @@ class EpochReporter(Protocol):
     def report(self, epoch: EpochReport) -> bool:
         """Record `epoch`; return whether to continue.
 
-        Unless there is a StateReporter, last.pt already holds the state of this epoch. If this returns False,
-        training ends with this epoch, and last.pt can be resumed.
+        Without a StateReporter, last.pt already holds the state of this epoch. If this returns False,
+        training ends with this epoch, and can be resumed from last.pt.
         """
 
 
@@ -210,8 +212,8 @@ class TrainingProgress:
     """Seconds of training and validation over all attempts, excluding work that was lost when an attempt was
     killed."""
     is_repeated: bool = False
-    """Whether the epoch is repeated, after a NaN or with half the batch size. No state within a repeated
-    epoch is saved: one that was saved in it before the repetition, after more batches, would look newer."""
+    """Whether the epoch is repeated, after a NaN or with half the batch size. No state is saved within a
+    repeated epoch: if the first pass had saved one after more batches, that one would look newer."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,8 @@ class SavedState:
     batch: int
     """Number of batches finished after that epoch; 0 at an epoch's end."""
     is_best: bool
-    """Whether best.pt holds this state's weights, ready to deploy, because no earlier epoch was better. False
-    if val=false."""
+    """Whether best.pt holds this state's weights, ready to deploy, because no earlier epoch was better. With
+    val=false, this is always False."""
     trained_seconds: float
     """The same as `TrainingProgress.trained_seconds`."""
 

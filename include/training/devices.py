@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _DEFAULT_BATCH = 16
 _SINGLE_GPU_ONLY = {  # the job's parameter that contains the argument, and why it is refused
-    "rect": ("overrides", "they would stack images of different shapes"),
+    "rect": ("overrides", "the images of a batch would have different shapes"),
     # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
     "time": ("time", "they would not agree on when to stop"),
 }

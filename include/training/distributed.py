@@ -4,7 +4,7 @@ Ultralytics would start such processes from a generated file with pickled callba
 reports from them. Here each rank gets a TrainingPlan and a connection to this process. Over its connection,
 rank 0 reports each epoch and each saved state, and waits for the answer, because this process records epochs,
 publishes states and handles interruptions. A rank exits when its connection closes, so that no rank outlives
-this process, however it ends.
+this process, however this process ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
 gradients are averaged over all ranks after every batch. Only the running statistics of batch normalization
@@ -233,10 +233,10 @@ def _await_deaths(ranks: Sequence[_Rank]) -> list[RankDied | ProcessKilled]:
 
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
-    """Raise the error that is most likely the cause: when one rank fails, the other ranks fail too.
+    """Raise the error that is most likely the cause, if there are any errors.
 
-    ProcessKilled takes precedence: if a rank is killed while it reads labels, the ranks that wait for it
-    report an error in the data.
+    When one rank fails, the other ranks fail too. ProcessKilled takes precedence: if a rank is killed while
+    it reads labels, the ranks that wait for it report an error in the data.
     """
     for kind in (ProcessKilled, TrainingError, MachineUnusable, DiskError, RankDied, OSError, Exception):
         for error in errors:

@@ -1,4 +1,4 @@
-"""Evaluates a model on a split of a dataset, so that the same files give the same numbers on one machine."""
+"""Evaluates a model on a split of a dataset; on one machine, the same files always give the same numbers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
 
     try:
         if settings["task"] != "classify":
-            # Without the YAML's `download`, which Ultralytics would run, even if it is a script.
+            # Fails if images are missing; Ultralytics would then run the YAML's `download`, even a script
             check_det_dataset(settings["data"], autodownload=False, split=settings["split"])
         metrics = validator(model=weights)
     except Exception as error:

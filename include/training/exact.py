@@ -38,8 +38,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     tloss: dict[str, torch.Tensor] | None
     loss: torch.Tensor
     collective_timeout = timedelta(minutes=40)
-    """How long ranks wait for each other, unless Heartbeats sets another time. It must exceed the duration of
-    the work that rank 0 does alone: scanning labels, filling caches, computing validation metrics, writing
+    """How long ranks wait for each other, unless Heartbeats sets another time. This must exceed the duration
+    of the work that rank 0 does alone: scanning labels, filling caches, computing validation metrics, writing
     the state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Preprocess a batch, after seeding the random numbers for dropout and multi_scale.
 
-        multi_scale draws the image size, which must be the same on all GPUs.
+        multi_scale draws the image size from OWN. Its seed is the same on all GPUs, as the size has to be.
         """
         batch_seed = derive_seed("batch", self.args.seed, self.epoch, self._batch)
         OWN.seed(batch_seed)
@@ -96,7 +96,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self._begin_order()  # Ultralytics now resets the loader and discards prefetched batches
 
     def _align_loader(self) -> None:
-        """Make the loader deliver this epoch, which it would not do after a resume or a repeated epoch."""
+        """Make the loader deliver this epoch: it would deliver another after a resume or a repeated epoch."""
         if self._loader_epoch != self.epoch:
             self.train_loader.reset()
             self._begin_order()
@@ -111,7 +111,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def accumulate(self) -> float:
         """The number of batches per optimizer step; during a batch, 0 if a step is due, else infinity.
 
-        Ultralytics compares this number with its own count of batches, which restarts with each attempt.
+        Ultralytics compares this number with its own count of the batches since the last step. That count
+        restarts with each attempt, so `_pending` decides instead.
         """
         if not self._in_batch:
             return self._accumulate
@@ -131,7 +132,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.train_loader.is_cut = False
         self._batch, self._in_batch = self.train_loader.first_batch - 1, False
         self._align_loader()
-        if self._gradients:  # not in resume_training: Ultralytics zeroes gradients after it
+        if self._gradients:  # only now, because Ultralytics zeroes gradients after resume_training
             for name, parameter in unwrap_model(self.model).named_parameters():
                 if name in self._gradients:
                     parameter.grad = self._gradients[name].to(parameter.device, copy=True)
@@ -156,12 +157,12 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.lr = {f"lr/pg{number}": rate for number, rate in enumerate(self._resumed_rates)}
 
     def _restore_losses(self) -> None:
-        """Restore the running losses, in the first batch because Ultralytics resets them just before it."""
+        """Restore the running losses, after Ultralytics has reset them just before the first batch."""
         if self._resumed_losses is not None:
             self.tloss, self._resumed_losses = self._resumed_losses, None
 
     def _build_train_pipeline(self) -> None:
-        halved = self._in_batch  # Ultralytics starts over with half the batch size if memory runs out
+        halved = self._in_batch  # if memory runs out in a batch, Ultralytics starts over with half the size
         self._in_batch, self._pending = False, 0
         super()._build_train_pipeline()
         if halved:
@@ -177,7 +178,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         if repeat:
             self._pending = 0
             criterion = unwrap_model(self.model).criterion
-            if hasattr(criterion, "update"):  # it has already been updated for this epoch
+            if hasattr(criterion, "update"):  # undo its update at the end of this epoch
                 criterion.updates = epoch - 1
                 criterion.update()
         return repeat
@@ -185,7 +186,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Return the state that Ultralytics' checkpoint lacks, as plain values and uncopied tensors.
+        """Return the state that Ultralytics' checkpoint lacks: plain values, and tensors that are not copied.
 
         `batches` is how many batches of an unfinished epoch the state includes; 0 between epochs.
         """
@@ -206,7 +207,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         }
 
     def mark_inexact(self, reason: str) -> None:
-        """Record and log, once, why an interrupted run may differ from an uninterrupted one from here on."""
+        """Record and log the first reason why an interrupted run may differ from an uninterrupted one."""
         if self.inexact_reason is None:
             self.inexact_reason = reason
             log.warning("Identical weights are no longer guaranteed: %s.", reason)
@@ -226,7 +227,9 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def auto_batch(self, *args: Any, **options: Any) -> int:
         """Let Ultralytics choose a batch size for this machine's memory, which makes the result inexact."""
         chosen = int(super().auto_batch(*args, **options))
-        self.mark_inexact(f"batch={self.batch_size} chose batch size {chosen} to fit this machine's memory")
+        self.mark_inexact(
+            f"batch={self.batch_size} let Ultralytics choose batch size {chosen} to fit this machine's memory"
+        )
         return chosen
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:
@@ -234,7 +237,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         if ckpt["epoch"] >= 0:
             super().resume_training(ckpt)
         else:
-            self._load_checkpoint_state(ckpt)  # Ultralytics does this only for later epochs
+            self._load_checkpoint_state(ckpt)  # Ultralytics does this only if an epoch has ended
             self.start_epoch = 0
         exact = ckpt.get(EXACT)
         if exact is None:
@@ -265,7 +268,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self._resumed_rates = [group["lr"] for group in ckpt["optimizer"]["param_groups"]]
         model = unwrap_model(self.model)
         if getattr(model, "criterion", None) is None:
-            model.criterion = model.init_criterion()  # nothing else creates it if no batch is left
+            model.criterion = model.init_criterion()  # the first batch would create it, but none may be left
         # States within this epoch also carry the metrics of the previous one.
         self.metrics = {name: value for name, value in ckpt["train_metrics"].items() if name != "fitness"}
         self.fitness = ckpt["train_metrics"]["fitness"]

@@ -40,8 +40,8 @@ _FLIP_CODES = {"vertical": 0, "horizontal": 1}
 class _Canvas:
     """A mosaic of four colour images that has yet to be painted.
 
-    Until it is painted, it has only a shape. Between Mosaic and RandomPerspective, Ultralytics reads nothing
-    else of an image.
+    Until then, it has only a shape and a dtype. Between Mosaic and RandomPerspective, Ultralytics reads only
+    the shape of an image.
     """
 
     dtype = np.dtype(np.uint8)
@@ -79,7 +79,7 @@ class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
 
 
 class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
-    """Adds an unused fourth channel to a colour image: OpenCV then warps it in less than half the time."""
+    """Adds an unused fourth channel to a colour image, so that OpenCV warps it in less than half the time."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         image = labels["img"]
@@ -149,7 +149,7 @@ class CopyingFlip(RandomFlip):  # type: ignore[misc]
 
 
 class _Planar:
-    """Hands Format a colour image as planes in the order of the tensor, so that Format need not copy it."""
+    """Passes colour images to Format as planes in the tensor's order, so that Format need not copy them."""
 
     def _format_img(self, img: np.ndarray) -> Tensor:
         if _is_colour(img):
@@ -204,5 +204,5 @@ def speed_up(transforms: Any) -> None:
 
 
 def _find_active(steps: Iterable[Any]) -> list[Any]:
-    """Return the steps without an inactive CopyPaste; by default there is one after Mosaic."""
+    """Return the steps without a CopyPaste that is never applied; by default, there is one after Mosaic."""
     return [step for step in steps if not (isinstance(step, CopyPaste) and step.p == 0)]

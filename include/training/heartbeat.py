@@ -50,8 +50,8 @@ class Heartbeats:
     folder: Path
     """Folder for the heartbeat files."""
     rank_timeout: timedelta
-    """How long ranks wait for each other before they fail. This exceeds the watchdog's limit outside batches,
-    so that the watchdog, which reports the reason, acts first."""
+    """How long ranks wait for each other before they fail. It is longer than the watchdog's limit outside
+    batches, so that the watchdog acts first: it also reports the reason."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_beats(folder: Path) -> list[Beat]:
     """Read the latest beat of each process in the folder, sorted by rank."""
     beats = []
     for path in folder.glob("*.beat"):
-        # The folder may be removed at any time, and a file that has just been created is empty.
+        # The folder may be removed at any time, and a file is empty until its first bytes are written.
         with suppress(OSError, struct.error):
             rank, phase, *position = _FORMAT.unpack(path.read_bytes())
             beats.append(Beat(int(path.stem), rank, Phase(phase), *position))
@@ -151,7 +151,7 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
     enable_stack_dumps(heartbeats.folder)
     path = heartbeats.folder / f"{os.getpid()}.beat"
     try:
-        path.write_bytes(bytes(_FORMAT.size))  # not sparse, so that a beat cannot crash on a full disk
+        path.write_bytes(bytes(_FORMAT.size))  # allocated now, so that a beat cannot crash on a full disk
     except OSError as error:
         log.warning(
             "%s could not be written (%s): a hang of this training run will not be detected.", path, error

@@ -12,10 +12,10 @@ from torch import nn
 def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], None]]:
     """Copy each tensor in nested containers and modules; return the copy, and a function that waits for it.
 
-    Changes that training makes after this call are not in the copy. On a GPU the copies are only enqueued
-    here, on a separate stream and into pinned memory: the GPU's next work waits for them, but this thread
-    does not. On mps, tensors stay on the device. Modules in `state` are moved, not copied, so nothing else
-    may use them. Tensors that occur several times in `state` are copied once.
+    Changes that training makes after this call are not in the copy. On a GPU, this only enqueues the copies,
+    on a separate stream and into pinned memory: the GPU's next work waits for them, but this thread does not.
+    On mps, tensors stay on the device. Modules in `state` are moved, not copied, so nothing else may use
+    them. A tensor that occurs several times in `state` is copied once.
     """
     if device.type != "cuda":
         return _Copier(torch.Tensor.clone, nn.Module.cpu).of(state), lambda: None

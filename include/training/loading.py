@@ -70,7 +70,7 @@ _handed_over: dict[tuple[int, ...], tuple[dict[str, Any], int]] = {}
 
 
 def load_inspected(path: Path) -> dict[str, Any]:
-    """Load any checkpoint as `load_checkpoint` does, even one of a model that was never trained."""
+    """Load a checkpoint as `load_checkpoint` does, but also one of a model that was never trained."""
     if not path.is_file():  # otherwise Ultralytics would look for the name elsewhere
         raise UnreadableCheckpoint(f"{path} does not exist; give the path of a checkpoint on this machine")
     enforce_safe_loading()
@@ -100,8 +100,8 @@ def load_inspected(path: Path) -> dict[str, Any]:
 def _preload_modules(modules: Sequence[str]) -> None:
     """Import the modules that loading needs: an import may write bytecode, which is refused while loading.
 
-    The inspection has approved all of them. Modules of older versions may no longer exist, because other
-    modules have replaced them.
+    The inspection has approved all of them. A file from an older version may name modules that no longer
+    exist, because other modules have replaced them.
     """
     for module in (*modules, "ultralytics.utils.loss"):
         with suppress(ModuleNotFoundError):
@@ -127,7 +127,7 @@ def enforce_safe_loading() -> None:
 def _load_for_ultralytics(weight: str | Path, safe_only: bool | None = None) -> tuple[dict[str, Any], str]:
     from ultralytics.utils.downloads import attempt_download_asset
 
-    file = attempt_download_asset(weight)  # also searches Ultralytics' folders; downloads nothing
+    file = attempt_download_asset(weight)  # also searches Ultralytics' folders, but downloads nothing
     state = _take_handed_over(Path(file))
     return load_inspected(Path(file)) if state is None else state, file
 

@@ -45,8 +45,8 @@ _REPETITIONS = 3
 class LossGuardMixin(ExactMixin):
     """Checks the loss of each batch if a rule needs it.
 
-    Reading the loss does not make training wait for the GPU: Ultralytics has just read the running losses for
-    its progress bar.
+    Reading the loss does not make training wait for the GPU, because Ultralytics has just read the running
+    losses for its progress bar.
     """
 
     lf: Callable[[int], float]
@@ -71,12 +71,12 @@ class LossGuardMixin(ExactMixin):
         self.scheduler.lr_lambdas = [self.lf] * len(self.optimizer.param_groups)
 
     def _keep_epoch_start(self) -> None:
-        """Copy the state at the start of this epoch to host memory, because training needs the GPU memory.
+        """Copy the state at the start of this epoch to host memory, because training needs the GPU's memory.
 
-        An attempt that resumes within an epoch already has a state from an epoch's start; if it has none,
-        because no rule needed one before, it keeps the state that it resumes from. If the last losses of the
-        previous epoch may be the first of several that break a rule, this state is kept only if there is no
-        older one. A repeated epoch keeps the state from before its first pass.
+        A repeated epoch keeps the state from before its first pass. In two more cases, no new state is kept
+        if there is an older one: the last losses of the previous epoch may be the first of several that break
+        a rule, or the attempt resumes within this epoch. An attempt that resumes within an epoch has no older
+        state if no rule needed one before; it then keeps the state that it resumes from.
         """
         if self.epoch_starts and self.epoch_starts[-1]["epoch"] == self.epoch:
             return
@@ -101,7 +101,7 @@ class LossGuardMixin(ExactMixin):
         ends_epoch = self._batch + 1 == len(self.train_loader)
         loss = self._mean_loss()
         if ends_epoch and not self._has_finite_weights():
-            loss = math.nan  # it was finite before the last step
+            loss = math.nan  # it was computed before the step that spoilt the weights
         finding = self._watch.check(loss, ends_epoch=ends_epoch)
         if finding is None:
             return
@@ -157,7 +157,7 @@ class LossGuardMixin(ExactMixin):
         self.ema = ModelEMA(self.model)
         self.ema.ema.load_state_dict(epoch_start["ema"])
         self.ema.updates = epoch_start["updates"]
-        # The groups keep their learning rates and momenta, because warm-up may have progressed since then.
+        # The groups keep their learning rates and momenta: warm-up may have progressed since that epoch.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": deepcopy(epoch_start["optimizer"]), "param_groups": groups})
         self.scaler.load_state_dict(epoch_start["scaler"])
@@ -176,7 +176,7 @@ class LossGuardMixin(ExactMixin):
             return False
         is_finite = self._has_finite_weights()
         if not is_finite:
-            self.loss = torch.full_like(self.loss, math.nan)  # it was finite before the last step
+            self.loss = torch.full_like(self.loss, math.nan)  # Ultralytics does not check weights
         try:
             repeat = super()._handle_nan_recovery(epoch)
         except RuntimeError as error:
@@ -199,7 +199,7 @@ class LossGuardMixin(ExactMixin):
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the state of the rules, but not `epoch_starts`: they never change, so they need no copy."""
+        """Add the state of the rules. `epoch_starts` are added after copying, because they never change."""
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 

@@ -52,12 +52,12 @@ class LossRules:
     on_spike: Action | None = None
     """Action after IN_A_ROW losses above `factor` times the largest recent one."""
     on_nan: Action | None = None
-    """Action (STOP or ROLL_BACK) after IN_A_ROW losses that are not finite, or after one in the last batch of
-    an epoch. If None, Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
+    """Action (STOP or ROLL_BACK) after IN_A_ROW losses that are not finite, or after a single one in the last
+    batch of an epoch. If None, Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
     factor: float = 2.0
     states: int = 1
-    """Number of states that are kept: a rollback goes back to the start of the current epoch (1), of the
-    previous one (2), and so on."""
+    """Number of kept states, each from the start of an epoch. A rollback goes back to the oldest of them: the
+    start of the current epoch (1), of the previous one (2), and so on."""
     rate: float = 0.5
     """Factor by which a rollback multiplies the learning rate."""
 
@@ -125,7 +125,7 @@ class LossWatch:
             self._usual.extend(row)
             return None
         if action is not Action.ROLL_BACK:
-            self._usual.extend(row)  # only now, or the second high loss would be compared with the first
+            self._usual.extend(row)  # not earlier: the second high loss would be compared with the first
         return BrokenRule(
             f"exceeded {self._rules.factor:g} times the largest loss of the previous {compared} batches "
             f"({largest:.4g}) in {IN_A_ROW} consecutive batches; it is now {loss:.4g}",

@@ -83,7 +83,7 @@ def _task_of_architecture(model: str, yaml: str) -> str:
     except (OSError, AssertionError) as error:
         raise unknown from error
     except ValueError:
-        # Not chained: Ultralytics' message quotes the file, which may be any file.
+        # Not chained, because Ultralytics' message quotes the file, and that may be any file.
         raise TrainingError(f"model={model} is not valid YAML; correct the file") from None
     if "head" not in architecture:
         raise TrainingError(

@@ -65,7 +65,7 @@ class TrainingPlan:
 
     @property
     def device(self) -> str:
-        """The devices that `choose_device` chose; only the first if only the final validation is left."""
+        """The devices that `choose_device` chose; only the first if just the final validation is left."""
         device = str(self.request.device)
         only_validates = self.restored and (self.restored.has_ended or self.restored.was_stopped)
         return device.partition(",")[0] if only_validates else device
@@ -100,8 +100,8 @@ class TrainingPlan:
 def _device_of(request: TrainingRequest) -> str:
     """Choose the device.
 
-    Raises GpuLost if the state to recover is from a GPU and this machine has none, unless the CPU was
-    requested.
+    Raises GpuLost if the state to recover was trained on a GPU and this machine has none, unless the request
+    names the CPU.
     """
     try:
         device = choose_device(request.device)
@@ -192,7 +192,7 @@ def _clear(save_dir: Path) -> None:
     for name in _REPLACED:
         (save_dir / "weights" / name).unlink(missing_ok=True)
     clear_staged(save_dir / "weights")
-    # Ultralytics would remove it too, but several processes would do so simultaneously.
+    # Otherwise Ultralytics would remove it, in several processes at once.
     (save_dir / "results.csv").unlink(missing_ok=True)
 
 

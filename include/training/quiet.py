@@ -15,8 +15,8 @@ from include.training.error_text import remove_emoji
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
-"""The text that follows this is removed, because it may quote a file that replaced a label after the
-check."""
+"""Ultralytics' warning about a corrupt image or label. What follows it is removed, because it may quote a
+file that replaced a label after the check."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -45,8 +45,8 @@ def tame_ultralytics() -> None:
     YOLO_OFFLINE does not stop every download: the mixed-precision check and the search for a font use the
     network first and read that variable only afterwards. Both tolerate a ConnectionError.
 
-    The time limit of non-maximum suppression is removed: a validation that exceeded it would skip the rest of
-    a batch, and the fitness would depend on the load of the machine.
+    Non-maximum suppression gets no time limit. A validation that exceeded it would skip the rest of a batch,
+    so the fitness would depend on the load of the machine.
     """
     isolate_ultralytics()
     from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads, nms

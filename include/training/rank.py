@@ -81,7 +81,7 @@ class _Parent(QueueHandler):
         self._taken.get()
 
     def wait_to_be_killed(self) -> None:
-        """Wait for the parent to kill this process, which would count as failed if it exited first."""
+        """Wait for the parent to kill this process; exiting first would count as a failure."""
         self._thread.join()
 
     def _listen(self) -> None:

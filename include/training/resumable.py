@@ -122,7 +122,7 @@ class ResumableMixin(StateSavingMixin):
         """Read the dataset's description, without downloading. Raises TrainingError if it is wrong."""
         with self._data_errors():
             if self.args.task != "classify":
-                # Ultralytics would run the YAML's `download` (even a script) for missing images
+                # Fails if images are missing; Ultralytics would then run the YAML's `download`, even a script
                 check_det_dataset(self.args.data, autodownload=False, split=self.args.split)
             data: dict[str, Any] = super().get_dataset()
         return data
@@ -152,7 +152,8 @@ class ResumableMixin(StateSavingMixin):
 
     def _setup_scheduler(self) -> None:
         # With `time`, Ultralytics estimates after each epoch how many epochs fit into the budget, and uses
-        # this number as the total. A resumed training run would therefore stop after its first epoch.
+        # this number as the total, without the epochs of earlier attempts. A resumed training run would
+        # therefore stop after its first epoch.
         if self.args.time and getattr(self, "epoch_time", None) is not None:
             self.epochs = self.args.epochs = self.epochs + self.start_epoch
         super()._setup_scheduler()
@@ -224,7 +225,7 @@ class ResumableMixin(StateSavingMixin):
     def _free_device(self, error: BaseException) -> None:
         """Free the device's memory now: uploads may take long, and the next attempt needs the memory.
 
-        The stack frames of the error hold the batch and the loss.
+        The stack frames of the error are cleared, because they hold the batch and the loss.
         """
         raised: BaseException | None = error
         while raised is not None:
@@ -240,7 +241,7 @@ class ResumableMixin(StateSavingMixin):
         return self._fits_memory_of is not None and self._fits_memory_of == self.profile.get("device")
 
     def _keep_batch(self) -> None:
-        """Keep Ultralytics from halving a batch that fit in memory before: use up the retries it allows."""
+        """Use up Ultralytics' retries, so that it does not halve a batch that fitted in memory before."""
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
 

@@ -1,8 +1,8 @@
 """Prepares the continuation of a training run: its new folder, and a private copy of the state to start from.
 
-When Ultralytics resumes, it can change only some arguments, not the number of epochs, and it uses whatever
-results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and its results.csv and
-best.pt are restored with it.
+When Ultralytics resumes, it can change only some arguments, and the number of epochs is not among them. It
+also uses whatever results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and its
+results.csv and best.pt are restored with it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RestoredState:
     fits_memory_of: str | None = None
     """The device (as in the numeric profile) on which epochs were trained with this batch and image size."""
     inexact_reason: str | None = None
-    """Why the weights may differ from those of an uninterrupted training run, if that is known already."""
+    """Why the weights may differ from those of an uninterrupted training run, if this is already known."""
     changed: tuple[str, ...] = ()
     """Names of the arguments that were changed on purpose."""
 
@@ -163,14 +163,14 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
 
 
 def _validate_on_one_device(state: dict[str, Any]) -> None:
-    """Set the batch size for the final validation on one device to the batch size per device in training."""
+    """Set the batch size to that of a single device in training: one device does the final validation."""
     batch, processes = state["train_args"].get("batch"), state[EXACT]["profile"].get("processes", 1)
     if isinstance(batch, int) and batch > 0:
         state["train_args"] = state["train_args"] | {"batch": max(1, batch // processes)}
 
 
 def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Path) -> None:
-    """Keep the epoch-end state left at `path` if the current epoch starts from it; otherwise remove it."""
+    """Keep the epoch-end state left at `path` if the unfinished epoch began with it; otherwise remove it."""
     if not path.exists():
         return
     try:
@@ -198,7 +198,7 @@ def require_identity(
 
 
 def _renew_patience(state: dict[str, Any], finished: int) -> None:
-    """Reset the patience if it is used up, because training would otherwise stop after one epoch."""
+    """Renew the patience if it is used up; otherwise training would stop after one epoch."""
     stopper = state.get("stopper")
     patience = state["train_args"].get("patience") or math.inf
     if stopper and finished - stopper["best_epoch"] >= patience:
@@ -219,7 +219,7 @@ def _restore_best(
         kept = load_checkpoint(request.best_from)
         by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # the stopper counts from 1
         kept_epoch = int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper))
-    # best.pt in S3 is older than the state's own best if there was no disk space to make a newer one.
+    # best_from may be older than the state's own best, if the disk had no space for a newer one.
     if _is_best_epoch(state) and kept_epoch < state["epoch"]:
         _copy(source, best)
         return int(state["epoch"]), None

@@ -1,8 +1,8 @@
 """The arguments of a resumed training run: those in its checkpoint, and those that a user changed on purpose.
 
-Most arguments take effect when the trainer is built. But restoring the optimizer's state overwrites its
-settings (learning rates, momentum, decay), so the changed settings are then copied from an optimizer built
-with the new arguments.
+Most arguments take effect when the trainer is built. The optimizer is also built with the changed arguments,
+but restoring its state overwrites its settings (learning rates, momentum, decay). So its settings are copied
+beforehand, and `apply_changes` then applies the changed ones again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT = ("optimizer", "seed", "pretrained")
-"""Arguments that cannot be changed when a training run is resumed; with optimizer=auto, the optimizer was
-chosen when training started."""
+"""Arguments that cannot be changed when a training run is resumed. With optimizer=auto, Ultralytics chose the
+optimizer when training started."""
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
-"""Arguments that do not change the weights of any epoch, but only the number of epochs, the choice of the
-best one, speed and output.
+"""Arguments that do not change the weights after any epoch. They only change how many epochs are trained,
+which one counts as the best, the speed, and the output.
 
 A run with `time` is always marked inexact."""
 
@@ -47,10 +47,10 @@ _GROUP_SETTINGS = {
 
 
 def trusted_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """Return the training arguments in the checkpoint that are safe to use.
+    """Return those training arguments in the checkpoint that are safe to use.
 
-    Raises UnreadableCheckpoint for invalid values. Files that the checkpoint refers to are not opened. If it
-    was distilled from a teacher, the request must name the same teacher; otherwise TrainingError is raised.
+    Files that the arguments name are not opened. Raises UnreadableCheckpoint for invalid values, and
+    TrainingError if the model was distilled from a teacher and the request does not name the same teacher.
     """
     table = known_arguments()
     known = {name: value for name, value in trained.items() if name in table or name in OURS}
@@ -68,7 +68,7 @@ def trusted_arguments(request: TrainingRequest, trained: Mapping[str, Any], sour
 
 
 def recovered_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same arguments as before, except workers, which may differ without changing the result."""
+    """Return the arguments as before the interruption, except workers, which do not affect weights."""
     arguments = _without_workers_of_cpu(request, trained)
     if "workers" in request.arguments:
         arguments["workers"] = request.arguments["workers"]
@@ -110,7 +110,7 @@ def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -
 def describe_changes(
     changed: Iterable[str], given: Mapping[str, object], trained: Mapping[str, Any], finished: int
 ) -> str | None:
-    """Describe the changes that make the weights inexact; None if there are none."""
+    """Return a description of the changes that make the weights inexact, or None if there are none."""
     what = ", ".join(f"{name}={given[name]!r} instead of {trained.get(name)!r}" for name in changed)
     return f"trained from epoch {finished + 1} on with {what}" if what else None
 

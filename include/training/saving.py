@@ -74,7 +74,7 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
 
 
 def has_finite_weights(trainer: ExactMixin) -> bool:
-    """Return whether the live weights and their average are finite; other states are not worth keeping."""
+    """Return whether the live weights and their average are finite; otherwise the state is not saved."""
     models = (unwrap_model(trainer.model), trainer.ema.ema)
     return all(are_finite(model.state_dict().values()) for model in models)
 
@@ -90,7 +90,7 @@ def are_finite(weights: Iterable[torch.Tensor]) -> bool:
 
 
 def _replace_non_finite(trainer: ExactMixin) -> None:
-    """Replace EMA tensors that are not finite with the live ones, because NaNs would stay in an average."""
+    """Replace EMA tensors that are not finite with the live ones, because an average never loses a NaN."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return
@@ -115,7 +115,7 @@ def put_in_place(staged: Path, path: Path) -> None:
 def write(state: dict[str, Any], path: Path) -> Path:
     """Write a checkpoint to a file next to `path`, and return that file's path. Raises DiskError.
 
-    `put_in_place` then replaces `path` with the file.
+    To replace `path` with the file, call `put_in_place`.
     """
     staged = staged_path(path)
     try:
@@ -168,8 +168,8 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
 def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checkpoint without its training state, with half-precision EMA weights as its model.
 
-    Its best_epoch is the epoch of `state`, or the one recorded in a stripped `state`; -1 if there is none.
-    This changes the module in `state`, so nothing else may use that module.
+    Its best_epoch is the epoch of `state` or, if `state` has been stripped, the one that it records; -1 if
+    there is none. This changes the module in `state`, so nothing else may use that module.
 
     The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
     That function accepts only a file: it would read the whole state again for every improvement, which takes
@@ -199,7 +199,7 @@ def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
 def staged_path(path: Path) -> Path:
     """Return the path at which this process writes a file before renaming it to `path`.
 
-    A leftover there is removed first, because it may be a hard link to a file that is still needed.
+    A file that was left there is removed first: it may be a hard link to a file that is still needed.
     """
     staged = path.with_name(f"{path.name}.{os.getpid()}.part")
     staged.unlink(missing_ok=True)

@@ -41,9 +41,9 @@ _PREFETCH = 4
 _LANES = (8, 4, 2, 1)
 """Possible distances between the batches from which a mosaic's partners come.
 
-Training uses the largest distance for which an epoch has enough batches. This is usually 8, because
-Ultralytics has 8 workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps
-the distance is 1, because Ultralytics uses no workers.
+Training uses the largest distance for which an epoch has enough batches. The distance imitates Ultralytics,
+which has 8 workers by default, so that the buffer of each worker holds every eighth batch. On a CPU or mps,
+Ultralytics uses no workers, and the distance is 1.
 """
 
 
@@ -97,14 +97,15 @@ class _Window:
 class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
     """Labelled images, indexed by EpochOrder's numbers.
 
-    The partners of a mosaic come from its own batch and the batches before it, including those of the
-    previous epoch; with lanes=8, only from every eighth batch. Which images are still in memory affects only
-    the speed.
+    The partners of a mosaic come from its own batch and from earlier ones, including those of the previous
+    epoch; with lanes=8, only from every eighth batch. Which images are still in memory affects only the
+    speed.
     """
 
     max_buffer_length: float
     longest = 1.0
-    """Highest aspect ratio of kept images. 1 suffices here, because the longer side is scaled to imgsz."""
+    """Highest aspect ratio of the images that are kept in memory. Here, the longer side of each image is
+    scaled to imgsz, so an image of any ratio fits."""
 
     def prepare(self, workers: int, replicas: int, *, on_gpu: bool) -> None:
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
@@ -120,7 +121,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         speed_up(self.transforms)
         mosaics = [one for one in find_transforms(self.transforms) if isinstance(one, Mosaic)]
         for mosaic in mosaics:
-            mosaic.buffer_enabled = True  # off for cache="ram", even after Ultralytics drops that cache
+            mosaic.buffer_enabled = True  # off with cache="ram", even if Ultralytics has dropped that cache
         if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
             self.recent = self._make_room(workers)
 
@@ -211,8 +212,8 @@ class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
     """
 
     longest = 2.0
-    """The aspect ratio of Cityscapes' images. Here the shorter side is scaled to imgsz; images with a greater
-    ratio are not kept."""
+    """The aspect ratio of Cityscapes' images. Here, the shorter side is scaled to imgsz, and images with a
+    greater ratio are not kept."""
 
 
 class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """The stacks of a training process and its loader workers, which they write when the watchdog asks for them.
 
 On STACKS_SIGNAL, the main thread first writes its own stack, even if it cannot run Python code. If it can, it
-adds the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler could
-write all threads' stacks, but it crashes a process whose threads are running
+then writes the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler
+could write the stacks of all threads itself, but it crashes a process whose threads are running
 (https://github.com/python/cpython/issues/116008).
 """
 

@@ -50,11 +50,11 @@ class StateWriter:
         best: Path,
         on_saved: Callable[[SavedState], object],
         *,
-        goes_on_within_epoch: bool = False,
+        last_is_within_epoch: bool = False,
     ) -> None:
         self._last, self._best, self._on_saved = last, best, on_saved
-        self.goes_on_within_epoch = goes_on_within_epoch
-        """Whether last.pt holds a state within an epoch, not at an epoch's end."""
+        self.last_is_within_epoch = last_is_within_epoch
+        """Whether last.pt holds a state within an epoch, not one at an epoch's end."""
         self._changed = threading.Condition()  # guards everything below
         self._job: _Job | None = None
         self._error: BaseException | None = None
@@ -125,10 +125,10 @@ class StateWriter:
         saved = job.saved
         if job.becomes_best and not self._write_best(job.state, staged):
             saved = replace(saved, is_best=False)
-        if saved.batch and not self.goes_on_within_epoch and self._last.exists():
+        if saved.batch and not self.last_is_within_epoch and self._last.exists():
             snapshot(self._last, epoch_end)
         put_in_place(staged, self._last)
-        self.goes_on_within_epoch = bool(saved.batch)
+        self.last_is_within_epoch = bool(saved.batch)
         if not saved.batch:
             epoch_end.unlink(missing_ok=True)
         self._on_saved(saved)
@@ -137,7 +137,7 @@ class StateWriter:
         """Write best.pt, before last.pt refers to it; return whether best.pt is ready to deploy.
 
         If the disk is full, best.pt becomes a hard link to the complete state, because a link takes no space.
-        It is replaced with the stripped model at the end of training.
+        At the end of training, the stripped model replaces it.
         """
         try:
             save(deployable(state), self._best)

@@ -1,4 +1,4 @@
-"""Saves the states of a training run: decides when, and adds values to those that Ultralytics saves."""
+"""Decides when the state of a training run is saved, and adds values to those that Ultralytics saves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StateSavingMixin(LossGuardMixin):
         self._is_under_way = False
         self._repeated_epoch: int | None = None
         self._trained_before = 0.0  # seconds of training in earlier attempts
-        self.seconds_before = self._resumed_seconds = 0.0  # those in the epoch that is resumed
+        self.seconds_before = self._resumed_seconds = 0.0  # those of them that belong to the resumed epoch
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
         """Epoch of best.pt, counted from 0; -1 until it is known."""
@@ -58,7 +58,7 @@ class StateSavingMixin(LossGuardMixin):
             self.last,
             self.best,
             states.saved if states else lambda _: None,
-            goes_on_within_epoch=restored is not None and restored.is_within_epoch,
+            last_is_within_epoch=restored is not None and restored.is_within_epoch,
         )
         """Writes states in the background, atomically: a kill never leaves half a file."""
 
@@ -130,7 +130,7 @@ class StateSavingMixin(LossGuardMixin):
             self.last = last
         if repeat:
             self._repeated_epoch = epoch
-        if repeat and self.state_writer.goes_on_within_epoch and not epoch_end.exists():
+        if repeat and self.state_writer.last_is_within_epoch and not epoch_end.exists():
             self.mark_inexact(
                 f"epoch {epoch + 1} ended in NaN after it was resumed midway: the state at its start was lost"
             )

@@ -58,7 +58,7 @@ class ClassNameMixin(_Base):  # type: ignore[misc]
         return {}
 
     def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
-        """Replace class ids with names; classes that share a name get their id appended."""
+        """Replace class numbers with names; if classes share a name, each gets its number appended."""
         names = self.data_names
         once = {name for name in names.values() if list(names.values()).count(name) == 1}
         return {
@@ -83,7 +83,7 @@ class _LabelFilesMixin(ClassNameMixin):
 
 
 class _BoxesMixin(_LabelFilesMixin):
-    """Validators of models that find objects. Predicted classes get the ids that they have in the data."""
+    """Validators of models that find objects. Predicted classes are renumbered as in the data."""
 
     part = "box"
 
@@ -94,7 +94,7 @@ class _BoxesMixin(_LabelFilesMixin):
         self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Give predicted classes the ids that they have in the data; other classes match no label."""
+        """Renumber predicted classes as in the data; classes that the data lack match no label."""
         predictions: list[dict[str, torch.Tensor]] = super().postprocess(preds)
         for prediction in predictions:
             prediction["cls"] = self._to_data[prediction["cls"].long()].to(prediction["cls"].dtype)
@@ -134,10 +134,10 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
     def init_metrics(self, model: Any) -> None:
         """Set up metrics by the data's classes; a pixel predicted as a class that the data lack is wrong.
 
-        If the data have a single class, a pixel either has that class or not, so any other predicted class
+        If the data have a single class, a pixel either has that class or not. Any other predicted class then
         means that the pixel does not have it. If the data have several classes, all predicted classes that
-        the data lack get one shared id, which no pixel of the data has. Ultralytics would omit pixels
-        predicted as an unknown class, and a model with more such pixels would look better.
+        the data lack get one shared number, which no pixel of the data has. Ultralytics would omit pixels
+        that are predicted as an unknown class, and a model with more such pixels would look better.
         """
         super().init_metrics(model)
         names = self.data_names
@@ -156,7 +156,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
         self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Give predicted classes the ids that they have in the data."""
+        """Renumber predicted classes as in the data."""
         found: torch.Tensor = super().postprocess(preds)
         return self._to_data[found.long()]
 
@@ -187,7 +187,7 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: igno
         self.names = self.data_names
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Reorder the scores by the data's class ids; a class that the model lacks scores lowest."""
+        """Reorder the scores by the class numbers of the data; a class that the model lacks scores lowest."""
         scores: torch.Tensor = super().postprocess(preds)
         ordered = scores.new_full((len(scores), len(self.data_names)), -torch.inf)
         for column, number in enumerate(self._to_data):
@@ -218,11 +218,11 @@ VALIDATORS: dict[Task, type[ClassNameMixin]] = {
 
 
 def _numbers(model: Names, data: Names) -> list[int]:
-    """Return, for each class of the model, the id of the class with the same name in the data.
+    """Return, for each class of the model, the number of the class with the same name in the data.
 
-    If the model and the data have no class name in common, the model's ids are taken to be those of the data,
-    as in Ultralytics. If several classes of the data have the same name, the one with the model's id is
-    chosen.
+    If the model and the data have no class name in common, the model's numbers are taken to be those of the
+    data, as in Ultralytics. If several classes of the data have the same name, the one with the model's
+    number is chosen.
     """
     if set(model.values()).isdisjoint(data.values()):
         return [number if number in data else _NOT_IN_DATA for number in model]
