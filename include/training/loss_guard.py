@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 _REPETITIONS = 3
 """How many times Ultralytics repeats an epoch that ends in NaN."""
 
+GENTLER = "a smaller lr0 and an optimizer other than auto, which ignores lr0"
+"""The parameters that errors about a diverged training run recommend."""
+
 
 class LossGuardMixin(ExactMixin):
     """Checks the loss of each batch if a rule needs it.
@@ -110,15 +113,13 @@ class LossGuardMixin(ExactMixin):
             log.warning("%s.", what)
         elif finding.action is Action.STOP:
             raise TrainingError(
-                f"{what}, and {finding.rule}='stop'. Check the data, then start a new job with a smaller "
-                "lr0 and a named optimizer, or continue this one in a new job with resume_from and "
-                f"{finding.rule}='roll back'"
+                f"{what}, and {finding.rule}='stop'. Check the data, then start a new job with {GENTLER}; or "
+                f"continue this one in a new job with resume_from and {finding.rule}='roll back'"
             )
         elif self._roll_backs == MOST_ROLL_BACKS:
             raise TrainingError(
                 f"{what}, even after {MOST_ROLL_BACKS} rollbacks and at {self._rate:.2g} times the "
-                "planned learning rate. Check the data and the labels, then start a new job with a smaller "
-                "lr0 and a named optimizer"
+                f"planned learning rate. Check the data and the labels, then start a new job with {GENTLER}"
             )
         else:
             self._roll_back(what)
@@ -184,22 +185,21 @@ class LossGuardMixin(ExactMixin):
                 raise
             raise TrainingError(
                 f"Epoch {epoch + 1} ended with a loss that is not a number, and so did its {_REPETITIONS} "
-                "repetitions. Check the data and the labels, then start a new job with a smaller lr0 and a "
-                "named optimizer or with amp=false, or continue this one in a new job with resume_from and "
-                "on_nan='roll back'"
+                "repetitions. Check the data and the labels, then start a new job with amp=false, or with "
+                f"{GENTLER}; or continue this one in a new job with resume_from and on_nan='roll back'"
             ) from error
         if not repeat and not is_finite:
             raise TrainingError(
                 "The weights became NaN or infinite in the first epoch, so there is no earlier state to "
-                "go back to. Check the data and the labels, then start a new job with a smaller lr0 and a "
-                "named optimizer or with amp=false"
+                "go back to. Check the data and the labels, then start a new job with amp=false, or with "
+                f"{GENTLER}"
             )
         return repeat
 
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the state of the rules. `epoch_starts` are added after copying, because they never change."""
+        """Add the state of the rules. `_save` adds `epoch_starts` without copying them: they never change."""
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 

@@ -1,4 +1,4 @@
-"""The changes to Ultralytics' trainers that all tasks share, except changes to saving (states.py).
+"""The changes to Ultralytics' trainers that all tasks share, besides exact.py, loss_guard.py and states.py.
 
 Each epoch is reported once, the error for a wrong argument or dataset is one sentence, and last.pt keeps its
 training state.
@@ -20,6 +20,7 @@ from include.training.construction import limit_model_size
 from include.training.contract import EpochReport, MemoryTaken, TrainingError, finite_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
+from include.training.loss_guard import GENTLER
 from include.training.resumed_arguments import apply_changes, optimizer_settings
 from include.training.saving import snapshot, strip
 from include.training.states import StateSavingMixin
@@ -197,7 +198,7 @@ class ResumableMixin(StateSavingMixin):
         if not self.best.exists():
             raise TrainingError(
                 "The fitness was NaN in every epoch, so there is no best.pt: training diverged. Check the "
-                "labels, then start a new job with a smaller lr0 and a named optimizer"
+                f"labels, then start a new job with {GENTLER}"
             )
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:
