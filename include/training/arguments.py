@@ -51,7 +51,7 @@ FILES: dict[str, str] = {
 Ultralytics would open any path and fetch any URL."""
 
 _INT8 = {"8", "8.0", "int8", "w8a8"}
-"""Values that make Ultralytics do 8-bit quantization-aware training."""
+"""Values of `quantize` for which Ultralytics does 8-bit quantization-aware training."""
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,6 @@
 """The input and output of a training run.
 
-This module uses only the standard library, because Airflow's processes import it too.
+This module imports neither torch nor Ultralytics, because Airflow's processes import it too.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def require_task(name: str) -> Task:
 
 
 def finite_metrics(metrics: Mapping[str, SupportsFloat]) -> dict[str, float | None]:
-    """Return the metrics as plain numbers; a number that is not finite becomes None, as JSON requires."""
+    """Return the metrics as plain numbers; None replaces numbers that are not finite, which JSON lacks."""
     numbers = {name: float(value) for name, value in metrics.items()}
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
@@ -126,7 +126,7 @@ class TrainingRequest:
     task: Task
     """The task of the model."""
     model: str
-    """Name or YAML of an architecture, which is trained from scratch, or path of a .pt on this machine."""
+    """Name or YAML of an architecture to train from scratch, or path of a local .pt to start from."""
     data: Path
     """Ultralytics' `data`: a YAML file, or a directory for classify."""
     save_dir: Path

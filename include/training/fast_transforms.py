@@ -100,7 +100,7 @@ class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
 
 
 def find_seen(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Return which rows and columns of an image are read when it is warped by `matrix`: at least one of each.
+    """Return which rows and columns of an image a warp by `matrix` reads: at least one of each.
 
     `matrix` is affine, shape (2, 3); `size` is the (width, height) of the result, `shape` the (height, width)
     of the image.

@@ -89,7 +89,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     best_epoch, lost = _restore_files(request, source, state)
     private = request.save_dir / "resumed.pt"
     save(state, private)
-    if count_devices(request.device) == 1:  # with several, other processes read the file
+    if count_devices(request.device) == 1:  # with several devices, other processes read the file
         hand_over(private, state, reads=2)  # Ultralytics loads it for its arguments, and again to continue
     reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), restarted, lost))
     return RestoredState(
@@ -107,7 +107,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
 
 
 def _restore_files(request: TrainingRequest, source: Path, state: dict[str, Any]) -> tuple[int, str | None]:
-    """Put the files that belong to `state` into save_dir. Returns the same as `_restore_best`."""
+    """Put the files that belong to `state` into save_dir, and return what `_restore_best` returns."""
     from include.training.saving import clear_staged
     from include.training.state_writer import epoch_end_path
 
