@@ -46,17 +46,17 @@ class RestoredState:
     """A private copy of the complete state."""
     best_epoch: int
     """Epoch of the restored best.pt; -1 if there is no best.pt."""
-    is_within_epoch: bool = False
+    is_within_epoch: bool
     """Whether the state has batches of an epoch that has not ended."""
-    has_ended: bool = False
+    has_ended: bool
     """Whether no epoch is left to train."""
-    was_stopped: bool = False
+    was_stopped: bool
     """Whether a user has stopped the training run."""
-    fits_memory_of: str | None = None
+    fits_memory_of: str | None
     """The device (as in the numeric profile) on which epochs were trained with this batch and image size."""
-    inexact_reason: str | None = None
+    inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run, if this is already known."""
-    changed: tuple[str, ...] = ()
+    changed: tuple[str, ...]
     """Names of the arguments that were changed on purpose."""
 
 

@@ -59,7 +59,14 @@ def test_arguments_that_do_not_work_with_several_gpus_are_refused(
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_attempt_that_only_validates_takes_one_gpu(stopped: bool, tmp_path: Path) -> None:
     restored = RestoredState(
-        tmp_path / "resumed.pt", best_epoch=0, has_ended=not stopped, was_stopped=stopped
+        tmp_path / "resumed.pt",
+        best_epoch=0,
+        is_within_epoch=False,
+        has_ended=not stopped,
+        was_stopped=stopped,
+        fits_memory_of=None,
+        inexact_reason=None,
+        changed=(),
     )
     training_request = TrainingRequest(
         "detect", "yolo11n", tmp_path / "data.yaml", tmp_path / "run", device="2,3"
