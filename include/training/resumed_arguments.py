@@ -62,7 +62,7 @@ def trusted_arguments(request: TrainingRequest, trained: Mapping[str, Any], sour
     if known.get("distill_model") not in {None, teacher}:
         raise TrainingError(
             f"{source} was distilled from the teacher {show_value(known['distill_model'])}, but a path in a "
-            "checkpoint is not trusted; to confirm it, set distill_model to exactly that path"
+            "checkpoint is not trusted; if it is correct, set distill_model to exactly this path"
         )
     return known
 
