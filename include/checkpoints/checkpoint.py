@@ -15,6 +15,12 @@ Position = tuple[int, int]
 batches trained after it."""
 
 
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of the whole file, in lower-case hex. Raises FileNotFoundError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One checkpoint file, identified by its content."""
@@ -38,8 +44,7 @@ class Checkpoint:
     @classmethod
     def of_file(cls, path: Path, epoch: int, batch: int = 0) -> Checkpoint:
         """Identify the file at `path`, reading it once. Raises FileNotFoundError if it does not exist."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hash_file(path)
         return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch, batch=batch)
 
 

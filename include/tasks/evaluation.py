@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import hash_file
 from include.checkpoints.store import CheckpointStore
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listing import S3Listings
@@ -135,10 +135,10 @@ def _prepare_evaluation(
     def measure(uri: str, sha256: str) -> Evaluation:
         weights = folder / f"{sha256}.pt"
         store.fetch_object(uri, weights)
-        fetched = Checkpoint.of_file(weights, epoch=-1)
-        if fetched.sha256 != sha256:
+        found = hash_file(weights)
+        if found != sha256:
             raise CorruptObject(
-                f"{uri} has SHA-256 {fetched.sha256}, but {sha256} was recorded: the file has been "
+                f"{uri} has SHA-256 {found}, but {sha256} was recorded: the file has been "
                 "replaced since then; restore it, or promote another version"
             )
         return evaluate(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import hash_file
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.errors import StackError
 from include.stack.local import Stack
@@ -34,7 +34,7 @@ def test_a_file_is_stored_under_its_name_with_its_hash(
     file = best("detect", tmp_path / "by-hand.pt", architecture=architecture(tmp_path))
     store_weights(stack, quiet(), file)
     head = client.head_object(Bucket=DEFAULT_BUCKET, Key="pretrained/by-hand.pt")
-    assert head["Metadata"]["sha256"] == Checkpoint.of_file(file, -1).sha256
+    assert head["Metadata"]["sha256"] == hash_file(file)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import hash_file
 from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
 from include.tasks.evaluation import _without_leftovers, evaluate_models
@@ -120,7 +120,7 @@ def test_a_model_that_differs_from_the_recorded_one_is_not_measured(
     folder: Path, challenger: Challenger, s3_client: S3Client, tmp_path: Path
 ) -> None:
     other = best("detect", tmp_path / "other.pt", ("ring",), architecture(tmp_path))
-    identity = {"sha256": Checkpoint.of_file(other, 0).sha256, "epoch": "1"}
+    identity = {"sha256": hash_file(other), "epoch": "1"}
     replace(s3_client, challenger.path, other.read_bytes(), identity)
     with pytest.raises(AirflowFailException, match=f"has SHA-256 .* but {challenger.sha256} was recorded"):
         evaluated(folder, challenger)
