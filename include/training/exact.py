@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ExactMixin(BaseTrainer):  # type: ignore[misc]
+class ExactMixin(BaseTrainer):
     """Saves and restores the complete state, and makes each epoch depend on that state alone."""
 
     epoch: int
@@ -79,7 +79,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
             self._loader_epoch = None
         else:
             fix_order(loader, self.args.seed)
-        return loader  # type: ignore[no-any-return]
+        return loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Preprocess a batch, after seeding the random numbers for dropout and multi_scale.
@@ -89,7 +89,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         batch_seed = derive_seed("batch", self.args.seed, self.epoch, self._batch)
         OWN.seed(batch_seed)
         torch.manual_seed(derive_seed(batch_seed, self._order.rank))
-        return super().preprocess_batch(batch)  # type: ignore[no-any-return]
+        return super().preprocess_batch(batch)
 
     def _close_dataloader_mosaic(self) -> None:
         super()._close_dataloader_mosaic()

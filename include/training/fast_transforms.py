@@ -67,24 +67,24 @@ def _is_colour(image: np.ndarray | _Canvas) -> bool:
     return image.shape[-1] == 3 and image.dtype == np.uint8
 
 
-class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
+class UnpaintedMosaic(Mosaic):
     """Leaves painting to the FourChannelWarp that follows, which paints only the visible part."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         images = [place["labels_patch"]["img"] for place in params["layout"]] if self.n == 4 else []
         if not images or not all(map(_is_colour, images)):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         labels["img"] = _Canvas(self.imgsz * 2, params["layout"])
         return labels
 
 
-class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
+class FourChannelWarp(RandomPerspective):
     """Adds an unused fourth channel to a colour image, so that OpenCV warps it in less than half the time."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         image = labels["img"]
         if not _is_colour(image):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         height, width = image.shape[:2]
         rows, columns = slice(0, height), slice(0, width)
         if not self.perspective:
@@ -119,13 +119,13 @@ def _span(row: list[float], size: tuple[int, int], end: int) -> slice:
     return slice(start, int(min(max(high, start), end - 1)) + 1)
 
 
-class PlanarHSV(RandomHSV):  # type: ignore[misc]
+class PlanarHSV(RandomHSV):
     """Looks up each channel separately, which OpenCV does faster than all three together."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         image = labels["img"]
         if not _is_colour(image) or not (self.hgain or self.sgain or self.vgain):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         hue, saturation, value = np.random.uniform(-1, 1, 3) * [self.hgain, self.sgain, self.vgain]
         levels = np.arange(256.0)
         tables = [(levels + hue * 180) % 180, levels * (saturation + 1), levels * (value + 1)]
@@ -138,18 +138,21 @@ class PlanarHSV(RandomHSV):  # type: ignore[misc]
         return labels
 
 
-class CopyingFlip(RandomFlip):  # type: ignore[misc]
+class CopyingFlip(RandomFlip):
     """Flips a colour image in memory. A flipped view, as Ultralytics makes it, is slow to copy later."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         if not params["flip"] or not _is_colour(labels["img"]):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         labels["img"] = cv2.flip(labels["img"], _FLIP_CODES[params["direction"]])
         return labels
 
 
-class _Planar:
-    """Passes colour images to Format as planes in the tensor's order, so that Format need not copy them."""
+class PlanarFormat(Format):
+    """Passes colour images to Format as planes in the tensor's order, so that Format need not copy them.
+
+    Formats images with boxes, outlines or keypoints.
+    """
 
     def _format_img(self, img: np.ndarray) -> Tensor:
         if _is_colour(img):
@@ -157,18 +160,14 @@ class _Planar:
             blue_first = planes[::-1]
             cv2.split(np.ascontiguousarray(img), list(blue_first))
             img = blue_first.transpose(1, 2, 0)
-        return super()._format_img(img)  # type: ignore[misc,no-any-return]
+        return super()._format_img(img)
 
 
-class PlanarFormat(_Planar, Format):  # type: ignore[misc]
-    """Formats images with boxes, outlines or keypoints."""
-
-
-class PlanarSemanticFormat(_Planar, SemanticFormat):  # type: ignore[misc]
+class PlanarSemanticFormat(PlanarFormat, SemanticFormat):
     """Formats images with a class for each pixel."""
 
 
-class PlanarDepthFormat(_Planar, DepthFormat):  # type: ignore[misc]
+class PlanarDepthFormat(PlanarFormat, DepthFormat):
     """Formats images with a distance for each pixel."""
 
 

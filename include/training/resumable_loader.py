@@ -14,7 +14,7 @@ from include.training.own_random import isolate
 from include.training.seeded_datasets import SEEDED, SeededImages
 
 
-class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
+class ResumableLoader(InfiniteDataLoader):
     """Delivers an epoch's batches, beginning with `first_batch`, until `is_cut` is set.
 
     The sampler must be set to begin there, too. The loader's length remains that of a complete epoch.

@@ -69,12 +69,12 @@ class _SeededSamples:
         return positions if order is None else order[positions]
 
 
-class SeededClassification(ClassificationDataset, _SeededSamples):  # type: ignore[misc]
+class SeededClassification(ClassificationDataset, _SeededSamples):
     """Images of one class each, indexed by EpochOrder's numbers."""
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         epoch, position = self._sample(number)
-        return super().__getitem__(int(self._indices(epoch, np.array(position))))  # type: ignore[no-any-return]
+        return super().__getitem__(int(self._indices(epoch, np.array(position))))
 
 
 class _Partners(list[int]):
@@ -94,7 +94,7 @@ class _Window:
     slots: dict[int, Slot]
 
 
-class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
+class SeededImages(YOLODataset, _SeededSamples):
     """Labelled images, indexed by EpochOrder's numbers.
 
     The partners of a mosaic come from its own batch and from earlier ones, including those of the previous
@@ -201,10 +201,10 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         """Return the samples of one GPU's batch; batches are counted from the start of training."""
         epoch, batch = divmod(number, self.batches)
         positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
-        return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]
+        return self._indices(epoch, positions[positions < len(self)]).tolist()
 
 
-class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
+class SeededMasks(SeededImages, SemanticDataset):
     """Images with a class for each pixel.
 
     Ultralytics keeps the masks of images that mosaics may use. Which masks are in memory does not affect the
@@ -216,13 +216,13 @@ class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
     greater ratio are not kept."""
 
 
-class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]
+class SeededPolygons(SeededImages, PolygonSemanticDataset):
     """Images with outlines, which are drawn as masks with a class for each pixel."""
 
     longest = SeededMasks.longest
 
 
-class SeededDepths(SeededImages, DepthDataset):  # type: ignore[misc]
+class SeededDepths(SeededImages, DepthDataset):
     """Images with a distance for each pixel."""
 
 

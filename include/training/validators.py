@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.classify import ClassificationValidator
 from ultralytics.models.yolo.depth import DepthValidator
 from ultralytics.models.yolo.detect import DetectionValidator
@@ -26,12 +27,7 @@ from ultralytics.utils.metrics import ConfusionMatrix, SemanticMetrics
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 
-    # The mixins use attributes that every validator of Ultralytics has.
-    from ultralytics.engine.validator import BaseValidator as _Base
-
     from include.ultralytics_tasks import Task
-else:
-    _Base = object
 
 Names = Mapping[int, str]
 
@@ -42,7 +38,7 @@ _NOT_IN_DATA = -1
 _OTHER = "not in the data"
 
 
-class ClassNameMixin(_Base):  # type: ignore[misc]
+class ClassNameMixin(BaseValidator):
     """What the validators of all tasks share; list this mixin before the base class from Ultralytics."""
 
     @property
@@ -108,27 +104,27 @@ class _BoxesMixin(_LabelFilesMixin):
         )
 
 
-class DetectValidation(_BoxesMixin, DetectionValidator):  # type: ignore[misc]
+class DetectValidation(_BoxesMixin, DetectionValidator):
     """Validates models that find boxes."""
 
 
-class SegmentValidation(_BoxesMixin, SegmentationValidator):  # type: ignore[misc]
+class SegmentValidation(_BoxesMixin, SegmentationValidator):
     """Validates models that find boxes and masks; classes are judged by their masks."""
 
     part = "seg"
 
 
-class PoseValidation(_BoxesMixin, PoseValidator):  # type: ignore[misc]
+class PoseValidation(_BoxesMixin, PoseValidator):
     """Validates models that find boxes and keypoints; classes are judged by their keypoints."""
 
     part = "pose"
 
 
-class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
+class ObbValidation(_BoxesMixin, OBBValidator):
     """Validates models that find oriented boxes."""
 
 
-class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # type: ignore[misc]
+class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):
     """Validates models that predict a class for each pixel."""
 
     def init_metrics(self, model: Any) -> None:
@@ -168,11 +164,11 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
         )
 
 
-class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
+class DepthValidation(_LabelFilesMixin, DepthValidator):
     """Validates models that estimate a distance for each pixel; there are no classes."""
 
 
-class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]
+class ClassifyValidation(ClassNameMixin, ClassificationValidator):
     """Validates models that predict a class for each image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
