@@ -29,7 +29,7 @@ class TrainingManifest(Payload):
     last: Checkpoint
     """The complete training state, on the machine that trained."""
     epoch: int
-    """Last finished epoch, counted from 0."""
+    """Last finished epoch, counted from 0; -1 if the job was stopped before one was finished."""
     epochs: int
     """Planned number of epochs."""
     start_epoch: int

@@ -11,8 +11,9 @@ CheckpointKind = Literal["best", "last"]
 CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 
 Position = tuple[int, int]
-"""Position of a training run: its last finished epoch (from 0; -1 before the first), and the number of
-batches trained after it."""
+"""Position of a training run: its last finished epoch, from 0, and the number of batches trained after it.
+The epoch is -1 before the first one has ended, as in Ultralytics' files, so that positions can be
+compared."""
 
 
 def hash_file(path: Path) -> str:

@@ -15,7 +15,7 @@ class Snapshot:
     """Private copies of a state's files."""
 
     epoch: int
-    """Last finished epoch in the state, from 0."""
+    """Last finished epoch in the state, from 0; -1 before the first."""
     last: Path
     """Path of the copy of last.pt."""
     best: Path | None = None

@@ -97,13 +97,14 @@ class TrainingJob(BaseModel):
     dataset_fingerprint: str | None
     """Identifies the dataset's content; None until the dataset has been checked."""
     epoch: int | None
-    """Last finished epoch."""
+    """Last finished epoch, counted from 0; None until this job has finished one."""
     epoch_batch: int | None
     """Number of batches trained since the last finished epoch."""
     epoch_batches: int | None
     """Number of batches in an epoch."""
     durable_epoch: int | None
-    """Last finished epoch in the newest state that was verified in S3; -1 if none was finished."""
+    """Last finished epoch in the newest state that was verified in S3; -1 if none was finished in
+    it, None if there is no such state."""
     durable_batch: int | None
     """Number of batches after durable_epoch in the newest state that was verified in S3."""
     epochs: int | None

@@ -262,9 +262,10 @@ class TrainingResult:
     last: Checkpoint
     """The complete training state."""
     epoch: int
-    """Last finished epoch."""
+    """Last finished epoch; -1 if training was stopped before one was finished."""
     best_epoch: int
-    """Epoch in which best.pt was saved."""
+    """Epoch in which best.pt was saved; -1 if no epoch was finished, or if best.pt is from plain Ultralytics
+    and does not record its epoch."""
     epochs: int
     """Planned number of epochs; fewer may have run if stop_reason is not "completed"."""
     start_epoch: int

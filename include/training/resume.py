@@ -45,7 +45,8 @@ class RestoredState:
     path: Path
     """A private copy of the complete state."""
     best_epoch: int
-    """Epoch of the restored best.pt; -1 if there is no best.pt."""
+    """Epoch of the restored best.pt, counted from 0; -1, as in the file itself, if there is no best.pt or its
+    epoch is unknown."""
     is_within_epoch: bool
     """Whether the state has batches of an epoch that has not ended."""
     has_ended: bool

@@ -49,7 +49,7 @@ class StateSavingMixin(LossGuardMixin):
         self.seconds_before = self._resumed_seconds = 0.0  # those of them that belong to the resumed epoch
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
-        """Epoch of best.pt, counted from 0; -1 until it is known."""
+        """Epoch of best.pt, counted from 0; -1 until it is known, as in the saved states."""
         super().__init__(overrides, loss_rules)
         self.add_callback("on_train_start", StateSavingMixin._begin_loop)
         self.add_callback("on_train_epoch_start", StateSavingMixin._begin_epoch_clock)
