@@ -28,6 +28,7 @@ class Architecture:
     """A model YAML that Ultralytics ships."""
 
     name: str
+    """Name of the YAML without its suffix and without a size, such as yolo11-seg."""
     task: Task | None
     """None for an architecture that our trainers do not train (RT-DETR, YOLO-World, YOLOE)."""
     sizes: str

@@ -89,6 +89,7 @@ class RankWork:
     """The work of a rank."""
 
     plan: TrainingPlan
+    """The training run, the same for all ranks."""
     saves_states: bool
     """Whether rank 0 also reports its progress and every saved state."""
 
@@ -108,8 +109,11 @@ class Answer:
 @dataclass(frozen=True)
 class _Rank:
     number: int
+    """Its rank, from 0."""
     process: subprocess.Popen[bytes]
+    """The process that trains; it leads a process group, to which its loader workers belong."""
     connection: Connection[Any, Any]
+    """This process's end of the connection to the rank."""
 
     def receive(self) -> object:
         """Return the next message or, if the connection was closed, the error that explains why."""

@@ -34,9 +34,13 @@ class ExactMixin(BaseTrainer):
     """Saves and restores the complete state, and makes each epoch depend on that state alone."""
 
     epoch: int
+    """The current epoch, or the last finished one, from 0; Ultralytics sets it when an epoch begins."""
     start_epoch: int
+    """First epoch of this attempt, counted from 0."""
     tloss: dict[str, torch.Tensor] | None
+    """Mean of each loss over the batches of the current epoch, by name; None before its first batch."""
     loss: torch.Tensor
+    """Sum of the losses of the last batch."""
     collective_timeout = timedelta(minutes=40)
     """How long ranks wait for each other, unless Heartbeats sets another time. This must exceed the duration
     of the work that rank 0 does alone: scanning labels, filling caches, computing validation metrics, writing

@@ -40,6 +40,7 @@ class Phase(IntEnum):
     STARTING = 1
     """Up to the end of the first batch; with `compile`, up to the end of the first epoch."""
     TRAINING = 2
+    """Within an epoch, once its first batch has begun."""
     BETWEEN = 3
     """From an epoch's last batch to the next epoch's first batch: validation, saving, final validation."""
 
@@ -60,9 +61,11 @@ class Beat:
     """The latest heartbeat of a process."""
 
     pid: int
+    """Process ID of the training process."""
     rank: int
     """-1 if one process trains alone."""
     phase: Phase
+    """What the process is doing."""
     beats: int
     """Increases with each trained or validated batch and, before the first batch, whenever a progress bar
     moves (reading labels, caching images)."""

@@ -53,6 +53,7 @@ class LossGuardMixin(ExactMixin):
     """
 
     lf: Callable[[int], float]
+    """Returns, for an epoch counted from 0, the factor by which the initial learning rates are multiplied."""
 
     def __init__(self, overrides: dict[str, Any], rules: LossRules) -> None:
         self._rules = rules

@@ -15,7 +15,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +41,11 @@ class Action(StrEnum):
     """What happens when a rule is broken."""
 
     WARN = "warn"
+    """Log a warning."""
     STOP = "stop"
+    """Fail the training run."""
     ROLL_BACK = "roll back"
+    """Restore an earlier state, and continue from it with a lower learning rate."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class LossRules:
     """Action (STOP or ROLL_BACK) after IN_A_ROW losses that are not finite, or after a single one in the last
     batch of an epoch. If None, Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
     factor: float = 2.0
+    """How many times larger than the largest recent loss a loss has to be to count as a spike."""
     states: int = 1
     """Number of kept states, each from the start of an epoch. A rollback goes back to the oldest of them: the
     start of the current epoch (1), of the previous one (2), and so on."""
@@ -82,9 +86,10 @@ class BrokenRule:
 
     what: str
     """How the loss broke the rule: the words that follow "The loss" in a message."""
-    rule: str
-    """The rule's name."""
+    rule: Literal["on_loss_spike", "on_nan"]
+    """The job's parameter that is the rule."""
     action: Action
+    """What the rule demands."""
 
 
 class LossWatch:

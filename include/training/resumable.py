@@ -46,6 +46,7 @@ class ResumableMixin(StateSavingMixin):
     """
 
     epochs: int
+    """Planned number of epochs."""
 
     def __init__(
         self,

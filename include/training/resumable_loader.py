@@ -23,8 +23,11 @@ class ResumableLoader(InfiniteDataLoader):
     """
 
     first_batch = 0
+    """Number of the epoch's first batch that is delivered, from 0; set for each epoch."""
     is_cut = False
+    """Whether to deliver no more batches of this epoch."""
     iterator: Any
+    """PyTorch's iterator, which delivers one epoch after another; None until the first epoch begins."""
 
     def __iter__(self) -> Iterator[Any]:
         if self.iterator is None:

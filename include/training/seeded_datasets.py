@@ -51,7 +51,9 @@ class _SeededSamples:
     """A mixin for training datasets whose samples are indexed by EpochOrder's numbers."""
 
     seed: int
+    """The training argument `seed`."""
     shuffle: bool
+    """Whether each epoch has a random order; otherwise, the samples are in the dataset's order."""
 
     def _sample(self, number: int) -> tuple[int, int]:
         """Seed every generator for the sample, and return its epoch and its position in the epoch."""
@@ -89,9 +91,13 @@ class _Window:
     """The samples that a batch's mosaics may use, and the slots of their images in the ring."""
 
     batch: int
+    """Number of the last batch in the window, counted from the start of training."""
     rank: int
+    """The GPU whose batches are meant, from 0."""
     partners: _Partners
+    """Indices of the images in all batches of the window."""
     slots: dict[int, Slot]
+    """For each of these indices, where the ring keeps the image."""
 
 
 class SeededImages(YOLODataset, _SeededSamples):
@@ -103,6 +109,7 @@ class SeededImages(YOLODataset, _SeededSamples):
     """
 
     max_buffer_length: float
+    """Number of images in Ultralytics' own buffer; infinite, so that it evicts none."""
     longest = 1.0
     """Highest aspect ratio of the images that are kept in memory. Here, the longer side of each image is
     scaled to imgsz, so an image of any ratio fits."""

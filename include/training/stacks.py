@@ -36,6 +36,7 @@ class _Stacks:
     folder: Path | None = None
     """Folder of the stack files; None while this process writes no stacks."""
     file: FileIO
+    """This process's stack file, once it could be opened."""
     previous: Any
     """The handler of STACKS_SIGNAL to restore."""
     inherited = False

@@ -32,9 +32,13 @@ def epoch_end_path(last: Path) -> Path:
 @dataclass(frozen=True)
 class _Job:
     state: dict[str, Any]
+    """A copy that nothing else changes; it is complete once `wait` returns."""
     wait: Callable[[], None]
+    """Waits until the GPU has copied all tensors of `state`."""
     saved: SavedState
+    """What is announced once last.pt is in place."""
     becomes_best: bool
+    """Whether to write best.pt as well."""
 
 
 class StateWriter:

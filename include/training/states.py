@@ -30,8 +30,11 @@ class StateSavingMixin(LossGuardMixin):
     """Saves the whole state at each epoch's end, and within epochs when a StateReporter requests it."""
 
     stop: bool
+    """Whether training ends after the current epoch."""
     last: Path
+    """Path of last.pt."""
     best: Path
+    """Path of best.pt."""
 
     def __init__(
         self,
