@@ -37,7 +37,9 @@ class Gpu:
     """A GPU, or a part of one (MIG)."""
 
     uuid: str
+    """NVML's UUID, such as "GPU-5f0c…"; that of a part begins with "MIG-"."""
     name: str
+    """Product name, such as "NVIDIA H200"."""
 
 
 @dataclass(frozen=True)
