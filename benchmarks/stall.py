@@ -95,11 +95,11 @@ class Saves:
     def saved(self, state: SavedState) -> None:
         """Hand the state over to the publisher if the measurement has begun."""
         from include.checkpoints.snapshot import Snapshot
-        from include.training.saving import snapshot
+        from include.training.saving import link_or_copy
 
         if self._round >= 0:
             copy = self.trainer.last.with_name(f"last-{self._round}.pt")
-            snapshot(self.trainer.last, copy)
+            link_or_copy(self.trainer.last, copy)
             self._publisher.publish(Snapshot(self._round, copy))
 
     def report(self, epoch: EpochReport) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
-from include.training.memory_limit import memory_limit
+from include.training.memory_limit import read_memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class MemoryWatch:
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
-        self._limit = memory_limit() if limit is None else limit
+        self._limit = read_memory_limit() if limit is None else limit
         self._least_seconds = least_seconds
         self._started: float | None = None
         self._first: int | None = None

@@ -97,14 +97,14 @@ class JobReporter:
 
     def saved(self, state: SavedState) -> None:
         """Hand the state to the publisher, which uploads it in the background."""
-        from include.training.saving import snapshot
+        from include.training.saving import link_or_copy
 
         name = f"{state.epoch}-{state.batch}.pt"
         last, best = self._snapshots / f"last-{name}", None
-        snapshot(self._last, last)
+        link_or_copy(self._last, last)
         if state.is_best:
             best = self._snapshots / f"best-{name}"
-            snapshot(self._last.with_name("best.pt"), best)
+            link_or_copy(self._last.with_name("best.pt"), best)
         self._publisher.publish(Snapshot(state.epoch, last, best, state.batch))
         self._saved, self._saved_seconds = (state.epoch, state.batch), state.trained_seconds
 

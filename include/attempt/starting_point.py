@@ -16,7 +16,7 @@ from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import CorruptObject
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
-from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
+from include.training.loading import count_batches_into_epoch, hand_over, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,7 +85,7 @@ class _FoundState:
 
     @property
     def position(self) -> Position:
-        return int(self.state["epoch"]), batches_into_epoch(self.state)
+        return int(self.state["epoch"]), count_batches_into_epoch(self.state)
 
     @property
     def is_newer(self) -> bool:

@@ -14,7 +14,7 @@ from include.datasets.layouts.boundary import DatasetRoots
 from include.errors import FinalError
 from include.jobs.ownership import JobOwnership
 from include.jobs.quota import GPUS, HOURS, USERS, Quotas
-from include.training.architectures import release_url
+from include.training.architectures import find_release_url
 
 TRAINING_DB = "training_db"
 TRAINING_DB_OWNER = "training_db_owner"
@@ -91,7 +91,7 @@ class Settings:
         except ValueError as problem:
             raise SettingRefused(str(problem)) from None
         folders = os.environ.get("DATASET_ROOTS", "").split(os.pathsep)
-        pretrained_url = os.environ.get("PRETRAINED_URL", "").strip() or release_url()
+        pretrained_url = os.environ.get("PRETRAINED_URL", "").strip() or find_release_url()
         return cls(
             bucket=os.environ.get("CHECKPOINT_BUCKET") or DEFAULT_BUCKET,
             training_root=Path(os.environ.get("TRAINING_ROOT") or "/tmp/training"),  # noqa: S108 - documented default

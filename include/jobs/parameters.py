@@ -29,7 +29,7 @@ from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
-from include.training.architectures import default_weights
+from include.training.architectures import find_default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.loss_rules import NO_RULES
 from include.ultralytics_tasks import TASKS, Task
@@ -111,7 +111,7 @@ class TrainingParameters(BaseModel):
         "yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
         "job:{job_id} (that job's best.pt), or model:{name}@{version} (a registered version; without @, the "
         "version in production).",
-        default_by_task={task: default_weights(task) for task in TASKS},
+        default_by_task={task: find_default_weights(task) for task in TASKS},
         when_empty="yolo26n.pt with the task's suffix; for digits, yolo11n from scratch",
         max_length=TEXT,
     )

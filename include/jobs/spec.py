@@ -16,8 +16,8 @@ from include.jobs.consistency import check_dataset_given, check_merging, check_m
 from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
 from include.refusals import FieldError, error_sentences, first_error, show_value
-from include.training.architectures import default_weights
-from include.training.arguments import OURS, known_arguments
+from include.training.architectures import find_default_weights
+from include.training.arguments import OURS, read_known_arguments
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_multi_gpu, count_devices
 from include.ultralytics_tasks import Task
@@ -43,7 +43,7 @@ class SpecError(FinalError, FieldError):
 
 def _describe_parameters(schema: dict[str, Any]) -> None:
     """Add to each parameter whether a resumed job inherits it, and its name in Ultralytics, if any."""
-    theirs = known_arguments().keys() | OURS.keys()
+    theirs = read_known_arguments().keys() | OURS.keys()
     for name, parameter in schema["properties"].items():
         parameter["inherited"] = name not in _NOT_INHERITED
         argument = _NAMES_IN_ULTRALYTICS.get(name, name)
@@ -147,7 +147,7 @@ class TrainingSpec(TrainingParameters):
     def with_defaults(self) -> ResolvedSpec:
         """Fill in our own defaults (task, model, dataset); Ultralytics' defaults stay null."""
         task, dataset = self.task or "detect", self.dataset or "digits"
-        model = self.model or (DIGITS_MODEL if dataset == "digits" else default_weights(task))
+        model = self.model or (DIGITS_MODEL if dataset == "digits" else find_default_weights(task))
         # Without validation, because the validator itself calls this method.
         return ResolvedSpec.model_construct(
             **{**dict(self), "task": task, "model": model, "dataset": dataset}

@@ -20,7 +20,7 @@ from include.errors import FinalError
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import objection, path_of, show_value
 from include.retraining.gate import METRICS, Gate
-from include.training.architectures import default_metric
+from include.training.architectures import find_default_metric
 from include.ultralytics_tasks import Task
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class RetrainPlan(_Part):
         task = info.data.get("task")
         if task is None or "metric" in gate.model_fields_set:
             return gate
-        return gate.model_copy(update={"metric": default_metric(task)})
+        return gate.model_copy(update={"metric": find_default_metric(task)})
 
     @model_validator(mode="after")
     def _require_trainable(self) -> Self:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from include.errors import ProjectError
-from include.training.architectures import default_architecture
+from include.training.architectures import find_default_architecture
 from include.training.contract import StateMismatch, TrainingError, TrainingRequest, require_task
-from include.training.loading import load_training_state, task_of
+from include.training.loading import load_training_state, read_task
 from include.training.progress import SilentReporter
 from include.training.resume import require_identity
 from include.training.run import train
@@ -58,7 +58,7 @@ class _Periodic:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the command line specifies; return the exit status."""
-    options = _parser().parse_args(argv)
+    options = _build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -81,36 +81,36 @@ def _terminate(*_: object) -> NoReturn:
 
 
 def _train(options: argparse.Namespace) -> TrainingResult:
-    request = _request(options)
+    request = _build_request(options)
     states = _Periodic(options.save_seconds)
-    return train(_recovery(request) if options.recover else request, SilentReporter(), states)
+    return train(_continue_interrupted(request) if options.recover else request, SilentReporter(), states)
 
 
-def _request(options: argparse.Namespace) -> TrainingRequest:
+def _build_request(options: argparse.Namespace) -> TrainingRequest:
     given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
     given["arguments"] = dict(options.set)
     if options.resume is None:
         if options.data is None:
             raise TrainingError("--data is missing; give the dataset's YAML, or its folder for classify")
         task = require_task(options.task or "detect")
-        model = options.model or default_architecture(task)
-        identity = {"task": task, "model": model} | _identity(options, options.data)
+        model = options.model or find_default_architecture(task)
+        identity = {"task": task, "model": model} | _identify_run(options, options.data)
         return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
     state = load_training_state(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")
     data = options.data or Path(str(state["train_args"].get("data") or ""))
     return TrainingRequest(
-        task=require_task(task_of(state)),
+        task=require_task(read_task(state)),
         model=str(options.resume),
         data=data,
         resume_from=options.resume,
         best_from=best if options.best or best.is_file() else None,
-        identity={"resume": str(options.resume.resolve())} | _identity(options, data),
+        identity={"resume": str(options.resume.resolve())} | _identify_run(options, data),
         **given,
     )
 
 
-def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
+def _identify_run(options: argparse.Namespace, data: Path) -> dict[str, object]:
     """Return the arguments that identify the training run: a call that continues it must give the same ones.
 
     The device and `workers` are not among them, because they may differ between machines.
@@ -119,7 +119,7 @@ def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
     return {"data": str(data.resolve()), "epochs": options.epochs} | arguments
 
 
-def _recovery(request: TrainingRequest) -> TrainingRequest:
+def _continue_interrupted(request: TrainingRequest) -> TrainingRequest:
     """Return `request`, changed to continue from the state that an interrupted call left, if there is one."""
     last, best = (request.save_dir / "weights" / name for name in ("last.pt", "best.pt"))
     if not last.exists():
@@ -136,7 +136,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m include.training", description=__doc__)
     parser.add_argument("--data", type=Path, help="the dataset's YAML, or its folder for classify")
     parser.add_argument("--task", help="detect (default), segment, semantic, depth, classify, pose or obb")
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         nargs="+",
         default=[],
-        type=_pair,
+        type=_parse_pair,
         metavar="NAME=VALUE",
         help="any other training argument of Ultralytics, such as imgsz=320 mosaic=0.5 cos_lr=true",
     )
@@ -188,7 +188,7 @@ def _add_options_to_continue(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _parse_pair(text: str) -> tuple[str, Any]:
     """Parse NAME=VALUE; a value that is not valid JSON is taken as a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:

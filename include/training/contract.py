@@ -107,7 +107,7 @@ def require_task(name: str) -> Task:
     raise TrainingError(f"task={name!r} is unknown; give one of {', '.join(TASKS)}")
 
 
-def finite_metrics(metrics: Mapping[str, SupportsFloat]) -> dict[str, float | None]:
+def normalize_metrics(metrics: Mapping[str, SupportsFloat]) -> dict[str, float | None]:
     """Return the metrics as plain numbers; None replaces numbers that are not finite, which JSON lacks."""
     numbers = {name: float(value) for name, value in metrics.items()}
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}

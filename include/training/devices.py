@@ -72,10 +72,10 @@ def choose_device(requested: str | None) -> str:
         return name
     if numbers := parse_numbers(name, gpus):
         return ",".join(map(str, numbers))
-    raise DeviceNotAvailable(f"device={requested} is not available: {_remedy(gpus)}")
+    raise DeviceNotAvailable(f"device={requested} is not available: {_suggest_device(gpus)}")
 
 
-def _remedy(gpus: int) -> str:
+def _suggest_device(gpus: int) -> str:
     if not gpus:
         return (
             "this machine has no GPU that torch can use; use device=cpu (slow) or auto, or use a GPU machine"

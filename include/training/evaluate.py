@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import TrainingError, finite_metrics
+from include.training.contract import TrainingError, normalize_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.quiet import tame_ultralytics
 
@@ -101,9 +101,9 @@ def evaluate(
 
 def _require_model_for(task: Task, weights: Path) -> None:
     """Refuse a file that is not a model for `task`. Raises TrainingError and UnreadableCheckpoint."""
-    from include.training.loading import load_checkpoint, task_of
+    from include.training.loading import load_checkpoint, read_task
 
-    built_for = task_of(load_checkpoint(weights))
+    built_for = read_task(load_checkpoint(weights))
     if built_for != task:
         raise TrainingError(
             f"{weights} is a model for {built_for}, so it cannot be evaluated for task={task}"
@@ -129,4 +129,4 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
                 f"{weights.name} cannot be evaluated on {settings['data']}: {format_error(error)}"
             ) from error
         raise
-    return Evaluation(metrics=finite_metrics(metrics), classes=validator.per_class())
+    return Evaluation(metrics=normalize_metrics(metrics), classes=validator.measure_classes())

@@ -20,7 +20,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.order import derive_seed
 from include.training.own_random import OWN
-from include.training.profile import differences, numeric_profile
+from include.training.profile import list_differences, read_numeric_profile
 from include.training.resumable_loader import fix_order, seed_samples
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class ExactMixin(BaseTrainer):
 
     # State
 
-    def exact_state(self, batches: int) -> dict[str, Any]:
+    def build_exact_state(self, batches: int) -> dict[str, Any]:
         """Return the state that Ultralytics' checkpoint lacks: plain values, and tensors that are not copied.
 
         `batches` is how many batches of an unfinished epoch the state includes; 0 between epochs.
@@ -221,7 +221,7 @@ class ExactMixin(BaseTrainer):
         torch.distributed.set_timeout(self.collective_timeout)  # Ultralytics: three hours
 
     def _setup_train(self) -> None:
-        self.profile = numeric_profile(self.device) | {"processes": max(self.world_size, 1)}
+        self.profile = read_numeric_profile(self.device) | {"processes": max(self.world_size, 1)}
         super()._setup_train()
         if self.args.time:
             self.mark_inexact(f"time={self.args.time} ends training after a fixed time, not after all epochs")
@@ -281,5 +281,5 @@ class ExactMixin(BaseTrainer):
         """Use as many threads as before; mark the run inexact if the machine differs in other ways."""
         torch.set_num_threads(int(before["threads"]))
         self.profile["threads"] = torch.get_num_threads()
-        if changed := differences(before, self.profile):
+        if changed := list_differences(before, self.profile):
             self.mark_inexact(f"epoch {self.start_epoch + 1} continues with {', '.join(changed)}")

@@ -106,11 +106,13 @@ def find_seen(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int])
     of the image.
     """
     inverse = cv2.invertAffineTransform(matrix.astype(np.float64))  # as cv2.warpAffine computes it
-    columns, rows = (_span(row, size, end) for row, end in zip(inverse.tolist(), shape[::-1], strict=True))
+    columns, rows = (
+        _find_span(row, size, end) for row, end in zip(inverse.tolist(), shape[::-1], strict=True)
+    )
     return rows, columns
 
 
-def _span(row: list[float], size: tuple[int, int], end: int) -> slice:
+def _find_span(row: list[float], size: tuple[int, int], end: int) -> slice:
     """Return which part of an axis of length `end` the warp reads; `row` is the axis's row of the inverse."""
     across, down, origin = row[0] * size[0], row[1] * size[1], row[2]
     low = origin + min(across, 0) + min(down, 0) - _MARGIN

@@ -103,7 +103,7 @@ class LossGuardMixin(ExactMixin):
 
     def _check_batch(self) -> None:
         ends_epoch = self._batch + 1 == len(self.train_loader)
-        loss = self._mean_loss()
+        loss = self._average_loss()
         if ends_epoch and not self._has_finite_weights():
             loss = math.nan  # it was computed before the step that spoilt the weights
         finding = self._watch.check(loss, ends_epoch=ends_epoch)
@@ -125,7 +125,7 @@ class LossGuardMixin(ExactMixin):
         else:
             self._roll_back(what)
 
-    def _mean_loss(self) -> float:
+    def _average_loss(self) -> float:
         """Return the batch's total loss, averaged over all processes, and so the same in each of them."""
         loss = torch.stack([part.detach().float() for part in self.loss_items.values()]).sum().reshape(1)
         if RANK == -1:
@@ -199,10 +199,10 @@ class LossGuardMixin(ExactMixin):
 
     # State
 
-    def exact_state(self, batches: int) -> dict[str, Any]:
+    def build_exact_state(self, batches: int) -> dict[str, Any]:
         """Add the state of the rules. `_save` adds `epoch_starts` without copying them: they never change."""
-        watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
-        return super().exact_state(batches) | {LOSS_WATCH: watch}
+        watch = {"seen": self._watch.copy_state(), "rate": self._rate, "roll_backs": self._roll_backs}
+        return super().build_exact_state(batches) | {LOSS_WATCH: watch}
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:
         """Restore the training state and the state of the rules."""

@@ -143,7 +143,7 @@ class LossWatch:
         """Whether the last batch may turn out to be one of several that break a rule."""
         return bool(self._high) or (self._nans > 0 and self._rules.on_nan is not None)
 
-    def state(self) -> dict[str, Any]:
+    def copy_state(self) -> dict[str, Any]:
         """Return the remembered losses, in the form that `restore` accepts."""
         return {"usual": list(self._usual), "high": list(self._high), "nans": self._nans}
 

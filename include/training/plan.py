@@ -40,7 +40,7 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
         request,
         data=request.data.resolve(),
         save_dir=request.save_dir.resolve(),
-        device=_device_of(request),
+        device=_choose_device_for(request),
     )
     _check(request)
     tame_ultralytics()
@@ -94,10 +94,10 @@ class TrainingPlan:
                 trainer.collective_timeout = heartbeats.rank_timeout
                 heart.follow(trainer)
             trainer.train()
-        return _result(trainer, seconds=time.monotonic() - started)
+        return _build_result(trainer, seconds=time.monotonic() - started)
 
 
-def _device_of(request: TrainingRequest) -> str:
+def _choose_device_for(request: TrainingRequest) -> str:
     """Choose the device.
 
     Raises GpuLost if the state to recover was trained on a GPU and this machine has none, unless the request
@@ -196,7 +196,7 @@ def _clear(save_dir: Path) -> None:
     (save_dir / "results.csv").unlink(missing_ok=True)
 
 
-def _result(trainer: ResumableMixin, seconds: float) -> TrainingResult:
+def _build_result(trainer: ResumableMixin, seconds: float) -> TrainingResult:
     from ultralytics import __version__
 
     metrics = dict(trainer.best_metrics)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from include.training.memory_limit import memory_limit
+from include.training.memory_limit import read_memory_limit
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
@@ -52,7 +52,7 @@ class RecentImages:
     def __init__(self, batches: int, batch_size: int, side: int, channels: int) -> None:
         self._pixels_size = side * side * channels
         share = _SHARE_OF_MEMORY / int(os.environ.get("WORLD_SIZE") or 1)  # all ranks are on this machine
-        fitting = int(memory_limit() * share) // self._pixels_size
+        fitting = int(read_memory_limit() * share) // self._pixels_size
         self._batch_size, self._channels = batch_size, channels
         self._batches = max(1, min(batches, min(MOST_IMAGES, fitting) // batch_size))
         images = self._batches * batch_size

@@ -17,12 +17,12 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.construction import limit_model_size
-from include.training.contract import EpochReport, MemoryTaken, TrainingError, finite_metrics
+from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
 from include.training.loss_guard import GENTLER
-from include.training.resumed_arguments import apply_changes, optimizer_settings
-from include.training.saving import snapshot, strip
+from include.training.resumed_arguments import apply_changes, copy_optimizer_settings
+from include.training.saving import link_or_copy, strip
 from include.training.states import StateSavingMixin
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class ResumableMixin(StateSavingMixin):
         if ckpt is None or not self.resume:
             return
         if not self._ended:
-            fresh = optimizer_settings(self.optimizer)
+            fresh = copy_optimizer_settings(self.optimizer)
             super().resume_training(ckpt)
             apply_changes(self._changed, fresh, self.optimizer)
             return
@@ -195,7 +195,7 @@ class ResumableMixin(StateSavingMixin):
         """
         self.state_writer.flush()
         if not self.best.exists() and self._stopped and self.last.exists():
-            snapshot(self.last, self.best)  # stopped in the first epoch: there is nothing better
+            link_or_copy(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
             raise TrainingError(
                 "The fitness was NaN in every epoch, so there is no best.pt: training diverged. Check the "
@@ -210,7 +210,7 @@ class ResumableMixin(StateSavingMixin):
                     super().plot_training_labels()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
-        self.best_metrics = finite_metrics(self.validator(model=self.best))
+        self.best_metrics = normalize_metrics(self.validator(model=self.best))
 
     @property
     def stop_reason(self) -> StopReason:
@@ -256,14 +256,14 @@ class ResumableMixin(StateSavingMixin):
             EpochReport(
                 epoch=self.epoch,
                 epochs=max(self.epochs, self.epoch + 1),
-                metrics=finite_metrics(
+                metrics=normalize_metrics(
                     {
                         k: v
                         for k, v in self._epoch_metrics.items()
                         if validated or k.startswith(("train/", "lr/"))
                     }
                 ),
-                fitness=finite_metrics({"fitness": self.fitness})["fitness"] if validated else None,
+                fitness=normalize_metrics({"fitness": self.fitness})["fitness"] if validated else None,
                 seconds=seconds,
                 eta_seconds=remaining * sum(self._seconds) / len(self._seconds),
                 is_best=self.best_fitness == self.fitness,

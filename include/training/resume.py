@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
 from include.training.contract import NotResumable, StateMismatch
 from include.training.devices import count_devices
-from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
+from include.training.loading import count_batches_into_epoch, hand_over, load_checkpoint, load_training_state
 from include.training.resumed_arguments import (
-    changed_arguments,
     describe_changes,
-    recovered_arguments,
-    resumed_arguments,
-    trusted_arguments,
+    find_changed_arguments,
+    merge_arguments,
+    recover_arguments,
+    select_trusted_arguments,
 )
 
 if TYPE_CHECKING:
@@ -72,19 +72,19 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
-    trained = trusted_arguments(request, state["train_args"], source)
+    trained = select_trusted_arguments(request, state["train_args"], source)
     has_ended = False
     changed: tuple[str, ...] = ()
     restarted: str | None = None
     if request.recover:
         require_identity(state, request.identity, source)
-        state["train_args"] = recovered_arguments(request, trained)
+        state["train_args"] = recover_arguments(request, trained)
         has_ended = bool(state[EXACT]["ended"])
         if has_ended or request.stop:
             _validate_on_one_device(state)
     else:
-        state["train_args"] = resumed_arguments(request, trained, finished)
-        changed = changed_arguments(request.arguments, trained)
+        state["train_args"] = merge_arguments(request, trained, finished)
+        changed = find_changed_arguments(request.arguments, trained)
         _renew_patience(state, finished)
         restarted = _adopt_state(state, trained, request)
     best_epoch, lost = _restore_files(request, source, state)
@@ -96,7 +96,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     return RestoredState(
         private,
         best_epoch,
-        is_within_epoch=batches_into_epoch(state) > 0,
+        is_within_epoch=count_batches_into_epoch(state) > 0,
         has_ended=has_ended,
         was_stopped=request.stop and not has_ended,
         fits_memory_of=_find_device_that_fits(
@@ -110,7 +110,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
 def _restore_files(request: TrainingRequest, source: Path, state: dict[str, Any]) -> tuple[int, str | None]:
     """Put the files that belong to `state` into save_dir, and return what `_restore_best` returns."""
     from include.training.saving import clear_staged
-    from include.training.state_writer import epoch_end_path
+    from include.training.state_writer import locate_epoch_end
 
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _restore_files(request: TrainingRequest, source: Path, state: dict[str, Any]
     # Ultralytics needs last.pt as well if an epoch ends in NaN.
     last = weights / "last.pt"
     _copy(source, last)
-    _keep_epoch_end(state, request, epoch_end_path(last))
+    _keep_epoch_end(state, request, locate_epoch_end(last))
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     return best_epoch, lost
 
@@ -154,7 +154,7 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     exact["trained_seconds"] = 0.0
     exact[LOSS_WATCH] = {"rate": exact.get(LOSS_WATCH, {}).get("rate", 1.0)}
     data = [identity.get("data") for identity in (exact.get("identity", {}), request.identity)]
-    if batches_into_epoch(state) and (
+    if count_batches_into_epoch(state) and (
         data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")
     ):
         log.warning("The data or the image size has changed: the unfinished epoch restarts.")
@@ -177,7 +177,8 @@ def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Pa
     try:
         found = load_training_state(path, request.task)
         require_identity(found, request.identity, path)
-        if (found["epoch"], batches_into_epoch(found)) == (state["epoch"], 0) and batches_into_epoch(state):
+        starts_epoch = found["epoch"] == state["epoch"] and not count_batches_into_epoch(found)
+        if starts_epoch and count_batches_into_epoch(state):
             return
     except NotResumable as error:
         log.info("The state in %s is not used: %s.", path, error)
@@ -248,7 +249,7 @@ def _is_best_epoch(state: Mapping[str, Any]) -> bool:
 
     A state within an epoch is never the best: its weights are not those at the end of any epoch.
     """
-    if batches_into_epoch(state):
+    if count_batches_into_epoch(state):
         return False
     fitness = state["best_fitness"]
     if fitness is None:
@@ -257,11 +258,11 @@ def _is_best_epoch(state: Mapping[str, Any]) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    from include.training.saving import staged_path
+    from include.training.saving import prepare_staged_path
 
     if target.exists() and target.samefile(source):
         return
-    staged = staged_path(target)
+    staged = prepare_staged_path(target)
     shutil.copyfile(source, staged)
     staged.replace(target)
 

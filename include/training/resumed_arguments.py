@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from include.refusals import show_value
-from include.training.arguments import OURS, check_overrides, known_arguments
+from include.training.arguments import OURS, check_overrides, read_known_arguments
 from include.training.contract import TrainingError, UnreadableCheckpoint
 
 if TYPE_CHECKING:
@@ -46,13 +46,15 @@ _GROUP_SETTINGS = {
 """For each of these arguments, the settings of a parameter group that it determines."""
 
 
-def trusted_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
+def select_trusted_arguments(
+    request: TrainingRequest, trained: Mapping[str, Any], source: Path
+) -> dict[str, Any]:
     """Return those training arguments in the checkpoint that are safe to use.
 
     Files that the arguments name are not opened. Raises UnreadableCheckpoint for invalid values, and
     TrainingError if the model was distilled from a teacher and the request does not name the same teacher.
     """
-    table = known_arguments()
+    table = read_known_arguments()
     known = {name: value for name, value in trained.items() if name in table or name in OURS}
     try:
         check_overrides({k: v for k, v in known.items() if v is not None and k not in OURS})
@@ -67,21 +69,21 @@ def trusted_arguments(request: TrainingRequest, trained: Mapping[str, Any], sour
     return known
 
 
-def recovered_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
+def recover_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments as before the interruption, except workers, which do not affect weights."""
-    arguments = _without_workers_of_cpu(request, trained)
+    arguments = _drop_workers_of_cpu(request, trained)
     if "workers" in request.arguments:
         arguments["workers"] = request.arguments["workers"]
     return arguments
 
 
-def resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
+def merge_arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
     """Return the arguments of the earlier training run, with the changes that `request` makes to them.
 
     Raises TrainingError if they leave no epoch to train.
     """
     changes = dict(request.arguments)
-    trained = _without_workers_of_cpu(request, trained)
+    trained = _drop_workers_of_cpu(request, trained)
     for name in KEPT:
         value = changes.pop(name, None)
         if value not in {None, "auto", trained.get(name)}:
@@ -98,7 +100,7 @@ def resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fini
     return {**arguments, "epochs": epochs}
 
 
-def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
+def find_changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the `given` arguments that affect the weights and differ from the earlier run's."""
     return tuple(
         name
@@ -115,7 +117,7 @@ def describe_changes(
     return f"trained from epoch {finished + 1} on with {what}" if what else None
 
 
-def optimizer_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+def copy_optimizer_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """Return the optimizer's settings for each parameter group."""
     return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
@@ -129,7 +131,7 @@ def apply_changes(
         group.update({name: new[name] for name in names & new.keys()})
 
 
-def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
     """Drop workers=0, which Ultralytics sets on a CPU, if training continues on a GPU.
 
     Without workers, the GPU would wait for its data.

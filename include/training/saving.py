@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ONLY_FOR_TRAINING = ("optimizer", "best_fitness", "stopper", "ema", "updates", "scaler", EXACT)
 
 
-def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
+def build_whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     """Return everything a training run needs to continue, under Ultralytics' keys and one more (EXACT).
 
     If `batches` is given, this is the state after that many batches of the current epoch; otherwise, it is
@@ -69,7 +69,7 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
         "version": ultralytics.__version__,
         "license": "AGPL-3.0 (https://ultralytics.com/license)",
         "docs": "https://docs.ultralytics.com",
-        EXACT: trainer.exact_state(batches),
+        EXACT: trainer.build_exact_state(batches),
     }
 
 
@@ -117,7 +117,7 @@ def write(state: dict[str, Any], path: Path) -> Path:
 
     To replace `path` with the file, call `put_in_place`.
     """
-    staged = staged_path(path)
+    staged = prepare_staged_path(path)
     try:
         torch.save(state, staged)
         flush_file(staged)  # otherwise a power cut after the renaming could leave an empty file
@@ -134,12 +134,12 @@ def write(state: dict[str, Any], path: Path) -> Path:
     return staged
 
 
-def snapshot(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Keep the current content of `source` at `target`: as a hard link, which costs nothing, or as a copy.
 
     The link keeps its content because no code here writes into a file that already has its final name.
     """
-    staged = staged_path(target)
+    staged = prepare_staged_path(target)
     try:
         os.link(source, staged)
     except OSError:  # no hard links, or two different file systems
@@ -156,16 +156,16 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
     state = load_checkpoint(source)
     if results is None and state["epoch"] < 0 and BEST_EPOCH in state:
         if source != target:
-            snapshot(source, target)
+            link_or_copy(source, target)
         return int(state[BEST_EPOCH])
-    stripped = deployable(state)
+    stripped = strip_state(state)
     if results is not None:
         stripped["train_results"] = results
     save(stripped, target)
     return int(stripped[BEST_EPOCH])
 
 
-def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
+def strip_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checkpoint without its training state, with half-precision EMA weights as its model.
 
     Its best_epoch is the epoch of `state` or, if `state` has been stripped, the one that it records; -1 if
@@ -196,7 +196,7 @@ def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def staged_path(path: Path) -> Path:
+def prepare_staged_path(path: Path) -> Path:
     """Return the path at which this process writes a file before renaming it to `path`.
 
     A file that was left there is removed first: it may be a hard link to a file that is still needed.

@@ -55,7 +55,7 @@ class _SeededSamples:
     shuffle: bool
     """Whether each epoch has a random order; otherwise, the samples are in the dataset's order."""
 
-    def _sample(self, number: int) -> tuple[int, int]:
+    def _seed_sample(self, number: int) -> tuple[int, int]:
         """Seed every generator for the sample, and return its epoch and its position in the epoch."""
         epoch, position = divmod(number, len(self))  # type: ignore[arg-type]
         own = derive_seed("sample", self.seed, epoch, position)
@@ -65,7 +65,7 @@ class _SeededSamples:
         torch.default_generator.manual_seed(own)
         return epoch, position
 
-    def _indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
+    def _find_indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Return the samples at these positions of the epoch."""
         order = shuffle_indices(len(self), self.seed, epoch) if self.shuffle else None  # type: ignore[arg-type]
         return positions if order is None else order[positions]
@@ -75,8 +75,8 @@ class SeededClassification(ClassificationDataset, _SeededSamples):
     """Images of one class each, indexed by EpochOrder's numbers."""
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        epoch, position = self._sample(number)
-        return super().__getitem__(int(self._indices(epoch, np.array(position))))
+        epoch, position = self._seed_sample(number)
+        return super().__getitem__(int(self._find_indices(epoch, np.array(position))))
 
 
 class _Partners(list[int]):
@@ -165,11 +165,11 @@ class SeededImages(YOLODataset, _SeededSamples):
         return sample
 
     def _build(self, number: int) -> dict[str, Any]:
-        epoch, position = self._sample(number)
+        epoch, position = self._seed_sample(number)
         if self.recent is not None:
             self.recent.start_sample()
-        self.buffer = self._window_of(epoch, position).partners
-        self._own = int(self._indices(epoch, np.array(position)))
+        self.buffer = self._find_window(epoch, position).partners
+        self._own = int(self._find_indices(epoch, np.array(position)))
         sample: dict[str, Any] = super().__getitem__(self._own)
         return sample
 
@@ -188,13 +188,13 @@ class SeededImages(YOLODataset, _SeededSamples):
             self.recent.put(slot, image)
         return image
 
-    def _window_of(self, epoch: int, position: int) -> _Window:
+    def _find_window(self, epoch: int, position: int) -> _Window:
         """Return the window that ends with the batch that contains this position."""
         step, rank = divmod(position, self.replicas)
         batch = epoch * self.batches + step // self.batch_size
         if self.window is None or (self.window.batch, self.window.rank) != (batch, rank):
             numbers = [batch - back * self.lanes for back in range(_WINDOW)]
-            samples = {number: self._batch(number, rank) for number in numbers if number >= 0}
+            samples = {number: self._list_batch(number, rank) for number in numbers if number >= 0}
             slots = {
                 index: Slot(index, 0) if self.all_fit else Slot(number, place)
                 for number in sorted(samples)  # an image that occurs in two epochs gets its later slot
@@ -204,11 +204,11 @@ class SeededImages(YOLODataset, _SeededSamples):
             self.window = _Window(batch, rank, partners, slots)
         return self.window
 
-    def _batch(self, number: int, rank: int) -> list[int]:
+    def _list_batch(self, number: int, rank: int) -> list[int]:
         """Return the samples of one GPU's batch; batches are counted from the start of training."""
         epoch, batch = divmod(number, self.batches)
         positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
-        return self._indices(epoch, positions[positions < len(self)]).tolist()
+        return self._find_indices(epoch, positions[positions < len(self)]).tolist()
 
 
 class SeededMasks(SeededImages, SemanticDataset):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STACKS_SIGNAL = signal.SIGUSR1
 
 
-def stacks_file(folder: Path, pid: int) -> Path:
+def locate_stacks_file(folder: Path, pid: int) -> Path:
     """Return the file that a process writes its stacks to."""
     return folder / f"{pid}.stacks"
 
@@ -68,7 +68,7 @@ def _register() -> None:
     """Register faulthandler. Each loader worker, which is forked, gets a separate stack file."""
     if _Stacks.folder is not None:
         with suppress(OSError):  # a full disk must not prevent training
-            _Stacks.file = stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
+            _Stacks.file = locate_stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
             faulthandler.register(STACKS_SIGNAL, file=_Stacks.file, all_threads=False, chain=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from include.training.contract import DiskError
 from include.training.error_text import format_error
-from include.training.saving import deployable, put_in_place, save, snapshot, write
+from include.training.saving import link_or_copy, put_in_place, save, strip_state, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def epoch_end_path(last: Path) -> Path:
+def locate_epoch_end(last: Path) -> Path:
     """Return the path of the state at the end of the last finished epoch.
 
     It is kept while last.pt holds a state within the next epoch. If that epoch is repeated, it starts from
@@ -108,7 +108,7 @@ class StateWriter:
         self.check()
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
+        while (job := self._wait_for_job()) is not None:
             try:
                 self._save(job)
             except BaseException as error:
@@ -117,7 +117,7 @@ class StateWriter:
                 self._job = None
                 self._changed.notify_all()
 
-    def _next(self) -> _Job | None:
+    def _wait_for_job(self) -> _Job | None:
         with self._changed:
             self._changed.wait_for(lambda: self._job is not None or self._has_ended)
             return self._job
@@ -125,12 +125,12 @@ class StateWriter:
     def _save(self, job: _Job) -> None:
         job.wait()
         staged = write(job.state, self._last)
-        epoch_end = epoch_end_path(self._last)
+        epoch_end = locate_epoch_end(self._last)
         saved = job.saved
         if job.becomes_best and not self._write_best(job.state, staged):
             saved = replace(saved, is_best=False)
         if saved.batch and not self.last_is_within_epoch and self._last.exists():
-            snapshot(self._last, epoch_end)
+            link_or_copy(self._last, epoch_end)
         put_in_place(staged, self._last)
         self.last_is_within_epoch = bool(saved.batch)
         if not saved.batch:
@@ -144,9 +144,9 @@ class StateWriter:
         At the end of training, the stripped model replaces it.
         """
         try:
-            save(deployable(state), self._best)
+            save(strip_state(state), self._best)
         except DiskError as error:
             log.warning("best.pt is not uploaded until training ends or a later epoch is better: %s", error)
-            snapshot(whole, self._best)
+            link_or_copy(whole, self._best)
             return False
         return True

@@ -15,8 +15,8 @@ from include.checkpoints.keys import BEGINNINGS, BEST_EPOCH, EXACT
 from include.training.contract import SavedState, TrainingProgress
 from include.training.host_copy import copy_to_host
 from include.training.loss_guard import LossGuardMixin
-from include.training.saving import has_finite_weights, whole_state
-from include.training.state_writer import StateWriter, epoch_end_path
+from include.training.saving import build_whole_state, has_finite_weights
+from include.training.state_writer import StateWriter, locate_epoch_end
 
 if TYPE_CHECKING:
     from include.training.contract import StateReporter
@@ -80,7 +80,7 @@ class StateSavingMixin(LossGuardMixin):
         return True
 
     def _save(self, batches: int, *, becomes_best: bool) -> None:
-        state = whole_state(self, batches)
+        state = build_whole_state(self, batches)
         # Without validation every epoch counts as the best, so best.pt is published only at the end.
         is_best = becomes_best and self.fitness is not None
         saved = SavedState(state["epoch"], batches, is_best, state[EXACT]["trained_seconds"])
@@ -124,7 +124,7 @@ class StateSavingMixin(LossGuardMixin):
         self.state_writer.flush()
         if RANK != -1:
             dist.barrier()  # rank 0 writes the files that all ranks read
-        last, epoch_end = self.last, epoch_end_path(self.last)
+        last, epoch_end = self.last, locate_epoch_end(self.last)
         if epoch_end.exists():
             self.last = epoch_end
         try:
@@ -139,14 +139,14 @@ class StateSavingMixin(LossGuardMixin):
             )
         return repeat
 
-    def exact_state(self, batches: int) -> dict[str, Any]:
+    def build_exact_state(self, batches: int) -> dict[str, Any]:
         """Add to the state the run's identity, whether it has ended, its best epoch and its times."""
-        return super().exact_state(batches) | {
+        return super().build_exact_state(batches) | {
             "identity": self._identity,
             "ended": bool(self.stop),
             BEST_EPOCH: self.best_epoch,
             "trained_seconds": self.trained_seconds,
-            "epoch_seconds": self._seconds_of_epoch() if batches else 0.0,
+            "epoch_seconds": self._measure_epoch() if batches else 0.0,
         }
 
     def _build_train_pipeline(self) -> None:
@@ -168,5 +168,5 @@ class StateSavingMixin(LossGuardMixin):
         self._epoch_started = time.monotonic()
         self.seconds_before, self._resumed_seconds = self._resumed_seconds, 0.0
 
-    def _seconds_of_epoch(self) -> float:
+    def _measure_epoch(self) -> float:
         return self.seconds_before + time.monotonic() - self._epoch_started

@@ -49,11 +49,11 @@ class ClassNameMixin(BaseValidator):
         names: dict[int, str] = check_class_names(dict(self.data["names"]))
         return names
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the metric of each class in the data, by name; empty if the task has no classes."""
         return {}
 
-    def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
+    def name_classes(self, numbers: Mapping[int, float]) -> dict[str, float]:
         """Replace class numbers with names; if classes share a name, each gets its number appended."""
         names = self.data_names
         once = {name for name in names.values() if list(names.values()).count(name) == 1}
@@ -87,7 +87,7 @@ class _BoxesMixin(_LabelFilesMixin):
         """Set up metrics by the classes of the data."""
         super().init_metrics(model)
         self.metrics.names = self.data_names
-        self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
+        self._to_data = torch.tensor(_match_classes(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
         """Renumber predicted classes as in the data; classes that the data lack match no label."""
@@ -96,10 +96,10 @@ class _BoxesMixin(_LabelFilesMixin):
             prediction["cls"] = self._to_data[prediction["cls"].long()].to(prediction["cls"].dtype)
         return predictions
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the AP50-95 of each class that has a label."""
         metric = getattr(self.metrics, self.part)
-        return self.by_class_name(
+        return self.name_classes(
             {int(c): float(ap) for c, ap in zip(metric.ap_class_index, metric.ap, strict=True)}
         )
 
@@ -137,7 +137,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):
         """
         super().init_metrics(model)
         names = self.data_names
-        numbers = _numbers(model.names, names)
+        numbers = _match_classes(model.names, names)
         if len(names) == 1:
             other, measured, shown = 0, names, {0: _OTHER, 1: names[0]}
             numbers = [1 if number == 0 else 0 for number in numbers]
@@ -156,10 +156,10 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):
         found: torch.Tensor = super().postprocess(preds)
         return self._to_data[found.long()]
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the intersection over union of each class that at least one pixel has."""
         measured = zip(self.metrics.per_class_iou, self.metrics.nt_per_class, strict=True)
-        return self.by_class_name(
+        return self.name_classes(
             {number: float(iou) for number, (iou, pixels) in enumerate(measured) if pixels}
         )
 
@@ -179,7 +179,7 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):
     def init_metrics(self, model: Any) -> None:
         """Set up metrics by the classes of the data."""
         super().init_metrics(model)
-        self._to_data = _numbers(model.names, self.data_names)
+        self._to_data = _match_classes(model.names, self.data_names)
         self.names = self.data_names
 
     def postprocess(self, preds: Any) -> torch.Tensor:
@@ -191,10 +191,10 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):
                 ordered[:, number] = scores[:, column]
         return ordered
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the top-1 accuracy of each class that has an image."""
         right, targets = torch.cat(self.pred)[:, 0], torch.cat(self.targets)
-        return self.by_class_name(
+        return self.name_classes(
             {
                 number: float((right[targets == number] == number).float().mean())
                 for number in sorted(set(targets.tolist()))
@@ -213,7 +213,7 @@ VALIDATORS: dict[Task, type[ClassNameMixin]] = {
 }
 
 
-def _numbers(model: Names, data: Names) -> list[int]:
+def _match_classes(model: Names, data: Names) -> list[int]:
     """Return, for each class of the model, the number of the class with the same name in the data.
 
     If the model and the data have no class name in common, the model's numbers are taken to be those of the

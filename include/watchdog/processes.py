@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from include.training.stacks import STACKS_SIGNAL, stacks_file
+from include.training.stacks import STACKS_SIGNAL, locate_stacks_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ class Member:
         A stopped process is resumed to do so. Returns "" for a process that has no handler for the
         signal, is stuck in the kernel, or takes too long.
         """
-        path, pid = stacks_file(folder, self.process.pid), self.process.pid
+        path, pid = locate_stacks_file(folder, self.process.pid), self.process.pid
         if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
             return ""
         with suppress(ProcessLookupError):

@@ -27,9 +27,9 @@ from include.s3.reading import settled_object
 from include.s3.upload import set_metadata
 from include.training.architectures import (
     find_architecture,
-    published_weights,
-    similar_weights,
-    ultralytics_version,
+    read_published_weights,
+    read_ultralytics_version,
+    suggest_weights,
 )
 from include.weights.download import DownloadFailed, DownloadLimits, download
 from include.weights.initial_weights import InitialWeights
@@ -135,7 +135,7 @@ class PretrainedStore:
         return self.require(name)
 
     def _find_address(self, name: str) -> str:
-        if name not in published_weights():
+        if name not in read_published_weights():
             raise WeightsUnavailable(self._explain_unknown(name))
         if self._url is None:
             raise WeightsUnavailable(self._explain_missing(name, "PRETRAINED_URL is off"))
@@ -188,9 +188,9 @@ class PretrainedStore:
         )
 
     def _explain_unknown(self, name: str) -> str:
-        similar = similar_weights(name)
+        similar = suggest_weights(name)
         hint = f"give {similar!r} if you mean that, or " if similar else ""
         return (
             f"model={name!r} is neither at {self.location(name).uri} nor published by Ultralytics "
-            f"{ultralytics_version()}; {hint}store the file with `make pretrained FILE={name}`"
+            f"{read_ultralytics_version()}; {hint}store the file with `make pretrained FILE={name}`"
         )

@@ -18,7 +18,7 @@ from include.training.loading import (
     hand_over,
     load_checkpoint,
     load_training_state,
-    task_of,
+    read_task,
 )
 from include.training.run import train
 from include.training.saving import save
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused_with_its_path(
 def test_a_complete_checkpoint_describes_itself(trained: TrainingResult) -> None:
     last = Path(trained.last.path)
     contents, state = inspect_file(last), load_training_state(last)
-    assert contents.task == task_of(state) == "classify"
+    assert contents.task == read_task(state) == "classify"
     assert contents.model == "yolo11n-cls.yaml"
     assert (contents.epoch, state["epoch"], state["train_args"]["epochs"]) == (0, 0, 1)
     assert contents.resumable
