@@ -88,11 +88,11 @@ class Saves:
         self.written: list[float] = []
         self.sizes = (0, 0)
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Request no state within an epoch."""
         return False
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Hand the state over to the publisher if the measurement has begun."""
         from include.checkpoints.snapshot import Snapshot
         from include.training.saving import link_or_copy

@@ -68,7 +68,7 @@ class JobReporter:
         self._termination.check()
         return not stop
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Record the progress; return whether to save the state now."""
         self._termination.await_batch()
         self._memory.note_start()
@@ -95,7 +95,7 @@ class JobReporter:
             raise StoppedNow
         return True
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Hand the state to the publisher, which uploads it in the background."""
         from include.training.saving import link_or_copy
 

@@ -45,13 +45,13 @@ class _Periodic:
         self._seconds = seconds
         self._saved: float | None = None
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Return whether the next state is due."""
         if self._saved is None:
             self._saved = progress.trained_seconds
         return progress.trained_seconds - self._saved >= self._seconds
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Count the seconds from this state."""
         self._saved = state.trained_seconds
 

@@ -237,7 +237,7 @@ class StateReporter(Protocol):
     An exception that it raises ends training.
     """
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Return whether to save the state now.
 
         Called after each batch or, with several GPUs, twice a second, in the thread that called `train`.
@@ -245,7 +245,7 @@ class StateReporter(Protocol):
         because another state is still being written, the reporter is asked again later.
         """
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Receive the state in last.pt, which stays there until this returns.
 
         Called in a background thread or, with several GPUs, in the thread that called `train`. last.pt must

@@ -213,10 +213,10 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
             elif isinstance(message, EpochReport):
                 rank.answer(Answer(should_continue=reporter.report(message)))
             elif isinstance(message, TrainingProgress) and states is not None:
-                if states.progress(message):
+                if states.report_progress(message):
                     rank.answer(Answer(save=True))
             elif isinstance(message, SavedState) and states is not None:
-                states.saved(message)
+                states.report_state(message)
                 rank.answer(Answer(taken=True))
             elif isinstance(message, TrainingResult):
                 return message

@@ -65,7 +65,7 @@ class _Parent(QueueHandler):
         self.send(epoch)
         return self._go_on.get()
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Report progress to the parent about twice a second; return whether it has requested a state."""
         now = time.monotonic()
         if now >= self._reported_at + _PROGRESS_SECONDS or progress.batch == progress.batches:
@@ -75,7 +75,7 @@ class _Parent(QueueHandler):
         self._state_wanted.clear()
         return wanted
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Report the state to the parent, and wait until the parent no longer needs the file."""
         self.send(state)
         self._taken.get()

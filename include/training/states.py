@@ -60,7 +60,7 @@ class StateSavingMixin(LossGuardMixin):
         self.state_writer = StateWriter(
             self.last,
             self.best,
-            states.saved if states else lambda _: None,
+            states.report_state if states else lambda _: None,
             last_is_within_epoch=restored is not None and restored.is_within_epoch,
         )
         """Writes states in the background, atomically: a kill never leaves half a file."""
@@ -107,7 +107,7 @@ class StateSavingMixin(LossGuardMixin):
         progress = TrainingProgress(
             self.epoch - 1, batches, len(self.train_loader), self.trained_seconds, is_repeated
         )
-        if not self._states.progress(progress) or is_repeated or self.state_writer.is_busy:
+        if not self._states.report_progress(progress) or is_repeated or self.state_writer.is_busy:
             return
         if self._watch.is_undecided:
             return

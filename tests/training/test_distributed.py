@@ -94,10 +94,10 @@ class EndsWithinEpoch(GivesUp):
         super().__init__(after=99)
         self.states: list[SavedState] = []
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         return True
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         self.states.append(state)
         if state.batch:
             raise self.Enough

@@ -200,12 +200,12 @@ class Poisons(EndsAt):
         self.poisoned = False
         self.requested = 0
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         if (progress.epoch, progress.batch) == (0, 4) and not self.poisoned:
             self.poisoned = True
             with torch.no_grad():
                 next(self.model().parameters()).fill_(torch.nan)
-        wanted = super().progress(progress)
+        wanted = super().report_progress(progress)
         self.requested += wanted
         return wanted
 

@@ -86,14 +86,14 @@ class Watched(EndsAt):
         self.last = save_dir / "weights" / "last.pt"
         self.weights: dict[Position, str] = {}
 
-    def progress(self, progress: TrainingProgress) -> bool:
-        if wanted := super().progress(progress):
+    def report_progress(self, progress: TrainingProgress) -> bool:
+        if wanted := super().report_progress(progress):
             self.trainer.state_writer.flush()  # no state is saved during the write of another one
         return wanted
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         self.weights[state.epoch, state.batch] = weights_of(self.last)
-        super().saved(state)
+        super().report_state(state)
 
 
 def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position, workers: int = 0) -> Watched:
