@@ -301,7 +301,7 @@ class TrainingAttempt:
             best_from=start.best,
             identity=self._identity(),
             recover=start.own,
-            stop=stop,
+            was_stopped=stop,
             loss_rules=loss_rules_of(spec),
             heartbeats=self._heartbeats,
         )

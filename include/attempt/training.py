@@ -93,6 +93,6 @@ def _train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> Tra
             resume_from=weights / "last.pt",
             best_from=best if best.exists() else None,
             recover=True,
-            stop=True,
+            was_stopped=True,
         )
         return train(stopped, reporter, reporter)

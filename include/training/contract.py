@@ -20,8 +20,8 @@ from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.ultralytics_tasks import TASKS, Task  # noqa: TC001 - dataclass fields are read at run time
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training run ended; "stopped" means that its reporter, or `stop` in its request, ended it. Unless the
-reason is "completed", fewer epochs than planned may have run."""
+"""Why a training run ended; "stopped" means that its reporter, or `was_stopped` in its request, ended it.
+Unless the reason is "completed", fewer epochs than planned may have run."""
 
 MODEL_SUFFIX: Mapping[str, str] = {
     "detect": "",
@@ -152,8 +152,8 @@ class TrainingRequest:
     different identity is refused."""
     recover: bool = False
     """Whether `resume_from` is this training run's own state."""
-    stop: bool = False
-    """Whether a recovered training run skips further training and only does the final validation."""
+    was_stopped: bool = False
+    """Whether a user has stopped the recovered training run: only its final validation is left."""
     loss_rules: LossRules = NO_RULES
     """What to do if the loss jumps or is not a number."""
     heartbeats: Heartbeats | None = None

@@ -100,9 +100,9 @@ class Answer:
 
     should_continue: bool | None = None
     """The answer to an EpochReport: whether to continue."""
-    taken: bool = False
-    """Whether the file of the last SavedState is no longer needed."""
-    save: bool = False
+    has_taken_state: bool = False
+    """Whether this process no longer needs the file of the last SavedState."""
+    should_save: bool = False
     """Whether to save the state after the current batch."""
 
 
@@ -214,10 +214,10 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
                 rank.answer(Answer(should_continue=reporter.report(message)))
             elif isinstance(message, TrainingProgress) and states is not None:
                 if states.report_progress(message):
-                    rank.answer(Answer(save=True))
+                    rank.answer(Answer(should_save=True))
             elif isinstance(message, SavedState) and states is not None:
                 states.report_state(message)
-                rank.answer(Answer(taken=True))
+                rank.answer(Answer(has_taken_state=True))
             elif isinstance(message, TrainingResult):
                 return message
 

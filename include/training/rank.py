@@ -94,9 +94,9 @@ class _Parent(QueueHandler):
     def _take(self, answer: Answer) -> None:
         if answer.should_continue is not None:
             self._go_on.put(answer.should_continue)
-        if answer.taken:
+        if answer.has_taken_state:
             self._taken.put(True)
-        if answer.save:
+        if answer.should_save:
             self._state_wanted.set()
 
     def _forget(self) -> None:

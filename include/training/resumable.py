@@ -60,10 +60,10 @@ class ResumableMixin(StateSavingMixin):
         self._reporter = reporter
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
-        self._stopped = restored is not None and restored.was_stopped
+        self._was_stopped = restored is not None and restored.was_stopped
         self._fits_memory_of = restored.fits_memory_of if restored else None
         self._changed = restored.changed if restored else ()
-        self._ended = self._stopped or (restored is not None and restored.has_ended)
+        self._has_ended = self._was_stopped or (restored is not None and restored.has_ended)
         self.batches = 0
         """Number of batches that last.pt includes after `epoch`; 0 unless training was stopped within an
         epoch."""
@@ -97,7 +97,7 @@ class ResumableMixin(StateSavingMixin):
 
     def _train(self) -> None:
         try:
-            if self._ended:
+            if self._has_ended:
                 self._setup_train()
                 self.final_eval()
             else:
@@ -172,7 +172,7 @@ class ResumableMixin(StateSavingMixin):
         """
         if ckpt is None or not self.resume:
             return
-        if not self._ended:
+        if not self._has_ended:
             fresh = copy_optimizer_settings(self.optimizer)
             super().resume_training(ckpt)
             apply_changes(self._changed, fresh, self.optimizer)
@@ -194,7 +194,7 @@ class ResumableMixin(StateSavingMixin):
         another epoch.
         """
         self.state_writer.flush()
-        if not self.best.exists() and self._stopped and self.last.exists():
+        if not self.best.exists() and self._was_stopped and self.last.exists():
             link_or_copy(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
             raise TrainingError(
@@ -215,7 +215,7 @@ class ResumableMixin(StateSavingMixin):
     @property
     def stop_reason(self) -> StopReason:
         """Why the training loop ended."""
-        if self._stopped:
+        if self._was_stopped:
             return "stopped"
         if not self.args.time and self.epoch + 1 >= self.epochs:
             return "completed"
@@ -272,4 +272,4 @@ class ResumableMixin(StateSavingMixin):
             )
         )
         if not go_on and not self.stop:
-            self._stopped = self.stop = True
+            self._was_stopped = self.stop = True

@@ -52,7 +52,8 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     data = loader.dataset
     # Not a copy, which would double the memory for labels and, with cache="ram", for images.
     data.__class__ = SEEDED[type(data)]
-    data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
+    data.seed = seed
+    data.is_shuffled = not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
         data.prepare(loader.num_workers, replicas, on_gpu=on_gpu)
     loader.__class__ = ResumableLoader

@@ -80,7 +80,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         require_identity(state, request.identity, source)
         state["train_args"] = recover_arguments(request, trained)
         has_ended = bool(state[EXACT]["ended"])
-        if has_ended or request.stop:
+        if has_ended or request.was_stopped:
             _validate_on_one_device(state)
     else:
         state["train_args"] = merge_arguments(request, trained, finished)
@@ -98,9 +98,9 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         best_epoch,
         is_within_epoch=count_batches_into_epoch(state) > 0,
         has_ended=has_ended,
-        was_stopped=request.stop and not has_ended,
+        was_stopped=request.was_stopped and not has_ended,
         fits_memory_of=_find_device_that_fits(
-            request, state, trained, only_validates=has_ended or request.stop
+            request, state, trained, only_validates=has_ended or request.was_stopped
         ),
         inexact_reason="; ".join(reasons) or None,
         changed=changed,

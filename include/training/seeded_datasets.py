@@ -52,7 +52,7 @@ class _SeededSamples:
 
     seed: int
     """The training argument `seed`."""
-    shuffle: bool
+    is_shuffled: bool
     """Whether each epoch has a random order; otherwise, the samples are in the dataset's order."""
 
     def _seed_sample(self, number: int) -> tuple[int, int]:
@@ -67,7 +67,7 @@ class _SeededSamples:
 
     def _find_indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Return the samples at these positions of the epoch."""
-        order = shuffle_indices(len(self), self.seed, epoch) if self.shuffle else None  # type: ignore[arg-type]
+        order = shuffle_indices(len(self), self.seed, epoch) if self.is_shuffled else None  # type: ignore[arg-type]
         return positions if order is None else order[positions]
 
 

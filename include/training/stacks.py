@@ -39,7 +39,7 @@ class _Stacks:
     """This process's stack file, once it could be opened."""
     previous: Any
     """The handler of STACKS_SIGNAL to restore."""
-    inherited = False
+    is_inherited = False
     """Whether each child that this process forks registers a separate stack file."""
 
 
@@ -48,9 +48,9 @@ def enable_stack_dumps(folder: Path) -> None:
 
     Call it in the main thread.
     """
-    if not _Stacks.inherited:
+    if not _Stacks.is_inherited:
         os.register_at_fork(after_in_child=_register)
-        _Stacks.inherited = True
+        _Stacks.is_inherited = True
     if _Stacks.folder is None:  # a second call would replace faulthandler's own handler
         _Stacks.previous = signal.signal(STACKS_SIGNAL, _write_other_threads)
     _Stacks.folder = folder
