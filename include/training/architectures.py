@@ -47,9 +47,9 @@ def read_architectures() -> Mapping[str, Architecture]:
     return {name: Architecture(name=name, **about) for name, about in _read_table()["architectures"].items()}
 
 
-def read_published_weights() -> Mapping[str, str | None]:
+def read_published_weights() -> Mapping[str, Task | None]:
     """Return the task of each pretrained file that Ultralytics publishes; None if we cannot train it."""
-    weights: dict[str, str | None] = _read_table()["pretrained"]
+    weights: dict[str, Task | None] = _read_table()["pretrained"]
     return weights
 
 

@@ -23,7 +23,7 @@ StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
 """Why a training run ended; "stopped" means that its reporter, or `was_stopped` in its request, ended it.
 Unless the reason is "completed", fewer epochs than planned may have run."""
 
-MODEL_SUFFIX: Mapping[str, str] = {
+MODEL_SUFFIX: Mapping[Task, str] = {
     "detect": "",
     "segment": "-seg",
     "semantic": "-sem",

@@ -12,11 +12,14 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.training import architectures, arguments
 from include.training.contract import MODEL_SUFFIX
 from include.training.environment import isolate_ultralytics
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
 """Names of models whose trainers this project does not use (YOLOWorld, YOLOE, RTDETR)."""
@@ -76,7 +79,7 @@ def _describe_architecture(path: Path) -> dict[str, str | None]:
     return {"task": task, "sizes": "".join(description.get("scales", ()))}
 
 
-def _find_task_of_weights(name: str) -> str | None:
+def _find_task_of_weights(name: str) -> Task | None:
     if not _OF_YOLO.match(name) or _OTHER_TRAINERS.search(name):
         return None
     return next((task for task, suffix in MODEL_SUFFIX.items() if suffix and suffix in name), "detect")

@@ -139,7 +139,7 @@ def _build_error(path: Path, why: object) -> UnreadableCheckpoint:
 
 
 def read_task(state: Mapping[str, Any]) -> str:
-    """Return the task that a checkpoint was trained for."""
+    """Return the task that a checkpoint says it was trained for; a foreign file may name any."""
     return str(state["train_args"].get("task", "detect"))
 
 
