@@ -50,6 +50,7 @@ class ExactMixin(BaseTrainer):
         self.inexact_reason: str | None = None
         """Why the guarantee of equal weights no longer holds; None as long as it does."""
         self.profile: dict[str, str | int] = {}
+        """The numeric profile of this attempt, and its number of processes; empty until set-up."""
         self._accumulate = 1
         self._pending = 0  # batches whose gradient waits for an optimizer step
         self._in_batch = False

@@ -118,12 +118,17 @@ class SeededImages(YOLODataset, _SeededSamples):
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
         self.replicas = replicas
         self.batches = math.ceil(len(self) / (self.batch_size * replicas))
+        """Number of batches in an epoch."""
         possible = _LANES if on_gpu else (1,)
         self.lanes = next(lanes for lanes in possible if self.batches >= lanes * _WINDOW or lanes == 1)
+        """Distance between the batches from which a mosaic's partners come."""
         self.window: _Window | None = None
-        self._own: int | None = None
+        """The window of the last sample; None before the first sample."""
+        self._own: int | None = None  # index of the sample's own image
         self.all_fit = False
+        """Whether the ring has room for the whole dataset."""
         self.recent: RecentImages | None = None
+        """The ring of decoded images; None if no mosaic needs it or there is no memory for it."""
         self.max_buffer_length = math.inf  # load_image below evicts images; YOLODataset must not
         speed_up(self.transforms)
         mosaics = [one for one in find_transforms(self.transforms) if isinstance(one, Mosaic)]

@@ -82,6 +82,7 @@ class _BoxesMixin(_LabelFilesMixin):
     """Validators of models that find objects. Predicted classes are renumbered as in the data."""
 
     part = "box"
+    """The metrics by which classes are judged, as an attribute of Ultralytics' `metrics`."""
 
     def init_metrics(self, model: Any) -> None:
         """Set up metrics by the classes of the data."""
