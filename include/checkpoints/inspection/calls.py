@@ -42,13 +42,10 @@ def call(path: str, arguments: Sequence[Any]) -> Any:
         raise ForeignCode(f"calls {path}, which no checkpoint does; it may be harmful, so do not load it")
     try:
         return function(*arguments)
-    except _Unfit:
-        pass
-    except TypeError:  # a wrong number of arguments
-        pass
-    raise ForeignCode(
-        f"calls {path} with arguments that no checkpoint passes; it may be harmful, so do not load it"
-    )
+    except (_Unfit, TypeError):  # TypeError: a wrong number of arguments, or an unhashable one
+        raise ForeignCode(
+            f"calls {path} with arguments that no checkpoint passes; it may be harmful, so do not load it"
+        ) from None
 
 
 class _Unfit(Exception):
