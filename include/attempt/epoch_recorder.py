@@ -154,17 +154,12 @@ class EpochRecorder:
         return self._progress is not None and time.monotonic() >= self._progress_due
 
     def _write(self, entry: EpochReport | TrainingProgress) -> StopRequest:
-        return (
-            self._row.record_progress(entry)
-            if isinstance(entry, TrainingProgress)
-            else self._write_epoch(entry)
-        )
-
-    def _write_epoch(self, epoch: EpochReport) -> StopRequest:
-        stop = self._row.record_epoch(epoch)
-        if epoch.inexact_reason is not None and epoch.inexact_reason != self._inexact_reason:
-            self._row.record_inexact(epoch.inexact_reason)
-            self._inexact_reason = epoch.inexact_reason
+        if isinstance(entry, TrainingProgress):
+            return self._row.record_progress(entry)
+        stop = self._row.record_epoch(entry)
+        if entry.inexact_reason is not None and entry.inexact_reason != self._inexact_reason:
+            self._row.record_inexact(entry.inexact_reason)
+            self._inexact_reason = entry.inexact_reason
         return stop
 
     def _report_outage(self, error: Exception) -> None:
