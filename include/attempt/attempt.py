@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.attempt.elsewhere import seek_device_elsewhere
 from include.attempt.job_record import JobRecord
 from include.attempt.manifest import TrainingManifest
 from include.attempt.pictures import remove_earlier_pictures, store_pictures
@@ -20,30 +21,22 @@ from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listing import S3Listings
-from include.datasets.errors import DatasetChanged, DatasetNotHere, ReaderKilled
+from include.datasets.errors import DatasetChanged, ReaderKilled
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.jobs.job import StopRequest
 from include.jobs.loss_parameters import loss_rules_of
-from include.s3.errors import FencedOut, LocalDiskError, StoreBusy
-from include.training.contract import (
-    DeviceNotAvailable,
-    DiskError,
-    GpuLost,
-    MachineUnusable,
-    ProcessKilled,
-    TrainingRequest,
-    is_disk_error,
-)
+from include.s3.errors import FencedOut, StoreBusy
+from include.training.contract import ProcessKilled, TrainingRequest
 from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
-from include.trusted_folders import UntrustedFolder, make_trusted_folder
+from include.trusted_folders import make_trusted_folder
 from include.watchdog.attempt import watch_attempt
 from include.watchdog.limits import Limits
 from include.watchdog.traces import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from include.attempt.preemption import Termination
@@ -94,24 +87,9 @@ class TrainingAttempt:
         epoch, batch = self._row.require_own().durable or (-1, 0)
         return epoch + 1, batch
 
-    @contextmanager
-    def retry_elsewhere_if_resumable(self) -> Iterator[None]:
-        """Turn errors due to this machine alone into MachineUnusable, if the run has a state in S3.
-
-        A machine that is set up wrongly, lacks the data or has a full disk must not end a training run that
-        another machine can resume.
-        """
-        try:
-            yield
-        except (UntrustedFolder, DatasetNotHere, DiskError, LocalDiskError, OSError) as error:
-            if isinstance(error, OSError) and not is_disk_error(error):
-                raise
-            if retry_while_unavailable(self.durable_progress) == (0, 0):
-                raise
-            raise MachineUnusable(
-                f"{error}. This training run continues on another machine, or on this one once the problem "
-                "is solved"
-            ) from error
+    def is_resumable(self) -> bool:
+        """Return whether S3 has a state of this training run, according to the job's row."""
+        return retry_while_unavailable(self.durable_progress) > (0, 0)
 
     def trace(self) -> Trace | None:
         """Read the trace that a killed attempt left on this machine. Raises UntrustedFolder."""
@@ -156,7 +134,7 @@ class TrainingAttempt:
 
     def _claim_device(self, stack: ExitStack) -> str | None:
         """Claim the job's GPUs until `stack` closes; wait for up to an hour if other runs hold them."""
-        with self._continue_elsewhere():
+        with seek_device_elsewhere(self.is_resumable):
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
             )
@@ -173,20 +151,8 @@ class TrainingAttempt:
 
     def _require_hardware(self, device: str | None) -> None:
         """Refuse a machine that lacks the device."""
-        with self._continue_elsewhere():
+        with seek_device_elsewhere(self.is_resumable):
             require_hardware(device, cpu_worker=self._settings.cpu_worker)
-
-    @contextmanager
-    def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if a state in S3 shows that the run has had the device."""
-        try:
-            yield
-        except DeviceNotAvailable as error:
-            if retry_while_unavailable(self.durable_progress) == (0, 0):
-                raise
-            raise GpuLost(
-                f"{error}. This training run had this device before, so it continues on another machine"
-            ) from error
 
     def _prepare_folders(self, stack: ExitStack) -> None:
         """Create the job's folders. Refuse an untrusted folder before removing or using anything in it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
+from include.attempt.elsewhere import retry_elsewhere
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
@@ -163,10 +164,7 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
         Settings.from_environment(),
         lambda: _store(job.origin_run_id),
     )
-    with (
-        record_final_failure(context),
-        attempt.retry_elsewhere_if_resumable(),
-    ):
+    with record_final_failure(context), retry_elsewhere(attempt.is_resumable):
         retry_while_unavailable(lambda: require_hours_to_begin(job.job_id))
         start_attempt(context, retry_while_unavailable(attempt.durable_progress), attempt.trace())
         return attempt.run()
