@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.attempt.found_state import FoundState, require_whole
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, in_words
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import CorruptObject
-from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
+from include.training.contract import NotResumable, StateMismatch
 from include.training.environment import isolate_ultralytics
-from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
+from include.training.loading import hand_over, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,48 +57,6 @@ class StartingPoint:
     results.csv; the epochs of its parent are not included."""
 
 
-def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]:
-    """Return the finished epochs in the state."""
-    columns = dict(state.get("train_results") or {})
-    epochs, times = columns.pop("epoch", []), columns.pop("time", [])
-    seconds = [later - before for before, later in pairwise([0.0, *times])]
-    rows = zip(*columns.values(), strict=True) if columns else [()] * len(epochs)
-    return tuple(
-        # Each attempt measures time with a different clock, so a difference may be negative.
-        (int(epoch) - 1, dict(zip(columns, row, strict=True)), max(took, 0.0))
-        for epoch, row, took in zip(epochs, rows, seconds, strict=True)
-    )
-
-
-@dataclass(frozen=True)
-class _FoundState:
-    """A complete state of this training run."""
-
-    path: Path
-    state: dict[str, Any]
-    """The content of the file at `path`."""
-    where: str
-    """Where the state was found: a local path or an s3:// URI."""
-    replaces: Checkpoint | None = None
-    """The undamaged last.pt that the state will replace in S3; None if there is none."""
-
-    @property
-    def position(self) -> Position:
-        return int(self.state["epoch"]), batches_into_epoch(self.state)
-
-    @property
-    def is_newer(self) -> bool:
-        """Whether S3 has no undamaged last.pt, or only an older one."""
-        return self.replaces is None or self.position > self.replaces.position
-
-    def is_same_as(self, stored: StoredCheckpoint) -> bool:
-        """Return whether the stored object has the same bytes; hash the file only if the positions agree."""
-        found = stored.checkpoint
-        if found is None or found.position != self.position:
-            return False
-        return stored.is_the_same_as(Checkpoint.of_file(self.path, *self.position))
-
-
 class Recovery:
     """Finds the starting point, locally or in S3, and takes the training run over from older attempts."""
 
@@ -114,7 +71,6 @@ class Recovery:
     ) -> None:
         self._job, self._identity, self._attempt = job, identity, attempt
         self._store, self._inputs, self._weights = store, inputs, weights
-        self._task = job.spec.task
 
     def find_starting_point(self, durable: Position | None) -> StartingPoint:
         """Return the state that this attempt starts from; take it over in S3 if this training run stored it.
@@ -143,8 +99,8 @@ class Recovery:
                 best,
                 *own.position,
                 own=True,
-                trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
-                finished=_read_finished_epochs(own.state),
+                trained_seconds=own.trained_seconds(),
+                finished=own.finished_epochs(),
             )
         parent = self._job.resume
         if parent is not None and (durable is None or durable <= parent.last.position):
@@ -157,7 +113,7 @@ class Recovery:
             )
         return StartingPoint()
 
-    def _find_newest(self, durable: Position | None) -> _FoundState | None:
+    def _find_newest(self, durable: Position | None) -> FoundState | None:
         """Return the newer of the states on this machine and in S3; after an outage, S3 may be behind."""
         local = self._find_local()
         try:
@@ -170,14 +126,14 @@ class Recovery:
             return stored
         return replace(local, replaces=stored.replaces if stored else None)
 
-    def _find_stored(self, durable: Position | None, local: _FoundState | None) -> _FoundState | None:
+    def _find_stored(self, durable: Position | None, local: FoundState | None) -> FoundState | None:
         """Return the state in this training run's last.pt or previous generation; None if neither has one.
 
         An object equal to the local state is not downloaded. The previous generation is used if last.pt is
         damaged or missing. It is also considered if last.pt is older than the row's durable position, because
         an old state may have overwritten a newer last.pt.
         """
-        found: _FoundState | None = None
+        found: FoundState | None = None
         problem: Exception | None = None
         for kind, stored in self._list_own_generations(durable):
             try:
@@ -215,22 +171,22 @@ class Recovery:
             elif durable is None or durable <= parent.last.position:
                 return  # this training run has not stored anything yet
 
-    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint, local: _FoundState | None) -> _FoundState:
+    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint, local: FoundState | None) -> FoundState:
         replaces = stored.checkpoint if kind == "last" else None
         if local is not None and local.is_same_as(stored):
             return replace(local, replaces=replaces)
         target = self._inputs / f"{kind}.pt"
         self._store.download(self._job.job_id, kind, target)
-        return _FoundState(target, self._load(target), stored.uri, replaces)
+        return FoundState(target, self._load(target), stored.uri, replaces)
 
-    def _find_local(self) -> _FoundState | None:
+    def _find_local(self) -> FoundState | None:
         """Return the state that an earlier attempt left on this machine; log why a file is ignored."""
         path = self._weights / "last.pt"
         if not path.is_file():
             return None
         try:
-            _require_whole(path)
-            return _FoundState(path, self._load(path), str(path))
+            require_whole(path)
+            return FoundState(path, self._load(path), str(path))
         except NotResumable as error:
             log.info("Ignoring %s: %s.", path, error)
             return None
@@ -238,11 +194,11 @@ class Recovery:
     def _load(self, path: Path) -> dict[str, Any]:
         from include.training.resume import require_identity
 
-        state = load_training_state(path, self._task)
+        state = load_training_state(path, self._job.spec.task)
         require_identity(state, self._identity, path)
         return state
 
-    def _take_over(self, own: _FoundState, best: Path | None) -> None:
+    def _take_over(self, own: FoundState, best: Path | None) -> None:
         """Store the state again, marked with this attempt, so that S3 refuses writes by older attempts."""
         isolate_ultralytics()
         from ultralytics import __version__
@@ -266,7 +222,7 @@ class Recovery:
             keep_previous=own.replaces is not None and own.is_newer,
         )
 
-    def _find_best(self, own: _FoundState) -> Path | None:
+    def _find_best(self, own: FoundState) -> Path | None:
         """Return the best.pt that the state refers to, from the same folder or S3; None if there is none."""
         local = self._weights / "best.pt"
         if own.path.parent == self._weights and self._is_best_for(own, local):
@@ -280,12 +236,12 @@ class Recovery:
             log.warning("%s. The best epoch from now on becomes best.pt.", error)
             return None
 
-    def _is_best_for(self, own: _FoundState, path: Path) -> bool:
+    def _is_best_for(self, own: FoundState, path: Path) -> bool:
         """Return whether the file is undamaged and not older than the best epoch in the state."""
         if not path.is_file():
             return False
         try:
-            _require_whole(path)
+            require_whole(path)
             best = load_checkpoint(path)
         except NotResumable as error:
             log.info("Ignoring %s: %s.", path, error)
@@ -310,14 +266,3 @@ class Recovery:
         last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
         log.info("Starting from the state of job %s after %s.", parent.job_id, in_words(parent.last.position))
         return StartingPoint(Path(last.path), Path(best.path) if best else None, *parent.last.position)
-
-
-def _require_whole(path: Path) -> None:
-    """Raise UnreadableCheckpoint if the file is damaged, which torch does not check."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise UnreadableCheckpoint(f"{path} is damaged: {error}") from error
-    if damaged:
-        raise UnreadableCheckpoint(f"{path} is damaged: the checksum of its entry {damaged} is wrong")

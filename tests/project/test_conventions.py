@@ -19,8 +19,6 @@ FILE_LINES = 300
 FUNCTION_LINES = 40
 
 LONG_FILES = {
-    "include/attempt/attempt.py",
-    "include/attempt/starting_point.py",
     "include/datasets/uploads/store.py",
     "include/stack/local.py",
     "include/training/gpus.py",
