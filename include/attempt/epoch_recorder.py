@@ -96,7 +96,9 @@ class EpochRecorder:
         with self._changed:
             before = self._tries
             self._wake_writer()
-            self._changed.wait_for(lambda: not self._waiting or self._error or self._tries > before)
+            self._changed.wait_for(
+                lambda: not self._waiting or self._error or (self._problem and self._tries > before)
+            )
             self._raise_error()
             if self._waiting and self._problem is not None:
                 raise self._problem
