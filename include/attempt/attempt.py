@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
-"""How long an attempt waits for a GPU on its machine. With retries, a job waits for up to two days."""
+"""How long one attempt waits for a GPU, in seconds. With its retries, a job waits for up to two days."""
 
 
 class TrainingAttempt:
@@ -80,9 +80,9 @@ class TrainingAttempt:
         self._heartbeats: Heartbeats | None = None
 
     def durable_progress(self) -> tuple[int, int]:
-        """Return how many epochs, and batches of the next epoch, are in S3 according to the job's row.
+        """Return how many epochs the newest state in S3 has finished, and how many batches after them.
 
-        Raises OwnershipLost.
+        Both numbers come from the job's row. Raises OwnershipLost.
         """
         epoch, batch = self._row.require_own().durable or (-1, 0)
         return epoch + 1, batch
@@ -92,7 +92,7 @@ class TrainingAttempt:
         return retry_while_unavailable(self.durable_progress) > (0, 0)
 
     def trace(self) -> Trace | None:
-        """Read the trace that a killed attempt left on this machine. Raises UntrustedFolder."""
+        """Return the trace that a killed attempt left on this machine, if any. Raises UntrustedFolder."""
         return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:
@@ -110,9 +110,9 @@ class TrainingAttempt:
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
             self._require_hardware(self._job.spec.device)
-            # The data are fetched before a GPU is claimed, so that no GPU is idle meanwhile. Fetching may
-            # take hours, so it has a separate watchdog: training's watchdog limits the time until the first
-            # batch.
+            # The data are fetched before a GPU is claimed, so that no GPU is idle while the attempt waits for
+            # them. Fetching may take hours, but training's watchdog limits the time until the first batch, so
+            # fetching has a watchdog of its own.
             with self._watch():
                 dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
@@ -185,9 +185,9 @@ class TrainingAttempt:
     def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
         """Fetch the checked data and reserve them for this training run until `stack` closes.
 
-        If the training run has a state, a request that S3 refuses counts as a temporary failure. If the
-        process that reads the data is killed, this raises ProcessKilled, and so the attempt is retried: the
-        data have been checked, so they are unlikely to be the cause.
+        If the training run has a state, a request that S3 refuses counts as a temporary failure. Raises
+        ProcessKilled if the process that reads the data is killed. The attempt is then retried, because data
+        that have passed the check are unlikely to be the cause.
         """
         settings = self._settings
         local = materialize(
@@ -220,8 +220,8 @@ class TrainingAttempt:
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point; make this attempt the owner of the stored checkpoints and the job's row.
 
-        Also returns whether a stop request applies to the starting point; this is False unless the starting
-        point is a state of this training run. Raises OwnershipLost.
+        Returns the store, the starting point, and whether a user's request to stop applies at that point. The
+        last is True only if the starting point is a state of this training run. Raises OwnershipLost.
         """
         while True:
             row = self._row.require_own()
@@ -284,7 +284,10 @@ class TrainingAttempt:
 
 
 def _should_stop(row: TrainingJob, start: StartingPoint) -> bool:
-    """Return whether a stop request applies at the starting point, which may not be the end of an epoch."""
+    """Return whether a user's request to stop applies at the starting point.
+
+    A request to stop after the current epoch applies only at the end of an epoch.
+    """
     stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
     at_epoch_end = start.epoch >= 0 and start.batch == 0
     return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)

@@ -1,7 +1,7 @@
-"""Keeps a training run alive if only this machine is at fault: another machine can resume it from S3.
+"""Errors that only this machine causes: they do not end a training run that another machine can resume.
 
-In both functions, `is_resumable` returns whether S3 has a state of the training run. It is called only after
-an error.
+Both functions call `is_resumable` only after such an error. It returns whether S3 has a state of the training
+run.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def retry_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
-    """Turn errors due to this machine alone into MachineUnusable, if the training run can be resumed.
+    """Turn errors about this machine's set-up, data or disk into MachineUnusable, which is retried.
 
-    A training run must not end because this machine is set up wrongly, lacks the data or has a full disk.
+    If the training run cannot be resumed, the original error is raised.
     """
     try:
         yield
@@ -39,7 +39,10 @@ def retry_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
 
 @contextmanager
 def seek_device_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
-    """Turn DeviceNotAvailable into GpuLost, if the training run can be resumed: it once had the device."""
+    """Turn DeviceNotAvailable into GpuLost if the training run can be resumed: it once had the device.
+
+    Otherwise, DeviceNotAvailable is raised, because perhaps no machine has the device.
+    """
     try:
         yield
     except DeviceNotAvailable as error:

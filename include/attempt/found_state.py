@@ -1,4 +1,4 @@
-"""A state of the training run that an earlier attempt saved, found on this machine or in S3."""
+"""A state that an earlier attempt saved, and that was found on this machine or in S3."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FoundState:
 
 
 def require_whole(path: Path) -> None:
-    """Raise UnreadableCheckpoint if the file is damaged, which torch does not check."""
+    """Raise UnreadableCheckpoint if the file is damaged. Torch would not notice: it ignores the checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -39,9 +39,9 @@ _GIB = 1024**3
 class MemoryWatch:
     """Adds up the memory of this process and its descendants every ten seconds, in a thread.
 
-    It starts after the first batch. Shared pages count once. Forked processes report their own memory:
-    Airflow makes its task processes non-dumpable, and the kernel shows the memory of a non-dumpable process
-    only to that process and to root.
+    The first check follows the first batch. Shared pages count once. Forked processes report their own
+    memory: Airflow makes its task processes non-dumpable, and the kernel shows the memory of a non-dumpable
+    process only to that process and to root.
 
     `limit` is the memory of the machine or its container, in bytes. The memory use at the first check after
     `note_start` is considered normal. In the first `least_seconds` after `note_start`, a shortage is only

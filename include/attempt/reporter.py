@@ -28,10 +28,10 @@ class StoppedNow(BaseException):
 class JobReporter:
     """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
-    It asks for a state after every `publish_seconds` of training, and before a validation that would make the
-    interval longer. Except in a repeated epoch, it asks for a final state as soon as SIGTERM arrives, memory
-    is short, or a user stops the job immediately. When the final state has been saved, it raises Preempted,
-    MemoryShort or StoppedNow.
+    It asks for a state whenever the last one is `publish_seconds` of training old, and before a validation
+    during which it would become that old. Except in a repeated epoch, it asks for a final state as soon as
+    SIGTERM arrives, memory is short, or a user stops the job immediately. When the final state has been
+    saved, it raises Preempted, MemoryShort or StoppedNow.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class JobReporter:
         self._validation_seconds = 0.0
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`; return whether to continue. Meanwhile, the epoch's state is being saved."""
+        """Record `epoch`; return whether to continue. Meanwhile, the trainer saves the epoch's state."""
         with self._termination.deferred():
             try:
                 stop = self._recorder.record(epoch)
@@ -79,8 +79,7 @@ class JobReporter:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # No state is saved in a repeated epoch, so only preemption ends training before the end of that
-            # epoch.
+            # No state is saved in a repeated epoch, so only a preemption may end training before its end.
             self._termination.check()
             return False
         is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW

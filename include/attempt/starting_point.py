@@ -75,16 +75,17 @@ class Recovery:
     def find_starting_point(self, durable: Position | None) -> StartingPoint:
         """Return the state that this attempt starts from; take it over in S3 if this training run stored it.
 
-        `durable` is the durable position according to the job's row; if it is set, a state must be found, and
-        starting from scratch is not allowed. Raises CheckpointNotFound, CorruptObject and StateMismatch,
-        which a retry cannot fix, and FencedOut if an older attempt wrote in the meantime; after FencedOut,
-        call this again with a new store. If a state exists, requests that S3 refuses count as temporary
-        failures (RefusedForNow).
+        `durable` is the position of the newest state in S3, according to the job's row. Unless it is None, a
+        state must be found: the attempt must not start from scratch.
+
+        Raises CheckpointNotFound, CorruptObject and StateMismatch, which a retry cannot fix. Raises FencedOut
+        if an older attempt wrote in the meantime; then call this again with a new store. If a state exists,
+        a request that S3 refuses counts as a temporary failure (RefusedForNow).
         """
         with treat_refusals_as_temporary(
             lambda: durable is not None or (self._weights / "last.pt").is_file()
         ):
-            for kind in CHECKPOINT_KINDS:  # lets the store replace these objects, but not newer ones
+            for kind in CHECKPOINT_KINDS:  # lets the store replace these versions, but no newer ones
                 self._store.head(self._job.job_id, kind)
             return self._find_starting_point(durable)
 
@@ -218,12 +219,12 @@ class Recovery:
             self._job.job_id,
             "last",
             __version__,
-            # The same state with a new mark must not replace the previous generation.
+            # A last.pt that holds the same state is not kept: it would replace an older last.previous.pt.
             keep_previous=own.replaces is not None and own.is_newer,
         )
 
     def _find_best(self, own: FoundState) -> Path | None:
-        """Return the best.pt that the state refers to, from the same folder or S3; None if there is none."""
+        """Return the best.pt that the state refers to, from the same folder as the state, or from S3."""
         local = self._weights / "best.pt"
         if own.path.parent == self._weights and self._is_best_for(own, local):
             return local
@@ -252,8 +253,8 @@ class Recovery:
     def _start_from_parent(self, parent: ResumePoint) -> StartingPoint:
         """Copy the parent's objects to this job's prefix, so that a crash loses nothing, and start from them.
 
-        Raises CheckpointNotFound or CorruptObject if these are no longer the objects that `resolve_config`
-        found.
+        Raises CheckpointNotFound or CorruptObject if the parent no longer has the objects that
+        `resolve_config` found.
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:

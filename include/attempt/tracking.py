@@ -77,9 +77,9 @@ class Tracker:
     """Keeps a training run in MLflow up to date with the job's row, using a separate thread.
 
     It sends nothing if there is no server, or if the job's row belongs to a training run other than
-    `origin_run_id` (None accepts any). `notify` returns immediately. `end` waits for up to 10 seconds, and so
-    does leaving the block with an Exception (Preempted is not one): pending requests must not arrive after
-    those of a later attempt. No method raises.
+    `origin_run_id` (None accepts any). `notify` returns immediately. `end` waits for up to 10 seconds. If an
+    Exception ends the block (Preempted is not one), `__exit__` waits as long, because requests that are still
+    pending must not arrive after those of a later attempt. No method raises.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Tracker:
             log.info("MLflow at %s is up to date again.", server)
 
     def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
-        """Send all new values; return the problem, if any. After a failure, send all epochs again."""
+        """Send all new values; return the problem, if any. The call after a failure repeats all epochs."""
         try:
             self._send(mirror, final)
         except TrackingError as error:
