@@ -224,7 +224,7 @@ class Recovery:
         )
 
     def _find_best(self, own: FoundState) -> Path | None:
-        """Return the best.pt that the state refers to, from the same folder as the state, or from S3."""
+        """Return the best.pt to which the state refers, if any, from the state's folder or from S3."""
         local = self._weights / "best.pt"
         if own.path.parent == self._weights and self._is_best_for(own, local):
             return local

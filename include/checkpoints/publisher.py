@@ -31,16 +31,16 @@ _PARTING_SECONDS = 1.0
 class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
-    There is one upload at a time. A newer snapshot replaces a waiting one, except that the newest best.pt is
-    kept, so at most two copies of each file exist. A failed upload is retried until a newer state replaces
+    There is one upload at a time. A newer snapshot replaces a waiting one, but not the newest best.pt that
+    waits, so at most two copies of each file exist. A failed upload is retried until a newer state replaces
     it. But if S3 already holds parts of an upload, that upload is finished first; otherwise, no upload would
-    ever finish over a slow link. Training neither waits for S3 nor fails because of it, but `publish` and
-    `close` raise FencedOut once another attempt owns the job.
+    ever finish over a slow link. Training neither waits for S3 nor fails because of it. Only if another
+    attempt owns the job do `publish` and `close` raise FencedOut.
 
     The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3;
-    exceptions from this call are logged. `durable` is the position of the newest stored state.
+    exceptions from this call are logged. `durable` is the position of the newest state that is already in S3.
 
-    As a context manager it stores the pending snapshot when the block ends: within `drain_seconds`, or within
+    At the end of a `with` block, the pending snapshot is stored: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
     """
 
@@ -97,8 +97,9 @@ class BackgroundPublisher:
         """Store the newest snapshot within `drain_seconds`, then stop writing.
 
         The default is the value given to the constructor. An upload that is still running after that time is
-        aborted; `durable` is then the newest stored position. Raises FencedOut. An exception that interrupts
-        the wait, such as Preempted, is raised after at most `grace_seconds` more.
+        aborted; the attribute `durable` then says which state is the newest in S3. If an exception such as
+        Preempted interrupts the wait, the upload may take `grace_seconds` more before the exception is
+        raised. Raises FencedOut.
         """
         with self._changed:
             self._closing = True

@@ -31,7 +31,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class PublishLimits:
-    """Frequency, time-outs and retries of publishing."""
+    """How often states are published, and when uploads are aborted or retried."""
 
     every_epochs: int = 1
     """Interval, in epochs, at which the state at the end of an epoch is stored. A state within an epoch is
@@ -53,7 +53,7 @@ class PublishLimits:
 
 @dataclass(frozen=True)
 class PendingSnapshots:
-    """States to store."""
+    """The snapshots that wait for the next upload, or that are being uploaded."""
 
     last: Snapshot
     """The newest state, whose last.pt is stored."""

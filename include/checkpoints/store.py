@@ -57,15 +57,15 @@ class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
     Each attempt writes through a separate store. The store remembers the first version that it saw of each
-    object, and overwrites only that version or one that it wrote itself; if another attempt has written since
-    then, the store raises FencedOut and leaves the object unchanged. Only last.previous.pt is replaced
-    unconditionally. Several threads may use the store for different jobs.
+    object, and overwrites only that version or one that it wrote itself. If another attempt has written since
+    then, the store raises FencedOut and leaves the object unchanged. The exception is last.previous.pt, of
+    which it replaces any version. Several threads may use the store for different jobs.
 
     A new attempt takes over a job by uploading last.pt with its attempt number in it. This changes the bytes
-    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. If the older
-    attempt is still uploading a best.pt, that does no harm, because the attempt that wrote last.pt may
-    replace that best.pt. If the take-over itself raises FencedOut, the older attempt has just written once
-    more: try again with a new store.
+    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. A best.pt that the
+    older attempt is still uploading does no harm, because the attempt that wrote last.pt may replace it. If
+    the take-over itself raises FencedOut, the older attempt has just written once more: try again with a new
+    store.
     """
 
     def __init__(
@@ -121,10 +121,10 @@ class CheckpointStore:
     ) -> UploadResult:
         """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 already has it.
 
-        A replaced last.pt is kept as last.previous.pt. Use `keep_previous=False` if the stored last.pt is
-        damaged, or holds the same state as `checkpoint`, and so must not replace an older last.previous.pt.
-        `keep_parts` is for a caller that will retry: the upload of a large file then resumes where its
-        connection broke.
+        A replaced last.pt is kept as last.previous.pt, unless `keep_previous` is False. Set that if the
+        stored last.pt is damaged, or holds the same state as `checkpoint`: it would replace a
+        last.previous.pt that is worth more. Set `keep_parts` if the upload is retried after an error: the
+        upload of a large file then resumes where its connection broke.
 
         After LocalFileMissing (neither here nor in S3), LocalFileChanged and FencedOut, S3 does not hold the
         file. After any other StoreError the file may have been stored; the next upload through this store
@@ -209,8 +209,8 @@ class CheckpointStore:
     def require_checkpoint(self, uri: str) -> Contents:
         """Inspect the checkpoint at `uri`, in any bucket, without running it.
 
-        Only a file that fails the inspection is downloaded completely. Raises ObjectNotFound,
-        UnsafeCheckpoint if training would refuse it, and the other StoreErrors.
+        Only a file that fails the inspection is read completely. Raises ObjectNotFound, UnsafeCheckpoint if
+        training would refuse the file, and the other StoreErrors.
         """
         location = S3Location.parse(uri)
         head = head_object(self._bucket.client, location)

@@ -36,7 +36,7 @@ class StoredCheckpoint:
     """Dag run that started the object's training run; it distinguishes training runs with the same job id."""
     ultralytics_version: str | None
     seeded_from: str | None
-    """Job from which the object was copied; None unless this job started from another job's state."""
+    """Job from which the object was copied within S3; None if it was uploaded."""
 
     @property
     def sha256(self) -> str | None:

@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSALS = (BytesRefused, ConditionFailed, ObjectNotFound)
-"""Errors after which a retry cannot reuse the parts that have arrived."""
+"""Errors after which the parts that have arrived are useless for a retry."""
 
 
 class ObjectWriter:
     """Overwrites only the version of an object that it first saw or that it wrote itself.
 
     It raises FencedOut for any other version. S3 itself checks, at the moment of the write, that the object
-    is still the expected one (If-Match) or still absent (If-None-Match). If the response to a write is lost,
-    that write is not mistaken for another writer's, because the hash of each file that was sent is remembered
-    until the outcome is known.
+    is still the expected one (If-Match) or still absent (If-None-Match). The writer remembers the hash of
+    each file that it sends until it knows the outcome, so it recognises its own write even if the response
+    was lost.
 
     An object may be protected by a `fence`, another object that only one writer may own: the protected object
     is written only while the fence has the version that this writer knows. A writer that wrote the fence may
@@ -142,7 +142,8 @@ class ObjectWriter:
             existing = self._find_stored(source)
             if existing is None or existing.etag != etag:
                 raise SourceChanged(_explain_overtaking(source, existing)) from error
-            # Check the target: if only the response was lost, the retry failed because the copy existed.
+            # The source is unchanged, so look at the target. If only the response was lost, botocore retried,
+            # and S3 refused because the first try had already replaced the target.
         existing = self._find_stored(to)
         if existing is None or not metadata.items() <= existing.metadata.items():
             raise _fenced(to, existing)
@@ -203,8 +204,8 @@ class ObjectWriter:
             ) from error
         existing = self._find_stored(location)
         if existing and existing.sha256 == file.sha256:
-            # The write had succeeded, but its response was lost: boto3 retried and found the object that the
-            # first try had written.
+            # The write had succeeded, but its response was lost. boto3 retried, and S3 refused because the
+            # first try had already written the object.
             return existing.etag
         known = self._known[location]
         self.require_unchanged(location, existing, fence)

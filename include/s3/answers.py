@@ -1,4 +1,4 @@
-"""Detects that an uploaded object was stored even if the response to the upload never arrives."""
+"""Finds out whether S3 has stored an object, even if the response to its upload never arrives."""
 
 from __future__ import annotations
 

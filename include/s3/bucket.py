@@ -95,7 +95,7 @@ class Bucket:
             return answer["Body"].read(), answer["ETag"]
 
     def read_unless_known(self, key: str, etag: str, known: str) -> ObjectContent:
-        """Return the object with that ETag, without its bytes if the ETag is among those in `known`."""
+        """Return the object with that ETag, but without its bytes if `known` contains the ETag."""
         return ObjectContent(None if etag in known else self.read_version(key, etag), etag)
 
     def put(

@@ -1,7 +1,7 @@
 """Probes whether an S3 server honours the conditions of writes (many do not) and verifies checksums.
 
-A probe cannot show whether the server checks the condition and writes in one atomic step; docs/deployment.md
-lists the servers that are known to do so.
+A probe cannot show whether checking the condition and writing are one atomic step; docs/deployment.md lists
+the servers for which they are.
 """
 
 from __future__ import annotations
@@ -146,12 +146,12 @@ class _Probe:
         return Support.IGNORED
 
     def attempt_both(self, write: Callable[[Condition], None]) -> Support:
-        """Try two writes: one requires that the object not exist, the other an ETag that no object has."""
+        """Try a write that requires the object not to exist, and one that requires an ETag that none has."""
         first = self.attempt(write, {"IfNoneMatch": "*"})
         return first if first is not Support.HONOURED else self.attempt(write, {"IfMatch": _NOBODYS_ETAG})
 
     def attempt_deletion(self) -> Support:
-        """Try to delete. Access keys that do not permit it are fine: training never deletes a checkpoint."""
+        """Try a deletion. Training never deletes a checkpoint, so its access keys need not allow this."""
         try:
             return self.attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
         except StoreAccessDenied:

@@ -20,9 +20,10 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts, not even a retry by botocore, except to abort an upload.
-    No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
-    reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the response.
+    After the deadline, no request starts, not even botocore's retry of one; only the request that aborts an
+    upload is exempt. A request that is sending its body fails at the next read of the body, and its
+    connection is closed, so the rest never reaches S3. The deadline bounds only the sending; the client's
+    time-out bounds the wait for the response.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -71,7 +72,7 @@ class Deadline:
 
 
 class StallDeadline(Deadline):
-    """Expires when, within `seconds`, an upload receives no response and sends fewer than `least_bytes`.
+    """Expires if, for `seconds`, an upload gets no response and sends fewer than `least_bytes` bytes.
 
     A large upload may therefore take longer than a small one.
     """

@@ -27,7 +27,7 @@ class StoreError(ProjectError):
 
 
 class StoreUnavailable(StoreError, TransientError):
-    """S3 is currently unavailable; a retry may succeed."""
+    """S3 cannot serve the request now; a retry may succeed."""
 
 
 class StoreUnreachable(StoreUnavailable):
@@ -63,7 +63,7 @@ class UploadGivenUp(StoreUnavailable):
 
 
 class RefusedForNow(StoreUnavailable):
-    """The store is misconfigured, but a state could be lost, so requests are retried until it is fixed."""
+    """A setting for S3 is wrong. Requests are retried until it is corrected, so that no state is lost."""
 
 
 class StoreRefusal(StoreError, FinalError):
@@ -147,7 +147,7 @@ _UNAVAILABLE: dict[type[StoreUnavailable], set[str]] = {
 
 @contextmanager
 def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None]:
-    """Turn boto3's exceptions about `location` into StoreErrors that say what to do."""
+    """Turn the exceptions of boto3 in the block into StoreErrors about `location` that say what to do."""
     from botocore import exceptions as boto
 
     endpoint = client.meta.endpoint_url

@@ -1,4 +1,4 @@
-"""Listing a bucket page by page: a million objects take no more memory than a thousand."""
+"""Lists a bucket page by page: a million objects take no more memory than a thousand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A local file to upload: its hashes, and its pieces, which can be read only until a deadline."""
+"""A local file to upload: its hashes, and its parts."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class LocalFile:
     def read(cls, path: Path, limits: TransferLimits, sha256: str | None = None) -> LocalFile:
         """Hash the file. Raises FileNotFoundError if it does not exist.
 
-        If `sha256` is given, a file that is sent in one request is not read here, because S3 refuses content
-        that does not match the hash.
+        If `sha256` is given, a file that is sent in one request is not read: S3 refuses the request if the
+        content does not match that hash.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:
@@ -101,7 +101,7 @@ class LocalFile:
 
 
 def body(path: Path, offset: int, size: int) -> ReadFileChunk:
-    """Return a piece of the file; reading from it fails once the deadline has expired."""
+    """Return the `size` bytes from `offset` as a file; reading it raises UploadGivenUp after the deadline."""
     from s3transfer.utils import ReadFileChunk
 
     return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])

@@ -1,4 +1,4 @@
-"""Uploading a file in parts; a retry sends only the parts that have not arrived."""
+"""Uploads a file in parts; a retry sends only the parts that have not arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the metadata of objects, and their bytes: a stored checksum does not prove that they are intact."""
+"""Reads objects' metadata, and their bytes: a stored checksum does not prove that these are still intact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """Return S3's response to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. After a failed HEAD, a GET is therefore sent, whose response has a body with the reason.
+    access is denied. A failed HEAD is therefore followed by a GET, whose response has the reason in its body.
     """
     from botocore.exceptions import ClientError
 
@@ -63,7 +63,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
 
 
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
-    """Hash the whole object, updating the digests `more` as well; return its identity, but not its bytes.
+    """Read and hash the whole object, and update the digests `more`; return its identity, not its bytes.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """

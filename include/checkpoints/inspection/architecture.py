@@ -1,7 +1,7 @@
-"""Checking the description from which a model is built: an architecture's YAML, or its copy in a checkpoint.
+"""Checks the description from which a model is built: an architecture's YAML, or its copy in a checkpoint.
 
-Ultralytics evaluates the `activation` in it as Python, calls whatever function a row names, and creates
-layers of any size. So the description is checked first, wherever it comes from.
+Ultralytics evaluates the description's `activation` as Python, calls whatever function a row names, and
+creates layers of any size. So every description is checked before Ultralytics reads it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading the archive of a checkpoint: a ZIP file exactly as torch.save writes it.
+"""Reads the archive of a checkpoint, which must be a ZIP file exactly as torch.save writes it.
 
 Two programs may read the same ZIP file differently: one takes the first of two entries with the same name,
 the other the last; one takes sizes from the directory, the other from the entries; one expects the directory

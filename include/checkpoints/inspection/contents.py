@@ -35,8 +35,8 @@ MAX_FEATURES = 16
 usually four."""
 
 MAX_PATHS = 20_000_000
-"""Maximum number of paths to objects. A shared object has several paths; in a decompression bomb, an object
-has very many."""
+"""Maximum number of paths to objects. An object that several others hold has several paths; an object in a
+decompression bomb has very many."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}

@@ -14,7 +14,7 @@ class ForeignCode(InspectionError):
 
 
 class NotACheckpoint(InspectionError):
-    """The file is damaged or in a different format; no foreign code had been found up to that point."""
+    """The file is damaged or in a different format. No foreign code was found before this was noticed."""
 
 
 class TooLarge(InspectionError):

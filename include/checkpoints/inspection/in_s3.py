@@ -1,4 +1,4 @@
-"""Inspect a checkpoint in S3 without downloading it."""
+"""Inspects a checkpoint in S3 without downloading it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
     """Describe the checkpoint in S3, of `size` bytes, without reading its weights.
 
-    Only a file that fails the inspection is read completely, to verify its bytes, and then inspected again.
-    Raises UnsafeCheckpoint (also if the object is larger than initial weights may be), CorruptObject if the
-    object no longer has that ETag, and other StoreErrors.
+    Only a file that fails the inspection is read completely: its bytes are verified, and it is inspected
+    again. Raises UnsafeCheckpoint if the object fails again, or is larger than initial weights may be;
+    CorruptObject if the object no longer has that ETag; and other StoreErrors.
     """
     require_loadable_size(location.uri, size)
     source = ObjectSource(client, location, size, etag)

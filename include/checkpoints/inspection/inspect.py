@@ -39,8 +39,8 @@ def inspect_file(path: Path) -> Contents:
 def judge_source(source: Source) -> str | None:
     """Return None for a checkpoint; for harmless bytes, return why they are not a checkpoint.
 
-    Raises ForeignCode, NotACheckpoint or TooLarge for everything else, which might run code if a program
-    other than this one loads it.
+    Raises ForeignCode, NotACheckpoint or TooLarge for all other bytes: these might run code when another
+    program loads them.
     """
     try:
         inspect_source(source)
