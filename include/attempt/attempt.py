@@ -124,7 +124,7 @@ class TrainingAttempt:
                 self._row.require_own()
                 # The other writer is an older attempt that has not yet noticed that it has lost the job.
                 raise StoreBusy(
-                    f"{error}. The job's row still names this attempt, so a retry can take the job over"
+                    f"{error}. But the job's row still names this attempt, so a retry can take the job over"
                 ) from None
 
     def _watch(self) -> AbstractContextManager[Heartbeats]:
@@ -278,7 +278,7 @@ class TrainingAttempt:
         if weights is not None:
             to = self._inputs / Path(weights.path).name
             return str(store.fetch_object(weights.path, to, weights.sha256))
-        if model.startswith("s3://"):  # a job that was resolved before hashes were recorded
+        if model.startswith("s3://"):  # the job is from a release that recorded no hashes
             return str(store.fetch_object(model, self._inputs / Path(model).name))
         return model
 

@@ -25,7 +25,7 @@ _PROGRESS_SECONDS = 10.0
 """Interval at which progress within an epoch is recorded and a request to stop immediately is noticed."""
 
 _RETRY_SECONDS = 15.0
-"""A failed write is retried when the next epoch ends, or after this time, because an epoch may take hours."""
+"""A failed write is retried when the next epoch ends, but at the latest after this time."""
 
 
 class EpochRecorder:

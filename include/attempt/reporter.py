@@ -79,7 +79,7 @@ class JobReporter:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # No state is saved in a repeated epoch, so only a preemption may end training before its end.
+            # No state is saved in a repeated epoch, so only a preemption may interrupt it.
             self._termination.check()
             return False
         is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW

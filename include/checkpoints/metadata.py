@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from include.checkpoints.checkpoint import Checkpoint
 
 SEEDED_FROM = "seeded-from"
-"""Metadata key for the job from whose checkpoint this job was started."""
+"""Metadata key for the job from which a checkpoint was copied within S3."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"-?\d{1,9}")
@@ -40,7 +40,7 @@ def metadata_of(
 def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
     """Return the checkpoint that the metadata of an object of `size` bytes describe.
 
-    None if this project did not write the metadata.
+    Returns None if this project did not write the metadata.
     """
     sha256, epoch, batch = metadata.get("sha256", ""), metadata.get("epoch", ""), metadata.get("batch", "0")
     if not (_SHA256.fullmatch(sha256) and _EPOCH.fullmatch(epoch) and _BATCH.fullmatch(batch)):

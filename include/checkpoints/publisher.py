@@ -31,11 +31,11 @@ _PARTING_SECONDS = 1.0
 class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
-    There is one upload at a time. A newer snapshot replaces a waiting one, but not the newest best.pt that
-    waits, so at most two copies of each file exist. A failed upload is retried until a newer state replaces
-    it. But if S3 already holds parts of an upload, that upload is finished first; otherwise, no upload would
-    ever finish over a slow link. Training neither waits for S3 nor fails because of it. Only if another
-    attempt owns the job do `publish` and `close` raise FencedOut.
+    There is one upload at a time. A newer snapshot replaces a waiting one; if the newer one has no best.pt,
+    the best.pt that waits is kept. So at most two copies of each file exist. A failed upload is retried until
+    a newer state replaces it. But if S3 already holds parts of an upload, that upload is finished first;
+    otherwise, no upload would ever finish over a slow link. Training neither waits for S3 nor fails because
+    of it. Only if another attempt owns the job do `publish` and `close` raise FencedOut.
 
     The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3;
     exceptions from this call are logged. `durable` is the position of the newest state that is already in S3.

@@ -97,7 +97,7 @@ class CheckpointStore:
         return stored is not None and stored.is_the_same_as(wanted)
 
     def verify(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> StoredCheckpoint:
-        """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if it is another one."""
+        """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if its bytes differ."""
         stored = self.head(job_id, kind)
         if stored is None:
             raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
@@ -121,10 +121,9 @@ class CheckpointStore:
     ) -> UploadResult:
         """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 already has it.
 
-        A replaced last.pt is kept as last.previous.pt, unless `keep_previous` is False. Set that if the
-        stored last.pt is damaged, or holds the same state as `checkpoint`: it would replace a
-        last.previous.pt that is worth more. Set `keep_parts` if the upload is retried after an error: the
-        upload of a large file then resumes where its connection broke.
+        A replaced last.pt is kept as last.previous.pt. With `keep_previous=False`, last.previous.pt stays as
+        it is; use this if the stored last.pt is damaged, or holds the same state as `checkpoint`. With
+        `keep_parts`, the next call resumes the upload of a large file where its connection broke.
 
         After LocalFileMissing (neither here nor in S3), LocalFileChanged and FencedOut, S3 does not hold the
         file. After any other StoreError the file may have been stored; the next upload through this store
@@ -153,7 +152,7 @@ class CheckpointStore:
         An object that this training run has already stored itself is kept, so the call may be repeated.
         Objects of an earlier training run with the same job id are replaced, and its last.pt is kept as
         last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer the
-        `expected` one, and FencedOut.
+        `expected` one, and FencedOut if another attempt has written to this job's object.
         """
         location = self.location(job_id, kind)
         existing = self._writer.find(location)
@@ -219,7 +218,7 @@ class CheckpointStore:
         return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
-        """Download to the file `to` a model to start from or to evaluate.
+        """Download a model that is to be trained further, or evaluated, to the file `to`; return `to`.
 
         The bytes are verified if the object has this project's checksum, and must match `sha256` if it is
         given. Raises CorruptObject, and UnsafeCheckpoint if the object is too large.
@@ -286,8 +285,8 @@ class CheckpointStore:
             raise
         except FencedOut as error:
             raise StoreBusy(
-                f"{previous.uri} was being written by another attempt at the same moment, while this one "
-                "still owns the job; try again"
+                f"Another attempt wrote {previous.uri} at the same moment, although this one still owns the "
+                "job; try again"
             ) from error
 
 

@@ -62,13 +62,19 @@ class ObjectWriter:
         self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
     def find(self, location: S3Location) -> StoredCheckpoint | None:
-        """Return the stored object, or None. This writer may replace the first version that it sees."""
+        """Return the stored object, or None.
+
+        This writer may replace the version that it finds first.
+        """
         existing = self._find_stored(location)
         self.meet(location, existing.etag if existing else None)
         return existing
 
     def look(self, location: S3Location) -> None:
-        """Let this writer replace the current version, too. Only for objects that a fence protects."""
+        """Let this writer replace the current version, even if it has seen an older one.
+
+        Only for objects that a fence protects.
+        """
         existing = self._find_stored(location)
         self._known[location] = existing.etag if existing else None
 

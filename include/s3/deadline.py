@@ -20,10 +20,10 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts, not even botocore's retry of one; only the request that aborts an
-    upload is exempt. A request that is sending its body fails at the next read of the body, and its
-    connection is closed, so the rest never reaches S3. The deadline bounds only the sending; the client's
-    time-out bounds the wait for the response.
+    After the deadline, no request starts and botocore retries none, except the one that aborts an upload. A
+    request that is sending its body fails at the next read of the body, and its connection is closed, so the
+    rest never reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the
+    response.
     """
 
     def __init__(self, seconds: float) -> None:

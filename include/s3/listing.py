@@ -77,9 +77,10 @@ def _pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListOb
 def _read_objects(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
-    """Parse a page's objects, and leave the rest to botocore; leave an unusual page entirely to botocore.
+    """Parse the objects of a page, and leave the rest of the page to botocore.
 
-    botocore would build a tree of all elements, and spend half of the time in the garbage collector.
+    botocore would build a tree of all elements, and spend half of the time in the garbage collector. A page
+    that is unusual is left to botocore as a whole.
     """
     body = response_dict.get("body")
     if not isinstance(body, bytes) or not _IN_UTF_8.match(body):

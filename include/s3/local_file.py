@@ -24,9 +24,9 @@ class TransferLimits:
     threshold: int = 5 * 1024**3
     """Size in bytes above which a file is uploaded in parts; a retry need not resend parts that arrived.
 
-    Smaller files are not split: S3 refuses a single PUT if its bytes do not match the checksum, or if its
-    condition does not hold. For parts, the checksum is only composite, and not every server checks the
-    condition atomically when it assembles the parts.
+    Smaller files are not split, because a single PUT is safer: S3 refuses it if its bytes do not match the
+    checksum of the whole file, or if its condition does not hold. With parts, there is no such checksum, only
+    one of the parts' checksums, and not every server assembles the parts and checks the condition atomically.
     """
     part_size: int = 64 * 1024**2
     """In bytes."""

@@ -21,7 +21,7 @@ NEW_OBJECT_HEADERS = {"If-None-Match": "*"}
 
 
 def download_link(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:
-    """Sign a GET of the object, which is saved as `filename`; the link expires after `seconds`."""
+    """Sign a GET of the object, which the browser saves as `filename`; the link expires after `seconds`."""
     return client.generate_presigned_url(
         "get_object",
         Params={

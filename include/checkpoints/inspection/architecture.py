@@ -17,8 +17,9 @@ from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, T
 MAX_LAYERS = 500
 MAX_REPEATS = 100
 MAX_CHANNELS = 8192
-"""Limit for the numbers in a layer's arguments (except nn.Upsample and its variants: MAX_SCALE), for
-those in kpt_shape, and for a scale's channels. Ultralytics' own architectures use at most 2,048."""
+"""Largest number in a layer's arguments and in kpt_shape, and largest number of a scale's channels. In the
+arguments of nn.Upsample and its variants, MAX_SCALE is the largest number. Ultralytics' own architectures use
+at most 2,048."""
 
 MAX_SCALE = 16
 """Largest factor by which nn.Upsample and its variants may enlarge an image, and largest depth and width of

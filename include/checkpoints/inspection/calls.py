@@ -116,7 +116,7 @@ def _path(*parts: Any) -> Constant:
 
 
 def _getattr(owner: Any, name: Any) -> Constant:
-    """Return a symbol: a module's own forward method, or a member of torchvision's InterpolationMode."""
+    """Return the symbol of a module's own forward method, or of a member of InterpolationMode."""
     if isinstance(owner, Name) and owner.path == _INTERPOLATION:
         return _interpolation(name)
     _require(isinstance(owner, (Name, Instance)) and is_module(owner.path) and name in _FORWARD)
