@@ -69,19 +69,11 @@ class Bucket:
         Returns None if the object does not exist, has more than `largest` bytes, or fails pydantic's
         validation.
         """
-        head = self.head(key)
-        if head is None or head["ContentLength"] > largest:
-            return None
-        content = self.read_version(key, head["ETag"])
         try:
+            content, _ = self.read_with_etag(key, largest)
             return parse(content)
-        except ValidationError:
+        except (ObjectNotFound, ObjectTooLarge, ValidationError):
             return None
-
-    def read_version(self, key: str, etag: str) -> bytes:
-        """Return the bytes of the object with that ETag. Raises StoreUnavailable if it was replaced."""
-        with translate_s3_errors(self.client, self.at(key)):
-            return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
 
     def read_with_etag(self, key: str, largest: int) -> tuple[bytes, str]:
         """Return the object's bytes and its ETag, which come from the same response.
@@ -95,8 +87,15 @@ class Bucket:
             return answer["Body"].read(), answer["ETag"]
 
     def read_unless_known(self, key: str, etag: str, known: str) -> ObjectContent:
-        """Return the object with that ETag, but without its bytes if `known` contains the ETag."""
-        return ObjectContent(None if etag in known else self.read_version(key, etag), etag)
+        """Return the object with that ETag, but without its bytes if `known` contains the ETag.
+
+        Raises StoreUnavailable if the object was replaced.
+        """
+        if etag in known:
+            return ObjectContent(None, etag)
+        with translate_s3_errors(self.client, self.at(key)):
+            answer = self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)
+            return ObjectContent(answer["Body"].read(), etag)
 
     def put(
         self,
