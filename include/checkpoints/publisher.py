@@ -35,7 +35,7 @@ class BackgroundPublisher:
     the best.pt that waits is kept. So at most two copies of each file exist. A failed upload is retried until
     a newer state replaces it. But if S3 already holds parts of an upload, that upload is finished first;
     otherwise, no upload would ever finish over a slow link. Training neither waits for S3 nor fails because
-    of it. Only if another attempt owns the job do `publish` and `close` raise FencedOut.
+    of it, but `publish` and `close` raise FencedOut once another attempt owns the job.
 
     The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3;
     exceptions from this call are logged. `durable` is the position of the newest state that is already in S3.

@@ -58,8 +58,8 @@ class CheckpointStore:
 
     Each attempt writes through a separate store. The store remembers the first version that it saw of each
     object, and overwrites only that version or one that it wrote itself. If another attempt has written since
-    then, the store raises FencedOut and leaves the object unchanged. The exception is last.previous.pt, of
-    which it replaces any version. Several threads may use the store for different jobs.
+    then, the store raises FencedOut and leaves the object unchanged. It may replace any version of
+    last.previous.pt. Several threads may use the store for different jobs.
 
     A new attempt takes over a job by uploading last.pt with its attempt number in it. This changes the bytes
     and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. A best.pt that the
@@ -218,7 +218,7 @@ class CheckpointStore:
         return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
-        """Download a model that is to be trained further, or evaluated, to the file `to`; return `to`.
+        """Download a model, to be trained further or evaluated, to the file `to`; return `to`.
 
         The bytes are verified if the object has this project's checksum, and must match `sha256` if it is
         given. Raises CorruptObject, and UnsafeCheckpoint if the object is too large.

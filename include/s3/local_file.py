@@ -25,8 +25,9 @@ class TransferLimits:
     """Size in bytes above which a file is uploaded in parts; a retry need not resend parts that arrived.
 
     Smaller files are not split, because a single PUT is safer: S3 refuses it if its bytes do not match the
-    checksum of the whole file, or if its condition does not hold. With parts, there is no such checksum, only
-    one of the parts' checksums, and not every server assembles the parts and checks the condition atomically.
+    checksum of the whole file, or if its condition does not hold. With parts, S3 stores only a checksum of
+    the parts' checksums, and not every server checks the condition and assembles the parts in one atomic
+    step.
     """
     part_size: int = 64 * 1024**2
     """In bytes."""

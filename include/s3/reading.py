@@ -63,7 +63,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
 
 
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
-    """Read and hash the whole object, and update the digests `more`; return its identity, not its bytes.
+    """Read the whole object to hash it, also with the digests `more`; return its identity, not its bytes.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """

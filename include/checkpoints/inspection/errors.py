@@ -14,7 +14,7 @@ class ForeignCode(InspectionError):
 
 
 class NotACheckpoint(InspectionError):
-    """The file is damaged or in a different format. No foreign code was found before this was noticed."""
+    """The file is damaged or in a different format. Up to that point, no foreign code had been found."""
 
 
 class TooLarge(InspectionError):
