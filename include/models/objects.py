@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.errors import CheckpointNotFound
 from include.s3.bucket import Bucket
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy
-from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_key
+from include.s3.layout import SIGNATURE_SUFFIX, find_production_name, production_key, version_key
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
 from include.s3.upload import copy, unless_changed_since
@@ -42,8 +42,7 @@ def production_location(bucket: Bucket, name: str) -> S3Location:
 
 def production_name(bucket: Bucket, location: S3Location) -> str | None:
     """Return the name of the model whose production file is at this location, or None."""
-    match = re.fullmatch(rf"{MODELS}([^/]+)/production/best\.pt", location.key)
-    return match[1] if match and location.bucket == bucket.name else None
+    return find_production_name(location.key) if location.bucket == bucket.name else None
 
 
 def signature_of(signed: S3Location) -> S3Location:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from include.database import Statements
 from include.datasets.uploads.store import find_upload_id
-from include.s3.layout import DATASETS
+from include.s3.layout import ConvertedKey
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -33,9 +32,9 @@ class DatasetObjects:
     @classmethod
     def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
         """Return the names used by a version, or by a dataset that is about to become one."""
-        found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
+        copy = ConvertedKey.parse(bucket.find_key(dataset.source) or "")
         uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
-        return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])
+        return cls(dataset.fingerprint, copy.fingerprint if copy else None, uploads[0] or uploads[1])
 
     def lock(self, connection: Connection[Any]) -> None:
         """Keep other processes from deleting or registering these objects until the transaction ends."""

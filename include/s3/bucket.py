@@ -59,6 +59,11 @@ class Bucket:
         """Return the address of the object with that key."""
         return S3Location(self.name, key)
 
+    def find_key(self, uri: str) -> str | None:
+        """Return the key in the URI of an object or prefix in this bucket; None for any other address."""
+        own = self.at("").uri
+        return uri.removeprefix(own) if uri.startswith(own) else None
+
     def head(self, key: str) -> HeadObjectOutputTypeDef | None:
         """Return S3's response to HEAD; None if the object does not exist."""
         return head_object(self.client, self.at(key))

@@ -25,7 +25,8 @@ Callers validate the names and ids in these keys: none contains a slash.
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, NamedTuple, get_args
 
 CHECKPOINTS = "checkpoints/"
 MODELS = "models/"
@@ -36,12 +37,17 @@ UPLOADS = "uploads/"
 DATASETS = "datasets/"
 MANIFESTS = f"{DATASETS}manifests/"
 DIFFERENCES = f"{DATASETS}differences/"
+DATASET_REPORTS = f"{DATASETS}reports/"
+SAMPLES = f"{DATASETS}samples/"
 
 SIGNATURE_SUFFIX = ".sig"
 """Appended to the key of a signed file, this gives the key of its signature."""
 
 StoredKind = Literal["best", "last", "last.previous"]
 """Checkpoints of a job in S3; last.previous is the last.pt that the current last.pt replaced."""
+
+CHECKPOINT_NAMES = frozenset(f"{kind}.pt" for kind in get_args(StoredKind))
+"""Names of all files that a training run stores under its job's prefix."""
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
 """An object that belongs to no job. It is never deleted, because a deletion would disturb concurrent
@@ -75,7 +81,7 @@ def dataset_report_key(job_id: str) -> str:
 
 def version_report_key(fingerprint: str, task: str) -> str:
     """Return the key of the report on a registered dataset."""
-    return f"{DATASETS}reports/{fingerprint}-{task}.json"
+    return f"{DATASET_REPORTS}{fingerprint}-{task}.json"
 
 
 def checked_dataset_key(job_id: str) -> str:
@@ -125,4 +131,59 @@ def upload_record_key(upload_id: str) -> str:
 
 def samples_prefix(fingerprint: str, task: str) -> str:
     """Return the key prefix of a dataset's samples."""
-    return f"{DATASETS}samples/{fingerprint}-{task}/"
+    return f"{SAMPLES}{fingerprint}-{task}/"
+
+
+def find_checkpoint_job(key: str) -> str | None:
+    """Return the id of the job under whose prefix for checkpoints the key is; None for any other key."""
+    job_id, slash, _ = key.removeprefix(CHECKPOINTS).partition("/")
+    return job_id if key.startswith(CHECKPOINTS) and slash else None
+
+
+def find_picture_job(key: str) -> str | None:
+    """Return the id of the job to which a picture belongs; None if the key is not that of a picture."""
+    match = re.fullmatch(rf"{PICTURES}([^/]+)/[^/]+", key)
+    return match[1] if match else None
+
+
+def find_report_job(key: str) -> str | None:
+    """Return the id of the job whose dataset a report is on; None if the key is not that of such a report."""
+    match = re.fullmatch(rf"{REPORTS}([^/]+)/dataset\.json", key)
+    return match[1] if match else None
+
+
+def find_production_name(key: str) -> str | None:
+    """Return the name of the model whose file in production has this key; None for any other key."""
+    match = re.fullmatch(rf"{MODELS}([^/]+)/production/best\.pt", key)
+    return match[1] if match else None
+
+
+def find_upload(key: str) -> str | None:
+    """Return the id of the upload to which the object belongs; None if it belongs to no upload."""
+    match = re.match(rf"{UPLOADS}([^/]+)/", key)
+    return match[1] if match else None
+
+
+def find_derived_dataset(key: str) -> str | None:
+    """Return `{fingerprint}-{task}` of the registered dataset from which an object was derived.
+
+    Derived objects are manifests, differences, reports and samples. Returns None for any other key.
+    """
+    derived = "|".join((MANIFESTS, DIFFERENCES, DATASET_REPORTS, SAMPLES))
+    match = re.match(rf"(?:{derived})([0-9a-f]{{64}}-[a-z]+)[./]", key)
+    return match[1] if match else None
+
+
+class ConvertedKey(NamedTuple):
+    """The parts of a key below, or of, the prefix of a converted dataset."""
+
+    fingerprint: str
+    """Fingerprint of the converted dataset, which names its prefix."""
+    path: str | None
+    """The key without the prefix; None if the key is the prefix without its final slash."""
+
+    @classmethod
+    def parse(cls, key: str) -> ConvertedKey | None:
+        """Split the key; return None if it does not belong to a converted dataset."""
+        match = re.fullmatch(rf"{DATASETS}([0-9a-f]{{64}})(?:/(.*))?", key, re.DOTALL)
+        return cls(match[1], match[2]) if match else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from include.s3.errors import translate_s3_errors
-from include.s3.layout import CHECKPOINTS
+from include.s3.layout import CHECKPOINTS, find_checkpoint_job
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class ListedObject:
     @property
     def job_id(self) -> str | None:
         """Id of the job under whose prefix the object is; None for any other object."""
-        parts = self.location.key.removeprefix(CHECKPOINTS).split("/")
-        return parts[0] if self.location.key.startswith(CHECKPOINTS) and len(parts) > 1 else None
+        return find_checkpoint_job(self.location.key)
 
     @property
     def name(self) -> str:

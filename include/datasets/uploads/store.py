@@ -20,7 +20,7 @@ from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
-from include.s3.layout import UPLOADS, upload_record_key
+from include.s3.layout import UPLOADS, find_upload, upload_record_key
 from include.s3.listing import list_level
 from include.s3.multipart import abort_multipart_upload
 from include.s3.parts import assemble_parts, begin_upload, list_parts
@@ -253,11 +253,9 @@ class UploadStore:
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
     """Return the id of the upload to which a URI belongs; None if it belongs to no upload of this bucket."""
-    start = bucket.at(UPLOADS).uri
-    if source is None or not source.startswith(start):
-        return None
-    name = source.removeprefix(start).partition("/")[0]
-    return name if _ID.fullmatch(name) else None
+    key = bucket.find_key(source or "")
+    upload_id = find_upload(f"{key}/") if key else None
+    return upload_id if upload_id and _ID.fullmatch(upload_id) else None
 
 
 def _unknown(upload_id: str) -> UploadUnknown:
