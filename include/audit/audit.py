@@ -22,6 +22,7 @@ from include.audit.repair import advice, restore
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
 from include.audit.uploads import find_abandoned_uploads
+from include.s3.client import PARALLEL_REQUESTS
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from include.models.signing import ModelSigning
     from include.s3.bucket import Bucket
     from include.s3.conditional_writes import ConditionalWrites
-
-_AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def find_losses(
     Read the bytes of every recorded object if the request is `full`, otherwise those of a random sample.
     """
     sample = RandomSample(0 if request.full else request.sample, seed)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):
             findings = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
             for recorded, finding in zip(page, findings, strict=True):

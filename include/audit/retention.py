@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.report import human
 from include.database import Statements, fetch_rows
+from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import CHECKPOINTS, REPORTS
 from include.time_limited_connection import long_transaction
 
@@ -31,9 +32,6 @@ SHOWN = 200
 """Maximum number of jobs that the report lists."""
 
 _STATES = {"last.pt", "last.previous.pt"}
-
-_AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 
 @dataclass
@@ -109,7 +107,7 @@ def retain(
     """
     report = RetentionReport(policy)
     _choose(connection, policy)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retention") as threads:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads:
         for page in bucket.pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
             expiring = _find_expiring(

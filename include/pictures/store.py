@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from include.checkpoints.metadata import run_id_in
 from include.pictures.choosing import LARGEST_PICTURE, media_type, rank_picture
+from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import pictures_prefix
 from include.s3.location import JOB_ID
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from include.s3.bucket import Bucket, ObjectContent
-
-
-_REQUESTS = 8
-"""Concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class PictureStore:
         names = [name for _, name in ranked]
         if origin_run_id is None:
             return []
-        with ThreadPoolExecutor(_REQUESTS) as pool:
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
             own = pool.map(lambda name: self._is_of(origin_run_id, _key(job_id, name)), names)
             return [
                 StoredPicture(name, found[name]) for name, is_own in zip(names, own, strict=True) if is_own

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 CONNECTIONS = 32
 """Size of the connection pool: enough to fetch many small objects despite a long round-trip time."""
 
+PARALLEL_REQUESTS = 8
+"""Concurrent requests of one operation: fewer than the connections in any boto3 client's pool (at least 10,
+botocore's default)."""
+
 
 def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes.

@@ -19,6 +19,7 @@ from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, Uploa
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
+from include.s3.client import PARALLEL_REQUESTS
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
 from include.s3.layout import UPLOADS, find_upload, upload_record_key
 from include.s3.listing import list_level
@@ -39,9 +40,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
-
-_AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 _LARGEST_RECORD = 4 * UPLOAD_BODY
 """Maximum size of a record, which contains the announced files and S3's ids of multipart uploads."""
@@ -294,6 +292,6 @@ def _is_whole(file: UploadFile, arrived: Mapping[int, StoredPart]) -> bool:
 
 
 def _map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return function(item) for each item, with up to _AT_ONCE concurrent calls."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
+    """Return function(item) for each item, with up to PARALLEL_REQUESTS concurrent calls."""
+    with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="upload") as threads:
         return list(threads.map(function, items))
