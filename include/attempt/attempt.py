@@ -15,7 +15,7 @@ from include.attempt.pictures import remove_earlier_pictures, store_pictures
 from include.attempt.preemption import handle_sigterm
 from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
-from include.attempt.tracking import Tracker, predict_final_row, tracking_server
+from include.attempt.tracking import Tracker, predict_final_row
 from include.attempt.training import train_and_report
 from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
@@ -25,6 +25,7 @@ from include.datasets.errors import DatasetChanged, ReaderKilled
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
+from include.deployment.tracking import find_tracking_server
 from include.jobs.job import StopRequest
 from include.jobs.loss_parameters import loss_rules_of
 from include.s3.errors import FencedOut, StoreBusy
@@ -170,7 +171,7 @@ class TrainingAttempt:
             request = retry_while_unavailable(
                 lambda: self._build_request(dataset.data, start, store, stop, device)
             )
-            with Tracker(tracking_server(), job.job_id, job.origin_run_id, self._row.open) as tracker:
+            with Tracker(find_tracking_server(), job.job_id, job.origin_run_id, self._row.open) as tracker:
                 result = train_and_report(
                     request, job, start, self._row, store, tracker, termination, self._snapshots
                 )

@@ -7,7 +7,6 @@ missing values are sent after the next epoch, by another attempt, or by the last
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Self
 
 from include.database import Statements
 from include.deployment.retrying import database_errors
+from include.deployment.tracking import find_tracking_server
 from include.jobs.recorded_checkpoint import checkpoint_columns
 from include.jobs.repository import JobRepository
-from include.tracking.errors import TrackingError, TrackingSettingsError, TrackingUnavailable
+from include.tracking.errors import TrackingError, TrackingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,20 +40,9 @@ _LAST_SECONDS = 10.0
 """How long a task waits for MLflow: `train` at its end, and each task that calls `track_recorded`."""
 
 
-def tracking_server() -> TrackingServer | None:
-    """Return the server set in the environment; None if there is none. Log an invalid address."""
-    from include.tracking.server import TrackingServer
-
-    try:
-        return TrackingServer.from_environment(os.environ)
-    except TrackingSettingsError as error:
-        log.warning("%s. Nothing is sent to MLflow until this is corrected.", error)
-        return None
-
-
 def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
     """Send the job's row and epochs to MLflow while no attempt trains. Takes up to 10 s, and never raises."""
-    with Tracker(tracking_server(), job_id, None, open_database) as tracker:
+    with Tracker(find_tracking_server(), job_id, None, open_database) as tracker:
         tracker.end()
 
 
