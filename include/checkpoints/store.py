@@ -75,7 +75,7 @@ class CheckpointStore:
         self._bucket = bucket
         self._run_id = run_id
         self._limits = limits or TransferLimits()
-        self._writer = ObjectWriter(bucket.client, self._limits)
+        self._writer = ObjectWriter(bucket, self._limits)
 
     def location(self, job_id: str, kind: StoredKind) -> S3Location:
         """Return the location of this checkpoint of the job. Raises ValueError for an invalid job id."""

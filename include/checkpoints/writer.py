@@ -25,9 +25,8 @@ from include.s3.upload import copy, put, unless_changed_since
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mypy_boto3_s3 import S3Client
-
     from include.checkpoints.stored import StoredCheckpoint
+    from include.s3.bucket import Bucket
     from include.s3.errors import StoreError
     from include.s3.local_file import TransferLimits
     from include.s3.location import S3Location
@@ -53,8 +52,8 @@ class ObjectWriter:
     writer that has lost the fence.
     """
 
-    def __init__(self, client: S3Client, limits: TransferLimits) -> None:
-        self._client = client
+    def __init__(self, bucket: Bucket, limits: TransferLimits) -> None:
+        self._bucket = bucket
         self._limits = limits
         self._known: dict[S3Location, str | None] = {}
         self._in_doubt: dict[S3Location, set[str]] = {}
@@ -143,7 +142,7 @@ class ObjectWriter:
         FencedOut if the target has.
         """
         try:
-            copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
+            copy(self._bucket.client, source, etag, size, to, metadata, self._limits, self._condition(to))
         except (ConditionFailed, ObjectNotFound) as error:
             existing = self._find_stored(source)
             if existing is None or existing.etag != etag:
@@ -166,7 +165,7 @@ class ObjectWriter:
     ) -> str:
         if not file.parts:
             return answer_or_look(
-                lambda: put(self._client, file, location, metadata, self._condition(location)),
+                lambda: put(self._bucket.client, file, location, metadata, self._condition(location)),
                 lambda: self._etag_of(file, location),
                 self._limits.answer_seconds,
             )
@@ -174,7 +173,7 @@ class ObjectWriter:
         if upload is not None and sha256 != file.sha256:
             upload.abort()
         if upload is None or sha256 != file.sha256:
-            upload = MultipartUpload(self._client, location, metadata)
+            upload = MultipartUpload(self._bucket.client, location, metadata)
         try:
             upload.send(file, self._limits.parallel_parts)
             return upload.complete(self._condition(location))
@@ -205,7 +204,7 @@ class ObjectWriter:
             if not self._is_unchanged(file):
                 raise changed(str(file.path), file.sha256) from error
             raise StoreUnavailable(
-                f"S3 at {self._client.meta.endpoint_url} received different bytes for {location.uri} "
+                f"S3 at {self._bucket.endpoint} received different bytes for {location.uri} "
                 "than were sent; nothing was stored, so try again. If this persists, check the network"
             ) from error
         existing = self._find_stored(location)
@@ -217,7 +216,7 @@ class ObjectWriter:
         self.require_unchanged(location, existing, fence)
         if self._known[location] == known:
             raise StoreBusy(
-                f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because another "
+                f"S3 at {self._bucket.endpoint} refused to write {location.uri} because another "
                 "write to it was in progress; the object itself is unchanged, so try again"
             ) from error
         return None
@@ -243,7 +242,7 @@ class ObjectWriter:
         return stored
 
     def _find_stored(self, location: S3Location) -> StoredCheckpoint | None:
-        return find_checkpoint(self._client, location)
+        return find_checkpoint(self._bucket.client, location)
 
 
 def changed(path: str, expected: str) -> LocalFileChanged:

@@ -120,7 +120,7 @@ class PretrainedStore:
         limits, location = TransferLimits(), self.location(name)
         local = LocalFile.read(file, limits)
         metadata = {"sha256": local.sha256, "epoch": "-1", SOURCE: source, "task": contents.task}
-        writer = ObjectWriter(self._bucket.client, limits)
+        writer = ObjectWriter(self._bucket, limits)
         head = writer.find(location)
         if head is None or replace:
             try:
