@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.attempt.found_state import FoundState, require_whole
-from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, in_words
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, name_position
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.deployment.retrying import treat_refusals_as_temporary
@@ -94,7 +94,7 @@ class Recovery:
         if own is not None:
             best = self._find_best(own)
             self._take_over(own, best)
-            log.info("Resuming after %s, from %s.", in_words(own.position), own.where)
+            log.info("Resuming after %s, from %s.", name_position(own.position), own.where)
             return StartingPoint(
                 own.path,
                 best,
@@ -108,7 +108,7 @@ class Recovery:
             return self._start_from_parent(parent)
         if durable is not None:
             raise CheckpointNotFound(
-                f"Job {self._job.job_id} stored its state after {in_words(durable)}, but "
+                f"Job {self._job.job_id} stored its state after {name_position(durable)}, but "
                 f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or set fresh=true to "
                 "start over"
             )
@@ -155,7 +155,7 @@ class Recovery:
                 "last.previous.pt from a backup, or set fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
-            log.warning("Going back to %s, the state after %s.", found.where, in_words(found.position))
+            log.warning("Going back to %s, the state after %s.", found.where, name_position(found.position))
         return found
 
     def _list_own_generations(
@@ -265,5 +265,7 @@ class Recovery:
         seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)
         source = job_id if seeded.is_the_same_as(parent.last) else parent.job_id
         last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
-        log.info("Starting from the state of job %s after %s.", parent.job_id, in_words(parent.last.position))
+        log.info(
+            "Starting from the state of job %s after %s.", parent.job_id, name_position(parent.last.position)
+        )
         return StartingPoint(Path(last.path), Path(best.path) if best else None, *parent.last.position)

@@ -15,10 +15,10 @@ from include.audit.dataset_orphans import find_dataset_orphans
 from include.audit.findings import AuditFinding, FindingKind
 from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
-from include.audit.objects import RandomSample, examine
+from include.audit.objects import RandomSample, examine_object
 from include.audit.orphans import find_orphans
 from include.audit.recorded import recorded_objects, still_recorded
-from include.audit.repair import advice, restore
+from include.audit.repair import advice, restore_object
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
 from include.audit.uploads import find_abandoned_uploads
@@ -99,7 +99,7 @@ def find_losses(
     sample = RandomSample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):
-            findings = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
+            findings = threads.map(partial(examine_object, scope.bucket.client, reread=request.full), page)
             for recorded, finding in zip(page, findings, strict=True):
                 if finding is None:
                     sample.offer(recorded)
@@ -108,7 +108,7 @@ def find_losses(
             report.examined(page, reread=False)
             if request.full:
                 report.examined(page, reread=True)
-        read_again = threads.map(partial(examine, scope.bucket.client, reread=True), sample.objects)
+        read_again = threads.map(partial(examine_object, scope.bucket.client, reread=True), sample.objects)
         for recorded, finding in zip(sample.objects, read_again, strict=True):
             if finding is not None:
                 yield from _confirmed(scope, recorded, finding, repair=request.repair)
@@ -124,7 +124,7 @@ def _confirmed(
     """
     if not still_recorded(scope.connection, recorded):
         return
-    done = restore(scope.connection, scope.bucket, recorded, scope.signing) if repair else None
+    done = restore_object(scope.connection, scope.bucket, recorded, scope.signing) if repair else None
     if done is not None:
         yield replace(finding, repair=done)
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import AuditFinding, FindingKind
-from include.audit.objects import examine
+from include.audit.objects import examine_object
 from include.audit.recorded import objects_of
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.jobs.repository import JobRepository
@@ -100,7 +100,7 @@ def _is_done(client: S3Client, job: TrainingJob) -> bool:
     named = objects_of(job)
     missing = set(CHECKPOINT_KINDS) - {recorded.kind for recorded in named}
     whole = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
-    return whole and all(examine(client, recorded, reread=False) is None for recorded in named)
+    return whole and all(examine_object(client, recorded, reread=False) is None for recorded in named)
 
 
 def _remove(folder: Path) -> str | None:

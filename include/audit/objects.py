@@ -24,7 +24,7 @@ _READS = 2
 """Attempts to read an object. If the connection breaks each time, its bytes may be damaged on the server."""
 
 
-def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:
+def examine_object(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:
     """Return the finding about the recorded object; None if there is no problem.
 
     Without `reread`, only its metadata and size are compared with the record. This reveals a replaced object

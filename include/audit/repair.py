@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from include.audit.recorded import still_recorded
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.checkpoints.stored import find_checkpoint
 from include.database import fetch_rows
 from include.models.errors import ModelError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def restore(
+def restore_object(
     connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
 ) -> str | None:
     """Restore the recorded object and return a description of the repair; None if it cannot be restored.
@@ -87,7 +87,7 @@ def advice(client: S3Client, recorded: RecordedObject) -> str:
         with suppress(BucketMissing):
             stored = find_checkpoint(client, previous)
             if stored and stored.checkpoint:
-                position = in_words(stored.checkpoint.position)
+                position = name_position(stored.checkpoint.position)
                 return (
                     f"The previous generation, {previous.uri}, holds the state after {position}; "
                     "docs/operations.md says how to return to that state"

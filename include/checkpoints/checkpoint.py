@@ -43,7 +43,7 @@ class Checkpoint:
         return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch, batch=batch)
 
 
-def in_words(position: Position) -> str:
-    """Describe a position, counted from 1: "epoch 3", or "batch 120 of epoch 4"."""
+def name_position(position: Position) -> str:
+    """Name a position, counted from 1: "epoch 3", or "batch 120 of epoch 4"."""
     epoch, batch = position
     return f"batch {batch} of epoch {epoch + 2}" if batch else f"epoch {epoch + 1}"

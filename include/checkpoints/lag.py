@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Position
@@ -35,7 +35,7 @@ class Lag:
     def record_durable(self, position: Position) -> None:
         """Record that the state at `position` is durable."""
         if self._factor > 1:
-            log.warning("S3 accepts uploads again: the state after %s is stored.", in_words(position))
+            log.warning("S3 accepts uploads again: the state after %s is stored.", name_position(position))
         self._durable, self._first, self._factor = position, None, 1
 
     def look(self, newest: Position, now: float) -> None:
@@ -50,9 +50,9 @@ class Lag:
         log.warning(
             "Training is at %s, but %s: no upload has succeeded for %.0f s. If this machine were lost now, "
             "all training that is not in S3 would have to be repeated.",
-            in_words(newest),
+            name_position(newest),
             "S3 has no state yet"
             if self._durable is None
-            else f"the newest state in S3 is from {in_words(self._durable)}",
+            else f"the newest state in S3 is from {name_position(self._durable)}",
             seconds,
         )

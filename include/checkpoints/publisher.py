@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from include.checkpoints.checkpoint import Checkpoint, in_words
+from include.checkpoints.checkpoint import Checkpoint, name_position
 from include.checkpoints.lag import Lag
 from include.checkpoints.snapshot import PendingSnapshots, PublishLimits
 from include.s3.deadline import Deadline, StallDeadline
@@ -130,7 +130,7 @@ class BackgroundPublisher:
     def _end(self) -> None:
         with self._changed:
             if newest := self._waiting or self._in_hand or self._broken_off:
-                words = in_words(newest.last.position)
+                words = name_position(newest.last.position)
                 log.warning("The state after %s is not in S3: its upload did not finish in time.", words)
             self._abandon()
         self._thread.join(_PARTING_SECONDS)
@@ -189,7 +189,7 @@ class BackgroundPublisher:
         try:
             self._on_durable(*position)
         except Exception:
-            words = in_words(position)
+            words = name_position(position)
             log.warning(
                 "The state after %s is in S3, but this could not be recorded in the job's row.",
                 words,
@@ -203,7 +203,7 @@ class BackgroundPublisher:
             if missing := [file for file in work.files if _is_gone(file)]:
                 log.error(
                     "The state after %s cannot be uploaded: %s is gone.",
-                    in_words(work.last.position),
+                    name_position(work.last.position),
                     missing[0],
                 )
                 self._in_hand = None
@@ -221,7 +221,7 @@ class BackgroundPublisher:
         unexpected = None if isinstance(error, StoreError) else error
         log.warning(
             "The state after %s is not in S3 yet: %s. Retrying in %.0f s; a newer state may replace it.",
-            *(in_words(work.last.position), repr(error) if unexpected else error, pause),
+            *(name_position(work.last.position), repr(error) if unexpected else error, pause),
             exc_info=unexpected,
         )
 

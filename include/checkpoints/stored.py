@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, run_id_in
 from include.s3.reading import head_object
 
@@ -51,7 +51,7 @@ class StoredCheckpoint:
         checkpoint = self.checkpoint
         if checkpoint is None:
             return "an object that this project did not write"
-        return f"{in_words(checkpoint.position)}, SHA-256 {checkpoint.sha256}, {checkpoint.size} bytes"
+        return f"{name_position(checkpoint.position)}, SHA-256 {checkpoint.sha256}, {checkpoint.size} bytes"
 
 
 def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.claim.ownership import require_own_job
 from include.claim.resuming import describe_activity, is_owner_running
 from include.jobs.job import JobStatus
@@ -104,8 +104,8 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
             f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its "
-            f"state after {in_words(stored.checkpoint.position)}: its row was deleted or replaced. Restore "
-            "the row to resume, set fresh=true to start over, or choose another job_id"
+            f"state after {name_position(stored.checkpoint.position)}: its row was deleted or replaced. "
+            "Restore the row to resume, set fresh=true to start over, or choose another job_id"
         ).about("job_id")
 
 
@@ -131,7 +131,7 @@ def _find_own_state(
         expired = row.last_checkpoint_expired_at
         gone = f"was deleted by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
-            f"job_id={row.job_id!r} stored its state after {in_words(row.durable)}, but "
+            f"job_id={row.job_id!r} stored its state after {name_position(row.durable)}, but "
             f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
         ).about("job_id")
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.claim.ownership import require_own_parent
 from include.claim.resolved_job import ResumePoint
 from include.jobs.job import JobStatus
@@ -109,8 +109,8 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     if not _belongs_to(parent, last, "last"):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training run with this "
-            f"job_id ({in_words(last.checkpoint.position)}); the current one is {parent.status} and has not "
-            "stored a state"
+            f"job_id ({name_position(last.checkpoint.position)}); the current one is {parent.status} and has "
+            "not stored a state"
         ).about("resume_from")
     best = checkpoints.head(parent.job_id, "best")
     if best is not None and not _belongs_to(parent, best, "best"):

@@ -77,7 +77,7 @@ def register_copy(
     return registered
 
 
-def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVersion:
+def find_version_to_promote(connection: Connection[Any], request: PromotionRequest) -> ChosenVersion:
     """Decide which version to promote and which one it replaces. Raises VersionUnknown."""
     models = ModelRepository(connection)
     present = models.production(request.name)

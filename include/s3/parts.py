@@ -35,7 +35,7 @@ class UnfinishedUpload(NamedTuple):
     begun_at: datetime
 
 
-def begin_upload(bucket: Bucket, key: str) -> str:
+def begin_multipart_upload(bucket: Bucket, key: str) -> str:
     """Begin the multipart upload of an object; return the id that S3 gave the upload."""
     with translate_s3_errors(bucket.client, bucket.at(key)):
         return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.model_keys import signing
 from include.deployment.settings import Settings
-from include.models.promotion import choose, promote
+from include.models.promotion import find_version_to_promote, promote
 from include.models.request import PromotionRequest
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.orchestration.failures import no_retry
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def choose_version(context: Context) -> ChosenVersion:
     """Return the version to promote; nothing is written yet."""
     with open_training_db() as connection, no_retry():
-        return choose(connection, PromotionRequest.parse(context["dag_run"].conf))
+        return find_version_to_promote(connection, PromotionRequest.parse(context["dag_run"].conf))
 
 
 def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:

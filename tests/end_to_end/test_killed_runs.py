@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.stack.local import Stack
 from include.training.loading import load_checkpoint
 from tests.support.airflow_client import Airflow, download
@@ -134,5 +134,5 @@ def test_a_run_that_hangs_continues_by_itself_and_a_stopped_one_only_with_the_sa
     again = Training(api, airflow_stack, conf)
     row = again.ends()
     assert (row["status"], row["origin_run_id"]) == ("completed", training.run_id)
-    assert f"Resuming after {in_words((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
+    assert f"Resuming after {name_position((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
     assert stored_weights(airflow_stack, "stopped", tmp_path) == uninterrupted

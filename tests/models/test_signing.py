@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from include.models.errors import NotSigned, PromotionRefused, SignatureRefused
-from include.models.promotion import choose
+from include.models.promotion import find_version_to_promote
 from include.models.repository import ModelRepository
 from include.models.request import PromotionRequest
 from include.models.signing import ModelSigning
@@ -80,7 +80,7 @@ def test_a_rollback_to_a_version_with_one_byte_changed_is_refused(
     promoting(1)
     promoting(2)
     tamper(connection, s3_client, versions[0], b"weights 9")
-    chosen = choose(connection, PromotionRequest(name="digits"))
+    chosen = find_version_to_promote(connection, PromotionRequest(name="digits"))
     connection.commit()
     assert chosen.version == 1
     for force in (False, True):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
-from include.checkpoints.inspection.inspect import inspect_source
+from include.checkpoints.inspection.inspect import inspect_checkpoint
 from include.limits import WEIGHTS_BYTES
 from include.s3.reading import ObjectSource, settled_object
 
@@ -27,11 +27,11 @@ def inspect_object(client: S3Client, location: S3Location, size: int, etag: str)
     require_loadable_size(location.uri, size)
     source = ObjectSource(client, location, size, etag)
     try:
-        return inspect_source(source)
+        return inspect_checkpoint(source)
     except InspectionError:
         settled_object(client, location)
     try:
-        return inspect_source(source)
+        return inspect_checkpoint(source)
     except InspectionError as error:
         raise UnsafeCheckpoint(f"{location.uri} {error}") from error
 

@@ -24,7 +24,7 @@ from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
 from include.s3.layout import UPLOADS, find_upload, upload_record_key
 from include.s3.listing import list_level
 from include.s3.multipart import abort_multipart_upload
-from include.s3.parts import assemble_parts, begin_upload, list_parts
+from include.s3.parts import assemble_parts, begin_multipart_upload, list_parts
 from include.s3.signed_links import NEW_OBJECT_HEADERS, part_link, upload_link
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ class UploadStore:
         def prepare(file: UploadFile) -> UploadFile:
             if file.parts == 1:
                 return file
-            return file.model_copy(update={"multipart_id": begin_upload(self._bucket, upload.key(file))})
+            return file.model_copy(
+                update={"multipart_id": begin_multipart_upload(self._bucket, upload.key(file))}
+            )
 
         begun = upload.model_copy(update={"files": tuple(_map(prepare, upload.files))})
         self._write(begun, {"IfNoneMatch": "*"})
