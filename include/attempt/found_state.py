@@ -25,6 +25,7 @@ class FoundState:
     """A complete state of this training run."""
 
     path: Path
+    """The local file with the state."""
     state: dict[str, Any]
     """The content of the file at `path`."""
     where: str

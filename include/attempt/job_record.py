@@ -29,6 +29,7 @@ class JobRecord:
     """
 
     job_id: str
+    """The job that the row describes."""
     run_id: str
     """Dag run that the attempt belongs to."""
     attempt: int

@@ -39,7 +39,9 @@ class _Holder:
     """The process that holds a job on this machine."""
 
     run_id: str
+    """Dag run of the attempt."""
     attempt: int
+    """Number of the attempt within that run."""
     pid: int
     """Process id, as the process itself sees it."""
     process: str
