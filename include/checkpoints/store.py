@@ -49,6 +49,7 @@ class UploadResult:
     """Result of `upload`."""
 
     stored: StoredCheckpoint
+    """The object that S3 now has."""
     was_sent: bool
     """Whether the bytes were sent; False if S3 already had them."""
 

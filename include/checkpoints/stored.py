@@ -23,18 +23,23 @@ class StoredCheckpoint:
     """An object under a checkpoint's key."""
 
     uri: str
+    """Address of the object, s3://bucket/key."""
     etag: str
+    """The ETag with its quotes, as S3 returns it."""
     size: int
     """Size in bytes."""
     metadata: Mapping[str, str]
+    """All metadata of the object."""
     checksum: str | None
     """SHA-256 that the server stores, in S3's encoding; None if it stores none."""
     checkpoint: Checkpoint | None
     """The checkpoint that the metadata describe; None if this project did not write the object."""
     job_id: str | None
+    """Job that the object belongs to, or whose best.pt was copied here; None if the metadata do not say."""
     run_id: str | None
     """Dag run that started the object's training run; it distinguishes training runs with the same job id."""
     ultralytics_version: str | None
+    """Version of Ultralytics that saved the file; None if the metadata do not say."""
     seeded_from: str | None
     """Job from which the object was copied within S3; None if it was uploaded."""
 

@@ -58,6 +58,7 @@ class Archive:
     """The parts of a checkpoint that are inspected."""
 
     pickle: bytes
+    """The pickled objects (data.pkl)."""
     storages: dict[str, int]
     """Size in bytes of each storage, by its key."""
 
@@ -65,6 +66,7 @@ class Archive:
 @dataclass(frozen=True)
 class _Entry:
     name: str
+    """Path within the archive, beginning with the folder that holds all entries."""
     start: int
     """Where the entry's header starts in the file."""
     size: int

@@ -48,6 +48,7 @@ class Contents:
     """Description of a checkpoint."""
 
     task: str
+    """Task of the model; for a distilled model, what the file states, which need not be a known task."""
     model: str
     """Name of the YAML from which the model was built."""
     epoch: int | None
