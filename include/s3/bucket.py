@@ -45,10 +45,12 @@ class ObjectContent:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket's name and a client for the bucket; several threads may share an instance."""
+    """A bucket on an S3 server; several threads may share an instance."""
 
     client: S3Client
+    """Sends the requests; it determines the server and the access keys."""
     name: str
+    """Name of the bucket."""
 
     @property
     def endpoint(self) -> str:

@@ -49,9 +49,13 @@ class ConditionalWrites:
     """How a bucket's server treats conditions, by the kind of write."""
 
     put: Support
+    """A PUT, with If-None-Match or If-Match."""
     multipart: Support
+    """The completion of a multipart upload, with either condition."""
     copy: Support
+    """A copy, with either condition on its target."""
     delete: Support
+    """A deletion, with If-Match."""
 
     def problems(self) -> list[str]:
         """List the conditions that the server does not honour, each as part of a sentence."""

@@ -27,6 +27,7 @@ class ListedObject:
     """One object of a listing."""
 
     location: S3Location
+    """Address of the object."""
     size: int
     """In bytes."""
     etag: str

@@ -51,6 +51,7 @@ class Part:
     size: int
     """In bytes."""
     sha256: bytes
+    """Hash of the piece, as 32 bytes."""
 
     @property
     def checksum(self) -> str:
@@ -63,6 +64,7 @@ class LocalFile:
     """A file and its hashes."""
 
     path: Path
+    """Where the file is on this machine."""
     size: int
     """In bytes."""
     sha256: str

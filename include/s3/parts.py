@@ -31,8 +31,11 @@ class UnfinishedUpload(NamedTuple):
     """A multipart upload that has been neither completed nor aborted."""
 
     location: S3Location
+    """Address of the object that the upload would create."""
     upload_id: str
+    """The id that S3 gave the multipart upload."""
     begun_at: datetime
+    """When the upload was begun, by S3's clock."""
 
 
 def begin_multipart_upload(bucket: Bucket, key: str) -> str:
