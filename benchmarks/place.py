@@ -55,7 +55,7 @@ class Services:
         """Return an S3 client with the settings of the tasks."""
         import boto3
 
-        from include.s3.client import client_config
+        from include.s3.client import build_client_config
 
         return boto3.client(
             "s3",
@@ -63,7 +63,7 @@ class Services:
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             region_name=self.region,
-            config=client_config(),
+            config=build_client_config(),
         )
 
     def store(self, job_id: str) -> CheckpointStore:

@@ -16,7 +16,7 @@ from include.checkpoints.store import CheckpointStore
 from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
-from include.s3.signed_links import download_link
+from include.s3.signed_links import sign_download
 
 if TYPE_CHECKING:
     from include.checkpoints.stored import StoredCheckpoint
@@ -44,7 +44,7 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
     settings = Settings.from_environment()
     location = _find(open_bucket(settings, interactive=True), job, kind)
     signer = s3_signer(settings.s3_public_endpoint)
-    link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
+    link = sign_download(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
     return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT)
 
 

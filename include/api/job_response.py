@@ -15,7 +15,7 @@ from include.jobs.job import JobStatus, TrainingJob
 from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, text_parameter
 from include.jobs.queue import find_places
 from include.plain_text import escape_all_controls
-from include.s3.layout import checkpoint_key, dataset_report_key
+from include.s3.layout import build_checkpoint_key, build_dataset_report_key
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
     """
     if job.dataset_fingerprint is not None:
         return True
-    return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
+    return job.error is not None and S3Location(bucket, build_dataset_report_key(job.job_id)).uri in job.error
 
 
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
@@ -243,7 +243,7 @@ def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | 
 
     The row shows this if it records the checkpoint at its usual key, or a durable epoch but no checkpoint.
     """
-    uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
+    uri = S3Location(bucket, build_checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)
     is_stored = recorded.path == uri if recorded else job.durable_epoch is not None
     return build_api_url("jobs", job.job_id, "checkpoints", kind) if is_stored else None

@@ -26,7 +26,7 @@ from include.plain_text import escape_controls
 from include.registry.objects import lock_objects
 from include.registry.request import REGISTER_DAG
 from include.s3.errors import StoreError
-from include.s3.signed_links import origin_of_links
+from include.s3.signed_links import find_origin_of_links
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
@@ -238,7 +238,7 @@ def find_upload_origin() -> str | None:
     """
     settings = Settings.from_environment()
     try:
-        return origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
+        return find_origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
     except (AirflowNotFoundException, LookupFailed, StoreError):
         return None
 

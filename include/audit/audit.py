@@ -79,7 +79,7 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
 
 def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[AuditFinding]:
     """Find the kinds of writes whose conditions the server does not honour."""
-    for problem in found.problems():
+    for problem in found.list_problems():
         yield AuditFinding(
             FindingKind.UNFENCED,
             f"The server of bucket {bucket} does not refuse {problem}: processes that work on one job at the "

@@ -12,11 +12,11 @@ from include.registry.errors import DatasetNeeded
 from include.registry.objects import DatasetObjects
 from include.s3.layout import (
     DIFFERENCES,
-    converted_prefix,
-    manifest_key,
-    samples_prefix,
-    upload_prefix,
-    version_report_key,
+    build_converted_prefix,
+    build_manifest_key,
+    build_samples_prefix,
+    build_upload_prefix,
+    build_version_report_key,
 )
 from include.time_limited_connection import long_transaction
 
@@ -59,21 +59,21 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
     # later and finds that the objects are missing.
     with long_transaction(connection):  # the query may read every job
         objects.lock(connection)
-        upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
+        upload, copy = objects.upload_id and build_upload_prefix(objects.upload_id), objects.copy
         shared = Statements(connection).row(
             "find_dataset_sharers",
             fingerprint=version.fingerprint,
             task=version.task,
             origin=version.origin,
             copy=copy,
-            copy_uri=copy and bucket.at(converted_prefix(copy)).uri,
+            copy_uri=copy and bucket.at(build_converted_prefix(copy)).uri,
             upload=upload and bucket.at(upload).uri,
         )
         deleted = [(0, 0)]
         if objects.upload_id and not shared.upload:
             deleted.append(_delete_upload(bucket, version, objects.upload_id))
         if copy and not shared.copied:
-            deleted.append(bucket.delete_below(converted_prefix(copy)))
+            deleted.append(bucket.delete_below(build_converted_prefix(copy)))
         if not shared.derived:
             deleted += _delete_derived(bucket, version.fingerprint, version.task)
     return Deletion(*map(sum, zip(*deleted, strict=True)))
@@ -112,8 +112,8 @@ def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tup
     this function deletes any object of a running check, it therefore deletes that check's manifest too.
     Without a manifest, the content cannot be registered.
     """
-    yield bucket.delete_below(version_report_key(fingerprint, task))
-    yield bucket.delete_below(samples_prefix(fingerprint, task))
+    yield bucket.delete_below(build_version_report_key(fingerprint, task))
+    yield bucket.delete_below(build_samples_prefix(fingerprint, task))
     own = f"{fingerprint}-{task}"
     yield bucket.delete_below(DIFFERENCES, lambda key: own in key)
-    yield bucket.delete_below(manifest_key(fingerprint, task))
+    yield bucket.delete_below(build_manifest_key(fingerprint, task))

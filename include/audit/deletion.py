@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.database import Statements
 from include.errors import FinalError
-from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
+from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, build_checked_dataset_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,11 +57,11 @@ def delete_job(
 
 def _objects_of(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     for prefix in (CHECKPOINTS, PICTURES, REPORTS):
-        yield from bucket.objects(f"{prefix}{job_id}/")
-    key = checked_dataset_key(job_id)
+        yield from bucket.list_objects(f"{prefix}{job_id}/")
+    key = build_checked_dataset_key(job_id)
     # Another job's key may start with this key: if this job is named a and the other one a.json, the keys are
     # a.json and a.json.json.
-    yield from (item for item in bucket.objects(key) if item.location.key == key)
+    yield from (item for item in bucket.list_objects(key) if item.location.key == key)
 
 
 def require_deletable(

@@ -55,7 +55,7 @@ def find_orphans(
     for prefix in _FILES:
         for page in list_settled(bucket, prefix, before, report):
             yield from _unknown_files(connection, prefix, page)
-    for page in bucket.pages(PRETRAINED):
+    for page in bucket.list_pages(PRETRAINED):
         report.listed(page)
 
 
@@ -63,7 +63,7 @@ def list_settled(
     bucket: Bucket, prefix: str, before: datetime, report: AuditReport
 ) -> Iterator[list[ListedObject]]:
     """List the objects below `prefix`, count them in the report, and yield those older than `before`."""
-    for page in bucket.pages(prefix):
+    for page in bucket.list_pages(prefix):
         report.listed(page)
         yield [item for item in page if item.modified <= before]
 

@@ -19,7 +19,7 @@ from include.s3.errors import BucketMissing, StoreError, StoreUnreachable
 from include.s3.local_file import TransferLimits
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
-from include.s3.upload import unless_changed_since
+from include.s3.upload import build_unchanged_condition
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -60,7 +60,7 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
     if (to := _location(recorded.path)) is None:
         return None
     head = head_object(bucket.client, to)
-    condition = unless_changed_since(head and head["ETag"])
+    condition = build_unchanged_condition(head and head["ETag"])
     # If the job is taken over after this check, its new attempt replaces the object. The condition then no
     # longer holds, so S3 refuses the copy.
     if not still_recorded(connection, recorded):

@@ -108,7 +108,7 @@ def retain(
     report = RetentionReport(policy)
     _choose(connection, policy)
     with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads:
-        for page in bucket.pages(CHECKPOINTS):
+        for page in bucket.list_pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
             expiring = _find_expiring(
                 connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run
@@ -126,7 +126,7 @@ def retain(
 def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
     """Delete the check reports older than `expire_after_days` (not in a dry run), and return their number."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
-    old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
+    old = (item for item in bucket.list_objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
 
 

@@ -28,7 +28,7 @@ from include.s3.errors import (
     SourceChanged,
     StoreBusy,
 )
-from include.s3.layout import checkpoint_key
+from include.s3.layout import build_checkpoint_key
 from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object
@@ -82,7 +82,7 @@ class CheckpointStore:
         """Return the location of this checkpoint of the job. Raises ValueError for an invalid job id."""
         if not re.match(JOB_ID, job_id):
             raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
-        return self._bucket.at(checkpoint_key(job_id, kind))
+        return self._bucket.at(build_checkpoint_key(job_id, kind))
 
     def uri(self, job_id: str, kind: StoredKind) -> str:
         """Return the s3:// URI of `location`."""

@@ -20,7 +20,7 @@ from include.s3.errors import (
 )
 from include.s3.local_file import LocalFile
 from include.s3.multipart import MultipartUpload
-from include.s3.upload import copy, put, unless_changed_since
+from include.s3.upload import build_unchanged_condition, copy, put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,7 +190,7 @@ class ObjectWriter:
         return existing.etag if existing and existing.sha256 == file.sha256 else None
 
     def _condition(self, location: S3Location) -> Condition:
-        return unless_changed_since(self._known[location])
+        return build_unchanged_condition(self._known[location])
 
     def _was_sent(self, location: S3Location, existing: StoredCheckpoint | None) -> bool:
         """Return whether this writer sent the object without getting a response."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from include.datasets.reference import DatasetReference
 from include.limits import REPORT_BYTES
 from include.s3.errors import StoreRefusal
-from include.s3.layout import checked_dataset_key
+from include.s3.layout import build_checked_dataset_key
 
 if TYPE_CHECKING:
     from include.claim.resolved_job import ResolvedJob
@@ -47,7 +47,7 @@ class CheckedDatasets:
         content = _CheckedDataset(origin_run_id=job.origin_run_id, dataset=dataset).model_dump_json()
         try:
             self._bucket.put(
-                checked_dataset_key(job.job_id), content.encode(), content_type="application/json"
+                build_checked_dataset_key(job.job_id), content.encode(), content_type="application/json"
             )
         except StoreRefusal as error:
             log.warning("Could not store the dataset that job %s starts with: %s", job.job_id, error)
@@ -57,7 +57,7 @@ class CheckedDatasets:
 
         Raises StoreErrors.
         """
-        key = checked_dataset_key(job.job_id)
+        key = build_checked_dataset_key(job.job_id)
         stored = self._bucket.read(key, REPORT_BYTES, _CheckedDataset.model_validate_json)
         if stored is None:
             return None

@@ -9,7 +9,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore, find_upload_id
 from include.registry.objects import DatasetObjects
-from include.s3.layout import DATASETS, UPLOADS, ConvertedKey, manifest_key
+from include.s3.layout import DATASETS, UPLOADS, ConvertedKey, build_manifest_key
 
 if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
@@ -65,7 +65,7 @@ def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
         converted = ConvertedDataset(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
         stored = ConvertedDatasets(bucket).is_stored(converted)
     digits = dataset.source == "digits"  # the bundled digits have no manifest
-    if not stored or not (digits or bucket.head(manifest_key(dataset.fingerprint, dataset.task))):
+    if not stored or not (digits or bucket.head(build_manifest_key(dataset.fingerprint, dataset.task))):
         raise DatasetError(
             f"dataset={dataset.origin or dataset.source!r} was deleted with another version of the same data "
             "while it was being checked: register it again"

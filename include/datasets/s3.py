@@ -47,7 +47,7 @@ class S3ObjectReader:
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, ordered by key."""
         with self._remedies(S3Location(bucket, prefix)):
-            yield from map(_stored, Bucket(self._client, bucket).objects(prefix))
+            yield from map(_stored, Bucket(self._client, bucket).list_objects(prefix))
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
         """List the objects and prefixes directly under `prefix` whose keys sort after `after`."""

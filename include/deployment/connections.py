@@ -84,9 +84,9 @@ def s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3
     An interactive client gives up sooner: it is for small requests that a user waits for.
     """
     from include.deployment.s3_hook import FastS3Hook
-    from include.s3.client import client_config, interactive_config
+    from include.s3.client import build_client_config, build_interactive_config
 
-    config = interactive_config() if interactive else client_config()
+    config = build_interactive_config() if interactive else build_client_config()
     return FastS3Hook(aws_conn_id=connection, config=config).get_conn()
 
 
@@ -124,8 +124,8 @@ def s3_signer(endpoint_url: str | None) -> S3Client:
     None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.
     """
     from include.deployment.s3_hook import FastS3Hook
-    from include.s3.client import signing_config
+    from include.s3.client import build_signing_config
 
     hook = FastS3Hook(aws_conn_id=TRAINING_S3)
     endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
-    return hook.get_session().client("s3", endpoint_url=endpoint, config=signing_config(endpoint))
+    return hook.get_session().client("s3", endpoint_url=endpoint, config=build_signing_config(endpoint))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from include.checkpoints.errors import CheckpointNotFound
 from include.s3.bucket import Bucket
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy
-from include.s3.layout import SIGNATURE_SUFFIX, find_production_name, production_key, version_key
+from include.s3.layout import SIGNATURE_SUFFIX, build_production_key, build_version_key, find_production_name
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
-from include.s3.upload import copy, unless_changed_since
+from include.s3.upload import build_unchanged_condition, copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +32,12 @@ MODEL_NAME, MODEL_NAME_RULE = JOB_ID, JOB_ID_RULE
 
 def version_location(bucket: Bucket, name: str, version: int) -> S3Location:
     """Return the location of the version's own, immutable file. Raises ValueError for a bad name."""
-    return bucket.at(version_key(_checked(name), version))
+    return bucket.at(build_version_key(_checked(name), version))
 
 
 def production_location(bucket: Bucket, name: str) -> S3Location:
     """Return the location of the file in production. Raises ValueError for a bad name."""
-    return bucket.at(production_key(_checked(name)))
+    return bucket.at(build_production_key(_checked(name)))
 
 
 def production_name(bucket: Bucket, location: S3Location) -> str | None:
@@ -106,7 +106,7 @@ def copy_verified(
         log.info("%s is already an intact copy of %s.", to.uri, source.uri)
         return
     if condition is None:
-        condition = unless_changed_since(head and head["ETag"])
+        condition = build_unchanged_condition(head and head["ETag"])
     try:
         copy(client, source, found.etag, found.size, to, metadata, limits, condition)
     except (ConditionFailed, ObjectNotFound):
@@ -131,7 +131,7 @@ def place_signature(
     head = head_object(client, to)
     if head and _is_whole(client, to, signature.sha256, len(signature.content)):
         return
-    condition = unless_changed_since(head and head["ETag"])
+    condition = build_unchanged_condition(head and head["ETag"])
     described = {**metadata, "sha256": signature.sha256}
     try:
         Bucket(client, to.bucket).put(to.key, signature.content, metadata=described, condition=condition)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from include.checkpoints.metadata import run_id_in
 from include.pictures.choosing import LARGEST_PICTURE, media_type, rank_picture
 from include.s3.client import PARALLEL_REQUESTS
-from include.s3.layout import pictures_prefix
+from include.s3.layout import build_pictures_prefix
 from include.s3.location import JOB_ID
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class PictureStore:
 
         Pictures that another training run with the same job_id has left are not included.
         """
-        prefix = pictures_prefix(job_id)
+        prefix = build_pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
         ranked = sorted((rank, name) for name in found if (rank := rank_picture(name)) is not None)
         names = [name for _, name in ranked]
@@ -96,8 +96,10 @@ class PictureStore:
         """Return the size of each stored picture, by its key."""
         if not re.fullmatch(JOB_ID, job_id):
             return {}
-        return {item.location.key: item.size for item in self._bucket.objects(pictures_prefix(job_id))}
+        return {
+            item.location.key: item.size for item in self._bucket.list_objects(build_pictures_prefix(job_id))
+        }
 
 
 def _key(job_id: str, name: str) -> str:
-    return f"{pictures_prefix(job_id)}{name}"
+    return f"{build_pictures_prefix(job_id)}{name}"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.reference import ClassCount
 from include.registry.manifests import open_manifest
-from include.s3.layout import difference_key
+from include.s3.layout import build_difference_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -217,4 +217,4 @@ def _pair_by_split(
 
 
 def _key(base: DatasetSummary, version: DatasetSummary) -> str:
-    return difference_key(version.fingerprint, version.task, base.fingerprint, base.task)
+    return build_difference_key(version.fingerprint, version.task, base.fingerprint, base.task)

@@ -23,7 +23,7 @@ from include.limits import MANIFEST_LINE
 from include.plain_text import escape_controls
 from include.s3.download import download
 from include.s3.errors import CorruptObject, ObjectNotFound
-from include.s3.layout import manifest_key
+from include.s3.layout import build_manifest_key
 
 if TYPE_CHECKING:
     from include.s3.bucket import Bucket
@@ -62,7 +62,7 @@ def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) 
         with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed, _sorted_lines(manifest) as lines:
             packed.writelines(lines)
         file.seek(0)
-        bucket.put(manifest_key(fingerprint, task), file, content_type="application/gzip")
+        bucket.put(build_manifest_key(fingerprint, task), file, content_type="application/gzip")
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def open_manifest(bucket: Bucket, fingerprint: str, task: str) -> Iterator[Itera
 
     Raises ManifestMissing and other StoreErrors; the iterator raises CorruptObject.
     """
-    location = bucket.at(manifest_key(fingerprint, task))
+    location = bucket.at(build_manifest_key(fingerprint, task))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "manifest"
         try:

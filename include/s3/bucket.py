@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from include.blocks import read_blocks
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge, translate_s3_errors
-from include.s3.listing import pages
+from include.s3.listing import list_pages
 from include.s3.local_file import in_base64
 from include.s3.location import S3Location
 from include.s3.reading import head_object
@@ -119,7 +119,7 @@ class Bucket:
                 Bucket=self.name,
                 Key=key,
                 Body=content,
-                ChecksumSHA256=checksum_of(content),
+                ChecksumSHA256=compute_checksum(content),
                 ContentType=content_type,
                 Metadata=metadata or {},
                 **(condition or {}),
@@ -146,7 +146,7 @@ class Bucket:
         Returns their number and total size. The caller must ensure that no process writes below `prefix`.
         """
         objects = size = 0
-        for page in self.pages(prefix):
+        for page in self.list_pages(prefix):
             doomed = [item for item in page if chosen(item.location.key)]
             self._delete_page(doomed)
             objects, size = objects + len(doomed), size + sum(item.size for item in doomed)
@@ -170,16 +170,16 @@ class Bucket:
                     "DeleteObjects",
                 )
 
-    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
+    def list_pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """List the objects below `prefix`, page by page, in the order of their keys."""
-        return pages(self.client, self.at(prefix))
+        return list_pages(self.client, self.at(prefix))
 
-    def objects(self, prefix: str) -> Iterator[ListedObject]:
+    def list_objects(self, prefix: str) -> Iterator[ListedObject]:
         """List the objects below `prefix`, one by one, in the order of their keys."""
-        return (item for page in self.pages(prefix) for item in page)
+        return (item for page in self.list_pages(prefix) for item in page)
 
 
-def checksum_of(content: bytes | IO[bytes]) -> str:
+def compute_checksum(content: bytes | IO[bytes]) -> str:
     """Return the SHA-256 of some bytes, or of the unread rest of a file, in Base64, as S3 expects it."""
     if isinstance(content, bytes):
         return in_base64(hashlib.sha256(content).digest())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from include.s3.bucket import checksum_of
+from include.s3.bucket import compute_checksum
 from include.s3.errors import (
     BytesRefused,
     ConditionFailed,
@@ -57,7 +57,7 @@ class ConditionalWrites:
     delete: Support
     """A deletion, with If-Match."""
 
-    def problems(self) -> list[str]:
+    def list_problems(self) -> list[str]:
         """List the conditions that the server does not honour, each as part of a sentence."""
         writes = {
             "a PUT": self.put,
@@ -78,7 +78,7 @@ def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
     probe.attempt(probe.put, {"IfNoneMatch": "*"})  # creates the object
     return ConditionalWrites(
         put=probe.attempt_both(probe.put),
-        multipart=probe.attempt_both(probe.multipart),
+        multipart=probe.attempt_both(probe.put_in_parts),
         copy=probe.attempt_both(probe.copy),
         delete=probe.attempt_deletion(),
     )
@@ -92,7 +92,7 @@ def require_conditional_writes(bucket: Bucket) -> None:
     found = probe_conditional_writes(bucket)
     needed = (found.put, found.multipart)
     if any(support is not Support.HONOURED for support in needed) or found.copy is Support.UNSUPPORTED:
-        raise _not_honoured(bucket, found, "train on")
+        raise _build_refusal(bucket, found, "train on")
     if found.copy is Support.IGNORED:
         log.warning(
             "S3 at %s does not honour the condition of a copy: an attempt that has been replaced could "
@@ -106,7 +106,10 @@ def require_verified_writes(bucket: Bucket) -> None:
     try:
         with translate_s3_errors(bucket.client, bucket.at(PROBE_KEY)):
             bucket.client.put_object(
-                Bucket=bucket.name, Key=PROBE_KEY, Body=_CONTENT, ChecksumSHA256=checksum_of(_CONTENT[1:])
+                Bucket=bucket.name,
+                Key=PROBE_KEY,
+                Body=_CONTENT,
+                ChecksumSHA256=compute_checksum(_CONTENT[1:]),
             )
     except BytesRefused:
         return
@@ -121,12 +124,12 @@ def require_conditional_deletes(bucket: Bucket) -> None:
     """Raise ConditionsNotHonoured if a deletion could remove an object that has just been replaced."""
     found = probe_conditional_writes(bucket)
     if found.delete in {Support.IGNORED, Support.UNSUPPORTED}:
-        raise _not_honoured(bucket, found, "delete states on")
+        raise _build_refusal(bucket, found, "delete states on")
 
 
-def _not_honoured(bucket: Bucket, found: ConditionalWrites, what: str) -> ConditionsNotHonoured:
+def _build_refusal(bucket: Bucket, found: ConditionalWrites, what: str) -> ConditionsNotHonoured:
     return ConditionsNotHonoured(
-        f"S3 at {bucket.endpoint} does not refuse {', '.join(found.problems())}, so in bucket "
+        f"S3 at {bucket.endpoint} does not refuse {', '.join(found.list_problems())}, so in bucket "
         f"{bucket.name!r} two attempts at one job could overwrite or delete each other's state. Do not "
         f"{what} this server: use one that honours If-Match and If-None-Match (docs/deployment.md, S3)"
     )
@@ -164,7 +167,7 @@ class _Probe:
     def put(self, condition: Condition) -> None:
         self._client.put_object(Bucket=self._at.bucket, Key=self._at.key, Body=_CONTENT, **condition)
 
-    def multipart(self, condition: Condition) -> None:
+    def put_in_parts(self, condition: Condition) -> None:
         upload = MultipartUpload(self._client, self._at, {})
         try:
             upload.send_bytes(_CONTENT)

@@ -154,7 +154,7 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
     try:
         yield
     except boto.ClientError as error:
-        raise _explanation(error, endpoint, location) from error
+        raise _explain(error, endpoint, location) from error
     except boto.FlexibleChecksumError as error:
         raise CorruptObject(f"{location.uri} is damaged in S3: {error}") from error
     except (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError) as error:
@@ -175,13 +175,13 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
         ) from error
 
 
-def error_code(error: ClientError) -> str:
+def read_error_code(error: ClientError) -> str:
     """Return S3's code, such as `NoSuchKey`; the HTTP status if the response has none, as after a HEAD."""
     return error.response.get("Error", {}).get("Code", "")
 
 
-def _explanation(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
-    code = error_code(error)
+def _explain(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
+    code = read_error_code(error)
     message = error.response.get("Error", {}).get("Message", "").rstrip(".")
     if code == "NoSuchBucket":
         return BucketMissing(

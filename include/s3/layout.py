@@ -54,82 +54,82 @@ PROBE_KEY = f"{CHECKPOINTS}.probe"
 probes."""
 
 
-def checkpoint_key(job_id: str, kind: StoredKind) -> str:
+def build_checkpoint_key(job_id: str, kind: StoredKind) -> str:
     """Return the key of a job's best.pt, last.pt or last.previous.pt."""
     return f"{CHECKPOINTS}{job_id}/{kind}.pt"
 
 
-def version_key(name: str, version: int) -> str:
+def build_version_key(name: str, version: int) -> str:
     """Return the key of a registered version of a model."""
     return f"{MODELS}{name}/versions/{version}/best.pt"
 
 
-def production_key(name: str) -> str:
+def build_production_key(name: str) -> str:
     """Return the key of a model's version in production."""
     return f"{MODELS}{name}/production/best.pt"
 
 
-def pictures_prefix(job_id: str) -> str:
+def build_pictures_prefix(job_id: str) -> str:
     """Return the key prefix of a job's pictures."""
     return f"{PICTURES}{job_id}/"
 
 
-def dataset_report_key(job_id: str) -> str:
+def build_dataset_report_key(job_id: str) -> str:
     """Return the key of the report on a job's dataset."""
     return f"{REPORTS}{job_id}/dataset.json"
 
 
-def version_report_key(fingerprint: str, task: str) -> str:
+def build_version_report_key(fingerprint: str, task: str) -> str:
     """Return the key of the report on a registered dataset."""
     return f"{DATASET_REPORTS}{fingerprint}-{task}.json"
 
 
-def checked_dataset_key(job_id: str) -> str:
+def build_checked_dataset_key(job_id: str) -> str:
     """Return the key of the dataset that a job started with."""
     return f"{DATASETS}jobs/{job_id}.json"
 
 
-def listing_key(fingerprint: str) -> str:
+def build_listing_key(fingerprint: str) -> str:
     """Return the key of the listing of a checked dataset."""
     return f"{DATASETS}{fingerprint}.jsonl.gz"
 
 
-def converted_prefix(fingerprint: str) -> str:
+def build_converted_prefix(fingerprint: str) -> str:
     """Return the key prefix of a dataset that was converted from a different format."""
     return f"{DATASETS}{fingerprint}/"
 
 
-def conversion_key(key: str) -> str:
+def build_conversion_key(key: str) -> str:
     """Return the key of an export's conversion record."""
     return f"{DATASETS}conversions/{key}.json"
 
 
-def manifest_key(fingerprint: str, task: str) -> str:
+def build_manifest_key(fingerprint: str, task: str) -> str:
     """Return the key of the manifest of a registered dataset."""
     return f"{MANIFESTS}{fingerprint}-{task}.jsonl.gz"
 
 
-def difference_key(fingerprint: str, task: str, base_fingerprint: str, base_task: str) -> str:
+def build_difference_key(fingerprint: str, task: str, base_fingerprint: str, base_task: str) -> str:
     """Return the key of the difference between the files of a version and those of the version `base`."""
     return f"{DIFFERENCES}{fingerprint}-{task}/{base_fingerprint}-{base_task}.json"
 
 
-def pretrained_key(name: str) -> str:
+def build_pretrained_key(name: str) -> str:
     """Return the key of a file of pretrained weights."""
     return f"{PRETRAINED}{name}"
 
 
-def upload_prefix(upload_id: str) -> str:
+def build_upload_prefix(upload_id: str) -> str:
     """Return the key prefix of an upload."""
     return f"{UPLOADS}{upload_id}/"
 
 
-def upload_record_key(upload_id: str) -> str:
+def build_upload_record_key(upload_id: str) -> str:
     """Return the key of an upload's record: a hidden file, which is never part of the dataset."""
-    return f"{upload_prefix(upload_id)}.upload.json"
+    return f"{build_upload_prefix(upload_id)}.upload.json"
 
 
-def samples_prefix(fingerprint: str, task: str) -> str:
+def build_samples_prefix(fingerprint: str, task: str) -> str:
     """Return the key prefix of a dataset's samples."""
     return f"{SAMPLES}{fingerprint}-{task}/"
 

@@ -46,10 +46,10 @@ class ListedObject:
         return self.location.key.removeprefix(f"{CHECKPOINTS}{self.job_id}/")
 
 
-def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
+def list_pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
     """Yield the objects below `prefix` in pages of at most PAGE_SIZE. Raises StoreErrors."""
-    for page in _pages(client, prefix):
-        yield list(_objects(page, prefix.bucket))
+    for page in _request_pages(client, prefix):
+        yield list(_parse_objects(page, prefix.bucket))
 
 
 def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterator[list[ListedObject | str]]:
@@ -58,12 +58,12 @@ def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterato
     Only keys and prefixes that come after `after` are listed. Raises StoreErrors.
     """
     start = {"StartAfter": after} if after else {}
-    for page in _pages(client, prefix, Delimiter="/", **start):
+    for page in _request_pages(client, prefix, Delimiter="/", **start):
         folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-        yield [*_objects(page, prefix.bucket), *folders]
+        yield [*_parse_objects(page, prefix.bucket), *folders]
 
 
-def _pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
+def _request_pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
     """Yield S3's responses, parsing their objects in a tenth of the time that botocore takes."""
     # A handler with an id is registered only once, however often this line runs.
     client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects, unique_id="read-objects")
@@ -88,11 +88,11 @@ def _read_objects(
     objects = _OBJECT.findall(body)
     if objects and len(objects) == body.count(b"<Contents"):
         with suppress(ElementTree.ParseError, ValueError):
-            customized_response_dict["Contents"] = list(map(_fields, objects))
+            customized_response_dict["Contents"] = list(map(_parse_fields, objects))
             response_dict["body"] = _OBJECT.sub(b"", body)
 
 
-def _fields(item: bytes) -> dict[str, object]:
+def _parse_fields(item: bytes) -> dict[str, object]:
     return {
         name: _TYPES.get(name, str)(_unescape(text)) for name, text in _FIELD.findall(item.decode("utf-8"))
     }
@@ -124,7 +124,7 @@ _TYPES: dict[str, Callable[[str], object]] = {
 """Functions that parse the fields that are not strings."""
 
 
-def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> Iterator[ListedObject]:
+def _parse_objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> Iterator[ListedObject]:
     for item in page.get("Contents", ()):
         if not item["Key"].endswith("/"):  # folders, which some servers and clients create
             location = S3Location(bucket, item["Key"])

@@ -103,7 +103,7 @@ class LocalFile:
         return f"{in_base64(composite)}-{len(self.parts)}"
 
 
-def body(path: Path, offset: int, size: int) -> ReadFileChunk:
+def open_body(path: Path, offset: int, size: int) -> ReadFileChunk:
     """Return the `size` bytes from `offset` as a file; reading it raises UploadGivenUp after the deadline."""
     from s3transfer.utils import ReadFileChunk
 

@@ -31,18 +31,18 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     try:
         with translate_s3_errors(client, location):
             with suppress(ClientError):
-                return _head(client, location)
+                return _send_head(client, location)
             client.get_object(Bucket=location.bucket, Key=location.key)["Body"].close()  # unread
-            return _head(client, location)  # the object was written in the meantime
+            return _send_head(client, location)  # the object was written in the meantime
     except ObjectNotFound:
         return None
 
 
-def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
+def _send_head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
     return client.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
 
 
-def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
+def read_settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     """Read an object until its content is certain, without relying on a stored SHA-256.
 
     The content is certain if the object's ETag is the MD5 of the received bytes. An ETag need not be an MD5,

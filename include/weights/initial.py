@@ -16,7 +16,7 @@ from include.models.objects import production_name
 from include.models.repository import ModelRepository
 from include.s3.errors import ObjectNotFound
 from include.s3.location import S3Location
-from include.s3.reading import settled_object
+from include.s3.reading import read_settled_object
 from include.weights.initial_weights import InitialWeights
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 
@@ -134,7 +134,7 @@ class InitialWeightsFinder:
             raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
         if stored.sha256 is None:
             self._checkpoints.require_checkpoint(uri)  # cheaper than reading the whole object, so done first
-            return InitialWeights(path=uri, sha256=settled_object(self._bucket.client, location).sha256)
+            return InitialWeights(path=uri, sha256=read_settled_object(self._bucket.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self._jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.sha256, job_id=trained_by)
 

@@ -21,9 +21,9 @@ from include.checkpoints.writer import ObjectWriter
 from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
 from include.s3.errors import ConditionFailed, CorruptObject, FencedOut
-from include.s3.layout import pretrained_key
+from include.s3.layout import build_pretrained_key
 from include.s3.local_file import LocalFile, TransferLimits
-from include.s3.reading import settled_object
+from include.s3.reading import read_settled_object
 from include.s3.upload import set_metadata
 from include.training.architectures import (
     find_architecture,
@@ -63,7 +63,7 @@ class PretrainedStore:
 
     def location(self, name: str) -> S3Location:
         """Return the location of the file `name`."""
-        return self._bucket.at(pretrained_key(name))
+        return self._bucket.at(build_pretrained_key(name))
 
     def require(self, name: str) -> InitialWeights:
         """Return the file, downloading and storing it if S3 does not have it.
@@ -71,7 +71,7 @@ class PretrainedStore:
         Raises WeightsUnavailable, UnsafeCheckpoint for a file that must not be loaded, and the other
         StoreErrors.
         """
-        head = self._bucket.head(pretrained_key(name))
+        head = self._bucket.head(build_pretrained_key(name))
         if head is not None:
             return self._ensure_pinned(name, head)
         url = self._find_address(name)
@@ -94,7 +94,7 @@ class PretrainedStore:
         False means that a download can be tried: Ultralytics publishes the file, and downloads are on. Raises
         WeightsUnavailable if the file is not in S3 and a download cannot be tried, and StoreErrors.
         """
-        stored = self._bucket.head(pretrained_key(name)) is not None
+        stored = self._bucket.head(build_pretrained_key(name)) is not None
         if not stored:
             self._find_address(name)
         return stored
@@ -104,8 +104,8 @@ class PretrainedStore:
 
         Raises StoreErrors.
         """
-        prefix = pretrained_key("")
-        found = list(islice(self._bucket.objects(prefix), limit + 1))
+        prefix = build_pretrained_key("")
+        found = list(islice(self._bucket.list_objects(prefix), limit + 1))
         named = ((item.location.key.removeprefix(prefix), item) for item in found[:limit])
         return {name: item for name, item in named if WEIGHTS_NAME.match(name)}, len(found) > limit
 
@@ -148,7 +148,7 @@ class PretrainedStore:
             return InitialWeights(path=self.location(name).uri, sha256=self._pin(name, head))
         except (CorruptObject, UnsafeCheckpoint):
             # Another run may have replaced the object in the meantime, by recording the hash.
-            head_now = self._bucket.head(pretrained_key(name))
+            head_now = self._bucket.head(build_pretrained_key(name))
             recorded = self._read_recorded(name, head_now) if head_now is not None else None
             if recorded is None:
                 raise
@@ -164,7 +164,7 @@ class PretrainedStore:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
         location = self.location(name)
         contents = inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
-        found = settled_object(self._bucket.client, location)
+        found = read_settled_object(self._bucket.client, location)
         replaced = UnsafeCheckpoint(
             f"{location.uri} was replaced while it was being read; try again once its upload has finished"
         )

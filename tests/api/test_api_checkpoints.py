@@ -20,7 +20,7 @@ from include.deployment.connections import s3_signer
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
 from include.s3.location import S3Location
-from include.s3.signed_links import download_link
+from include.s3.signed_links import sign_download
 from include.stack.s3 import S3
 from include.stack.s3_identities import Role
 from tests.support.airflow_connections import lead_to
@@ -126,7 +126,7 @@ def test_without_a_public_endpoint_the_link_uses_that_of_the_connection(
 def test_a_link_to_amazons_own_s3_has_the_bucket_in_its_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
     amazon = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {"region_name": "eu-west-3"}}
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(amazon))
-    link = download_link(s3_signer(None), S3Location("models", "checkpoints/a/best.pt"), "a.pt", 60)
+    link = sign_download(s3_signer(None), S3Location("models", "checkpoints/a/best.pt"), "a.pt", 60)
     assert link.startswith("https://models.s3.eu-west-3.amazonaws.com/checkpoints/a/best.pt?")
 
 
@@ -140,7 +140,7 @@ def test_a_changed_or_expired_link_is_refused(
     assert requests.get(link.replace("best.pt?", "last.pt?"), timeout=60).status_code == 403
     assert requests.get(link.replace("X-Amz-Expires=300", "X-Amz-Expires=301"), timeout=60).status_code == 403
     assert requests.put(link, data=b"planted", timeout=60).status_code == 403
-    short = download_link(s3_signer(None), S3Location(bucket, "checkpoints/a/best.pt"), "a.pt", 1)
+    short = sign_download(s3_signer(None), S3Location(bucket, "checkpoints/a/best.pt"), "a.pt", 1)
     time.sleep(2.1)  # S3 counts in seconds
     assert requests.get(short, timeout=60).status_code == 403
 

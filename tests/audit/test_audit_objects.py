@@ -16,7 +16,7 @@ from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.models.version import ModelVersion
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from tests.support.auditing import BEST, LAST, World
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
@@ -110,7 +110,7 @@ def test_an_object_that_cannot_be_read_is_found_although_the_server_answers(worl
     world.change("a", last_checkpoint_sha256=whole.sha256, last_checkpoint_size=whole.size)
     with CuttingProxy(s3.endpoint_url, received=150_000) as proxy:
         world.client = boto3.client(
-            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config()
+            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=build_client_config()
         )
         world.audit(full=True)
     assert world.finding()["path"] == world.uri("a", "last.pt")

@@ -22,7 +22,7 @@ from include.checkpoints.publisher import BackgroundPublisher
 from include.checkpoints.snapshot import PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from include.s3.local_file import TransferLimits
 from include.stack.s3 import S3, S3Ports
 from include.stack.s3_identities import Keys, Role
@@ -40,10 +40,10 @@ log = logging.getLogger("include.checkpoints.publisher")
 
 SIZE = 4 * 1024**2
 LARGE = 32 * 1024**2  # larger than all socket buffers
-IMPATIENT = client_config().merge(
+IMPATIENT = build_client_config().merge(
     Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
 )
-PATIENT = client_config().merge(Config(connect_timeout=60, read_timeout=60))
+PATIENT = build_client_config().merge(Config(connect_timeout=60, read_timeout=60))
 ONCE = PATIENT.merge(Config(retries={"total_max_attempts": 1}))
 """For faults that end a request immediately: with a short time-out, a slow server would seem faulty."""
 QUICK = PublishLimits(first_pause=0.1, longest_pause=0.5)
@@ -326,7 +326,7 @@ def test_a_state_whose_uploaded_parts_were_removed_is_sent_again(
 def test_a_stored_state_is_durable_although_the_response_never_arrives(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
-    forever = client_config().merge(Config(read_timeout=3600))
+    forever = build_client_config().merge(Config(read_timeout=3600))
     limits = TransferLimits(answer_seconds=0.5)
     with CuttingProxy(own_s3.endpoint_url, answer_to_large=SIZE, cuts=1, then="hang") as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=forever)

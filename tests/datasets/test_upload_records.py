@@ -14,7 +14,7 @@ from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from tests.faults.hold import Hold
 from tests.faults.s3_proxy import Answer, Request, S3Proxy
 from tests.support.dataset_steps import arguments
@@ -43,7 +43,9 @@ def losing_a_response(s3: S3, bucket: str) -> Iterator[UploadStore]:
         return None if request.method == "PUT" and lost == 1 else answer
 
     with S3Proxy(s3.endpoint_url, Hold()) as proxy, proxy.behave_as(behave):
-        client = boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config())
+        client = boto3.client(
+            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=build_client_config()
+        )
         yield UploadStore(Bucket(client, bucket))
         assert lost > 1, "boto3 has repeated the write"
 

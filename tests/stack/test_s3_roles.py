@@ -15,10 +15,10 @@ from botocore.exceptions import ClientError
 from include.deployment.connections import s3_signer
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import Support, probe_conditional_writes, require_conditional_writes
-from include.s3.errors import StoreAccessDenied, error_code
+from include.s3.errors import StoreAccessDenied, read_error_code
 from include.s3.layout import PROBE_KEY
 from include.s3.location import S3Location
-from include.s3.signed_links import download_link
+from include.s3.signed_links import sign_download
 from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.private_files import write_private
@@ -80,7 +80,7 @@ def allowed(ask: Callable[..., Any], **arguments: Any) -> bool:
     try:
         ask(**arguments)
     except ClientError as error:
-        if error_code(error) not in {"AccessDenied", "403"}:
+        if read_error_code(error) not in {"AccessDenied", "403"}:
             raise
         return False
     return True
@@ -204,7 +204,7 @@ def test_a_link_that_the_api_signs_can_only_read_its_object(
     s3: S3, filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, filled, tmp_path, Role.API)
-    link = download_link(s3_signer(None), S3Location(filled, "checkpoints/a/best.pt"), "best.pt", 60)
+    link = sign_download(s3_signer(None), S3Location(filled, "checkpoints/a/best.pt"), "best.pt", 60)
     assert requests.get(link, timeout=30).content == b"1234"
     other = link.replace("checkpoints/a/best.pt", "checkpoints/a/last.pt")
     assert requests.get(other, timeout=30).status_code == 403
@@ -218,7 +218,7 @@ def test_workers_can_probe_conditional_writes_and_maintenance_can_probe_conditio
     require_conditional_writes(place)
     assert probe_conditional_writes(place).delete is Support.UNKNOWN
     maintained = probe_conditional_writes(Bucket(s3.client(Role.MAINTENANCE), bucket))
-    assert maintained.problems() == []
+    assert maintained.list_problems() == []
     assert maintained.delete is Support.HONOURED
     assert place.head(PROBE_KEY) is not None
 
@@ -263,7 +263,7 @@ def test_keys_are_replaced_while_the_server_runs(own_s3: S3) -> None:
                 Bucket="test-rotation", Key="checkpoints/a/last.pt", Body=b""
             )
         except ClientError as error:
-            if error_code(error) != "InvalidAccessKeyId":
+            if read_error_code(error) != "InvalidAccessKeyId":
                 raise
             return False
         return True

@@ -19,7 +19,7 @@ from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject
-from include.s3.reading import settled_object
+from include.s3.reading import read_settled_object
 from include.weights import pretrained
 from include.weights.download import DownloadLimits
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
@@ -248,9 +248,9 @@ def test_a_file_replaced_after_its_inspection_is_not_pinned(
 
     def read_after_replacement(client: S3Client, location: S3Location) -> FetchedObject:
         client.put_object(Bucket=bucket, Key=key, Body=unsafe)
-        return settled_object(client, location)
+        return read_settled_object(client, location)
 
-    monkeypatch.setattr(pretrained, "settled_object", read_after_replacement)
+    monkeypatch.setattr(pretrained, "read_settled_object", read_after_replacement)
     with pytest.raises(UnsafeCheckpoint, match="was replaced while it was being read"):
         PretrainedStore(Bucket(s3_client, bucket), None).require("company.pt")
     assert "sha256" not in s3_client.head_object(Bucket=bucket, Key=key)["Metadata"]

@@ -8,7 +8,7 @@ from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import inspect_checkpoint
 from include.limits import WEIGHTS_BYTES
-from include.s3.reading import ObjectSource, settled_object
+from include.s3.reading import ObjectSource, read_settled_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,7 +29,7 @@ def inspect_object(client: S3Client, location: S3Location, size: int, etag: str)
     try:
         return inspect_checkpoint(source)
     except InspectionError:
-        settled_object(client, location)
+        read_settled_object(client, location)
     try:
         return inspect_checkpoint(source)
     except InspectionError as error:

@@ -28,7 +28,7 @@ from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
 from include.s3.download import download
 from include.s3.errors import ObjectNotFound, StoreRefusal
-from include.s3.layout import listing_key
+from include.s3.layout import build_listing_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -171,7 +171,7 @@ class S3Listings:
         """
         listing.file.seek(0)
         try:
-            self._bucket.put(listing_key(listing.fingerprint), listing.file)
+            self._bucket.put(build_listing_key(listing.fingerprint), listing.file)
         except StoreRefusal as error:
             log.warning(
                 "The listing of the dataset was not stored, so other machines can fetch its files only "
@@ -184,7 +184,7 @@ class S3Listings:
 
         Raises StoreErrors.
         """
-        location = self._bucket.at(listing_key(fingerprint))
+        location = self._bucket.at(build_listing_key(fingerprint))
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "listing"
             try:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from include.datasets.drawing.draw import INDEX
 from include.limits import MIB
-from include.s3.layout import samples_prefix
+from include.s3.layout import build_samples_prefix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ class SampleStore:
         index = folder / INDEX
         if not index.exists():
             return
-        prefix = samples_prefix(fingerprint, task)
+        prefix = build_samples_prefix(fingerprint, task)
         for sample in _DRAWN.validate_json(index.read_bytes()):
             content = (folder / sample.name).read_bytes()
             self._bucket.put(f"{prefix}{sample.name}", content, content_type="image/jpeg")
@@ -57,7 +57,7 @@ class SampleStore:
 
         Raises StoreErrors.
         """
-        key = f"{samples_prefix(fingerprint, task)}{INDEX}"
+        key = f"{build_samples_prefix(fingerprint, task)}{INDEX}"
         return self._bucket.read(key, _LARGEST, _DRAWN.validate_json) or []
 
     def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> ObjectContent | None:
@@ -67,7 +67,7 @@ class SampleStore:
         """
         if not re.fullmatch(_NAME, name):
             return None
-        key = f"{samples_prefix(fingerprint, task)}{name}"
+        key = f"{build_samples_prefix(fingerprint, task)}{name}"
         head = self._bucket.head(key)
         if head is None or head["ContentLength"] > _LARGEST:
             return None

@@ -12,7 +12,7 @@ from include.datasets.names import is_ignored, safe_parts
 from include.datasets.uploads.errors import UploadRefused
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_FILES_IN_PARTS, UPLOAD_PART, in_words
 from include.refusals import show_value
-from include.s3.layout import upload_prefix
+from include.s3.layout import build_upload_prefix
 from include.s3.location import S3Location
 
 _WHOLE = (".zip", ".ndjson")
@@ -57,7 +57,7 @@ class Upload(BaseModel):
     @property
     def prefix(self) -> str:
         """The prefix of its files' keys."""
-        return upload_prefix(self.upload_id)
+        return build_upload_prefix(self.upload_id)
 
     def key(self, file: UploadFile) -> str:
         """Return the key of one of its files."""

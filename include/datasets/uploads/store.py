@@ -21,11 +21,11 @@ from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
 from include.s3.client import PARALLEL_REQUESTS
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
-from include.s3.layout import UPLOADS, find_upload, upload_record_key
+from include.s3.layout import UPLOADS, build_upload_record_key, find_upload
 from include.s3.listing import list_level
 from include.s3.multipart import abort_multipart_upload
 from include.s3.parts import assemble_parts, begin_multipart_upload, list_parts
-from include.s3.signed_links import NEW_OBJECT_HEADERS, part_link, upload_link
+from include.s3.signed_links import NEW_OBJECT_HEADERS, sign_part, sign_upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -170,7 +170,7 @@ class UploadStore:
         # Write this first, so that no one completes the upload, or begins to use it, during the removal.
         ended = current.model_copy(update={"completed_at": None, "removed_at": datetime.now(UTC)})
         self._write(ended, {"IfMatch": etag})
-        record = upload_record_key(upload.upload_id)
+        record = build_upload_record_key(upload.upload_id)
         for file in upload.files:
             if file.multipart_id is not None:
                 location = self._bucket.at(upload.key(file))
@@ -197,9 +197,9 @@ class UploadStore:
         location, size = self._bucket.at(upload.key(file)), file.size_of(part.number)
         if file.multipart_id is None:
             # A link that is still valid must not replace a file of a completed upload.
-            url = upload_link(signer, location, size, UPLOAD_LINK_SECONDS)
+            url = sign_upload(signer, location, size, UPLOAD_LINK_SECONDS)
             return PartLink(part, url, NEW_OBJECT_HEADERS)
-        url = part_link(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
+        url = sign_part(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
         return PartLink(part, url, {})
 
     def _assemble(self, upload: Upload) -> None:
@@ -222,10 +222,10 @@ class UploadStore:
 
     def _list_stored(self, upload: Upload) -> dict[str, ListedObject]:
         """Return the objects of the upload, except its record, keyed by their paths within the upload."""
-        record = upload_record_key(upload.upload_id)
+        record = build_upload_record_key(upload.upload_id)
         return {
             item.location.key.removeprefix(upload.prefix): item
-            for item in self._bucket.objects(upload.prefix)
+            for item in self._bucket.list_objects(upload.prefix)
             if item.location.key != record
         }
 
@@ -235,14 +235,14 @@ class UploadStore:
             raise _unknown(upload_id)
         try:
             # One request returns both record and ETag: between two requests, the upload could be completed.
-            record, etag = self._bucket.read_with_etag(upload_record_key(upload_id), _LARGEST_RECORD)
+            record, etag = self._bucket.read_with_etag(build_upload_record_key(upload_id), _LARGEST_RECORD)
             return Upload.model_validate_json(record), etag
         except (ObjectNotFound, ObjectTooLarge, ValidationError):
             raise _unknown(upload_id) from None
 
     def _write(self, upload: Upload, condition: Condition) -> None:
         """Store the record. Raises UploadUnknown if another request has written or removed it."""
-        key, content = upload_record_key(upload.upload_id), upload.model_dump_json().encode()
+        key, content = build_upload_record_key(upload.upload_id), upload.model_dump_json().encode()
         try:
             self._bucket.put(key, content, content_type="application/json", condition=condition)
         except ConditionFailed:
