@@ -19,7 +19,6 @@ FILE_LINES = 300
 FUNCTION_LINES = 40
 
 LONG_FILES = {
-    "include/datasets/uploads/store.py",
     "include/stack/local.py",
     "include/training/gpus.py",
     "include/training/resume.py",
