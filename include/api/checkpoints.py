@@ -52,7 +52,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     """Return the location of the checkpoint, or raise ProblemError with the reason why there is none."""
     store = CheckpointStore(bucket)
     try:
-        location = store.location(job.job_id, kind)
+        location = store.locate(job.job_id, kind)
     except ValueError as error:
         raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
     recorded = job.checkpoint(kind)

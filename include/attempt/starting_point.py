@@ -109,8 +109,8 @@ class Recovery:
         if durable is not None:
             raise CheckpointNotFound(
                 f"Job {self._job.job_id} stored its state after {name_position(durable)}, but "
-                f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or set fresh=true to "
-                "start over"
+                f"{self._store.build_uri(self._job.job_id, 'last')} is gone: restore it, or set fresh=true "
+                "to start over"
             )
         return StartingPoint()
 

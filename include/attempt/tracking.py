@@ -57,7 +57,7 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
         "error": None,
     }
     for checkpoint, kind in manifest.checkpoints():
-        stored = replace(checkpoint, path=store.uri(manifest.job_id, kind))
+        stored = replace(checkpoint, path=store.build_uri(manifest.job_id, kind))
         values |= checkpoint_columns(kind, stored)
     return lambda row: row.model_copy(update=values)
 

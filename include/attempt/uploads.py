@@ -40,7 +40,7 @@ def upload(
     UntrustedFolder if another account of this machine could have created the files to upload.
     """
     local = manifest.best if kind == "best" else manifest.last
-    uri = store.uri(manifest.job_id, kind)
+    uri = store.build_uri(manifest.job_id, kind)
     if store.holds(manifest.job_id, kind, local):
         log.info("%s already has these bytes; nothing to upload.", uri)
     else:

@@ -19,7 +19,7 @@ _EPOCH = re.compile(r"-?\d{1,9}")
 _BATCH = re.compile(r"\d{1,9}")
 
 
-def metadata_of(
+def build_metadata(
     checkpoint: Checkpoint, job_id: str, run_id: str | None, ultralytics_version: str
 ) -> dict[str, str]:
     """Return the metadata that are stored with `checkpoint`.
@@ -37,7 +37,7 @@ def metadata_of(
     return metadata | ({"run-id": quote(run_id)} if run_id else {})
 
 
-def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
+def parse_checkpoint(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
     """Return the checkpoint that the metadata of an object of `size` bytes describe.
 
     Returns None if this project did not write the metadata.
@@ -48,6 +48,6 @@ def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoin
     return Checkpoint(path=uri, sha256=sha256, size=size, epoch=int(epoch), batch=int(batch))
 
 
-def run_id_in(metadata: Mapping[str, str]) -> str | None:
+def parse_run_id(metadata: Mapping[str, str]) -> str | None:
     """Return the Dag run that started the training run; None if it is unknown."""
     return unquote(metadata.get("run-id", "")) or None

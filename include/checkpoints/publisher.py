@@ -84,7 +84,7 @@ class BackgroundPublisher:
         with self._changed:
             self._files |= PendingSnapshots.of(snapshot).files
             if not self._abandoned:
-                self._waiting = PendingSnapshots.of(snapshot).instead_of(self._waiting)
+                self._waiting = PendingSnapshots.of(snapshot).replace_older(self._waiting)
                 at_epoch = (snapshot.epoch + 1) % self._limits.every_epochs == 0
                 self._due = self._due or snapshot.batch > 0 or at_epoch
                 self._lag.look(snapshot.position, time.monotonic())
@@ -136,7 +136,7 @@ class BackgroundPublisher:
         self._thread.join(_PARTING_SECONDS)
 
     def _run(self) -> None:
-        while (work := self._next_work()) is not None:
+        while (work := self._take_next_work()) is not None:
             try:
                 for file in work.uploads:
                     self._upload(*file)
@@ -147,7 +147,7 @@ class BackgroundPublisher:
             else:
                 self._finish(work.last.position)
 
-    def _next_work(self) -> PendingSnapshots | None:
+    def _take_next_work(self) -> PendingSnapshots | None:
         """Wait until a state is due to be stored, and return it; None if no more will follow."""
         with self._changed:
             while not self._abandoned:
@@ -212,7 +212,7 @@ class BackgroundPublisher:
             if self._store.keeps_parts(self._job_id):
                 self._broken_off = work
             else:
-                self._waiting, self._due = self._waiting.instead_of(work) if self._waiting else work, True
+                self._waiting, self._due = self._waiting.replace_older(work) if self._waiting else work, True
             self._in_hand = None
             self._not_before = now + pause
             self._pause = min(2 * pause, self._limits.longest_pause)

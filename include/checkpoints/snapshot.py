@@ -64,7 +64,7 @@ class PendingSnapshots:
     def of(cls, snapshot: Snapshot) -> PendingSnapshots:
         return cls(snapshot, snapshot if snapshot.best else None)
 
-    def instead_of(self, older: PendingSnapshots | None) -> PendingSnapshots:
+    def replace_older(self, older: PendingSnapshots | None) -> PendingSnapshots:
         """Return these newer states; if they have no `best`, it is taken from `older`."""
         return self if older is None or self.best else PendingSnapshots(self.last, older.best)
 

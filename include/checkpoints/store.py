@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
-from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
-from include.checkpoints.writer import ObjectWriter, changed
+from include.checkpoints.metadata import SEEDED_FROM, build_metadata, parse_checkpoint
+from include.checkpoints.writer import ObjectWriter, build_change_error
 from include.limits import WEIGHTS_BYTES
 from include.s3.deadline import obey_deadlines
 from include.s3.download import download
@@ -78,19 +78,19 @@ class CheckpointStore:
         self._limits = limits or TransferLimits()
         self._writer = ObjectWriter(bucket, self._limits)
 
-    def location(self, job_id: str, kind: StoredKind) -> S3Location:
+    def locate(self, job_id: str, kind: StoredKind) -> S3Location:
         """Return the location of this checkpoint of the job. Raises ValueError for an invalid job id."""
         if not re.match(JOB_ID, job_id):
             raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
         return self._bucket.at(build_checkpoint_key(job_id, kind))
 
-    def uri(self, job_id: str, kind: StoredKind) -> str:
-        """Return the s3:// URI of `location`."""
-        return self.location(job_id, kind).uri
+    def build_uri(self, job_id: str, kind: StoredKind) -> str:
+        """Return the s3:// URI of this checkpoint of the job."""
+        return self.locate(job_id, kind).uri
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
         """Return the stored checkpoint, as its metadata describe it; None if there is no object."""
-        return self._writer.find(self.location(job_id, kind))
+        return self._writer.find(self.locate(job_id, kind))
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
         """Return whether the stored checkpoint has the bytes of `wanted`."""
@@ -101,7 +101,7 @@ class CheckpointStore:
         """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if its bytes differ."""
         stored = self.head(job_id, kind)
         if stored is None:
-            raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
+            raise CheckpointNotFound(f"{self.build_uri(job_id, kind)} does not exist")
         if not stored.is_the_same_as(wanted):
             raise CorruptObject(
                 f"{stored.uri} holds {stored}, but an object with SHA-256 {wanted.sha256} and {wanted.size} "
@@ -143,7 +143,7 @@ class CheckpointStore:
 
     def keeps_parts(self, job_id: str) -> bool:
         """Return whether S3 holds parts of an interrupted upload of the job, which can be resumed."""
-        return any(self._writer.keeps_parts(self.location(job_id, kind)) for kind in CHECKPOINT_KINDS)
+        return any(self._writer.keeps_parts(self.locate(job_id, kind)) for kind in CHECKPOINT_KINDS)
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
@@ -155,7 +155,7 @@ class CheckpointStore:
         last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer the
         `expected` one, and FencedOut if another attempt has written to this job's object.
         """
-        location = self.location(job_id, kind)
+        location = self.locate(job_id, kind)
         existing = self._writer.find(location)
         if existing and existing.checkpoint and existing.run_id == self._run_id:
             return existing
@@ -163,10 +163,10 @@ class CheckpointStore:
         self._writer.require_unchanged(location, existing)
         if kind == "last" and existing:
             self._keep_previous(job_id, existing)
-        metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
+        metadata = build_metadata(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
-            source = self.location(parent_job_id, kind)
+            source = self.locate(parent_job_id, kind)
             seeded = self._writer.copy(source, parent.etag, expected.size, location, metadata)
         except SourceChanged as error:
             raise CorruptObject(
@@ -184,10 +184,10 @@ class CheckpointStore:
         Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not the
         `expected` one), LocalDiskError and the other StoreErrors.
         """
-        location = self.location(job_id, kind)
+        location = self.locate(job_id, kind)
         try:
             with download(self._bucket.client, location, to) as object_:
-                stored = checkpoint_in(object_.metadata, location.uri, object_.size)
+                stored = parse_checkpoint(object_.metadata, location.uri, object_.size)
                 if stored is None:
                     raise ForeignObject(
                         f"{location.uri} was not written by this project: it has no sha256 to verify; "
@@ -226,7 +226,7 @@ class CheckpointStore:
         """
         try:
             with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
-                stored = checkpoint_in(object_.metadata, uri, object_.size)
+                stored = parse_checkpoint(object_.metadata, uri, object_.size)
                 if stored:
                     _require_whole(uri, object_.sha256, stored.sha256)
                 if sha256 and object_.sha256 != sha256:
@@ -249,19 +249,19 @@ class CheckpointStore:
         keep_previous: bool,
         keep_parts: bool,
     ) -> UploadResult:
-        location = self.location(job_id, kind)
+        location = self.locate(job_id, kind)
         existing = self._writer.find(location)
         if existing and existing.is_the_same_as(checkpoint):
             self._writer.accept(location, existing)
             return UploadResult(existing, was_sent=False)
         file = self._read(checkpoint, location)
-        fence = self.location(job_id, "last") if kind == "best" else None
+        fence = self.locate(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, existing, fence)
         if existing and existing.checkpoint is None:
             log.warning("%s was not written by this project; replacing it.", location.uri)
         if kind == "last" and existing and keep_previous:
             self._keep_previous(job_id, existing)
-        metadata = metadata_of(checkpoint, job_id, self._run_id, version)
+        metadata = build_metadata(checkpoint, job_id, self._run_id, version)
         stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
         return UploadResult(stored, was_sent=True)
 
@@ -274,11 +274,11 @@ class CheckpointStore:
                 f"{checkpoint.sha256}); clear the task `train` of this run to create it again"
             ) from error
         if (file.sha256, file.size) != (checkpoint.sha256, checkpoint.size):
-            raise changed(checkpoint.path, checkpoint.sha256)
+            raise build_change_error(checkpoint.path, checkpoint.sha256)
         return file
 
     def _keep_previous(self, job_id: str, existing: StoredCheckpoint) -> None:
-        last, previous = self.location(job_id, "last"), self.location(job_id, "last.previous")
+        last, previous = self.locate(job_id, "last"), self.locate(job_id, "last.previous")
         self._writer.look(previous)
         try:
             self._writer.copy(last, existing.etag, existing.size, previous, existing.metadata)

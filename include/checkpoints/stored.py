@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import name_position
-from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, run_id_in
+from include.checkpoints.metadata import SEEDED_FROM, parse_checkpoint, parse_run_id
 from include.s3.reading import head_object
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint 
         size=head["ContentLength"],
         metadata=metadata,
         checksum=head.get("ChecksumSHA256"),
-        checkpoint=checkpoint_in(metadata, location.uri, head["ContentLength"]),
+        checkpoint=parse_checkpoint(metadata, location.uri, head["ContentLength"]),
         job_id=metadata.get("job-id"),
-        run_id=run_id_in(metadata),
+        run_id=parse_run_id(metadata),
         ultralytics_version=metadata.get("ultralytics-version"),
         seeded_from=metadata.get(SEEDED_FROM),
     )

@@ -101,7 +101,7 @@ class ObjectWriter:
         ):
             if broken_off := self._broken_off.pop(location, None):
                 broken_off[1].abort()
-            raise _fenced(location, existing)
+            raise _build_fence_error(location, existing)
         if existing:
             self.accept(location, existing)
         else:
@@ -142,7 +142,9 @@ class ObjectWriter:
         FencedOut if the target has.
         """
         try:
-            copy(self._bucket.client, source, etag, size, to, metadata, self._limits, self._condition(to))
+            copy(
+                self._bucket.client, source, etag, size, to, metadata, self._limits, self._build_condition(to)
+            )
         except (ConditionFailed, ObjectNotFound) as error:
             existing = self._find_stored(source)
             if existing is None or existing.etag != etag:
@@ -151,7 +153,7 @@ class ObjectWriter:
             # and S3 refused because the first try had already replaced the target.
         existing = self._find_stored(to)
         if existing is None or not metadata.items() <= existing.metadata.items():
-            raise _fenced(to, existing)
+            raise _build_fence_error(to, existing)
         self._known[to] = existing.etag
         return existing
 
@@ -165,8 +167,8 @@ class ObjectWriter:
     ) -> str:
         if not file.parts:
             return answer_or_look(
-                lambda: put(self._bucket.client, file, location, metadata, self._condition(location)),
-                lambda: self._etag_of(file, location),
+                lambda: put(self._bucket.client, file, location, metadata, self._build_condition(location)),
+                lambda: self._find_etag(file, location),
                 self._limits.answer_seconds,
             )
         sha256, upload = self._broken_off.pop(location, ("", None))
@@ -176,7 +178,7 @@ class ObjectWriter:
             upload = MultipartUpload(self._bucket.client, location, metadata)
         try:
             upload.send(file, self._limits.parallel_parts)
-            return upload.complete(self._condition(location))
+            return upload.complete(self._build_condition(location))
         except BaseException as error:
             if keep_parts and isinstance(error, Exception) and not isinstance(error, _REFUSALS):
                 self._broken_off[location] = (file.sha256, upload)
@@ -184,12 +186,12 @@ class ObjectWriter:
                 upload.abort()
             raise
 
-    def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
+    def _find_etag(self, file: LocalFile, location: S3Location) -> str | None:
         """Return the object's ETag if the object holds the file, otherwise None."""
         existing = self._find_stored(location)
         return existing.etag if existing and existing.sha256 == file.sha256 else None
 
-    def _condition(self, location: S3Location) -> Condition:
+    def _build_condition(self, location: S3Location) -> Condition:
         return build_unchanged_condition(self._known[location])
 
     def _was_sent(self, location: S3Location, existing: StoredCheckpoint | None) -> bool:
@@ -202,7 +204,7 @@ class ObjectWriter:
         """Return the ETag of the file if it was stored after all; None if the write may be retried."""
         if isinstance(error, BytesRefused):
             if not self._is_unchanged(file):
-                raise changed(str(file.path), file.sha256) from error
+                raise build_change_error(str(file.path), file.sha256) from error
             raise StoreUnavailable(
                 f"S3 at {self._bucket.endpoint} received different bytes for {location.uri} "
                 "than were sent; nothing was stored, so try again. If this persists, check the network"
@@ -231,7 +233,7 @@ class ObjectWriter:
     def _verify(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
         stored = self._find_stored(location)
         if stored is None or stored.etag != self._known[location]:
-            raise _fenced(location, stored)
+            raise _build_fence_error(location, stored)
         # Some servers verify the checksum of an upload, but do not store it.
         checksum = file.stored_checksum if stored.checksum is None else stored.checksum
         if (stored.sha256, stored.size, checksum) != (file.sha256, file.size, file.stored_checksum):
@@ -245,7 +247,7 @@ class ObjectWriter:
         return find_checkpoint(self._bucket.client, location)
 
 
-def changed(path: str, expected: str) -> LocalFileChanged:
+def build_change_error(path: str, expected: str) -> LocalFileChanged:
     """Return the error for a file that has changed since training wrote it."""
     return LocalFileChanged(
         f"{path} has changed since training wrote it: its SHA-256 is no longer {expected}; "
@@ -253,7 +255,7 @@ def changed(path: str, expected: str) -> LocalFileChanged:
     )
 
 
-def _fenced(location: S3Location, existing: StoredCheckpoint | None) -> FencedOut:
+def _build_fence_error(location: S3Location, existing: StoredCheckpoint | None) -> FencedOut:
     return FencedOut(_explain_overtaking(location, existing))
 
 

@@ -132,6 +132,6 @@ def _find_own_state(
         gone = f"was deleted by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
             f"job_id={row.job_id!r} stored its state after {name_position(row.durable)}, but "
-            f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
+            f"{checkpoints.build_uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
         ).about("job_id")
     return None

@@ -82,7 +82,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     """
     if parent.last_checkpoint_expired_at is not None:
         kept = parent.checkpoint("best")
-        best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")
+        best_uri = kept.path if kept else checkpoints.build_uri(parent.job_id, "best")
         raise SpecError(
             f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt was deleted by the "
             f"retention policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training run "

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import judge_source
-from include.checkpoints.metadata import checkpoint_in, metadata_of
+from include.checkpoints.metadata import build_metadata, parse_checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.errors import FinalError
 from include.jobs.job import TRAINING_DAG
@@ -108,7 +108,7 @@ class Completion:
         for kind in CHECKPOINT_KINDS:
             path = self._callback.checkpoint(kind).path
             try:
-                own = self._store.uri(self._job_id, kind)
+                own = self._store.build_uri(self._job_id, kind)
             except ValueError as error:
                 raise CompletionRefused(str(error)) from None
             if path != own:
@@ -119,7 +119,7 @@ class Completion:
 
     def _verify(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
         """Read the whole object and identify it by its bytes, because its metadata prove nothing."""
-        location = self._store.location(self._job_id, kind)
+        location = self._store.locate(self._job_id, kind)
         columns, reported = column_names(kind), self._callback.checkpoint(kind)
         try:
             read = read_object(self._bucket.client, location)
@@ -129,7 +129,7 @@ class Completion:
             ) from None
         except CorruptObject as error:
             raise CompletionRefused(f"{columns.path}={location.uri!r} cannot be read: {error}") from None
-        marked = checkpoint_in(read.metadata, location.uri, read.size)
+        marked = parse_checkpoint(read.metadata, location.uri, read.size)
         for name, claimed, actual in (
             (columns.sha256, reported.sha256, read.sha256),
             (columns.size, reported.size, read.size),
@@ -166,7 +166,7 @@ class Completion:
         self, location: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob
     ) -> None:
         """Give the object the metadata of a checkpoint, because audits and resuming rely on it."""
-        metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
+        metadata = build_metadata(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
         try:
             set_metadata(self._bucket.client, location, read, metadata)
         except ConditionFailed:

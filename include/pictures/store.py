@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from include.checkpoints.metadata import run_id_in
+from include.checkpoints.metadata import parse_run_id
 from include.pictures.choosing import LARGEST_PICTURE, media_type, rank_picture
 from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import build_pictures_prefix
@@ -82,7 +82,7 @@ class PictureStore:
             return None
         key = _key(job_id, name)
         head = self._bucket.head(key)
-        if head is None or run_id_in(head["Metadata"]) != origin_run_id:
+        if head is None or parse_run_id(head["Metadata"]) != origin_run_id:
             return None
         if head["ContentLength"] > LARGEST_PICTURE:
             return None
@@ -90,7 +90,7 @@ class PictureStore:
 
     def _is_of(self, origin_run_id: str, key: str) -> bool:
         head = self._bucket.head(key)
-        return head is not None and run_id_in(head["Metadata"]) == origin_run_id
+        return head is not None and parse_run_id(head["Metadata"]) == origin_run_id
 
     def _sizes(self, job_id: str) -> dict[str, int]:
         """Return the size of each stored picture, by its key."""

@@ -16,7 +16,7 @@ from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.in_s3 import inspect_object
 from include.checkpoints.inspection.inspect import inspect_file
-from include.checkpoints.metadata import checkpoint_in
+from include.checkpoints.metadata import parse_checkpoint
 from include.checkpoints.writer import ObjectWriter
 from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
@@ -157,7 +157,7 @@ class PretrainedStore:
     def _read_recorded(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights | None:
         """Return the file if its SHA-256 is in the object's metadata."""
         uri = self.location(name).uri
-        found = checkpoint_in(head["Metadata"], uri, head["ContentLength"])
+        found = parse_checkpoint(head["Metadata"], uri, head["ContentLength"])
         return InitialWeights(path=uri, sha256=found.sha256) if found else None
 
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:

@@ -205,4 +205,4 @@ def test_an_upload_succeeds_if_the_files_are_only_in_s3(
     shutil.rmtree(settings.training_root)
     # As if the other upload were removing the folder at this moment.
     settings.training_root.symlink_to("/nonexistent")
-    assert upload(manifest, "best", store, settings).path == store.uri("job", "best")
+    assert upload(manifest, "best", store, settings).path == store.build_uri("job", "best")

@@ -94,8 +94,8 @@ def parent(
         "best_checkpoint_path = %s, best_checkpoint_sha256 = %s, "
         "last_checkpoint_path = %s, last_checkpoint_sha256 = %s",
         [
-            *(store.uri("parent", "best"), stored["best"].sha256),
-            *(store.uri("parent", "last"), stored["last"].sha256),
+            *(store.build_uri("parent", "best"), stored["best"].sha256),
+            *(store.build_uri("parent", "last"), stored["last"].sha256),
         ],
     )
     return "parent"

@@ -262,13 +262,13 @@ def durable_epoch(stack: Stack, job_id: str) -> int:
 
 def stored_weights(stack: Stack, job_id: str, folder: Path) -> str:
     """Return the hash of the weights in the job's last.pt in S3."""
-    uri = store(stack).uri(job_id, "last")
+    uri = store(stack).build_uri(job_id, "last")
     return weights_of(download(stack, uri, folder / f"{job_id}-last.pt"))
 
 
 def damage(stack: Stack, job_id: str) -> None:
     """Change a byte of the job's last.pt in S3, but keep its size and metadata, as a bad disk may."""
-    client, key = stack.s3.client(), store(stack).location(job_id, "last").key
+    client, key = stack.s3.client(), store(stack).locate(job_id, "last").key
     there = client.get_object(Bucket=DEFAULT_BUCKET, Key=key)
     content = bytearray(there["Body"].read())
     content[len(content) // 2] ^= 1

@@ -91,7 +91,7 @@ def trained(
     connection.execute(
         "UPDATE training_jobs SET status = 'completed', epoch = 4, best_checkpoint_path = %s, "
         "best_checkpoint_sha256 = %s, best_checkpoint_size = %s WHERE job_id = 'trained'",
-        [store.uri("trained", "best"), file.sha256, file.size],
+        [store.build_uri("trained", "best"), file.sha256, file.size],
     )
     return "trained"
 
