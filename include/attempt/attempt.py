@@ -80,7 +80,7 @@ class TrainingAttempt:
         self._watch_folder = folder / "watchdog"
         self._heartbeats: Heartbeats | None = None
 
-    def durable_progress(self) -> tuple[int, int]:
+    def read_durable_progress(self) -> tuple[int, int]:
         """Return how many epochs the newest state in S3 has finished, and how many batches after them.
 
         Both numbers come from the job's row. Raises OwnershipLost.
@@ -90,9 +90,9 @@ class TrainingAttempt:
 
     def is_resumable(self) -> bool:
         """Return whether S3 has a state of this training run, according to the job's row."""
-        return retry_while_unavailable(self.durable_progress) > (0, 0)
+        return retry_while_unavailable(self.read_durable_progress) > (0, 0)
 
-    def trace(self) -> Trace | None:
+    def read_trace(self) -> Trace | None:
         """Return the trace that a killed attempt left on this machine, if any. Raises UntrustedFolder."""
         return Trace.read(self._watch_folder)
 
@@ -216,7 +216,7 @@ class TrainingAttempt:
 
     def _has_state(self) -> bool:
         """Return whether this training run has a state, on this machine or (according to the row) in S3."""
-        return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
+        return (self._save_dir / "weights" / "last.pt").is_file() or self.read_durable_progress() > (0, 0)
 
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point; make this attempt the owner of the stored checkpoints and the job's row.
@@ -229,7 +229,7 @@ class TrainingAttempt:
             store = self._open_store()
             recovery = Recovery(
                 self._job,
-                self._identity(),
+                self._build_identity(),
                 self._row.attempt,
                 store,
                 self._inputs,
@@ -249,7 +249,7 @@ class TrainingAttempt:
                 self._row.record_durable(start.epoch, start.batch)
             return store, start, start.own and _should_stop(row, start)
 
-    def _identity(self) -> dict[str, object]:
+    def _build_identity(self) -> dict[str, object]:
         return self._job.identity() | {"data": self._dataset.fingerprint}
 
     def _build_request(
@@ -266,7 +266,7 @@ class TrainingAttempt:
             arguments=spec.arguments(),
             resume_from=start.last,
             best_from=start.best,
-            identity=self._identity(),
+            identity=self._build_identity(),
             recover=start.own,
             stop=stop,
             loss_rules=loss_rules_of(spec),

@@ -76,7 +76,7 @@ class EpochRecorder:
             self._raise_error()
             return self._stop is not StopRequest.NONE
 
-    def progress(self, progress: TrainingProgress) -> StopRequest:
+    def record_progress(self, progress: TrainingProgress) -> StopRequest:
         """Queue `progress` for recording; return the last known stop request.
 
         Raises OwnershipLost.
@@ -117,7 +117,7 @@ class EpochRecorder:
             raise self._error
 
     def _run(self) -> None:
-        while (entry := self._next()) is not None:
+        while (entry := self._take_next()) is not None:
             try:
                 stop = self._write(entry)
             except Exception as error:
@@ -136,7 +136,7 @@ class EpochRecorder:
                     self._report_recovery()
                     self._changed.notify_all()
 
-    def _next(self) -> EpochReport | TrainingProgress | None:
+    def _take_next(self) -> EpochReport | TrainingProgress | None:
         """Return the next entry to write, after a pause if the last write failed; None once closed."""
         with self._changed:
             if self._problem is not None:

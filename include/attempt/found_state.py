@@ -50,11 +50,11 @@ class FoundState:
             return False
         return stored.is_the_same_as(Checkpoint.of_file(self.path, *self.position))
 
-    def trained_seconds(self) -> float:
+    def read_trained_seconds(self) -> float:
         """Return how long this training run has trained so far, excluding its parent's time."""
         return float(self.state[EXACT].get("trained_seconds", 0.0))
 
-    def finished_epochs(self) -> tuple[FinishedEpoch, ...]:
+    def list_finished_epochs(self) -> tuple[FinishedEpoch, ...]:
         """Return the epochs that this training run has finished, excluding those of its parent."""
         columns = dict(self.state.get("train_results") or {})
         epochs, times = columns.pop("epoch", []), columns.pop("time", [])

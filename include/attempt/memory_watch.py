@@ -85,7 +85,7 @@ class MemoryWatch:
         """Measure memory use after the first batch; if memory is short, set `shortage` or log a warning."""
         if self._started is None or self.shortage is not None:
             return
-        self.used = used = sum(_pss(process) for process in _family())
+        self.used = used = sum(_find_pss(process) for process in _list_family())
         if self._first is None:
             self._first = used
         if used < _USABLE_FRACTION * self._limit:
@@ -113,14 +113,14 @@ class MemoryWatch:
             self.check()
 
 
-def _family() -> Iterator[psutil.Process]:
+def _list_family() -> Iterator[psutil.Process]:
     own = psutil.Process()
     yield own
     with suppress(psutil.Error):
         yield from own.children(recursive=True)
 
 
-def _pss(process: psutil.Process) -> int:
+def _find_pss(process: psutil.Process) -> int:
     """Return the proportional set size in bytes; 0 if the process has ended or cannot be inspected."""
     reported = _Reports.read(process.pid)
     return _read_pss(process.pid) if reported is None else reported

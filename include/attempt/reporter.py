@@ -74,7 +74,7 @@ class JobReporter:
         self._memory.note_start()
         try:
             with self._termination.deferred():
-                stop = self._recorder.progress(progress)
+                stop = self._recorder.record_progress(progress)
         except OwnershipLost:
             self._publisher.close(0)
             raise

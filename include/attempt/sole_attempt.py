@@ -45,7 +45,7 @@ class _Holder:
     pid: int
     """Process id, as the process itself sees it."""
     process: str
-    """Identifies the process across all machines and reboots; see `_identity`."""
+    """Identifies the process across all machines and reboots; see `_identify`."""
 
     @classmethod
     def read(cls, descriptor: int) -> _Holder | None:
@@ -64,7 +64,7 @@ class _Holder:
         with suppress(OSError):
             descriptor = os.pidfd_open(self.pid)  # refers to this process even if the pid is reused
             try:
-                if _identity(self.pid) == self.process:
+                if _identify(self.pid) == self.process:
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             finally:
                 os.close(descriptor)
@@ -79,7 +79,7 @@ def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterato
     is still running after a minute, or if the holder is the same or a newer attempt of this run.
     """
     path = make_trusted_folder(locks) / job_id
-    own = _Holder(run_id, attempt, os.getpid(), _identity(os.getpid()))
+    own = _Holder(run_id, attempt, os.getpid(), _identify(os.getpid()))
     descriptor = _lock(path, own)
     try:
         own.write(descriptor)
@@ -129,7 +129,7 @@ def _end(holder: _Holder, own: _Holder) -> None:
     holder.kill()
 
 
-def _identity(pid: int) -> str:
+def _identify(pid: int) -> str:
     """Return this machine's boot id, this process's container, and the start time of process `pid`.
 
     The container is read from /proc/self, not from the other process's folder: Airflow makes its task

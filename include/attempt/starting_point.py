@@ -100,8 +100,8 @@ class Recovery:
                 best,
                 *own.position,
                 own=True,
-                trained_seconds=own.trained_seconds(),
-                finished=own.finished_epochs(),
+                trained_seconds=own.read_trained_seconds(),
+                finished=own.list_finished_epochs(),
             )
         parent = self._job.resume
         if parent is not None and (durable is None or durable <= parent.last.position):

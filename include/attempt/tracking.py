@@ -56,7 +56,7 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
         "metrics": manifest.metrics,
         "error": None,
     }
-    for checkpoint, kind in manifest.checkpoints():
+    for checkpoint, kind in manifest.list_checkpoints():
         stored = replace(checkpoint, path=store.build_uri(manifest.job_id, kind))
         values |= checkpoint_columns(kind, stored)
     return lambda row: row.model_copy(update=values)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 @treat_refusals_as_temporary()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
     """Upload the files that the publisher has not uploaded, so that upload tasks can run on any machine."""
-    for checkpoint, kind in manifest.checkpoints():
+    for checkpoint, kind in manifest.list_checkpoints():
         store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)
 
 
@@ -46,7 +46,7 @@ def upload(
     else:
         _require_own(local, kind, settings.run_folder(manifest.job_id))
         store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
-    both = manifest.checkpoints()
+    both = manifest.list_checkpoints()
     if not manifest.keep_local and all(store.holds(manifest.job_id, kind, file) for file, kind in both):
         folder = settings.job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)

@@ -166,7 +166,7 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
     )
     with record_final_failure(context), retry_elsewhere(attempt.is_resumable):
         retry_while_unavailable(lambda: require_hours_to_begin(job.job_id))
-        start_attempt(context, retry_while_unavailable(attempt.durable_progress), attempt.trace())
+        start_attempt(context, retry_while_unavailable(attempt.read_durable_progress), attempt.read_trace())
         return attempt.run()
 
 

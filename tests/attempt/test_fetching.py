@@ -80,7 +80,7 @@ def test_a_machine_without_the_required_hardware_fetches_nothing(
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
     monkeypatch.setattr(gpus, "has_hardware", lambda: False)
-    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
+    monkeypatch.setattr(TrainingAttempt, "read_durable_progress", lambda _: (0, 0))
     with pytest.raises(DeviceNotAvailable, match="its CPU, which is many times slower, was not requested"):
         attempt(settings).run()
     assert not is_fetched(settings)
@@ -92,7 +92,7 @@ def test_a_run_with_a_saved_state_continues_on_a_machine_with_a_gpu(
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
     monkeypatch.setattr(gpus, "has_hardware", lambda: False)
-    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (3, 0))
+    monkeypatch.setattr(TrainingAttempt, "read_durable_progress", lambda _: (3, 0))
     with pytest.raises(GpuLost, match="continues on another machine"):
         attempt(settings, device=device).run()
     assert not is_fetched(settings)
@@ -103,7 +103,7 @@ def test_a_machine_without_the_requested_gpu_fetches_nothing(
     device: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", lambda: [GPU])
-    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
+    monkeypatch.setattr(TrainingAttempt, "read_durable_progress", lambda _: (0, 0))
     with pytest.raises(DeviceNotAvailable, match=f"device={device} is not available"):
         attempt(settings, device=device).run()
     assert not is_fetched(settings)
@@ -116,7 +116,7 @@ def test_a_kill_of_the_process_that_reads_checked_data_counts_as_a_killed_attemp
     killed = attempt(settings, device="cpu")
     with pytest.raises(ProcessKilled, match="The process that reads dataset 'digits' was killed by SIGKILL"):
         killed.run()
-    trace = killed.trace()
+    trace = killed.read_trace()
     assert trace is not None
     assert trace.detail.startswith("The process that reads dataset 'digits' was killed by SIGKILL")
 

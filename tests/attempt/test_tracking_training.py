@@ -79,7 +79,7 @@ def test_a_training_run_is_in_mlflow_when_train_has_ended(
     (run,) = mlflow.runs(EXPERIMENT, "a")
     assert run["status"] == "FINISHED"
     assert (run["params"]["imgsz"], run["params"]["plots"]) == ("64", "False")
-    for checkpoint, kind in manifest.checkpoints():
+    for checkpoint, kind in manifest.list_checkpoints():
         assert run["tags"][f"checkpoint.{kind}.path"] == store.build_uri("a", kind)
         assert run["tags"][f"checkpoint.{kind}.sha256"] == checkpoint.sha256
         assert run["tags"][f"checkpoint.{kind}.size"] == str(checkpoint.size)
