@@ -167,9 +167,9 @@ class TrainingAttempt:
         job, hardware = self._job, describe_hardware(device)
         retry_while_unavailable(lambda: self._row.leave_queue(hardware))
         with self._row.counting_gpu_use():
-            store, start, stop = retry_while_unavailable(self._take_over_job)
+            store, start, must_stop = retry_while_unavailable(self._take_over_job)
             request = retry_while_unavailable(
-                lambda: self._build_request(dataset.data, start, store, stop, device)
+                lambda: self._build_request(dataset.data, start, store, must_stop, device)
             )
             with Tracker(find_tracking_server(), job.job_id, job.origin_run_id, self._row.open) as tracker:
                 result = train_and_report(
@@ -243,17 +243,17 @@ class TrainingAttempt:
             repeated = self._row.start_training(start)
             if repeated:
                 log.warning("%d recorded epochs have no stored state: repeating them.", repeated)
-            if not start.own:
+            if not start.is_own:
                 remove_earlier_pictures(self._save_dir, self._settings, self._job)
             if start.last is not None:
                 self._row.record_durable(start.epoch, start.batch)
-            return store, start, start.own and _should_stop(row, start)
+            return store, start, start.is_own and _should_stop(row, start)
 
     def _build_identity(self) -> dict[str, object]:
         return self._job.identity() | {"data": self._dataset.fingerprint}
 
     def _build_request(
-        self, data: Path, start: StartingPoint, store: CheckpointStore, stop: bool, device: str | None
+        self, data: Path, start: StartingPoint, store: CheckpointStore, must_stop: bool, device: str | None
     ) -> TrainingRequest:
         spec = self._job.spec
         return TrainingRequest(
@@ -267,8 +267,8 @@ class TrainingAttempt:
             resume_from=start.last,
             best_from=start.best,
             identity=self._build_identity(),
-            recover=start.own,
-            stop=stop,
+            recover=start.is_own,
+            stop=must_stop,
             loss_rules=loss_rules_of(spec),
             heartbeats=self._heartbeats,
         )

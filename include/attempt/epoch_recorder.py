@@ -45,7 +45,7 @@ class EpochRecorder:
         self._progress: TrainingProgress | None = None
         self._progress_due = time.monotonic() + _PROGRESS_SECONDS
         self._stop = StopRequest.NONE
-        self._wake_requested = self._closed = False
+        self._wake_requested = self._is_closed = False
         self._problem: Exception | None = None
         self._error: Exception | None = None
         self._inexact_reason: str | None = None
@@ -57,7 +57,7 @@ class EpochRecorder:
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
-            self._closed = True
+            self._is_closed = True
             self._changed.notify_all()
 
     def record(self, epoch: EpochReport) -> bool:
@@ -70,7 +70,9 @@ class EpochRecorder:
             self._waiting.append(epoch)
             self._wake_writer()
             if self._problem is None:
-                settled = self._changed.wait_for(lambda: not self._waiting or self._failed, _ANSWER_SECONDS)
+                settled = self._changed.wait_for(
+                    lambda: not self._waiting or self._has_failed, _ANSWER_SECONDS
+                )
                 if not settled:
                     self._report_outage(TimeoutError(f"no response for {_ANSWER_SECONDS:g} s"))
             self._raise_error()
@@ -105,7 +107,7 @@ class EpochRecorder:
             return self._stop is not StopRequest.NONE
 
     @property
-    def _failed(self) -> bool:
+    def _has_failed(self) -> bool:
         return self._problem is not None or self._error is not None
 
     def _wake_writer(self) -> None:
@@ -140,10 +142,10 @@ class EpochRecorder:
         """Return the next entry to write, after a pause if the last write failed; None once closed."""
         with self._changed:
             if self._problem is not None:
-                self._changed.wait_for(lambda: self._wake_requested or self._closed, _RETRY_SECONDS)
-            self._changed.wait_for(lambda: self._waiting or self._closed or self._progress_is_due)
+                self._changed.wait_for(lambda: self._wake_requested or self._is_closed, _RETRY_SECONDS)
+            self._changed.wait_for(lambda: self._waiting or self._is_closed or self._is_progress_due)
             self._wake_requested = False
-            if self._closed:
+            if self._is_closed:
                 return None
             if self._waiting:
                 return self._waiting[0]
@@ -152,7 +154,7 @@ class EpochRecorder:
             return progress
 
     @property
-    def _progress_is_due(self) -> bool:
+    def _is_progress_due(self) -> bool:
         return self._progress is not None and time.monotonic() >= self._progress_due
 
     def _write(self, entry: EpochReport | TrainingProgress) -> StopRequest:

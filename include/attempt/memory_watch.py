@@ -53,7 +53,7 @@ class MemoryWatch:
         self._least_seconds = least_seconds
         self._started: float | None = None
         self._first: int | None = None
-        self._warned = False
+        self._has_warned = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
         self.used = 0
@@ -100,8 +100,8 @@ class MemoryWatch:
                 "next attempt starts with free memory. If this recurs, set fewer workers, or set cache to "
                 "false or disk"
             )
-        elif not self._warned:
-            self._warned = True
+        elif not self._has_warned:
+            self._has_warned = True
             log.warning(
                 "This attempt uses %s: the kernel may kill it. Set a smaller batch or fewer workers, or set "
                 "cache to false or disk.",
@@ -139,16 +139,16 @@ class _Reports:
 
     folder: Path | None = None
     """The folder for these files; None if no process is to report."""
-    inherited = False
+    is_inherited = False
     """Whether os.register_at_fork was called, so that forked processes report while `folder` is set."""
 
     @classmethod
     def collect_in(cls, folder: Path) -> None:
         """Make every process that is forked from now on write its reports to `folder`."""
         cls.folder = folder
-        if not cls.inherited:
+        if not cls.is_inherited:
             os.register_at_fork(after_in_child=cls._report_in_thread)
-            cls.inherited = True
+            cls.is_inherited = True
 
     @classmethod
     def read(cls, pid: int) -> int | None:

@@ -82,7 +82,7 @@ class JobReporter:
             # No state is saved in a repeated epoch, so only a preemption may interrupt it.
             self._termination.check()
             return False
-        is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW
+        is_to_end = self._termination.is_requested or self._memory.shortage or stop is StopRequest.NOW
         if not is_to_end:
             return self._is_due(progress)
         if self._wanted_at is None:

@@ -48,7 +48,7 @@ class StartingPoint:
     """Last finished epoch in the state, counted from 0; -1 if no epoch is finished."""
     batch: int = 0
     """Number of batches trained after `epoch`."""
-    own: bool = False
+    is_own: bool = False
     """Whether the state belongs to this training run and not to its parent."""
     trained_seconds: float = 0.0
     """How long this training run has trained so far, excluding its parent's time."""
@@ -99,7 +99,7 @@ class Recovery:
                 own.path,
                 best,
                 *own.position,
-                own=True,
+                is_own=True,
                 trained_seconds=own.read_trained_seconds(),
                 finished=own.list_finished_epochs(),
             )

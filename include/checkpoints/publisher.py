@@ -65,7 +65,7 @@ class BackgroundPublisher:
         self._in_hand: PendingSnapshots | None = None
         self._broken_off: PendingSnapshots | None = None
         self._files: set[Path] = set()
-        self._due = self._closing = self._abandoned = False
+        self._is_due = self._is_closing = self._is_abandoned = False
         self._not_before = 0.0
         self._pause = self._limits.first_pause
         self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds, durable)
@@ -83,10 +83,10 @@ class BackgroundPublisher:
         """
         with self._changed:
             self._files |= PendingSnapshots.of(snapshot).files
-            if not self._abandoned:
+            if not self._is_abandoned:
                 self._waiting = PendingSnapshots.of(snapshot).replace_older(self._waiting)
                 at_epoch = (snapshot.epoch + 1) % self._limits.every_epochs == 0
-                self._due = self._due or snapshot.batch > 0 or at_epoch
+                self._is_due = self._is_due or snapshot.batch > 0 or at_epoch
                 self._lag.look(snapshot.position, time.monotonic())
             self._delete_unused()
             self._changed.notify()
@@ -102,15 +102,15 @@ class BackgroundPublisher:
         raised. Raises FencedOut.
         """
         with self._changed:
-            self._closing = True
+            self._is_closing = True
             self._not_before, self._pause = 0.0, self._limits.first_pause
             self._changed.notify()
             seconds = self._drain_seconds if drain_seconds is None else drain_seconds
-            hopeless = self._abandoned
+            is_hopeless = self._is_abandoned
         try:
-            self._thread.join(0.0 if hopeless else seconds)
+            self._thread.join(0.0 if is_hopeless else seconds)
         except BaseException:
-            self._thread.join(0.0 if hopeless else self._grace_seconds)
+            self._thread.join(0.0 if is_hopeless else self._grace_seconds)
             raise
         finally:
             self._end()
@@ -150,9 +150,9 @@ class BackgroundPublisher:
     def _take_next_work(self) -> PendingSnapshots | None:
         """Wait until a state is due to be stored, and return it; None if no more will follow."""
         with self._changed:
-            while not self._abandoned:
-                wanted = self._broken_off or (self._waiting if self._due or self._closing else None)
-                if wanted is None and self._closing:
+            while not self._is_abandoned:
+                wanted = self._broken_off or (self._waiting if self._is_due or self._is_closing else None)
+                if wanted is None and self._is_closing:
                     return None
                 now = time.monotonic()
                 if wanted is not None and now >= self._not_before:
@@ -165,7 +165,7 @@ class BackgroundPublisher:
         if work is self._broken_off:
             self._broken_off = None
         else:
-            self._waiting, self._due = None, False
+            self._waiting, self._is_due = None, False
         self._in_hand = work
         self._lag.record_try(work.last.position, now)
 
@@ -173,7 +173,7 @@ class BackgroundPublisher:
         with self._changed:
             limits = self._limits
             deadline = self._deadline = StallDeadline(limits.stalled_seconds, limits.least_bytes)
-            if self._abandoned:
+            if self._is_abandoned:
                 deadline.end_now()
         checkpoint = Checkpoint.of_file(path, *position)
         self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
@@ -198,7 +198,7 @@ class BackgroundPublisher:
 
     def _try_later(self, work: PendingSnapshots, error: Exception) -> None:
         with self._changed:
-            if self._abandoned:
+            if self._is_abandoned:
                 return
             if missing := [file for file in work.files if _is_gone(file)]:
                 log.error(
@@ -212,7 +212,8 @@ class BackgroundPublisher:
             if self._store.keeps_parts(self._job_id):
                 self._broken_off = work
             else:
-                self._waiting, self._due = self._waiting.replace_older(work) if self._waiting else work, True
+                self._waiting = self._waiting.replace_older(work) if self._waiting else work
+                self._is_due = True
             self._in_hand = None
             self._not_before = now + pause
             self._pause = min(2 * pause, self._limits.longest_pause)
@@ -232,7 +233,7 @@ class BackgroundPublisher:
             self._abandon()
 
     def _abandon(self) -> None:
-        self._abandoned = True
+        self._is_abandoned = True
         self._waiting = self._in_hand = self._broken_off = None
         self._deadline.end_now()
         self._delete_unused()

@@ -29,16 +29,16 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._at = time.monotonic() + seconds
-        self._ended = False
+        self._has_ended = False
 
     def end_now(self) -> None:
         """Expire now and permanently."""
-        self._ended = True
+        self._has_ended = True
 
     @property
     def has_passed(self) -> bool:
         """Whether the deadline has expired."""
-        return self._ended or time.monotonic() >= self._at
+        return self._has_ended or time.monotonic() >= self._at
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -105,7 +105,7 @@ class WatchedRequest:
     """A request whose response is awaited by another thread, which may abandon the request."""
 
     def __init__(self) -> None:
-        self._abandoned = False
+        self._is_abandoned = False
         self._last_sign = time.monotonic()
 
     @property
@@ -115,7 +115,7 @@ class WatchedRequest:
 
     def abandon(self) -> None:
         """Stop sending this request, including botocore's retries."""
-        self._abandoned = True
+        self._is_abandoned = True
 
     def watch(self) -> None:
         """Watch the requests of this thread's context."""
@@ -124,7 +124,7 @@ class WatchedRequest:
     def check(self) -> None:
         """Record a sign of activity. Raise UploadGivenUp if the request was abandoned."""
         self._last_sign = time.monotonic()
-        if self._abandoned:
+        if self._is_abandoned:
             raise UploadGivenUp("The request was abandoned, because S3 already has the object.")
 
 

@@ -139,7 +139,7 @@ def test_another_machine_continues_from_the_state_in_s3(
 ) -> None:
     stored(0, 1)
     beginning = machine.begin(durable=(1, 0))
-    assert (beginning.epoch, beginning.own) == (1, True)
+    assert (beginning.epoch, beginning.is_own) == (1, True)
     assert beginning.last is not None
     assert weights_of(beginning.last) == weights_of(states / "1.pt")
     assert beginning.best is not None
@@ -336,7 +336,7 @@ def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
     stored(0, 1, job_id="parent", run_id="manual__0")
     child = child_of(states, 1)
     beginning = machine.begin(attempt=1, job=child)
-    assert (beginning.epoch, beginning.own) == (1, False)
+    assert (beginning.epoch, beginning.is_own) == (1, False)
     for kind in ("best", "last"):  # a second crash loses nothing, even if the parent's objects are gone
         machine.client.delete_object(Bucket=machine.bucket, Key=f"checkpoints/parent/{kind}.pt")
     again = machine.begin(attempt=2, durable=(1, 0), job=child)
@@ -355,7 +355,7 @@ def test_a_child_that_was_killed_after_its_first_best_pt_continues(
     strip(states / "2.pt", own)
     machine.store().upload(Checkpoint.of_file(own, 2), "job", "best", "8.4")
     beginning = machine.begin(attempt=2, durable=(1, 0), job=child)
-    assert (beginning.epoch, beginning.own) == (1, False)
+    assert (beginning.epoch, beginning.is_own) == (1, False)
     assert beginning.best is not None
     assert beginning.best.read_bytes() == own.read_bytes()
 
@@ -369,7 +369,7 @@ def test_a_child_whose_last_pt_was_overwritten_with_its_parents_continues_from_t
     stored(1, 2)
     machine.put_back("0.pt", states)
     beginning = machine.begin(attempt=2, durable=(2, 0), job=child)
-    assert (beginning.epoch, beginning.own) == (1, True)
+    assert (beginning.epoch, beginning.is_own) == (1, True)
     assert machine.epoch_of("last") == 1
 
 
