@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from include.registry.version import DatasetVersion
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
 
 
 def require_deletable_version(connection: Connection[Any], version: DatasetVersion) -> None:
@@ -105,7 +106,7 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
         return 0, 0
 
 
-def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
+def _delete_derived(bucket: Bucket, fingerprint: str, task: Task) -> Iterator[tuple[int, int]]:
     """Delete the objects derived from the content, except its listing, which a job may need to continue.
 
     A check stores the manifest before the other objects; this function deletes the manifest after them. If

@@ -71,7 +71,7 @@ declare namespace Api {
     job_id: string | null;
     run_id: string;
     dataset: string;
-    task: string;
+    task: "detect" | "segment" | "semantic" | "depth" | "classify" | "pose" | "obb";
     checked_at: string;
     fingerprint: string | null;
     problems: number;
@@ -88,7 +88,7 @@ declare namespace Api {
     fingerprint: string;
     source: string;
     origin: string | null;
-    task: string;
+    task: "detect" | "segment" | "semantic" | "depth" | "classify" | "pose" | "obb";
     train_images: number;
     val_images: number;
     size: number;
@@ -106,7 +106,7 @@ declare namespace Api {
     fingerprint: string;
     source: string;
     origin: string | null;
-    task: string;
+    task: "detect" | "segment" | "semantic" | "depth" | "classify" | "pose" | "obb";
     train_images: number;
     val_images: number;
     size: number;

@@ -27,6 +27,7 @@ from include.s3.layout import build_manifest_key
 
 if TYPE_CHECKING:
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
 
 _SORTED_AT_ONCE = 32 * 1024**2
 """Bytes that are sorted in memory at a time; the sorted pieces are then merged from files."""
@@ -56,7 +57,7 @@ class ManifestMissing(ObjectNotFound):
     """The content has no manifest for this task, for example because an older release checked it."""
 
 
-def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) -> None:
+def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: Task) -> None:
     """Sort the manifest that a check has written, and store it. Raises StoreErrors."""
     with tempfile.TemporaryFile() as file:
         with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed, _sorted_lines(manifest) as lines:
@@ -66,7 +67,7 @@ def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) 
 
 
 @contextmanager
-def open_manifest(bucket: Bucket, fingerprint: str, task: str) -> Iterator[Iterator[ManifestEntry]]:
+def open_manifest(bucket: Bucket, fingerprint: str, task: Task) -> Iterator[Iterator[ManifestEntry]]:
     """Fetch a manifest; yield an iterator that reads its entries in order, one by one.
 
     Raises ManifestMissing and other StoreErrors; the iterator raises CorruptObject.

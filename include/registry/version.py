@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from include.datasets.reference import ClassCount
+from include.ultralytics_tasks import Task
 
 
 class WarningCount(BaseModel):
@@ -38,7 +39,7 @@ class DatasetSummary(BaseModel):
     """Where the content is: `digits`, a path, or an s3:// URI."""
     origin: str | None
     """The source from which the content was converted; None if it was not converted."""
-    task: str
+    task: Task
     """The task for which the content was checked."""
     train_images: int
     """Number of training images."""

@@ -12,6 +12,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.reference import ClassCount
 from include.limits import FINDINGS, PATH_BYTES, REPORTED_MESSAGE
 from include.refusals import shorten
+from include.ultralytics_tasks import Task
 
 if TYPE_CHECKING:
     from include.datasets.check import CheckedDataset
@@ -36,7 +37,7 @@ class DatasetReport(BaseModel):
     """None if the dataset was checked for registration."""
     run_id: str
     dataset: str
-    task: str
+    task: Task
     checked_at: datetime
     fingerprint: str | None = None
     """Identifies the content; None if the check failed."""
@@ -55,7 +56,7 @@ class DatasetReport(BaseModel):
 
 
 def report_on(
-    found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: str
+    found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: Task
 ) -> DatasetReport:
     """Return the report on a check with the result `found`."""
     problems = found.findings if isinstance(found, DatasetError) else ()

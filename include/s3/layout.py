@@ -26,7 +26,10 @@ Callers validate the names and ids in these keys: none contains a slash.
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 CHECKPOINTS = "checkpoints/"
 MODELS = "models/"
@@ -79,7 +82,7 @@ def build_dataset_report_key(job_id: str) -> str:
     return f"{REPORTS}{job_id}/dataset.json"
 
 
-def build_version_report_key(fingerprint: str, task: str) -> str:
+def build_version_report_key(fingerprint: str, task: Task) -> str:
     """Return the key of the report on a registered dataset."""
     return f"{DATASET_REPORTS}{fingerprint}-{task}.json"
 
@@ -104,12 +107,12 @@ def build_conversion_key(key: str) -> str:
     return f"{DATASETS}conversions/{key}.json"
 
 
-def build_manifest_key(fingerprint: str, task: str) -> str:
+def build_manifest_key(fingerprint: str, task: Task) -> str:
     """Return the key of the manifest of a registered dataset."""
     return f"{MANIFESTS}{fingerprint}-{task}.jsonl.gz"
 
 
-def build_difference_key(fingerprint: str, task: str, base_fingerprint: str, base_task: str) -> str:
+def build_difference_key(fingerprint: str, task: Task, base_fingerprint: str, base_task: Task) -> str:
     """Return the key of the difference between the files of a version and those of the version `base`."""
     return f"{DIFFERENCES}{fingerprint}-{task}/{base_fingerprint}-{base_task}.json"
 
@@ -129,7 +132,7 @@ def build_upload_record_key(upload_id: str) -> str:
     return f"{build_upload_prefix(upload_id)}.upload.json"
 
 
-def build_samples_prefix(fingerprint: str, task: str) -> str:
+def build_samples_prefix(fingerprint: str, task: Task) -> str:
     """Return the key prefix of a dataset's samples."""
     return f"{SAMPLES}{fingerprint}-{task}/"
 

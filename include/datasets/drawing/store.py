@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.s3.bucket import Bucket, ObjectContent
+    from include.ultralytics_tasks import Task
 
 _LARGEST = 1 * MIB
 """Maximum size of the index and of each picture, which is at most 640 pixels wide and high."""
@@ -41,7 +42,7 @@ class SampleStore:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    def store(self, fingerprint: str, task: str, folder: Path) -> None:
+    def store(self, fingerprint: str, task: Task, folder: Path) -> None:
         """Store the pictures that were drawn into the folder, and then their index. Raises StoreErrors."""
         index = folder / INDEX
         if not index.exists():
@@ -52,7 +53,7 @@ class SampleStore:
             self._bucket.put(f"{prefix}{sample.name}", content, content_type="image/jpeg")
         self._bucket.put(f"{prefix}{INDEX}", index.read_bytes(), content_type="application/json")
 
-    def list(self, fingerprint: str, task: str) -> list[DrawnSample]:
+    def list(self, fingerprint: str, task: Task) -> list[DrawnSample]:
         """Return the stored samples; an empty list if none were drawn or their index is invalid.
 
         Raises StoreErrors.
@@ -60,7 +61,7 @@ class SampleStore:
         key = f"{build_samples_prefix(fingerprint, task)}{INDEX}"
         return self._bucket.read(key, _LARGEST, _DRAWN.validate_json) or []
 
-    def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> ObjectContent | None:
+    def fetch(self, fingerprint: str, task: Task, name: str, known: str = "") -> ObjectContent | None:
         """Return the picture with this name; None if it is missing or too large. Raises StoreErrors.
 
         `known` holds the ETags of pictures that the client already has; such a picture is not read again.
