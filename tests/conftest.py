@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 pytest_plugins = [
     "tests.support.browsing",
     "tests.support.databases",
+    "tests.support.dataset_fetcher",
     "tests.support.distribution",
     "tests.support.nginx",
 ]
@@ -188,6 +189,12 @@ def airflow_connections(
     from tests.support.airflow_connections import lead_to
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
+
+
+@pytest.fixture
+def worker_api_url(airflow_connections: None, open_api: str) -> str:
+    """Return the URL of `open_api`, for tests that also run a worker's code, with `airflow_connections`."""
+    return open_api
 
 
 @pytest.fixture(scope="session")

@@ -51,11 +51,6 @@ def snapshot(copies: Path) -> MakeSnapshot:
     return make_snapshot
 
 
-@pytest.fixture
-def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(Bucket(s3_client, bucket))
-
-
 class Durable(Queue[int]):
     """A queue of the epochs that the publisher has reported as durable."""
 
@@ -90,16 +85,16 @@ class Gate:
 
 
 @pytest.fixture
-def gate(s3_client: S3Client) -> Iterator[Gate]:
+def gate(client: S3Client) -> Iterator[Gate]:
     gate = Gate()
-    s3_client.meta.events.register("before-send.s3.PutObject", gate)
+    client.meta.events.register("before-send.s3.PutObject", gate)
     yield gate
     gate.opened.set()
-    s3_client.meta.events.unregister("before-send.s3.PutObject", gate)
+    client.meta.events.unregister("before-send.s3.PutObject", gate)
 
 
 @pytest.fixture
-def written(s3_client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
+def written(client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
     """Yield the name and bytes of each object that is written, in order."""
     objects: list[tuple[str, bytes]] = []
 
@@ -107,9 +102,9 @@ def written(s3_client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
         objects.append((Path(request.url).name, request.body.read()))
         request.body.seek(0)
 
-    s3_client.meta.events.register("before-send.s3.PutObject", note)
+    client.meta.events.register("before-send.s3.PutObject", note)
     yield objects
-    s3_client.meta.events.unregister("before-send.s3.PutObject", note)
+    client.meta.events.unregister("before-send.s3.PutObject", note)
 
 
 def body(client: S3Client, bucket: str, name: str = "last.pt") -> bytes:
@@ -131,7 +126,7 @@ def nobody() -> CheckpointStore:
 
 def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
     store: CheckpointStore,
-    s3_client: S3Client,
+    client: S3Client,
     bucket: str,
     snapshot: MakeSnapshot,
     copies: Path,
@@ -145,8 +140,8 @@ def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
     assert stored is not None
     assert stored.checkpoint is not None
     assert (stored.checkpoint.epoch, 0) == publisher.durable == (4, 0)
-    assert body(s3_client, bucket) == b"state of epoch 4"
-    assert body(s3_client, bucket, "best.pt") == b"weights of epoch 4"
+    assert body(client, bucket) == b"state of epoch 4"
+    assert body(client, bucket, "best.pt") == b"weights of epoch 4"
     assert list(copies.iterdir()) == []
 
 
@@ -262,7 +257,7 @@ def test_a_copy_that_cannot_be_examined_does_not_stop_the_publisher(
 
 
 def test_a_snapshot_is_stored_although_training_fails(
-    store: CheckpointStore, s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
+    store: CheckpointStore, client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
     def train() -> None:
         with publisher_of(store, durable) as publisher:
@@ -271,12 +266,12 @@ def test_a_snapshot_is_stored_although_training_fails(
 
     with pytest.raises(ZeroDivisionError):
         train()
-    assert body(s3_client, bucket) == b"state of epoch 2"
+    assert body(client, bucket) == b"state of epoch 2"
 
 
 def test_a_failing_callback_does_not_stop_the_publisher(
     store: CheckpointStore,
-    s3_client: S3Client,
+    client: S3Client,
     bucket: str,
     snapshot: MakeSnapshot,
     durable: Durable,
@@ -291,7 +286,7 @@ def test_a_failing_callback_does_not_stop_the_publisher(
         durable.wait_for(0)
         publisher.publish(snapshot(1))
 
-    assert body(s3_client, bucket) == b"state of epoch 1"
+    assert body(client, bucket) == b"state of epoch 1"
     assert "The state after epoch 1 is in S3, but this could not be recorded in the job's row" in caplog.text
 
 
@@ -323,9 +318,9 @@ def test_a_failing_run_waits_for_a_missing_server_only_for_the_grace_time(
 
 
 def test_a_superseded_attempt_stops_and_overwrites_nothing(
-    s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, copies: Path, durable: Durable
+    client: S3Client, bucket: str, snapshot: MakeSnapshot, copies: Path, durable: Durable
 ) -> None:
-    older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
+    older, newer = CheckpointStore(Bucket(client, bucket)), CheckpointStore(Bucket(client, bucket))
     older.upload(Checkpoint.of_file(snapshot(0).last, 0), "job", "last", "8.4")
     newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
     publisher = publisher_of(older, durable)
@@ -336,15 +331,15 @@ def test_a_superseded_attempt_stops_and_overwrites_nothing(
     with pytest.raises(FencedOut):
         publisher.publish(snapshot(2))
 
-    assert body(s3_client, bucket) == b"state of epoch 7"
+    assert body(client, bucket) == b"state of epoch 7"
     assert newer.head("job", "best") is None
     assert {file.name for file in copies.iterdir()} == {"last-0.pt", "last-7.pt"}
 
 
 def test_a_superseded_run_that_fails_raises_its_own_error(
-    s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
+    client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
-    older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
+    older, newer = CheckpointStore(Bucket(client, bucket)), CheckpointStore(Bucket(client, bucket))
     older.head("job", "last")
     newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
 
@@ -359,14 +354,14 @@ def test_a_superseded_run_that_fails_raises_its_own_error(
 
 
 def test_an_unexpected_error_is_logged_with_its_type_and_retried(
-    s3_client: S3Client,
+    client: S3Client,
     bucket: str,
     snapshot: MakeSnapshot,
     durable: Durable,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store = CheckpointStore(Bucket(s3_client, bucket))
+    store = CheckpointStore(Bucket(client, bucket))
     upload = store.upload
 
     def fail_once(*_: object, **__: object) -> None:
@@ -379,7 +374,7 @@ def test_an_unexpected_error_is_logged_with_its_type_and_retried(
         publisher.publish(snapshot(1))
 
     assert "The state after epoch 2 is not in S3 yet: KeyError('ETag'). Retrying" in caplog.text
-    assert body(s3_client, bucket) == b"state of epoch 1"
+    assert body(client, bucket) == b"state of epoch 1"
 
 
 def test_a_publisher_with_a_missing_server_warns_of_the_lag(

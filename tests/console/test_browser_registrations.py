@@ -34,11 +34,6 @@ def connection(api_stack_connection: psycopg.Connection[Any]) -> Iterator[psycop
     api_stack_connection.execute("DELETE FROM datasets WHERE name = %s", [NAME])
 
 
-@pytest.fixture(scope="module")
-def api(api_stack: Stack) -> Airflow:
-    return Airflow(api_stack)
-
-
 def end(
     api: Airflow,
     stack: Stack,
@@ -64,7 +59,7 @@ def end(
     ids=["refused", "failed"],
 )
 def test_a_failure_is_not_called_a_refusal(
-    api: Airflow,
+    api_stack_airflow: Airflow,
     api_stack: Stack,
     connection: psycopg.Connection[Any],
     visit: Visitors,
@@ -72,7 +67,7 @@ def test_a_failure_is_not_called_a_refusal(
     title: str,
 ) -> None:
     conf = {"name": NAME, "source": "digits"}
-    run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "failed", reason)
+    run_id = end(api_stack_airflow, api_stack, REGISTER_DAG, "check_dataset", conf, "failed", reason)
     page = visit().open(f"dataset?name={NAME}&registration={quote(run_id)}")
     expect(page.get_by_role("alert")).to_contain_text(title)
     expect(page.get_by_role("alert")).to_contain_text(reason or "its log says why")
@@ -81,21 +76,21 @@ def test_a_failure_is_not_called_a_refusal(
 
 @pytest.mark.parametrize(("reason", "state"), [(REASON, "refused"), (None, "failed")])
 def test_a_failed_deletion_is_not_called_refused(
-    api: Airflow, api_stack: Stack, reason: str | None, state: str
+    api_stack_airflow: Airflow, api_stack: Stack, reason: str | None, state: str
 ) -> None:
-    run_id = end(api, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
+    run_id = end(api_stack_airflow, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
     deletion = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
     assert deletion["state"] == state
     assert (reason or "its log says why") in deletion["error"]
 
 
 def test_known_content_has_no_link_to_a_version_that_the_user_may_not_read(
-    api: Airflow, api_stack: Stack, connection: psycopg.Connection[Any], visit: Visitors
+    api_stack_airflow: Airflow, api_stack: Stack, connection: psycopg.Connection[Any], visit: Visitors
 ) -> None:
     """To a user who may not read XComs, every run looks like this run, which has none."""
     register(DatasetRepository(connection), NAME, "1")
     conf = {"name": NAME, "source": "digits"}
-    run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "success", None)
+    run_id = end(api_stack_airflow, api_stack, REGISTER_DAG, "check_dataset", conf, "success", None)
     page = visit().open(f"dataset?name={NAME}&registration={quote(run_id)}")
     expect(page.get_by_text(f"{NAME} has this content already")).to_be_visible()
     expect(page.get_by_text("so there is no new version")).to_be_visible()

@@ -29,11 +29,6 @@ LITTLE = 256 * limits.MIB
 LONGEST_SENTENCE = 600
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
     """Return the reason why the check refuses the dataset; the check may use at most `memory` bytes."""
     path = str(folder)

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def _add_test_split(folder: Path) -> Path:
     """Copy three images into a split named test, and remove the images of val."""
     for kind in ("images", "labels"):

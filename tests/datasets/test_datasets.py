@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_a_valid_dataset_of_every_task_is_described(task: Task, folder: Path, cache: Path) -> None:
     reference = check_dataset(str(build(task, folder)), task, cache, None)

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 BOX = "0 0.5 0.5 0.2 0.2"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def _truncated_jpeg(path: Path) -> None:
     Image.effect_noise((64, 64), 90).save(path, "JPEG", quality=95)
     path.write_bytes(path.read_bytes()[:1500])

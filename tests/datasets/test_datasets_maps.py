@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 Change = Callable[[Path], object]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def mask(pixels: Any, mode: str | None = None, **options: Any) -> Change:
     image = Image.fromarray(np.asarray(pixels))
     return lambda path: (image.convert(mode) if mode else image).save(path, **options)

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_ultralytics_reads_every_materialized_file(task: Task, folder: Path, cache: Path) -> None:
     from ultralytics.cfg import get_cfg

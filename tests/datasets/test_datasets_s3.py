@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 @pytest.mark.parametrize(
     ("form", "task"),
     [

@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=5, read_timeout=10)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def test_a_missing_object_or_prefix_is_named(
     bucket: str, s3_client: S3Client, cache: Path, reader: CountingReader
 ) -> None:

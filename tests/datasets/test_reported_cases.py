@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def _layout(folder: Path, task: Task) -> Layout:
     return read_layout(DatasetLocation(folder, "s3://bucket/data/", folder), task)
 

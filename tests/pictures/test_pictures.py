@@ -45,11 +45,6 @@ def draw(folder: Path, name: str, side: int = 8, seed: int = 0) -> bytes:
     return (folder / name).read_bytes()
 
 
-@pytest.fixture
-def url(airflow_connections: None, open_api: str) -> str:
-    return open_api
-
-
 def job(job_id: str, run_id: str, *, fresh: bool = False) -> ResolvedJob:
     spec = TrainingSpec(dataset="digits", fresh=fresh).with_defaults()
     return ResolvedJob(job_id=job_id, dag_id="train_yolo", run_id=run_id, origin_run_id=run_id, spec=spec)
@@ -133,20 +128,20 @@ def test_pictures_that_cannot_be_stored_only_cause_a_warning(
 
 
 def test_a_page_gets_the_pictures_through_the_api(
-    url: str, jobs: JobRepository, bucket: str, tmp_path: Path
+    worker_api_url: str, jobs: JobRepository, bucket: str, tmp_path: Path
 ) -> None:
     started(jobs)
-    assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
+    assert requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
     content = {name: draw(tmp_path / "drawn", name, 32) for name in ("labels.jpg", "results.png")}
     store_pictures(tmp_path / "drawn", Settings(bucket, tmp_path), job("a", "run1"))
-    listed = requests.get(f"{url}/jobs/a/pictures", timeout=60).json()["pictures"]
+    listed = requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json()["pictures"]
     assert [(each["name"], each["size"], each["media_type"]) for each in listed] == [
         ("results.png", len(content["results.png"]), "image/png"),
         ("labels.jpg", len(content["labels.jpg"]), "image/jpeg"),
     ]
     for each in listed:
         assert each["href"].endswith(f"/training/api/v1/jobs/a/pictures/{each['name']}")
-        picture = requests.get(f"{url}/jobs/a/pictures/{each['name']}", timeout=60)
+        picture = requests.get(f"{worker_api_url}/jobs/a/pictures/{each['name']}", timeout=60)
         assert picture.status_code == 200
         assert picture.content == content[each["name"]]
         assert picture.headers["content-type"] == each["media_type"]
@@ -158,29 +153,29 @@ def test_a_page_gets_the_pictures_through_the_api(
 
 @pytest.mark.parametrize("name", ["labels.jpg", "best.pt", "..%2Fb%2Fresults.png", "%00", "results.svg"])
 def test_only_pictures_of_the_job_are_served(
-    url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, name: str
+    worker_api_url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, name: str
 ) -> None:
     started(jobs)
     for key in ("pictures/a/best.pt", "pictures/a/results.svg", "pictures/b/results.png"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"<svg/>", Metadata={"run-id": "run1"})
     draw(tmp_path / "drawn", "labels.jpg")
     PictureStore(Bucket(s3_client, bucket)).add("a", "another run", choose_pictures(tmp_path / "drawn"))
-    assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
-    answer = requests.get(f"{url}/jobs/a/pictures/{name}", timeout=60)
+    assert requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
+    answer = requests.get(f"{worker_api_url}/jobs/a/pictures/{name}", timeout=60)
     assert answer.status_code == 404, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_pictures_of_a_missing_job_are_not_found(url: str) -> None:
+def test_pictures_of_a_missing_job_are_not_found(worker_api_url: str) -> None:
     for path in ("pictures", "pictures/results.png"):
-        answer = requests.get(f"{url}/jobs/nobody/{path}", timeout=60)
+        answer = requests.get(f"{worker_api_url}/jobs/nobody/{path}", timeout=60)
         assert answer.status_code == 404
         assert "'nobody' does not exist" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["pictures", "pictures/results.png", "checkpoints/best"])
 def test_no_database_connection_is_held_while_waiting_for_s3(
-    url: str, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch, path: str
+    worker_api_url: str, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     started(jobs)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -190,7 +185,7 @@ def test_no_database_connection_is_held_while_waiting_for_s3(
                           "region_name": "us-east-1"}}  # fmt: skip
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
         with ThreadPoolExecutor(1) as threads:
-            answer = threads.submit(requests.get, f"{url}/jobs/a/{path}", timeout=60)
+            answer = threads.submit(requests.get, f"{worker_api_url}/jobs/a/{path}", timeout=60)
             accepted, _ = silent.accept()
             lent = database.pool.checkedout()
             accepted.close()
@@ -204,8 +199,8 @@ def test_no_database_connection_is_held_while_waiting_for_s3(
     [(True, True), *(pytest.param(plots, False, marks=pytest.mark.long) for plots in (True, False))],
 )
 def test_a_training_run_stores_its_plots(
-    url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, migrated_url: str,
-    plots: bool, stopping: bool,
+    worker_api_url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path,
+    migrated_url: str, plots: bool, stopping: bool,
 ) -> None:  # fmt: skip
     build("detect", tmp_path / "data", train=8, val=4)
     model = stored_start(s3_client, bucket, tmp_path)
@@ -229,7 +224,7 @@ def test_a_training_run_stores_its_plots(
     ).run()
 
     assert manifest.stop_reason == ("stopped" if stopping else "completed")
-    listed = requests.get(f"{url}/jobs/a/pictures", timeout=60).json()["pictures"]
+    listed = requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json()["pictures"]
     names = [each["name"] for each in listed]
     if not plots:
         assert names == []
@@ -238,7 +233,7 @@ def test_a_training_run_stores_its_plots(
     assert names[0] == "results.png"
     assert "PR_curve.png" not in names
     for each in listed:
-        picture = requests.get(f"{url}/jobs/a/pictures/{each['name']}", timeout=60)
+        picture = requests.get(f"{worker_api_url}/jobs/a/pictures/{each['name']}", timeout=60)
         (tmp_path / "seen").write_bytes(picture.content)
         with Image.open(tmp_path / "seen") as seen:
             assert seen.get_format_mimetype() == each["media_type"]

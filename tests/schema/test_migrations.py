@@ -24,7 +24,6 @@ from include.schema.errors import (
 )
 from include.schema.migrations import apply, plan, verify
 from include.schema.session import LockTimeouts
-from include.stack.postgres import TRAINING_APPLICATION, Postgres
 from tests.support import host_applications
 from tests.support.databases import TABLES
 
@@ -41,17 +40,13 @@ def of_database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-@pytest.fixture(scope="module")
-def stepwise(postgres: Postgres) -> Iterator[host_applications.Database]:
-    """Yield a schema that is at any revision, because each test begins where the previous one ended."""
-    with host_applications.fresh_schema(postgres) as schema:
-        yield schema
-
-
 @pytest.fixture
-def in_steps(stepwise: host_applications.Database) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection to the schema of `stepwise`; delete the jobs after the test."""
-    with psycopg.connect(stepwise.owner_url) as connection:
+def in_steps(schema: host_applications.Database) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection to the file's schema, which is at the revision where the previous test ended.
+
+    Delete the jobs after the test.
+    """
+    with psycopg.connect(schema.owner_url) as connection:
         yield connection
         connection.rollback()
         connection.execute("DELETE FROM training_jobs")
@@ -184,13 +179,13 @@ def test_a_downgrade_and_an_upgrade_restore_the_schema(
     ],
 )
 def test_a_column_with_data_is_dropped_only_with_confirmation(
-    stepwise: host_applications.Database,
+    schema: host_applications.Database,
     in_steps: psycopg.Connection[Any],
     revision: str,
     column: str,
     value: str,
 ) -> None:
-    engine = host_applications.engine(stepwise.owner_url)
+    engine = host_applications.engine(schema.owner_url)
     apply(engine, revision)
     in_steps.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
     in_steps.commit()
@@ -423,16 +418,3 @@ def test_verify_names_what_the_database_lacks(
     connection.commit()
     with pytest.raises(SchemaUnverified, match=message):
         verify(engine)
-
-
-def test_the_schema_that_other_tests_load_equals_a_migrated_one(
-    engine: Engine, connection: psycopg.Connection[Any], migrated_url: str, owner: psycopg.Connection[Any]
-) -> None:
-    apply(engine, application_role=TRAINING_APPLICATION)
-    places = [host_applications.name_of(each) for each in (connection, owner)]
-    described = [
-        {line.replace(place, "") for line in host_applications.structure(each)}
-        for each, place in zip((connection, owner), places, strict=True)
-    ]
-    assert described[0] == described[1]
-    assert verify(host_applications.engine(migrated_url), application_role=TRAINING_APPLICATION)

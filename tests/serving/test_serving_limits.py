@@ -9,13 +9,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from include.api.app import create_app
 from include.api.events import MAX_STREAMS
 from include.jobs.repository import JobRepository
 from include.serving import protocol
@@ -187,13 +185,7 @@ def test_a_request_may_take_longer_than_its_header_and_the_next_one_may_follow(g
         assert connection.answer().body == "0"
 
 
-@pytest.fixture
-def app() -> FastAPI:
-    return create_app()
-
-
 def test_a_user_may_open_only_a_limited_number_of_event_streams(
-    app: FastAPI,
     jobs: JobRepository,
     connection: psycopg.Connection[object],
     monkeypatch: pytest.MonkeyPatch,
@@ -204,7 +196,7 @@ def test_a_user_may_open_only_a_limited_number_of_event_streams(
     lead_to(monkeypatch, migrated_url, s3, "bucket", tmp_path)
     started(jobs, epochs=0)
     connection.commit()
-    with serving(open_app(app)) as url, ExitStack() as streams:
+    with serving(open_app()) as url, ExitStack() as streams:
         for _ in range(MAX_STREAMS):
             stream = Listener(f"{url}/jobs/a/events")
             streams.callback(stream.close)

@@ -33,11 +33,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
-@pytest.fixture
-def models(connection: psycopg.Connection[Any]) -> ModelRepository:
-    return ModelRepository(connection)
-
-
 def a_run(run_id: str = "manual__1", run_type: str = "manual", **conf: Any) -> SimpleNamespace:
     return SimpleNamespace(
         dag_id="retrain_yolo",

@@ -37,11 +37,6 @@ def connection(
     return connection
 
 
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
-
-
 def test_only_a_completed_job_is_a_challenger(
     connection: psycopg.Connection[Any], jobs: JobRepository
 ) -> None:
