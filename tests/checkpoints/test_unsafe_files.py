@@ -243,7 +243,7 @@ def test_a_description_that_is_larger_than_its_weights_is_not_built(tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TrainingResult]:
+def training_and_result(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TrainingResult]:
     training_request = request("classify", tmp_path_factory.mktemp("trained"), epochs=1)
     return training_request, train(training_request, Epochs())
 
@@ -270,14 +270,14 @@ CHANGED: dict[str, tuple[dict[str, Any], type[Exception] | None, str]] = {
 @pytest.mark.parametrize(("changes", "error", "why"), CHANGED.values(), ids=CHANGED)
 @pytest.mark.parametrize("recover", [True, False])
 def test_only_known_arguments_in_a_foreign_file_are_used(
-    trained: tuple[Any, TrainingResult],
+    training_and_result: tuple[Any, TrainingResult],
     recover: bool,
     changes: dict[str, Any],
     error: type[Exception] | None,
     why: str,
     tmp_path: Path,
 ) -> None:
-    training_request, result = trained
+    training_request, result = training_and_result
     state = load_checkpoint(Path(result.last.path))
     state["train_args"] = {**state["train_args"], **changes}
     last = tmp_path / "last.pt"
@@ -295,7 +295,7 @@ def test_only_known_arguments_in_a_foreign_file_are_used(
 
 
 def test_the_documented_command_runs_safe_files_only(
-    trained: tuple[Any, TrainingResult], tmp_path: Path
+    training_and_result: tuple[Any, TrainingResult], tmp_path: Path
 ) -> None:
     text = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     lines = re.search(
@@ -322,7 +322,7 @@ def test_the_documented_command_runs_safe_files_only(
         )
 
     Image.new("RGB", (64, 64)).save(tmp_path / "image.jpg")
-    good = run(Path(trained[1].best.path).read_bytes())
+    good = run(Path(training_and_result[1].best.path).read_bytes())
     assert good.returncode == 0, good.stderr
     assert "Results saved" in good.stdout
     proof = tmp_path / "it-ran"

@@ -75,7 +75,7 @@ def resolving(
 
 
 @pytest.fixture
-def parent(
+def parent_job(
     resolving: Callable[..., ResolvedJob],
     store: CheckpointStore,
     connection: psycopg.Connection[Any],
@@ -137,9 +137,9 @@ def test_a_generated_job_id_stays_the_same_when_the_task_is_retried(
 
 
 def test_a_resolved_job_survives_a_round_trip_through_json(
-    resolving: Callable[..., ResolvedJob], parent: str
+    resolving: Callable[..., ResolvedJob], parent_job: str
 ) -> None:
-    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    job = resolving({"job_id": "child", "resume_from": parent_job, "epochs": 9})
     assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
 
 
@@ -178,20 +178,20 @@ def test_a_job_whose_run_has_ended_is_taken_over(
 
 
 def test_a_completed_job_is_refused_unless_fresh(
-    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent_job: str
 ) -> None:
-    assert "is already completed" in _refusal(resolving, {"job_id": parent})
-    assert recorded(jobs, parent).status == "completed"
-    resolving({"job_id": parent, "fresh": True})
-    row = recorded(jobs, parent)
+    assert "is already completed" in _refusal(resolving, {"job_id": parent_job})
+    assert recorded(jobs, parent_job).status == "completed"
+    resolving({"job_id": parent_job, "fresh": True})
+    row = recorded(jobs, parent_job)
     assert (row.status, row.last_checkpoint_sha256, row.run_id) == ("queued", None, "manual__1")
 
 
 def test_a_cleared_run_takes_its_own_completed_job_again(
-    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent_job: str
 ) -> None:
-    resolving({"job_id": parent, "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
-    assert recorded(jobs, parent).status == "queued"
+    resolving({"job_id": parent_job, "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
+    assert recorded(jobs, parent_job).status == "queued"
 
 
 def test_a_waiting_row_of_the_host_application_says_why_it_was_refused(
@@ -204,15 +204,15 @@ def test_a_waiting_row_of_the_host_application_says_why_it_was_refused(
 
 
 def test_a_resumed_job_has_its_parents_parameters_and_state(
-    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent_job: str
 ) -> None:
-    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    job = resolving({"job_id": "child", "resume_from": parent_job, "epochs": 9})
     assert (job.spec.imgsz, job.spec.epochs) == (64, 9)
     assert job.resume is not None
-    assert (job.resume.job_id, job.resume.epoch) == (parent, 4)
+    assert (job.resume.job_id, job.resume.epoch) == (parent_job, 4)
     assert job.resume.last.path.endswith("/checkpoints/parent/last.pt")
-    assert recorded(jobs, "child").parent_job_id == parent
-    assert recorded(jobs, parent).status == "completed"
+    assert recorded(jobs, "child").parent_job_id == parent_job
+    assert recorded(jobs, parent_job).status == "completed"
 
 
 def test_resume_from_a_job_that_does_not_exist_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
@@ -238,11 +238,11 @@ def test_resume_from_a_job_without_last_pt_is_refused_with_the_error_of_that_job
 
 
 def test_resume_from_a_job_that_started_over_does_not_take_its_earlier_state(
-    resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
+    resolving: Callable[..., ResolvedJob], parent_job: str, connection: psycopg.Connection[Any]
 ) -> None:
-    resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
+    resolving({"job_id": parent_job, "fresh": True}, replace(RUN, run_id="manual__2"))
     connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
-    sentence = _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    sentence = _refusal(resolving, {"resume_from": parent_job, "epochs": 9})
     assert "belongs to an earlier training run with this job_id" in sentence
 
 
@@ -256,10 +256,10 @@ def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another_run(
 
 
 def test_resume_from_a_failed_job_continues_its_stored_state(
-    resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
+    resolving: Callable[..., ResolvedJob], parent_job: str, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("UPDATE training_jobs SET status = 'failed', last_checkpoint_sha256 = NULL")
-    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    job = resolving({"job_id": "child", "resume_from": parent_job, "epochs": 9})
     assert job.resume is not None
     assert job.resume.epoch == 4
     assert job.resume.best is not None
@@ -267,43 +267,43 @@ def test_resume_from_a_failed_job_continues_its_stored_state(
 
 def test_a_best_pt_of_an_earlier_training_run_is_not_taken(
     resolving: Callable[..., ResolvedJob],
-    parent: str,
+    parent_job: str,
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
     bucket: str,
     tmp_path: Path,
 ) -> None:
-    resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
+    resolving({"job_id": parent_job, "fresh": True}, replace(RUN, run_id="manual__2"))
     newer = tmp_path / "newer.pt"
     newer.write_bytes(b"newer")
     CheckpointStore(Bucket(s3_client, bucket), run_id="manual__2").upload(
-        Checkpoint.of_file(newer, epoch=2), parent, "last", "8.4"
+        Checkpoint.of_file(newer, epoch=2), parent_job, "last", "8.4"
     )
     connection.execute("UPDATE training_jobs SET status = 'failed'")
-    job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
+    job = resolving({"job_id": "child", "resume_from": parent_job, "epochs": 9})
     assert job.resume is not None
     assert (job.resume.epoch, job.resume.best) == (2, None)
 
 
 def test_resume_from_a_stripped_last_pt_is_refused(
     resolving: Callable[..., ResolvedJob],
-    parent: str,
+    parent_job: str,
     store: CheckpointStore,
     connection: psycopg.Connection[Any],
     tmp_path: Path,
 ) -> None:
     stripped = tmp_path / "stripped.pt"
     stripped.write_bytes(b"stripped")
-    store.upload(Checkpoint.of_file(stripped, epoch=-1), parent, "last", "8.4")
+    store.upload(Checkpoint.of_file(stripped, epoch=-1), parent_job, "last", "8.4")
     connection.execute("UPDATE training_jobs SET last_checkpoint_sha256 = NULL")
     assert "cannot be resumed, because it was not stored by this project" in _refusal(
-        resolving, {"resume_from": parent, "epochs": 9}
+        resolving, {"resume_from": parent_job, "epochs": 9}
     )
 
 
 def test_resume_from_a_foreign_or_replaced_last_pt_is_refused(
     resolving: Callable[..., ResolvedJob],
-    parent: str,
+    parent_job: str,
     store: CheckpointStore,
     s3_client: S3Client,
     bucket: str,
@@ -311,17 +311,19 @@ def test_resume_from_a_foreign_or_replaced_last_pt_is_refused(
 ) -> None:
     other = tmp_path / "other.pt"
     other.write_bytes(b"other")
-    store.upload(Checkpoint.of_file(other, epoch=4), parent, "last", "8.4")
-    assert "file has been replaced since then" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    store.upload(Checkpoint.of_file(other, epoch=4), parent_job, "last", "8.4")
+    assert "file has been replaced since then" in _refusal(
+        resolving, {"resume_from": parent_job, "epochs": 9}
+    )
     s3_client.put_object(Bucket=bucket, Key="checkpoints/parent/last.pt", Body=b"foreign")
-    assert "not stored by this project" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    assert "not stored by this project" in _refusal(resolving, {"resume_from": parent_job, "epochs": 9})
 
 
 @pytest.mark.parametrize("epochs", [None, 3, 5])
 def test_resume_with_nothing_left_to_train_is_refused(
-    resolving: Callable[..., ResolvedJob], parent: str, epochs: int | None
+    resolving: Callable[..., ResolvedJob], parent_job: str, epochs: int | None
 ) -> None:
-    sentence = _refusal(resolving, {"resume_from": parent, "epochs": epochs})
+    sentence = _refusal(resolving, {"resume_from": parent_job, "epochs": epochs})
     assert "has finished 5 epochs; set epochs to more than 5" in sentence
 
 
@@ -333,17 +335,17 @@ def test_an_initial_model_that_is_not_in_s3_is_refused(
 
 
 def test_a_run_with_the_id_of_a_deleted_run_starts_over_with_fresh(
-    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent_job: str
 ) -> None:
     first = replace(RUN, run_id="manual__0")
     recreated = replace(first, created_at=datetime.now(tz=UTC) + timedelta(days=1))
-    conf = {"job_id": parent, "epochs": 5, "imgsz": 64, "fresh": True}
+    conf = {"job_id": parent_job, "epochs": 5, "imgsz": 64, "fresh": True}
 
     again = resolving(conf, first)  # cleared: the same run continues
-    assert (again.origin_run_id, recorded(jobs, parent).epoch) == ("manual__0", 4)
+    assert (again.origin_run_id, recorded(jobs, parent_job).epoch) == ("manual__0", 4)
     started_over = resolving(conf, recreated)
     assert started_over.origin_run_id.startswith("manual__0 of 20")
-    row = recorded(jobs, parent)
+    row = recorded(jobs, parent_job)
     assert (row.epoch, row.run_id, row.origin_run_id) == (None, "manual__0", started_over.origin_run_id)
 
 
@@ -351,14 +353,14 @@ def test_a_state_whose_row_was_deleted_is_not_overwritten_silently(
     resolving: Callable[..., ResolvedJob],
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
-    parent: str,
+    parent_job: str,
 ) -> None:
     connection.execute("DELETE FROM training_jobs")
-    refusal = _refusal(resolving, {"job_id": parent})
+    refusal = _refusal(resolving, {"job_id": parent_job})
     assert refusal.startswith("job_id='parent' has no training run recorded in training_jobs, but s3://")
     assert "after epoch 5: its row was deleted" in refusal
-    assert jobs.get(parent) is None
-    assert resolving({"job_id": parent, "fresh": True}).origin_run_id == RUN.run_id
+    assert jobs.get(parent_job) is None
+    assert resolving({"job_id": parent_job, "fresh": True}).origin_run_id == RUN.run_id
 
 
 def test_an_outage_of_s3_does_not_fail_a_waiting_job(

@@ -60,7 +60,7 @@ class Watched(S3ObjectReader):
 
 
 @pytest.fixture
-def reader(s3_client: S3Client) -> Watched:
+def watched_reader(s3_client: S3Client) -> Watched:
     return Watched(s3_client)
 
 
@@ -80,56 +80,58 @@ def listed(reader: S3ObjectReader, bucket: str, prefix: str = "set/") -> list[st
 
 @pytest.mark.parametrize("page", [1000, 1])
 def test_every_object_is_listed_once_in_the_order_of_the_keys(
-    page: int, stored: list[str], reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
+    page: int, stored: list[str], watched_reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", page)
-    found = list(list_objects(reader, bucket, "set/"))
+    found = list(list_objects(watched_reader, bucket, "set/"))
     assert [each.key for each in found] == stored
-    assert all(each == reader.stat(bucket, each.key) for each in found)
-    assert len(reader.folders) == (0 if page == 1000 else 11), "a small dataset takes one request"
+    assert all(each == watched_reader.stat(bucket, each.key) for each in found)
+    assert len(watched_reader.folders) == (0 if page == 1000 else 11), "a small dataset takes one request"
 
 
 def test_folders_are_listed_concurrently(
-    stored: list[str], reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
+    stored: list[str], watched_reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two listings that wait for each other can only end if they run at the same time."""
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
-    reader.together = threading.Barrier(2, timeout=60)
-    assert listed(reader, bucket, "set/images/") == [key for key in stored if key.startswith("set/images/")]
+    watched_reader.together = threading.Barrier(2, timeout=60)
+    assert listed(watched_reader, bucket, "set/images/") == [
+        key for key in stored if key.startswith("set/images/")
+    ]
 
 
 def test_more_objects_than_the_limit_are_refused(
-    stored: list[str], reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
+    stored: list[str], watched_reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
     monkeypatch.setattr(concurrent_listing, "PREFIX_OBJECTS", len(stored))
-    assert len(listed(reader, bucket)) == len(stored)
+    assert len(listed(watched_reader, bucket)) == len(stored)
     monkeypatch.setattr(concurrent_listing, "PREFIX_OBJECTS", len(stored) - 1)
     with pytest.raises(DatasetError, match=rf"set/ exceeds the limit of {len(stored) - 1} objects"):
-        listed(reader, bucket)
+        listed(watched_reader, bucket)
 
 
 @pytest.mark.usefixtures("stored")
 def test_a_listing_that_is_closed_early_stops_its_threads(
-    reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
+    watched_reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
     before = set(threading.enumerate())
-    objects = list_objects(reader, bucket, "set/")
+    objects = list_objects(watched_reader, bucket, "set/")
     next(objects)
     objects.close()  # type: ignore[attr-defined]
     assert set(threading.enumerate()) <= before
 
 
 def test_folders_that_are_nested_more_than_64_deep_are_refused(
-    s3_client: S3Client, reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
+    s3_client: S3Client, watched_reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
     deep = "a/" * 66
     for name in ("0.jpg", "1.jpg"):
         s3_client.put_object(Bucket=bucket, Key=f"set/{deep}{name}", Body=b"")
     with pytest.raises(DatasetError, match="nested more than 64 folders deep"):
-        listed(reader, bucket)
+        listed(watched_reader, bucket)
 
 
 FLAT = {
@@ -146,7 +148,7 @@ FLAT = {
 
 @pytest.mark.parametrize("names", FLAT)
 def test_a_large_folder_is_divided_among_several_requests(
-    names: str, s3_client: S3Client, reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
+    names: str, s3_client: S3Client, watched_reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 10)
     monkeypatch.setattr(listing, "PAGE_SIZE", 10)
@@ -154,8 +156,8 @@ def test_a_large_folder_is_divided_among_several_requests(
         for key in FLAT[names]:
             pool.submit(s3_client.put_object, Bucket=bucket, Key=key, Body=key.encode())
     keys = sorted(key for key in FLAT[names] if not key.endswith("/"))
-    assert listed(reader, bucket) == keys
-    assert reader.longest < len(keys) - 10, "no request went through the whole folder"
+    assert listed(watched_reader, bucket) == keys
+    assert watched_reader.longest < len(keys) - 10, "no request went through the whole folder"
 
 
 class Odd(Watched):

@@ -56,87 +56,91 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def evicting_machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "cache")
 
 
 def test_the_least_recently_used_datasets_are_evicted_first_and_only_as_many_as_needed(
-    machine: Machine,
+    evicting_machine: Machine,
 ) -> None:
     for name in ("old", "middle", "new"):
-        machine.add(name)
-    with machine.cache.use(fingerprint("old")):
+        evicting_machine.add(name)
+    with evicting_machine.cache.use(fingerprint("old")):
         pass  # now this dataset is the most recently used one
-    machine.evict(limit=4 * MIB)
-    assert machine.left() == {"old", "middle", "new"}
-    machine.evict(limit=4 * MIB, needed=MIB + MIB // 2)
-    assert machine.left() == {"old", "new"}
-    assert machine.stored() == 2
-    assert measure(machine.cache) < 3 * MIB
+    evicting_machine.evict(limit=4 * MIB)
+    assert evicting_machine.left() == {"old", "middle", "new"}
+    evicting_machine.evict(limit=4 * MIB, needed=MIB + MIB // 2)
+    assert evicting_machine.left() == {"old", "new"}
+    assert evicting_machine.stored() == 2
+    assert measure(evicting_machine.cache) < 3 * MIB
 
 
 def test_a_file_shared_by_two_datasets_counts_once_and_stays_until_both_are_evicted(
-    machine: Machine,
+    evicting_machine: Machine,
 ) -> None:
-    machine.add("first", "a", "b")
-    content = machine.add("second", "b", "c")
-    assert 3 * MIB <= measure(machine.cache) < 4 * MIB
-    machine.evict(limit=3 * MIB)
-    assert machine.left() == {"b", "c"}
+    evicting_machine.add("first", "a", "b")
+    content = evicting_machine.add("second", "b", "c")
+    assert 3 * MIB <= measure(evicting_machine.cache) < 4 * MIB
+    evicting_machine.evict(limit=3 * MIB)
+    assert evicting_machine.left() == {"b", "c"}
     assert (content / "b").read_bytes() == bytes(MIB)
-    assert machine.stored() == 2
+    assert evicting_machine.stored() == 2
 
 
 def test_a_dataset_in_use_is_never_evicted_under_any_limit(
-    machine: Machine, caplog: pytest.LogCaptureFixture
+    evicting_machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    machine.add("used")
-    machine.add("unused")
-    with machine.cache.use(fingerprint("used")), machine.cache.use(fingerprint("used")):
-        machine.evict(limit=1)
-        assert machine.left() == {"used"}
+    evicting_machine.add("used")
+    evicting_machine.add("unused")
+    with evicting_machine.cache.use(fingerprint("used")), evicting_machine.cache.use(fingerprint("used")):
+        evicting_machine.evict(limit=1)
+        assert evicting_machine.left() == {"used"}
         assert "exceeds its limit" in caplog.text
-    machine.evict(limit=1)
-    assert machine.left() == set()
+    evicting_machine.evict(limit=1)
+    assert evicting_machine.left() == set()
 
 
-def test_caches_in_a_view_count_towards_the_limit(machine: Machine) -> None:
-    content = machine.add("views")
+def test_caches_in_a_view_count_towards_the_limit(evicting_machine: Machine) -> None:
+    content = evicting_machine.add("views")
     (content.parent / "view-detect").mkdir()
     (content.parent / "view-detect" / "0.npy").write_bytes(bytes(5 * MIB))
-    assert measure(machine.cache) >= 6 * MIB
-    machine.evict(limit=2 * MIB)
-    assert machine.left() == set()
+    assert measure(evicting_machine.cache) >= 6 * MIB
+    evicting_machine.evict(limit=2 * MIB)
+    assert evicting_machine.left() == set()
 
 
-def test_a_view_used_by_an_older_version_of_the_code_counts_as_in_use(machine: Machine) -> None:
-    content = machine.add("views")
+def test_a_view_used_by_an_older_version_of_the_code_counts_as_in_use(evicting_machine: Machine) -> None:
+    content = evicting_machine.add("views")
     with hold(content.parent / "view-detect.lock", "LOCK_EX") as process:
-        machine.evict(limit=1)
-        assert machine.left() == {"views"}
+        evicting_machine.evict(limit=1)
+        assert evicting_machine.left() == {"views"}
         process.communicate(b"end\n")
-    machine.evict(limit=1)
-    assert machine.left() == set()
+    evicting_machine.evict(limit=1)
+    assert evicting_machine.left() == set()
 
 
-def test_a_full_disk_also_limits_the_cache(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.add("old")
-    disk = shutil.disk_usage(machine.cache.folder)
+def test_a_full_disk_also_limits_the_cache(
+    evicting_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evicting_machine.add("old")
+    disk = shutil.disk_usage(evicting_machine.cache.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=MIB))
-    machine.evict(limit=10**15, needed=MIB)
-    assert machine.left() == {"old"}
-    machine.evict(limit=10**15, needed=MIB + 1)
-    assert machine.left() == set()
+    evicting_machine.evict(limit=10**15, needed=MIB)
+    assert evicting_machine.left() == {"old"}
+    evicting_machine.evict(limit=10**15, needed=MIB + 1)
+    assert evicting_machine.left() == set()
 
 
-def test_the_default_limit_is_half_of_the_disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.add("old")
-    disk = shutil.disk_usage(machine.cache.folder)
+def test_the_default_limit_is_half_of_the_disk(
+    evicting_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evicting_machine.add("old")
+    disk = shutil.disk_usage(evicting_machine.cache.folder)
     for total, left in ((8 * MIB, {"old"}), (MIB, set())):
         small = disk._replace(total=total, used=total, free=0)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, small=small: small)
-        make_room(DatasetCache(machine.cache.folder))
-        assert machine.left() == left
+        make_room(DatasetCache(evicting_machine.cache.folder))
+        assert evicting_machine.left() == left
 
 
 def hold(lock: Path, how: str) -> subprocess.Popen[bytes]:
@@ -150,17 +154,17 @@ def hold(lock: Path, how: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_process_that_is_stopped_during_an_eviction_does_not_block_others_for_ever(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    evicting_machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.add("old")
-    machine.evict(limit=10**15)
+    evicting_machine.add("old")
+    evicting_machine.evict(limit=10**15)
     monkeypatch.setattr("include.datasets.caching.eviction._WAIT_SECONDS", 0.3)
-    with hold(machine.cache.locks / "eviction", "LOCK_EX") as process:
+    with hold(evicting_machine.cache.locks / "eviction", "LOCK_EX") as process:
         with pytest.raises(EvictionHangs, match="It seems to be stuck"):
-            machine.evict(limit=1)
+            evicting_machine.evict(limit=1)
         process.communicate(b"end\n")
-    machine.evict(limit=1)
-    assert machine.left() == set()
+    evicting_machine.evict(limit=1)
+    assert evicting_machine.left() == set()
 
 
 KILLED = """
@@ -184,16 +188,18 @@ eviction.make_room(DatasetCache(Path(sys.argv[1]), 1))
 """
 
 
-def test_a_killed_eviction_leaves_no_incomplete_dataset(machine: Machine) -> None:
-    machine.add("killed", *map(str, range(9)))
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(machine.cache.folder)], cwd=ROOT, check=False)
+def test_a_killed_eviction_leaves_no_incomplete_dataset(evicting_machine: Machine) -> None:
+    evicting_machine.add("killed", *map(str, range(9)))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(evicting_machine.cache.folder)], cwd=ROOT, check=False
+    )
     assert killed.returncode == -9
-    assert machine.left() == set(), "the partly removed folder no longer counts as a dataset"
-    machine.add("next", "7")
-    machine.evict(limit=100 * MIB)
-    assert list((machine.cache.folder / ".evicted").iterdir()) == []
-    machine.evict(limit=MIB + MIB // 2)
-    assert (machine.left(), machine.stored()) == ({"7"}, 1)
+    assert evicting_machine.left() == set(), "the partly removed folder no longer counts as a dataset"
+    evicting_machine.add("next", "7")
+    evicting_machine.evict(limit=100 * MIB)
+    assert list((evicting_machine.cache.folder / ".evicted").iterdir()) == []
+    evicting_machine.evict(limit=MIB + MIB // 2)
+    assert (evicting_machine.left(), evicting_machine.stored()) == ({"7"}, 1)
 
 
 USERS = """
@@ -222,33 +228,40 @@ while time.monotonic() < until or rounds <= 20:  # more than 20 rounds, even on 
 """
 
 
-def test_no_eviction_removes_a_dataset_that_is_in_use(machine: Machine) -> None:
+def test_no_eviction_removes_a_dataset_that_is_in_use(evicting_machine: Machine) -> None:
     users = [
         subprocess.Popen(
-            [sys.executable, "-c", USERS, str(machine.cache.folder), str(number)],
+            [sys.executable, "-c", USERS, str(evicting_machine.cache.folder), str(number)],
             cwd=ROOT,
         )
         for number in range(2)
     ]
     evicted = 0
     while any(user.poll() is None for user in users):
-        machine.evict(limit=1)
-        evicted += not (machine.cache.home(fingerprint("shared"))).exists()
+        evicting_machine.evict(limit=1)
+        evicted += not (evicting_machine.cache.home(fingerprint("shared"))).exists()
         time.sleep(0.002)
     assert [user.returncode for user in users] == [0, 0]
     assert evicted
 
 
-def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(machine: Machine) -> None:
+def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(evicting_machine: Machine) -> None:
     """Processes fetch, use and evict simultaneously; tests/support/cache_kills.py checks the cache."""
     seed = secrets.randbelow(2**32)
-    command = [sys.executable, "-m", "tests.support.cache_kills", str(machine.cache.folder), str(seed), "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.cache_kills",
+        str(evicting_machine.cache.folder),
+        str(seed),
+        "2",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"seed {seed}: {done.stderr}"
-    machine.evict(limit=1)
-    assert (machine.left(), machine.stored()) == (set(), 0), f"seed {seed}"
-    assert {path.name for path in machine.cache.folder.iterdir()} == {".evicted", "files", "locks"}
-    assert {path.name for path in machine.cache.locks.iterdir()} == {"eviction"}
+    evicting_machine.evict(limit=1)
+    assert (evicting_machine.left(), evicting_machine.stored()) == (set(), 0), f"seed {seed}"
+    assert {path.name for path in evicting_machine.cache.folder.iterdir()} == {".evicted", "files", "locks"}
+    assert {path.name for path in evicting_machine.cache.locks.iterdir()} == {"eviction"}
 
 
 @pytest.mark.parametrize(("given", "limit"), [("", None), (" 1.5 ", 1_500_000_000), ("200", 200 * 10**9)])

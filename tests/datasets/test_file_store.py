@@ -21,7 +21,7 @@ KEY = "ab" * 32
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FileStore:
+def file_store(tmp_path: Path) -> FileStore:
     (tmp_path / "data").mkdir()
     return FileStore(tmp_path / "files")
 
@@ -37,55 +37,55 @@ def written(path: Path, content: bytes = b"content") -> Path:
     return path
 
 
-def test_two_datasets_share_one_read_only_file(store: FileStore, tmp_path: Path) -> None:
+def test_two_datasets_share_one_read_only_file(file_store: FileStore, tmp_path: Path) -> None:
     first, second = tmp_path / "data" / "first", tmp_path / "data" / "second"
-    assert not store.link(KEY, 7, str(first))
-    store.keep(written(first), KEY)
-    assert sizes(store) == {KEY: 7}
-    assert store.link(KEY, 7, str(second))
+    assert not file_store.link(KEY, 7, str(first))
+    file_store.keep(written(first), KEY)
+    assert sizes(file_store) == {KEY: 7}
+    assert file_store.link(KEY, 7, str(second))
     assert Path(first).samefile(second)
     assert stat.S_IMODE(second.stat().st_mode) == 0o444
 
 
-def test_a_file_that_two_processes_fetched_is_kept_once(store: FileStore, tmp_path: Path) -> None:
+def test_a_file_that_two_processes_fetched_is_kept_once(file_store: FileStore, tmp_path: Path) -> None:
     first, second = (written(tmp_path / "data" / name) for name in ("first", "second"))
-    store.keep(first, KEY)
-    store.keep(second, KEY)
-    store.keep(second, KEY)
+    file_store.keep(first, KEY)
+    file_store.keep(second, KEY)
+    file_store.keep(second, KEY)
     assert Path(first).samefile(second)
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"first", "second"}
 
 
-def test_a_damaged_file_is_not_used_and_is_replaced(store: FileStore, tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_used_and_is_replaced(file_store: FileStore, tmp_path: Path) -> None:
     first, second, third = (tmp_path / "data" / name for name in ("first", "second", "third"))
-    store.keep(written(first), KEY)
-    (stored,) = store.files()
+    file_store.keep(written(first), KEY)
+    (stored,) = file_store.files()
     Path(stored.path).chmod(0o600)  # a failing disk needs no write permission to damage a file
     with Path(stored.path).open("r+b") as file:
         file.truncate(3)
-    assert sizes(store) == {KEY: 3}
-    assert not store.link(KEY, 7, str(second))
-    store.keep(written(second), KEY)
-    assert store.link(KEY, 7, str(third))
+    assert sizes(file_store) == {KEY: 3}
+    assert not file_store.link(KEY, 7, str(second))
+    file_store.keep(written(second), KEY)
+    assert file_store.link(KEY, 7, str(third))
     assert third.read_bytes() == b"content"
 
 
 def test_a_damaged_file_is_replaced_by_one_that_was_fetched_at_the_same_time(
-    store: FileStore, tmp_path: Path
+    file_store: FileStore, tmp_path: Path
 ) -> None:
-    store.keep(written(tmp_path / "data" / "damaged", b"half"), KEY)
-    store.keep(written(tmp_path / "data" / "whole"), KEY)
-    assert sizes(store) == {KEY: 7}
+    file_store.keep(written(tmp_path / "data" / "damaged", b"half"), KEY)
+    file_store.keep(written(tmp_path / "data" / "whole"), KEY)
+    assert sizes(file_store) == {KEY: 7}
 
 
 def test_more_files_can_share_content_than_the_file_system_allows_links(
-    store: FileStore, tmp_path: Path
+    file_store: FileStore, tmp_path: Path
 ) -> None:
     """ext4 allows 65,000 links; where more are allowed, the test shows only that all files are linked."""
     folder = tmp_path / "data"
-    store.keep(written(folder / "first"), KEY)
+    file_store.keep(written(folder / "first"), KEY)
     for number in range(65_010):
-        assert store.link(KEY, 7, f"{folder}/{number}")
+        assert file_store.link(KEY, 7, f"{folder}/{number}")
     assert {(folder / str(number)).read_bytes() for number in (0, 64_997, 64_998, 64_999, 65_009)} == {
         b"content"
     }
@@ -94,16 +94,16 @@ def test_more_files_can_share_content_than_the_file_system_allows_links(
 
 
 def test_a_file_is_kept_although_its_content_has_the_maximum_number_of_links(
-    store: FileStore, tmp_path: Path
+    file_store: FileStore, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
     first = written(folder / "first")
-    store.keep(first, KEY)
+    file_store.keep(first, KEY)
     with suppress(OSError):  # raised by ext4, which allows 65,000 links
         for number in range(65_010):
             os.link(first, f"{folder}/{number}")
     for name in ("second", "third"):
-        store.keep(written(folder / name), KEY)
+        file_store.keep(written(folder / name), KEY)
         assert (folder / name).read_bytes() == b"content"
     assert (folder / "second").samefile(folder / "third"), "later files are links again"
     shutil.rmtree(folder)
@@ -118,16 +118,16 @@ def other_disk() -> Iterator[Path]:
 
 
 def test_without_links_each_dataset_has_its_own_copy_of_a_file(
-    store: FileStore, tmp_path: Path, other_disk: Path
+    file_store: FileStore, tmp_path: Path, other_disk: Path
 ) -> None:
-    store.keep(written(other_disk / "elsewhere"), KEY)
-    assert not sizes(store)
-    store.keep(written(tmp_path / "data" / "here"), KEY)
-    store.keep(other_disk / "elsewhere", KEY)
+    file_store.keep(written(other_disk / "elsewhere"), KEY)
+    assert not sizes(file_store)
+    file_store.keep(written(tmp_path / "data" / "here"), KEY)
+    file_store.keep(other_disk / "elsewhere", KEY)
     assert (other_disk / "elsewhere").read_bytes() == b"content"
-    assert store.link(KEY, 7, f"{other_disk}/copy")
+    assert file_store.link(KEY, 7, f"{other_disk}/copy")
     assert (other_disk / "copy").read_bytes() == b"content"
-    assert sizes(store) == {KEY: 7}
+    assert sizes(file_store) == {KEY: 7}
 
 
 def zip_file(stored: StoredObject) -> str:

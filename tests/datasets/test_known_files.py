@@ -42,24 +42,24 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def checking_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path, monkeypatch)
 
 
-def test_an_image_is_read_once_for_each_way_of_reading_it(machine: Machine, tmp_path: Path) -> None:
-    facts = machine.read()
-    assert facts == read_really(machine.image, "0.png", COLOUR)
-    machine.image.rename(tmp_path / "moved.png")
-    machine.image = tmp_path / "moved.png"
-    assert machine.read("another name.png") == facts
-    assert machine.reads == 1
-    machine.read("0.jpg")
-    machine.read(rules=ImageRules(classify=True))
-    machine.read(rules=ImageRules(channels=1))
-    assert machine.reads == 4
+def test_an_image_is_read_once_for_each_way_of_reading_it(checking_machine: Machine, tmp_path: Path) -> None:
+    facts = checking_machine.read()
+    assert facts == read_really(checking_machine.image, "0.png", COLOUR)
+    checking_machine.image.rename(tmp_path / "moved.png")
+    checking_machine.image = tmp_path / "moved.png"
+    assert checking_machine.read("another name.png") == facts
+    assert checking_machine.reads == 1
+    checking_machine.read("0.jpg")
+    checking_machine.read(rules=ImageRules(classify=True))
+    checking_machine.read(rules=ImageRules(channels=1))
+    assert checking_machine.reads == 4
 
 
-def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp_path: Path) -> None:
+def test_labels_are_read_once_for_each_way_of_reading_them(checking_machine: Machine, tmp_path: Path) -> None:
     """All findings of the first reading are remembered, warnings included."""
     file = tmp_path / "0.txt"
     file.write_text("0 0.5 0.5 0.001 0.001\n1 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
@@ -70,7 +70,7 @@ def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp
             reads.append(how)
             return check_labels(file, LabelRules("detect", 2), (40, 30))
 
-        with known_files(machine.file) as files:
+        with known_files(checking_machine.file) as files:
             return files.read_labels(file, how, check)
 
     found = [read("one way"), read("one way"), read("another")]
@@ -84,62 +84,62 @@ def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp
     assert reads == ["one way", "another", "one way", "one way"], "labels with an error are read each time"
 
 
-def test_entries_of_an_older_version_are_read_again(machine: Machine) -> None:
-    machine.read()
-    with closing(sqlite3.connect(machine.file)) as database, database:
+def test_entries_of_an_older_version_are_read_again(checking_machine: Machine) -> None:
+    checking_machine.read()
+    with closing(sqlite3.connect(checking_machine.file)) as database, database:
         database.execute("UPDATE files SET found = '{}'")
-    machine.read()
-    machine.read()
-    assert machine.reads == 2
+    checking_machine.read()
+    checking_machine.read()
+    assert checking_machine.reads == 2
 
 
 @pytest.mark.parametrize("change", ["replaced", "changed in place"])
-def test_a_changed_image_is_read_again(change: str, machine: Machine) -> None:
-    before = machine.read()
+def test_a_changed_image_is_read_again(change: str, checking_machine: Machine) -> None:
+    before = checking_machine.read()
     if change == "replaced":
-        machine.image.unlink()
-    Image.new("RGB", (50, 30), "red").save(machine.image)
-    after = machine.read()
-    assert (before.width, after.width, machine.reads) == (40, 50, 2)
+        checking_machine.image.unlink()
+    Image.new("RGB", (50, 30), "red").save(checking_machine.image)
+    after = checking_machine.read()
+    assert (before.width, after.width, checking_machine.reads) == (40, 50, 2)
 
 
-def test_a_broken_image_is_read_each_time(machine: Machine) -> None:
-    machine.image.write_bytes(machine.image.read_bytes()[:60])
+def test_a_broken_image_is_read_each_time(checking_machine: Machine) -> None:
+    checking_machine.image.write_bytes(checking_machine.image.read_bytes()[:60])
     for _ in range(2):
         with pytest.raises(UnusableImage):
-            machine.read()
-    assert machine.reads == 2
+            checking_machine.read()
+    assert checking_machine.reads == 2
 
 
 def test_another_decoder_version_reads_every_file_again(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    checking_machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.read()
+    checking_machine.read()
     monkeypatch.setattr("PIL.__version__", "99")
-    machine.read()
-    assert machine.reads == 2
+    checking_machine.read()
+    assert checking_machine.reads == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 1000], ids=["empty", "no database"])
-def test_a_damaged_database_costs_only_time(content: bytes, machine: Machine) -> None:
-    machine.file.write_bytes(content)
-    machine.read()
-    machine.read()
-    machine.read()
-    assert machine.reads <= 2
+def test_a_damaged_database_costs_only_time(content: bytes, checking_machine: Machine) -> None:
+    checking_machine.file.write_bytes(content)
+    checking_machine.read()
+    checking_machine.read()
+    checking_machine.read()
+    assert checking_machine.reads <= 2
 
 
-def test_an_unwritable_folder_costs_only_time(machine: Machine) -> None:
-    machine.file = machine.file.parent / "missing" / "checked.sqlite3"
-    assert machine.read() == machine.read()
+def test_an_unwritable_folder_costs_only_time(checking_machine: Machine) -> None:
+    checking_machine.file = checking_machine.file.parent / "missing" / "checked.sqlite3"
+    assert checking_machine.read() == checking_machine.read()
 
 
-def test_a_full_database_is_emptied(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.read()
-    machine.read("0.jpg")
+def test_a_full_database_is_emptied(checking_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    checking_machine.read()
+    checking_machine.read("0.jpg")
     monkeypatch.setattr(memory, "_MOST", 1)
-    machine.read()
-    assert machine.reads == 3
+    checking_machine.read()
+    assert checking_machine.reads == 3
 
 
 KILLED = """
@@ -159,11 +159,13 @@ with memory.known_files(Path(sys.argv[1]) / "checked.sqlite3") as files:
 """
 
 
-def test_a_killed_check_keeps_the_entries_that_it_had_written(machine: Machine, tmp_path: Path) -> None:
+def test_a_killed_check_keeps_the_entries_that_it_had_written(
+    checking_machine: Machine, tmp_path: Path
+) -> None:
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
     assert process.returncode == -9
     known = 0
-    with known_files(machine.file) as files:
+    with known_files(checking_machine.file) as files:
         for number in range(5):
             try:
                 known += files.read_image(tmp_path / f"{number}.png", f"{number}.png", COLOUR).width

@@ -49,19 +49,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def report(pytestconfig: pytest.Config) -> Report:
+def fault_report(pytestconfig: pytest.Config) -> Report:
     return Report(pytestconfig.getoption("--report"), list(MATRIX))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def uninterrupted(scene: Scene) -> None:
+def uninterrupted_first(scene: Scene) -> None:
     """Run the uninterrupted job with which the other jobs are compared."""
     assert Job(scene, "uninterrupted").run().problems == []
 
 
-def test_a_job_that_meets_a_fault_keeps_what_was_promised(scene: Scene, report: Report, case: str) -> None:
+def test_a_job_that_meets_a_fault_keeps_what_was_promised(
+    scene: Scene, fault_report: Report, case: str
+) -> None:
     fault, moment = MATRIX[case]
     job = Job(scene, case, fault)
     outcome = job.run(moment)
-    report.add(case, fault, moment, outcome)
+    fault_report.add(case, fault, moment, outcome)
     assert outcome.problems == []

@@ -61,17 +61,17 @@ def api(gated_stack: GatedStack) -> Airflow:
 
 
 @pytest.fixture(scope="session")
-def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def job_conf(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the parameters that all jobs of the long tests share."""
     return small_job(gated_stack, tmp_path_factory.mktemp("model"), EPOCHS)
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """Return the hash of the final weights of a job that was never interrupted."""
-    training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
+    training = Training(api, gated_stack, job_conf | {"job_id": "uninterrupted"})
     training.ends()
     return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
 

@@ -62,10 +62,10 @@ def test_a_job_that_trains_during_a_backup_ends_with_the_same_weights_where_the_
     api: Airflow,
     gated_stack: GatedStack,
     elsewhere: Stack,
-    job: dict[str, Any],
+    job_conf: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    conf = job | {"epochs": EPOCHS, "job_id": "backed-up"}
+    conf = job_conf | {"epochs": EPOCHS, "job_id": "backed-up"}
     Training(api, gated_stack, conf | {"job_id": "finished"}).ends()
     training = Training(api, gated_stack, conf)
     training.reaches(3)

@@ -15,11 +15,11 @@ from tests.support.airflow_client import Airflow, job_row
 
 
 def test_airflow_dags_test_trains_in_a_shell_with_the_stacks_environment(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path: Path
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], tmp_path: Path
 ) -> None:
     lines = "\n".join(gated_stack.export_lines())
     shell = {"PATH": f"{sysconfig.get_path('scripts')}:{os.defpath}", "HOME": str(tmp_path)}
-    conf = json.dumps(job | {"job_id": "dags-test", "epochs": 1})
+    conf = json.dumps(job_conf | {"job_id": "dags-test", "epochs": 1})
     tested = subprocess.run(
         ["sh", "-c", f"{lines}\nexec airflow dags test train_yolo --conf {shlex.quote(conf)}"],
         env=shell,

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def test_a_damaged_state_is_detected_and_a_missing_one_does_not_start_the_job_over(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
-    conf = job | {"job_id": "damaged"}
+    conf = job_conf | {"job_id": "damaged"}
     training = Training(api, gated_stack, conf)
     training.reaches(3)
     process = training.process()

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 def test_a_training_run_continues_after_its_stack_was_stopped_and_started(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
-    training = Training(api, gated_stack, job | {"job_id": "down-and-up"})
+    training = Training(api, gated_stack, job_conf | {"job_id": "down-and-up"})
     training.reaches(3)
     recorded = training.recorded
     gated_stack.down(quiet())

@@ -42,7 +42,7 @@ def stranger(superuser: Connection) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(postgres: Postgres) -> Iterator[Connection]:
+def trainer_connection(postgres: Postgres) -> Iterator[Connection]:
     """A connection to a migrated schema as the role that trains."""
     with host_applications.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
         yield connection
@@ -70,11 +70,11 @@ CHANGES = [
 
 @pytest.mark.parametrize("statement", CHANGES)
 def test_the_role_that_trains_cannot_change_the_schema_or_history(
-    trained: Connection, statement: str
+    trainer_connection: Connection, statement: str
 ) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        trained.execute(statement)
-    trained.rollback()
+        trainer_connection.execute(statement)
+    trainer_connection.rollback()
 
 
 def test_the_role_that_trains_gets_only_the_privileges_that_the_statements_need() -> None:

@@ -68,7 +68,7 @@ DELETED = {
 
 
 @pytest.fixture
-def filled(s3_client: S3Client, bucket: str) -> str:
+def filled_bucket(s3_client: S3Client, bucket: str) -> str:
     """The bucket, with an object of each kind."""
     for key in KEYS:
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
@@ -88,23 +88,25 @@ def allowed(ask: Callable[..., Any], **arguments: Any) -> bool:
 
 @pytest.mark.parametrize("role", Role)
 def test_a_role_reads_everything_and_writes_and_deletes_only_its_own_keys(
-    s3: S3, filled: str, role: Role
+    s3: S3, filled_bucket: str, role: Role
 ) -> None:
     client = s3.client(role)
-    assert {item["Key"] for item in client.list_objects_v2(Bucket=filled)["Contents"]} == KEYS
+    assert {item["Key"] for item in client.list_objects_v2(Bucket=filled_bucket)["Contents"]} == KEYS
     for key in KEYS:
-        assert client.get_object(Bucket=filled, Key=key)["Body"].read() == b"1234"
-        assert client.head_object(Bucket=filled, Key=key)["ContentLength"] == 4
-    written = {key for key in KEYS if allowed(client.put_object, Bucket=filled, Key=key, Body=b"5678")}
+        assert client.get_object(Bucket=filled_bucket, Key=key)["Body"].read() == b"1234"
+        assert client.head_object(Bucket=filled_bucket, Key=key)["ContentLength"] == 4
+    written = {key for key in KEYS if allowed(client.put_object, Bucket=filled_bucket, Key=key, Body=b"5678")}
     assert written == WRITTEN[role]
-    deleted = {key for key in KEYS if allowed(client.delete_object, Bucket=filled, Key=key)}
+    deleted = {key for key in KEYS if allowed(client.delete_object, Bucket=filled_bucket, Key=key)}
     assert deleted == DELETED[role]
 
 
 @pytest.mark.parametrize("role", Role)
-def test_a_role_deletes_in_bulk_only_objects_that_it_may_delete(s3: S3, filled: str, role: Role) -> None:
+def test_a_role_deletes_in_bulk_only_objects_that_it_may_delete(
+    s3: S3, filled_bucket: str, role: Role
+) -> None:
     answer = s3.client(role).delete_objects(
-        Bucket=filled, Delete={"Objects": [{"Key": key} for key in sorted(KEYS)]}
+        Bucket=filled_bucket, Delete={"Objects": [{"Key": key} for key in sorted(KEYS)]}
     )
     assert {each["Key"] for each in answer.get("Deleted", [])} == DELETED[role]
     assert {each["Key"] for each in answer.get("Errors", [])} == KEYS - DELETED[role]
@@ -148,9 +150,11 @@ def test_only_the_api_lists_parts_of_an_upload_and_only_the_audit_lists_uploads(
 
 
 @pytest.mark.parametrize("role", sorted(set(Role) - {Role.OWNER}))
-def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: str, role: Role) -> None:
+def test_only_the_owner_uses_other_buckets_and_changes_this_one(
+    s3: S3, filled_bucket: str, role: Role
+) -> None:
     owner, client = s3.client(), s3.client(role)
-    other = "private-" + filled.removeprefix("test-")
+    other = "private-" + filled_bucket.removeprefix("test-")
     owner.create_bucket(Bucket=other)
     owner.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"1")
     policy = '{"Version": "2012-10-17", "Statement": []}'
@@ -159,15 +163,15 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
         "read": lambda: client.get_object(Bucket=other, Key="checkpoints/a/best.pt"),
         "write": lambda: client.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"2"),
         "delete": lambda: client.delete_object(Bucket=other, Key="checkpoints/a/best.pt"),
-        "create": lambda: client.create_bucket(Bucket=f"{filled}-more"),
-        "remove": lambda: client.delete_bucket(Bucket=filled),
-        "open": lambda: client.put_bucket_policy(Bucket=filled, Policy=policy),
-        "cors": lambda: client.delete_bucket_cors(Bucket=filled),
+        "create": lambda: client.create_bucket(Bucket=f"{filled_bucket}-more"),
+        "remove": lambda: client.delete_bucket(Bucket=filled_bucket),
+        "open": lambda: client.put_bucket_policy(Bucket=filled_bucket, Policy=policy),
+        "cors": lambda: client.delete_bucket_cors(Bucket=filled_bucket),
         "versioning": lambda: client.put_bucket_versioning(
-            Bucket=filled, VersioningConfiguration={"Status": "Suspended"}
+            Bucket=filled_bucket, VersioningConfiguration={"Status": "Suspended"}
         ),
         "copy": lambda: client.copy_object(
-            Bucket=filled,
+            Bucket=filled_bucket,
             Key="pictures/a/stolen.png" if role is Role.WORKER else "uploads/u/.upload.json",
             CopySource={"Bucket": other, "Key": "checkpoints/a/best.pt"},
         ),
@@ -179,21 +183,23 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
         owner.delete_bucket(Bucket=other)
 
 
-def test_the_api_adds_metadata_to_a_checkpoint_and_no_bytes(s3: S3, filled: str) -> None:
+def test_the_api_adds_metadata_to_a_checkpoint_and_no_bytes(s3: S3, filled_bucket: str) -> None:
     client = s3.client(Role.API)
 
     def copy(source: str, to: str, directive: Any = "REPLACE") -> bool:
         return allowed(
             client.copy_object,
-            Bucket=filled,
+            Bucket=filled_bucket,
             Key=to,
-            CopySource={"Bucket": filled, "Key": source},
+            CopySource={"Bucket": filled_bucket, "Key": source},
             MetadataDirective=directive,
             Metadata={"sha256": "0"},
         )
 
     assert copy("checkpoints/a/best.pt", "checkpoints/a/best.pt")
-    assert client.head_object(Bucket=filled, Key="checkpoints/a/best.pt")["Metadata"] == {"sha256": "0"}
+    assert client.head_object(Bucket=filled_bucket, Key="checkpoints/a/best.pt")["Metadata"] == {
+        "sha256": "0"
+    }
     assert not copy("uploads/u/data.zip", "checkpoints/a/best.pt")
     assert not copy("checkpoints/a/last.pt", "checkpoints/a/last.previous.pt")
     assert not copy("checkpoints/a/best.pt", "checkpoints/a/last.pt", "COPY")
@@ -201,10 +207,10 @@ def test_the_api_adds_metadata_to_a_checkpoint_and_no_bytes(s3: S3, filled: str)
 
 
 def test_a_link_that_the_api_signs_can_only_read_its_object(
-    s3: S3, filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    s3: S3, filled_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, filled, tmp_path, Role.API)
-    link = download_link(s3_signer(None), S3Location(filled, "checkpoints/a/best.pt"), "best.pt", 60)
+    lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, filled_bucket, tmp_path, Role.API)
+    link = download_link(s3_signer(None), S3Location(filled_bucket, "checkpoints/a/best.pt"), "best.pt", 60)
     assert requests.get(link, timeout=30).content == b"1234"
     other = link.replace("checkpoints/a/best.pt", "checkpoints/a/last.pt")
     assert requests.get(other, timeout=30).status_code == 403
@@ -223,8 +229,8 @@ def test_workers_can_probe_conditional_writes_and_maintenance_can_probe_conditio
     assert place.head(PROBE_KEY) is not None
 
 
-def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled: str) -> None:
-    place = Bucket(s3.client(Role.WORKER), filled)
+def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled_bucket: str) -> None:
+    place = Bucket(s3.client(Role.WORKER), filled_bucket)
     with pytest.raises(StoreAccessDenied, match="only those of training_s3_maintenance may delete the rest"):
         place.delete("checkpoints/a/last.pt")
     with pytest.raises(StoreAccessDenied, match="only those of training_s3_maintenance may delete the rest"):

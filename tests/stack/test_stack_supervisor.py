@@ -60,7 +60,7 @@ def adopted_orphans() -> Iterator[None]:
 
 
 @pytest.fixture
-def parent(tmp_path: Path) -> Iterator[Service]:
+def parent_service(tmp_path: Path) -> Iterator[Service]:
     """A running service with a child."""
     service = service_of(tmp_path, PARENT)
     processes.start(service)
@@ -87,38 +87,38 @@ def kill(service: Service) -> psutil.Process:
     return process
 
 
-def test_children_of_a_killed_service_are_stopped(parent: Service) -> None:
-    kill(parent)
-    assert len(of_service(parent)) == 1
-    assert processes.stop(parent)
-    assert not of_service(parent)
+def test_children_of_a_killed_service_are_stopped(parent_service: Service) -> None:
+    kill(parent_service)
+    assert len(of_service(parent_service)) == 1
+    assert processes.stop(parent_service)
+    assert not of_service(parent_service)
 
 
-def test_a_killed_service_restarts_without_its_old_children(parent: Service) -> None:
-    (child,) = set(of_service(parent)) - {kill(parent)}
-    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
-    until(lambda: len(of_service(parent)) == 2)
-    assert child not in of_service(parent)
+def test_a_killed_service_restarts_without_its_old_children(parent_service: Service) -> None:
+    (child,) = set(of_service(parent_service)) - {kill(parent_service)}
+    Supervisor([parent_service], History(parent_service.state / "restarts.json")).restart_dead()
+    until(lambda: len(of_service(parent_service)) == 2)
+    assert child not in of_service(parent_service)
 
 
-def test_a_stopped_service_is_not_started_again(parent: Service) -> None:
-    processes.stop(parent)
-    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
-    assert not of_service(parent)
+def test_a_stopped_service_is_not_started_again(parent_service: Service) -> None:
+    processes.stop(parent_service)
+    Supervisor([parent_service], History(parent_service.state / "restarts.json")).restart_dead()
+    assert not of_service(parent_service)
 
 
 def test_a_process_that_survives_its_stop_is_stopped_by_the_next_one(
-    parent: Service, monkeypatch: pytest.MonkeyPatch
+    parent_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         # Ignore signals, like processes that wait for a disk.
         patched.setattr(psutil.Process, "kill", lambda _: None)
         patched.setattr(psutil.Process, "send_signal", lambda *_: None)
-        processes.stop(replace(parent, stop_seconds=0.1))
-    assert len(of_service(parent)) == 2
-    assert processes.stop(parent)
-    assert not of_service(parent)
-    assert not parent.pid_file.exists()
+        processes.stop(replace(parent_service, stop_seconds=0.1))
+    assert len(of_service(parent_service)) == 2
+    assert processes.stop(parent_service)
+    assert not of_service(parent_service)
+    assert not parent_service.pid_file.exists()
 
 
 DRAINING = """
@@ -184,28 +184,30 @@ def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kep
 
 
 @pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
-def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(parent: Service, content: str) -> None:
-    was = parent.pid_file.read_text()
-    running = of_service(parent)
-    parent.pid_file.write_text(content)
+def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(
+    parent_service: Service, content: str
+) -> None:
+    was = parent_service.pid_file.read_text()
+    running = of_service(parent_service)
+    parent_service.pid_file.write_text(content)
     try:
-        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
+        Supervisor([parent_service], History(parent_service.state / "restarts.json")).restart_dead()
         for ask in (processes.start, processes.stop, processes.running):
             with pytest.raises(StackError, match=r"example\.pid does not contain the process id"):
-                ask(parent)
-        assert of_service(parent) == running
+                ask(parent_service)
+        assert of_service(parent_service) == running
     finally:
-        parent.pid_file.write_text(was)
+        parent_service.pid_file.write_text(was)
 
 
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"example": 1}', '{"example": {"times": 1}}', '{"example": {"total": "1"}}']
 )
-def test_damaged_counts_of_restarts_are_reset(parent: Service, content: str) -> None:
-    file = parent.state / "restarts.json"
+def test_damaged_counts_of_restarts_are_reset(parent_service: Service, content: str) -> None:
+    file = parent_service.state / "restarts.json"
     file.write_text(content)
-    kill(parent)
-    Supervisor([parent], History(file)).restart_dead()
+    kill(parent_service)
+    Supervisor([parent_service], History(file)).restart_dead()
     assert History(file).read()["example"].total == 1
 
 
@@ -226,20 +228,20 @@ def test_a_service_that_keeps_dying_is_no_longer_restarted(tmp_path: Path) -> No
     )
 
 
-def test_the_first_restart_is_immediate_and_the_next_one_waits(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
-    supervisor = Supervisor([parent], history, pause=lambda in_row: 600.0 * in_row)
+def test_the_first_restart_is_immediate_and_the_next_one_waits(parent_service: Service) -> None:
+    history = History(parent_service.state / "restarts.json")
+    supervisor = Supervisor([parent_service], history, pause=lambda in_row: 600.0 * in_row)
     for _ in range(2):
-        kill(parent)
+        kill(parent_service)
         supervisor.restart_dead()
     assert history.read()["example"].total == 1
-    assert processes.running(parent) is None
+    assert processes.running(parent_service) is None
 
 
-def test_a_failed_restart_is_not_counted_as_a_restart(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
-    kill(parent)
-    broken = replace(parent, command=("/absent",))
+def test_a_failed_restart_is_not_counted_as_a_restart(parent_service: Service) -> None:
+    history = History(parent_service.state / "restarts.json")
+    kill(parent_service)
+    broken = replace(parent_service, command=("/absent",))
     for _ in range(MOST_RESTARTS + 1):
         Supervisor([broken], history, pause=lambda in_row: 0.0).restart_dead()
     restarts = history.read()["example"]
@@ -247,12 +249,12 @@ def test_a_failed_restart_is_not_counted_as_a_restart(parent: Service) -> None:
     assert "restarted 0 times, last attempt failed at" in describe_service(broken, "running", restarts)
 
 
-def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Service) -> None:
-    (parent.state / "restarts.json.new").mkdir()  # in place of a full disk
-    kill(parent)
+def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent_service: Service) -> None:
+    (parent_service.state / "restarts.json.new").mkdir()  # in place of a full disk
+    kill(parent_service)
     with pytest.raises(OSError, match=r"restarts\.json\.new"):
-        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
-    assert processes.running(parent) is None
+        Supervisor([parent_service], History(parent_service.state / "restarts.json")).restart_dead()
+    assert processes.running(parent_service) is None
 
 
 @pytest.fixture(scope="module")
@@ -303,18 +305,20 @@ def test_make_down_leaves_nothing_even_after_kills(supervised: Stack) -> None:
     busy.close()
 
 
-def test_setting_the_clock_back_does_not_delay_a_restart(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
+def test_setting_the_clock_back_does_not_delay_a_restart(parent_service: Service) -> None:
+    history = History(parent_service.state / "restarts.json")
     history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
-    kill(parent)
-    Supervisor([parent], history).restart_dead()
-    assert processes.running(parent)
+    kill(parent_service)
+    Supervisor([parent_service], history).restart_dead()
+    assert processes.running(parent_service)
 
 
-def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_steady(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
+def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_steady(
+    parent_service: Service,
+) -> None:
+    history = History(parent_service.state / "restarts.json")
     history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
-    Supervisor([parent], history).restart_dead()
+    Supervisor([parent_service], history).restart_dead()
     assert history.read()["example"].in_row == 0
 
 

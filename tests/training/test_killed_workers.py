@@ -77,7 +77,7 @@ def sigchld(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def worker() -> Iterator[int]:
+def worker_pid() -> Iterator[int]:
     """The process id of a loader worker."""
     batches: Any = iter(DataLoader(Numbers(), num_workers=1))
     next(batches)
@@ -86,11 +86,11 @@ def worker() -> Iterator[int]:
 
 
 @pytest.fixture
-def kill_worker(worker: int) -> Callable[..., None]:
+def kill_worker(worker_pid: int) -> Callable[..., None]:
     """A function that kills the worker; it returns only if the death raises no error."""
 
     def kill(*_: object, **__: object) -> None:
-        os.kill(worker, signal.SIGKILL)
+        os.kill(worker_pid, signal.SIGKILL)
         time.sleep(60)  # PyTorch's SIGCHLD handler raises its error here
 
     return kill
@@ -121,10 +121,10 @@ def test_a_broken_connection_to_a_living_worker_is_not_reported_as_a_kill(tmp_pa
 
 @pytest.mark.parametrize(("is_killed", "wait_seconds"), [(True, 60), (False, 0.2)])
 def test_a_broken_connection_may_appear_as_the_end_of_the_thread_that_pins_memory(
-    worker: int, is_killed: bool, wait_seconds: float
+    worker_pid: int, is_killed: bool, wait_seconds: float
 ) -> None:
     if is_killed:
-        threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
+        threading.Timer(0.3, os.kill, (worker_pid, signal.SIGKILL)).start()
     with pytest.raises(ProcessKilled if is_killed else RuntimeError), recognize_killed_workers(wait_seconds):
         raise RuntimeError("Pin memory thread exited unexpectedly")
 
