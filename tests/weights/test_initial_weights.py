@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +13,17 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.claim.claimant import Claimant, RunIdentity
-from include.claim.resolve import resolve
 from include.claim.resolved_job import ResolvedJob
 from include.jobs.listing import JobListing
-from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.promotion import register_copy
-from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import ObjectNotFound
+from tests.support.claims import RUN, Claims
 from tests.support.jobs import recorded
 from tests.support.model_keys import new_key, trusting
 from tests.support.model_versions import promote_over_present, tamper
-from tests.support.quotas import check_quota
 from tests.support.release_server import Release, finder, serving
 from tests.support.stored_objects import body
 from tests.support.tiny_models import architecture
@@ -36,9 +31,6 @@ from tests.support.untrained import best
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
-Resolving = Callable[..., ResolvedJob]
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +48,15 @@ def release(weights_file: Path) -> Iterator[Release]:
 
 @pytest.fixture
 def resolving(
-    jobs: JobRepository,
-    connection: psycopg.Connection[Any],
-    s3_client: S3Client,
-    bucket: str,
-    release: Release,
-) -> Resolving:
+    connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, release: Release
+) -> Claims:
     connection.autocommit = True
-    store = CheckpointStore(Bucket(s3_client, bucket))
-    weights = finder(s3_client, bucket, connection, release.url)
-
-    def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
-        datasets, quota = DatasetRepository(connection), check_quota(connection)
-        return resolve(
-            params, Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
-        )
-
-    return run
+    return Claims(connection, s3_client, bucket, release.url)
 
 
 @pytest.fixture
 def trained_job_id(
-    resolving: Resolving,
+    resolving: Claims,
     weights_file: Path,
     s3_client: S3Client,
     bucket: str,
@@ -100,7 +79,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _refusal(resolving: Resolving, params: dict[str, Any]) -> str:
+def _refusal(resolving: Claims, params: dict[str, Any]) -> str:
     with pytest.raises(SpecError) as refusal:
         resolving(params)
     assert "\n" not in str(refusal.value)
@@ -109,7 +88,7 @@ def _refusal(resolving: Resolving, params: dict[str, Any]) -> str:
 
 
 def test_a_pretrained_file_is_fetched_and_its_hash_is_in_the_row_and_in_the_identity(
-    resolving: Resolving, jobs: JobRepository, weights_file: Path, bucket: str
+    resolving: Claims, jobs: JobRepository, weights_file: Path, bucket: str
 ) -> None:
     job = resolving({"job_id": "a", "model": "YOLO11n.pt"})
     assert job.weights is not None
@@ -121,9 +100,7 @@ def test_a_pretrained_file_is_fetched_and_its_hash_is_in_the_row_and_in_the_iden
     assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
 
 
-def test_a_training_run_from_scratch_has_no_initial_weights(
-    resolving: Resolving, jobs: JobRepository
-) -> None:
+def test_a_training_run_from_scratch_has_no_initial_weights(resolving: Claims, jobs: JobRepository) -> None:
     job = resolving({"job_id": "a", "model": "yolo11n"})
     assert job.weights is None
     assert "initial_weights" not in job.identity()
@@ -131,7 +108,7 @@ def test_a_training_run_from_scratch_has_no_initial_weights(
 
 
 def test_different_weights_with_the_same_name_make_a_different_training_run(
-    resolving: Resolving, s3_client: S3Client, bucket: str, tmp_path: Path
+    resolving: Claims, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     first = resolving({"job_id": "a", "model": "yolo11n.pt"})
     other = best("detect", tmp_path / "b.pt", classes=("cat",), architecture=architecture(tmp_path))
@@ -142,7 +119,7 @@ def test_different_weights_with_the_same_name_make_a_different_training_run(
 
 
 def test_an_unavailable_file_is_refused_with_the_alternatives(
-    resolving: Resolving, release: Release, jobs: JobRepository
+    resolving: Claims, release: Release, jobs: JobRepository
 ) -> None:
     release.status = 404
     sentence = _refusal(resolving, {"job_id": "a", "model": "yolo11n.pt"})
@@ -153,7 +130,7 @@ def test_an_unavailable_file_is_refused_with_the_alternatives(
 
 
 def test_weights_of_another_task_are_refused_even_if_their_name_suggests_the_right_task(
-    resolving: Resolving, s3_client: S3Client, bucket: str, weights_file: Path
+    resolving: Claims, s3_client: S3Client, bucket: str, weights_file: Path
 ) -> None:
     s3_client.upload_file(str(weights_file), bucket, "pretrained/company.pt")
     params = {"model": "company.pt", "task": "segment", "dataset": "s3://b/data.zip"}
@@ -161,7 +138,7 @@ def test_weights_of_another_task_are_refused_even_if_their_name_suggests_the_rig
 
 
 def test_a_file_in_s3_is_also_identified_by_its_hash(
-    resolving: Resolving, s3_client: S3Client, bucket: str, weights_file: Path
+    resolving: Claims, s3_client: S3Client, bucket: str, weights_file: Path
 ) -> None:
     s3_client.upload_file(str(weights_file), bucket, "start/tiny.pt")
     job = resolving({"model": f"s3://{bucket}/start/tiny.pt"})
@@ -173,7 +150,7 @@ def test_a_file_in_s3_is_also_identified_by_its_hash(
 
 @pytest.mark.parametrize("model", ["job:trained", "s3://{bucket}/checkpoints/trained/best.pt"])
 def test_fine_tuning_a_job_starts_from_its_best_pt_and_records_it_as_the_parent(
-    resolving: Resolving, jobs: JobRepository, trained_job_id: str, weights_file: Path, bucket: str,
+    resolving: Claims, jobs: JobRepository, trained_job_id: str, weights_file: Path, bucket: str,
     model: str, connection: psycopg.Connection[Any],
 ) -> None:  # fmt: skip
     job = resolving({"job_id": "tuned", "model": model.format(bucket=bucket)})
@@ -190,7 +167,7 @@ def test_fine_tuning_a_job_starts_from_its_best_pt_and_records_it_as_the_parent(
 
 
 def test_fine_tuning_a_version_starts_from_its_file(
-    resolving: Resolving,
+    resolving: Claims,
     jobs: JobRepository,
     trained_job_id: str,
     s3_client: S3Client,
@@ -286,21 +263,21 @@ def test_a_version_with_a_missing_or_untrusted_signature_is_refused(
     ],
 )
 def test_a_job_without_a_best_pt_cannot_be_fine_tuned(
-    resolving: Resolving, params: dict[str, Any], part: str
+    resolving: Claims, params: dict[str, Any], part: str
 ) -> None:
     resolving({"job_id": "begun", "model": "yolo11n"})
     assert part in _refusal(resolving, params)
 
 
 def test_a_best_pt_that_was_replaced_is_refused(
-    resolving: Resolving, trained_job_id: str, s3_client: S3Client, bucket: str
+    resolving: Claims, trained_job_id: str, s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key=f"checkpoints/{trained_job_id}/best.pt", Body=b"other")
     assert "recorded: the file has been replaced since then" in _refusal(resolving, {"model": "job:trained"})
 
 
 def test_a_resumed_job_keeps_its_initial_weights(
-    resolving: Resolving,
+    resolving: Claims,
     jobs: JobRepository,
     trained_job_id: str,
     s3_client: S3Client,
