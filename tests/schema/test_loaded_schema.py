@@ -13,13 +13,16 @@ from tests.support import host_applications
 
 
 def test_the_schema_that_other_tests_load_equals_a_migrated_one(
-    engine: Engine, connection: psycopg.Connection[Any], migrated_url: str, owner: psycopg.Connection[Any]
+    engine: Engine,
+    host_connection: psycopg.Connection[Any],
+    migrated_url: str,
+    owner: psycopg.Connection[Any],
 ) -> None:
     apply(engine, application_role=TRAINING_APPLICATION)
-    places = [host_applications.name_of(each) for each in (connection, owner)]
+    places = [host_applications.name_of(each) for each in (host_connection, owner)]
     described = [
         {line.replace(place, "") for line in host_applications.structure(each)}
-        for each, place in zip((connection, owner), places, strict=True)
+        for each, place in zip((host_connection, owner), places, strict=True)
     ]
     assert described[0] == described[1]
     assert verify(host_applications.engine(migrated_url), application_role=TRAINING_APPLICATION)

@@ -99,7 +99,7 @@ def test_an_empty_database_gets_every_column_of_the_design(database_url: str) ->
 
 
 def test_a_plan_shows_the_sql_and_changes_nothing(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
     planned = plan(engine)
     assert (planned.current, planned.target, planned.revisions) == ("base", HEAD, REVISIONS)
@@ -108,15 +108,17 @@ def test_a_plan_shows_the_sql_and_changes_nothing(
     )
     assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in planned.report
     assert "CREATE TABLE training_epochs" in planned.report
-    assert host_applications.structure(connection) == set()
+    assert host_applications.structure(host_connection) == set()
 
 
-def test_ten_runs_have_the_same_result_as_one(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_ten_runs_have_the_same_result_as_one(
+    engine: Engine, host_connection: psycopg.Connection[Any]
+) -> None:
     apply(engine)
-    after_one = host_applications.structure(connection)
+    after_one = host_applications.structure(host_connection)
     for _ in range(9):
         assert apply(engine).report == f"Schema: at {HEAD}, target {HEAD}. Nothing to do."
-    assert host_applications.structure(connection) == after_one
+    assert host_applications.structure(host_connection) == after_one
     verify(engine)
 
 
@@ -138,14 +140,14 @@ def test_an_invalid_target_is_refused_with_the_valid_ones(engine: Engine, target
 
 
 def test_a_downgrade_and_an_upgrade_restore_the_schema(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
-    migrated = host_applications.structure(connection)
+    migrated = host_applications.structure(host_connection)
     apply(engine, "base")
-    assert host_applications.structure(connection) == _version_table(connection)
+    assert host_applications.structure(host_connection) == _version_table(host_connection)
     apply(engine)
-    assert host_applications.structure(connection) == migrated
+    assert host_applications.structure(host_connection) == migrated
 
 
 @pytest.mark.parametrize(
@@ -220,16 +222,16 @@ def test_a_column_with_data_is_dropped_only_with_confirmation(
     ],
 )
 def test_a_table_with_rows_is_dropped_only_with_confirmation(
-    engine: Engine, connection: psycopg.Connection[Any], table: str, row: str
+    engine: Engine, host_connection: psycopg.Connection[Any], table: str, row: str
 ) -> None:
     apply(engine)
-    connection.execute(f"INSERT INTO {table} {row}")
-    connection.commit()
+    host_connection.execute(f"INSERT INTO {table} {row}")
+    host_connection.commit()
     with pytest.raises(MigrationRefused, match=rf"table {table} would lose data \(rows affected: 1\)"):
         apply(engine, "base")
     verify(engine)
     apply(engine, "base", confirm_data_loss=True)
-    assert host_applications.structure(connection) == _version_table(connection)
+    assert host_applications.structure(host_connection) == _version_table(host_connection)
 
 
 @pytest.mark.parametrize(
@@ -240,20 +242,20 @@ def test_a_table_with_rows_is_dropped_only_with_confirmation(
     ],
 )
 def test_a_failing_revision_leaves_nothing_behind(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path, body: str, error: str
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path, body: str, error: str
 ) -> None:
     _plant(scripts, body)
     with pytest.raises(MigrationRefused, match=error):
         apply(engine, scripts=scripts)
-    assert host_applications.structure(connection) == set()
+    assert host_applications.structure(host_connection) == set()
 
 
 def test_a_failure_after_the_rehearsal_names_the_revision_that_was_reached(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     # A rollback does not reset the sequence: the rehearsal divides by one, the real migration by zero.
-    connection.execute("CREATE SEQUENCE times")
-    connection.commit()
+    host_connection.execute("CREATE SEQUENCE times")
+    host_connection.commit()
     _plant(
         scripts, "op.execute('CREATE TABLE half (a int)'); op.execute(\"SELECT 1 / (2 - nextval('times'))\")"
     )
@@ -266,12 +268,12 @@ def test_a_failure_after_the_rehearsal_names_the_revision_that_was_reached(
 
 
 def test_a_revision_with_a_bug_leaves_nothing_behind(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     _plant(scripts, "op.execute('CREATE TABLE half (a int)'); raise RuntimeError('a bug')")
     with pytest.raises(RuntimeError, match="a bug"):
         apply(engine, scripts=scripts)
-    assert host_applications.structure(connection) == set()
+    assert host_applications.structure(host_connection) == set()
 
 
 def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_path: Path) -> None:
@@ -290,15 +292,17 @@ def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_pat
 
 
 def test_the_host_applications_own_alembic_is_not_affected(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
-    connection.execute("INSERT INTO alembic_version VALUES ('9f3c1d2e4b5a')")
-    connection.commit()
+    host_connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    host_connection.execute("INSERT INTO alembic_version VALUES ('9f3c1d2e4b5a')")
+    host_connection.commit()
     apply(engine)
     verify(engine)
     apply(engine, "base")
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9f3c1d2e4b5a",)]
+    assert host_connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
+        ("9f3c1d2e4b5a",)
+    ]
 
 
 def test_a_table_of_the_same_name_in_a_later_schema_is_not_changed(
@@ -334,21 +338,21 @@ def test_the_first_schema_of_the_search_path_is_used(
 
 
 def test_a_training_run_is_refused_with_the_revision_that_it_needs(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
     with pytest.raises(SchemaBehind, match=f"no schema yet.*needs revision {HEAD}: run the Dag migrate_"):
-        require_current(connection)
+        require_current(host_connection)
     apply(engine, "0001")
     with pytest.raises(
         SchemaBehind, match=f"revision 0001, but this code needs {HEAD}: run the Dag migrate_schema"
     ):
-        require_current(connection)
+        require_current(host_connection)
     apply(engine)
-    require_current(connection)
+    require_current(host_connection)
 
 
 def test_a_schema_newer_than_the_code_is_not_changed(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     _plant(scripts, "pass")
     apply(engine, scripts=scripts)
@@ -356,26 +360,26 @@ def test_a_schema_newer_than_the_code_is_not_changed(
         with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
             ask(engine)
     with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
-        require_current(connection)
+        require_current(host_connection)
 
 
-def test_a_lost_version_table_is_recreated(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_a_lost_version_table_is_recreated(engine: Engine, host_connection: psycopg.Connection[Any]) -> None:
     apply(engine)
-    migrated = host_applications.structure(connection)
-    connection.execute("INSERT INTO training_jobs (job_id, dataset_name) VALUES ('a', 'parts')")
-    connection.execute("DROP TABLE training_schema_version")
-    connection.commit()
+    migrated = host_applications.structure(host_connection)
+    host_connection.execute("INSERT INTO training_jobs (job_id, dataset_name) VALUES ('a', 'parts')")
+    host_connection.execute("DROP TABLE training_schema_version")
+    host_connection.commit()
     apply(engine)
     verify(engine)
-    assert host_applications.structure(connection) == migrated
-    connection.execute("UPDATE training_jobs SET dataset_name = NULL")
-    connection.commit()
+    assert host_applications.structure(host_connection) == migrated
+    host_connection.execute("UPDATE training_jobs SET dataset_name = NULL")
+    host_connection.commit()
     with pytest.raises(MigrationRefused, match="table training_jobs would lose"):
         apply(engine, "base")
 
 
 def test_a_migration_does_not_wait_long_for_a_table_in_use(
-    engine: Engine, host_application_url: str, connection: psycopg.Connection[Any]
+    engine: Engine, host_application_url: str, host_connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
     with psycopg.connect(host_application_url) as reader:
@@ -387,9 +391,9 @@ def test_a_migration_does_not_wait_long_for_a_table_in_use(
 
 
 def test_a_migration_does_not_wait_forever_for_another(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("SELECT pg_advisory_lock(hashtextextended('training_schema_version', 0))")
+    host_connection.execute("SELECT pg_advisory_lock(hashtextextended('training_schema_version', 0))")
     with pytest.raises(SchemaBusy, match="Another run has been migrating this database for more than 100ms"):
         apply(engine, timeouts=LockTimeouts(migration="100ms"))
 
@@ -411,10 +415,10 @@ def test_a_migration_does_not_wait_forever_for_another(
     ],
 )
 def test_verify_names_what_the_database_lacks(
-    engine: Engine, connection: psycopg.Connection[Any], damage: str, message: str
+    engine: Engine, host_connection: psycopg.Connection[Any], damage: str, message: str
 ) -> None:
     apply(engine)
-    connection.execute(damage)
-    connection.commit()
+    host_connection.execute(damage)
+    host_connection.commit()
     with pytest.raises(SchemaUnverified, match=message):
         verify(engine)

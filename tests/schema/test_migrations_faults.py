@@ -36,7 +36,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+def host_connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """The host application's own connection, to a database with its table."""
     with psycopg.connect(database_url) as connection:
         host_applications.install(connection, HOST_APPLICATIONS["integer"])
@@ -44,12 +44,12 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-def as_it_was(connection: psycopg.Connection[Any]) -> Iterator[None]:
+def as_it_was(host_connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Require that the host application's rows are the same at the end as at the beginning."""
-    columns = host_applications.columns(connection)
-    rows = host_applications.rows(connection, columns)
+    columns = host_applications.columns(host_connection)
+    rows = host_applications.rows(host_connection, columns)
     yield
-    assert host_applications.rows(connection, columns) == rows
+    assert host_applications.rows(host_connection, columns) == rows
 
 
 @pytest.fixture
@@ -120,17 +120,17 @@ def test_only_one_of_several_simultaneous_runs_migrates(
 
 
 def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_succeeds(
-    start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
+    start: Start, database_url: str, host_connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
-    before = host_applications.structure(connection)
-    connection.execute("SELECT FROM training_jobs LIMIT 1")
+    before = host_applications.structure(host_connection)
+    host_connection.execute("SELECT FROM training_jobs LIMIT 1")
     run = start()
     backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
     run.kill()
     run.wait()
     _gone(database_url, backend)
-    connection.commit()
-    assert host_applications.structure(connection) == before
+    host_connection.commit()
+    assert host_applications.structure(host_connection) == before
     apply(host_applications.engine(database_url))
     verify(host_applications.engine(database_url))
 
@@ -155,16 +155,16 @@ def test_the_next_run_completes_one_that_was_killed_between_commits(
 
 
 def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(
-    start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
+    start: Start, database_url: str, host_connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
-    before = host_applications.structure(connection)
-    connection.execute("SELECT FROM training_jobs LIMIT 1")
+    before = host_applications.structure(host_connection)
+    host_connection.execute("SELECT FROM training_jobs LIMIT 1")
     run = start()
     backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
-    connection.execute("SELECT pg_terminate_backend(%s)", [backend])
+    host_connection.execute("SELECT pg_terminate_backend(%s)", [backend])
     assert "AdminShutdown" in run.communicate()[1]
     assert run.returncode == 1
-    connection.commit()
-    assert host_applications.structure(connection) == before
+    host_connection.commit()
+    assert host_applications.structure(host_connection) == before
     apply(host_applications.engine(database_url))
     verify(host_applications.engine(database_url))

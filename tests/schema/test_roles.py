@@ -113,13 +113,13 @@ def test_a_migration_grants_missing_privileges_once(empty: Database, engine: Eng
 
 
 def test_a_new_role_gets_its_privileges_at_the_newest_revision(
-    empty: Database, engine: Engine, connection: Connection
+    empty: Database, engine: Engine, host_connection: Connection
 ) -> None:
     apply(engine)
-    schema = connection.execute("SELECT current_schema()").fetchone()
+    schema = host_connection.execute("SELECT current_schema()").fetchone()
     assert schema is not None
-    connection.execute(f"GRANT USAGE ON SCHEMA {schema[0]} TO {TRAINING_APPLICATION}")
-    connection.commit()
+    host_connection.execute(f"GRANT USAGE ON SCHEMA {schema[0]} TO {TRAINING_APPLICATION}")
+    host_connection.commit()
     with psycopg.connect(empty.url) as application:
         with pytest.raises(
             SchemaBehind, match=r"training_app.* lacks privileges on the training tables: run the"
@@ -196,15 +196,15 @@ def test_a_grant_that_the_owner_may_not_make_is_reported_with_its_statement(
 )
 def test_a_role_that_could_change_the_schema_causes_a_warning(
     engine: Engine,
-    connection: Connection,
+    host_connection: Connection,
     superuser: Connection,
     stranger: str,
     statement: str,
     reason: str,
 ) -> None:
-    row = connection.execute("SELECT current_schema()").fetchone()
+    row = host_connection.execute("SELECT current_schema()").fetchone()
     assert row is not None
-    connection.commit()
+    host_connection.commit()
     superuser.execute(statement.format(schema=row[0], role=stranger))
     (warning,) = plan(engine, application_role=stranger).warnings
     assert f"{stranger}, which connection training_db uses, can change the schema: " in warning

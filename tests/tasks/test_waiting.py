@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,27 +14,10 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from include.jobs.repository import JobRepository
 from include.tasks.retrain_payloads import Challenge
 from include.tasks.training_operators import JobEnded, find_challenger
-from tests.support.airflow_connections import lead_to
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import claim, record_checkpoints, recorded
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from include.stack.s3 import S3
-
-
-@pytest.fixture
-def connection(
-    connection: psycopg.Connection[Any],
-    migrated_url: str,
-    s3: S3,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> psycopg.Connection[Any]:
-    """A connection to the file's schema; Airflow's connections point to the same schema, and to S3."""
-    lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)
-    return connection
+pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
 def test_only_a_completed_job_is_a_challenger(
