@@ -35,7 +35,7 @@ from tests.support.crafted_checkpoints import (
 )
 from tests.support.crafted_layouts import LAYOUTS, OTHER_FORMATS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 Payload = Callable[[Path], Raw]
 

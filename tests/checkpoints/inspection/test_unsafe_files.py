@@ -42,7 +42,7 @@ from tests.support import crafted_checkpoints as craft
 from tests.support.crafted_checkpoints import call, crafted
 from tests.support.tiny_trainings import Epochs, recovery, request
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 from include.s3.errors import StoreUnavailable
-from tests.datasets.test_datasets_s3_faults import start_fetcher
+from tests.datasets.test_s3_faults import start_fetcher
 from tests.support.cache_kills import Objects
 from tests.support.dataset_fetcher import CountingReader
 from tests.support.dataset_steps import images, materialize, roots_beside, upload_files, upload_zip

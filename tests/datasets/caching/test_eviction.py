@@ -17,7 +17,7 @@ from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.eviction import EvictionHangs, make_room, measure
 from include.deployment.settings import SettingRefused, Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIB = 1024**2
 
 
@@ -206,7 +206,7 @@ USERS = """
 import sys, time
 from pathlib import Path
 from include.datasets.caching.cache import DatasetCache
-from tests.datasets.test_eviction import Machine, fingerprint
+from tests.datasets.caching.test_eviction import Machine, fingerprint
 
 machine, until = Machine(Path(sys.argv[1]), 1), time.monotonic() + 2
 rounds = 0

@@ -25,7 +25,7 @@ from tests.support.tiny_trainings import QUICK, Epochs, request, weights_of
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def train_together(

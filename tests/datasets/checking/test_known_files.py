@@ -18,7 +18,7 @@ from include.datasets.checking.known_files import known_files
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
 from include.datasets.checking.labels import check_labels
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COLOUR = ImageRules()
 
 

@@ -24,7 +24,7 @@ from tests.support.tiny_datasets import TASKS, build
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

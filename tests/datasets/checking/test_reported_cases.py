@@ -16,7 +16,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation, Layout
 from include.datasets.rules import check_rules
-from tests.datasets.test_like_ultralytics import IMAGES
+from tests.datasets.checking.test_like_ultralytics import IMAGES
 from tests.support.dataset_steps import describe
 from tests.support.tiny_datasets import build
 
