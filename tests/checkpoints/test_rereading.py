@@ -18,10 +18,10 @@ from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.location import S3Location
 from include.s3.reading import settled_object
-from tests.faults.hold import Hold
-from tests.faults.s3_faults import flip_bit
-from tests.faults.s3_proxy import Answer, Request, S3Proxy, corrupt
 from tests.support.dataset_steps import arguments
+from tests.support.faults.hold import Hold
+from tests.support.faults.s3_faults import flip_bit
+from tests.support.faults.s3_proxy import Answer, Request, S3Proxy, corrupt
 from tests.support.untrained import best
 
 if TYPE_CHECKING:

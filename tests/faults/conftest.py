@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.schema.migrations import apply
-from tests.faults.database_door import DatabaseProxy
-from tests.faults.hold import Hold
-from tests.faults.s3_proxy import S3Proxy
-from tests.faults.scene import Backend, Scene
 from tests.support import host_applications
+from tests.support.faults.database_door import DatabaseProxy
+from tests.support.faults.hold import Hold
+from tests.support.faults.s3_proxy import S3Proxy
+from tests.support.faults.scene import Backend, Scene
 from tests.support.interrupted_attempts import Place
 
 if TYPE_CHECKING:

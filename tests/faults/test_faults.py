@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from tests.faults.database_faults import DATABASE_FAULTS
-from tests.faults.fault import Fault, Moment
-from tests.faults.job import Job
-from tests.faults.machine_faults import MACHINE_FAULTS
-from tests.faults.moments import CHECKING, MOMENTS
-from tests.faults.people_faults import PEOPLE_FAULTS
-from tests.faults.report import Report
-from tests.faults.s3_faults import S3_FAULTS
-from tests.faults.scene import Scene
+from tests.support.faults.database_faults import DATABASE_FAULTS
+from tests.support.faults.fault import Fault, Moment
+from tests.support.faults.job import Job
+from tests.support.faults.machine_faults import MACHINE_FAULTS
+from tests.support.faults.moments import CHECKING, MOMENTS
+from tests.support.faults.people_faults import PEOPLE_FAULTS
+from tests.support.faults.report import Report
+from tests.support.faults.s3_faults import S3_FAULTS
+from tests.support.faults.scene import Scene
 
 pytestmark = pytest.mark.timeout(900)  # the first case also runs the uninterrupted job
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from include.training.contract import UnreadableCheckpoint
 from include.training.loading import load_inspected
 from include.training.run import train
-from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
+from tests.support.fuzz import strategies
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import Epochs, request
 

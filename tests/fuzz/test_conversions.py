@@ -16,9 +16,9 @@ from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.conversion.ndjson import convert_ndjson
 from include.datasets.errors import DatasetError
-from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support.coco_datasets import build_coco, mask, rle
+from tests.support.fuzz import strategies
 from tests.support.ndjson_exports import export
 
 if TYPE_CHECKING:

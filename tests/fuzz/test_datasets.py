@@ -19,9 +19,9 @@ from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
-from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support import tiny_datasets
+from tests.support.fuzz import strategies
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task

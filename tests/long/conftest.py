@@ -10,10 +10,10 @@ import pytest
 
 from include.stack.local import Stack
 from include.stack.steps import quiet
-from tests.long.gate import Gate, GatedStack
-from tests.long.observed import LOGS, ObservedStack
-from tests.long.report import Report
 from tests.support.airflow_client import Airflow
+from tests.support.long.gate import Gate, GatedStack
+from tests.support.long.observed import LOGS, ObservedStack
+from tests.support.long.report import Report
 from tests.support.otlp_collector import OtlpCollector
 from tests.support.scheduled_trainings import Training, small_job, stored_weights
 from tests.support.stacks import UNSAFE_BUT_FAST, own_stack, reachable_directory

@@ -14,8 +14,8 @@ import pytest
 
 from include.stack.local import Stack
 from include.stack.steps import quiet
-from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow, job_row
+from tests.support.long.gate import GatedStack
 from tests.support.scheduled_trainings import Training, stored_weights
 
 pytestmark = pytest.mark.timeout(1800)

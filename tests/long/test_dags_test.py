@@ -10,8 +10,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow, job_row
+from tests.support.long.gate import GatedStack
 
 
 def test_airflow_dags_test_trains_in_a_shell_with_the_stacks_environment(

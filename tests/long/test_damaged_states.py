@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow
+from tests.support.long.gate import GatedStack
 from tests.support.scheduled_trainings import Training, damage, remove_states, store, stored_weights
 
 pytestmark = pytest.mark.timeout(900)

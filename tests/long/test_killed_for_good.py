@@ -11,9 +11,9 @@ import pytest
 from include.s3.layout import StoredKind
 from include.stack.crash import find_task_processes
 from tests.long.conftest import EPOCHS
-from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow, recorded_epochs
 from tests.support.killing import stop_when
+from tests.support.long.gate import GatedStack
 from tests.support.scheduled_trainings import DAG, Training, durable_epoch, store, stored_weights
 
 KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")

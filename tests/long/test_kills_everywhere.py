@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from tests.long.conftest import EPOCHS
-from tests.long.gate import GatedStack, Plan
-from tests.long.report import Report
 from tests.support.airflow_client import Airflow
 from tests.support.killing import stop_when
+from tests.support.long.gate import GatedStack, Plan
+from tests.support.long.report import Report
 from tests.support.scheduled_trainings import (
     Training,
     durable_epoch,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from include.stack.steps import quiet
-from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow
+from tests.support.long.gate import GatedStack
 from tests.support.scheduled_trainings import Training, stored_weights
 
 pytestmark = pytest.mark.timeout(1800)

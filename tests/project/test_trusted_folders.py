@@ -26,9 +26,9 @@ from include.s3.bucket import Bucket
 from include.tasks.train_yolo import train
 from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
-from tests.faults.task_process import Notes
 from tests.support.airflow_connections import context_of, lead_to
 from tests.support.dataset_steps import materialize, unused_client
+from tests.support.faults.task_process import Notes
 from tests.support.jobs import resolved, started
 from tests.support.stacks import reachable_directory
 from tests.support.strangers import IS_ROOT, as_account, in_child

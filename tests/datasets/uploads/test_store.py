@@ -15,9 +15,9 @@ from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
-from tests.faults.hold import Hold
-from tests.faults.s3_proxy import Answer, Request, S3Proxy
 from tests.support.dataset_steps import arguments
+from tests.support.faults.hold import Hold
+from tests.support.faults.s3_proxy import Answer, Request, S3Proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Self
 from urllib.parse import urlsplit
 
-from tests.faults.hold import Contact, Hold
+from tests.support.faults.hold import Contact, Hold
 
 _BLOCK = 16 * 1024
 

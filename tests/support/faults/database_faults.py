@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.fault import Fault
-from tests.faults.job import Job
-from tests.faults.moments import CHECKING
+from tests.support.faults.fault import Fault
+from tests.support.faults.job import Job
+from tests.support.faults.moments import CHECKING
 
 _NAME = "faults"
 

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.faults.hold import Contact
+from tests.support.faults.hold import Contact
 from tests.support.killing import Machine, Place
 
 if TYPE_CHECKING:
-    from tests.faults.job import Job
+    from tests.support.faults.job import Job
 
 
 class Moment(NamedTuple):

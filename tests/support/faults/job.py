@@ -20,9 +20,9 @@ from include.checkpoints.store import CheckpointStore
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
-from tests.faults.fault import NONE, Fault, Moment, Outcome
-from tests.faults.scene import Scene
-from tests.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
+from tests.support.faults.fault import NONE, Fault, Moment, Outcome
+from tests.support.faults.scene import Scene
+from tests.support.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
 from tests.support.killing import Attempt, Place
 from tests.support.tiny_trainings import weights_of
 

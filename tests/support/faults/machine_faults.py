@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.fault import Fault
-from tests.faults.job import Job
-from tests.faults.moments import MOMENTS
+from tests.support.faults.fault import Fault
+from tests.support.faults.job import Job
+from tests.support.faults.moments import MOMENTS
 from tests.support.killing import Machine
 
 

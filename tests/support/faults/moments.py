@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from tests.faults.fault import Moment
-from tests.faults.hold import Contact
+from tests.support.faults.fault import Moment
+from tests.support.faults.hold import Contact
 from tests.support.killing import Place
 
 

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from tests.faults.fault import Fault
-from tests.faults.job import Job
-from tests.faults.moments import MOMENTS
-from tests.faults.scene import TASK
-from tests.faults.task_process import FAILED
+from tests.support.faults.fault import Fault
+from tests.support.faults.job import Job
+from tests.support.faults.moments import MOMENTS
+from tests.support.faults.scene import TASK
+from tests.support.faults.task_process import FAILED
 from tests.support.interrupted_attempts import store_model
 
 Injected = Callable[[Job], AbstractContextManager[None]]

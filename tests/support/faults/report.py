@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.fault import Fault, Moment, Outcome
+from tests.support.faults.fault import Fault, Moment, Outcome
 
 _HEAD = """\
 | fault | moment | what the user saw | ended | resumed after | training lost | attempts | same weights | row |

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.fault import Fault
-from tests.faults.moments import MOMENTS
-from tests.faults.s3_proxy import Behaviour, answer_with, corrupt, throttle
+from tests.support.faults.fault import Fault
+from tests.support.faults.moments import MOMENTS
+from tests.support.faults.s3_proxy import Behaviour, answer_with, corrupt, throttle
 
 
 def _make_fault(

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from tests.faults.hold import Contact, Hold
+from tests.support.faults.hold import Contact, Hold
 from tests.support.http_server import Handler, Server
 
 _SLICE_SECONDS = 0.05

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tests.faults.database_door import DatabaseProxy
-from tests.faults.hold import Hold
-from tests.faults.s3_proxy import S3Proxy
+from tests.support.faults.database_door import DatabaseProxy
+from tests.support.faults.hold import Hold
+from tests.support.faults.s3_proxy import S3Proxy
 from tests.support.http_server import Handler, Server
 from tests.support.interrupted_attempts import Place, store_model
 from tests.support.tiny_datasets import build
