@@ -79,6 +79,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> None:
 
     Raises:
         ValueError: `val` is longer than 16 bytes and has no `pytest.param(..., id=...)`.
+
     """
     if isinstance(val, bytes) and len(val) > 16:
         raise ValueError(f"{argname}={val[:16]!r}... needs an id of its own: pytest.param(..., id=...)")

@@ -41,7 +41,7 @@ Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
-    """The stack with a model version, a dataset version, and jobs of ada, of the trainer and of no owner."""
+    """Yield the stack with versions of a model and a dataset, and jobs of ada, the trainer and no owner."""
     api_stack_connection.execute(
         "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
         "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
@@ -81,7 +81,7 @@ def all_requests() -> Requests:
 
 @pytest.fixture(scope="module")
 def fab_server(served: Stack, all_requests: Requests) -> dict[str, Any]:
-    """The modules that an API server with FAB has loaded, and its answers to the requests."""
+    """Return the modules that an API server with FAB has loaded, and its answers to the requests."""
     environment = served.airflow.environment_of("api-server") | {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "config" / "oidc.py"),

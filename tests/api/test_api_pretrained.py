@@ -169,7 +169,7 @@ def test_a_file_whose_upload_is_interrupted_is_not_stored(
 
 @contextmanager
 def silent_client(api_url: str, sent: int = 1) -> Iterator[socket.socket]:
-    """A client that sends the first bytes of a file, and then nothing."""
+    """Yield a client that sends the first bytes of a file, and then nothing."""
     address = urlsplit(api_url)
     head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), 30) as connection:

@@ -66,7 +66,7 @@ def _with(made_up: Any, there: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def seeded(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
-    """The stack with jobs and a version of a model, so that requests find something."""
+    """Yield the stack with jobs and a version of a model, so that requests find something."""
     jobs = JobRepository(api_stack_connection)
     claim(jobs, "property-trained", "run1", spec={"model": "yolo11n", "dataset": "digits"})
     jobs.start_training("property-trained", "run1", 1, first_epoch=0)
@@ -97,7 +97,7 @@ def admin(seeded: Stack) -> Iterator[requests.Session]:
 
 @pytest.fixture(scope="module")
 def described(seeded: Stack) -> Any:
-    """The document as it is served; its requests use made-up values, and some existing ones."""
+    """Return the document as it is served; its requests use made-up values, and some existing ones."""
     document = get(seeded, "/openapi.json", token(seeded, "admin")).json()
     described = schemathesis.openapi.from_dict(document)
     described.config.update(base_url=f"{seeded.url}{PREFIX}")

@@ -41,7 +41,7 @@ def _autocommit(connection: psycopg.Connection[Any]) -> None:
 
 @pytest.fixture
 def parents_store(s3_client: S3Client, bucket: str) -> CheckpointStore:
-    """The store of the run that trained the parent."""
+    """Return the store of the run that trained the parent."""
     return CheckpointStore(Bucket(s3_client, bucket), run_id="manual__0")
 
 
@@ -52,7 +52,7 @@ def parent_job(
     connection: psycopg.Connection[Any],
     tmp_path: Path,
 ) -> str:
-    """A completed job of five epochs with both checkpoints in S3."""
+    """Add a completed job of five epochs with both checkpoints in S3; return its id."""
     resolving({"job_id": "parent", "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
     stored = {}
     for kind in KINDS:

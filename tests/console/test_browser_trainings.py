@@ -34,7 +34,7 @@ def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.fixture(scope="module")
 def running(api: Airflow, airflow_stack: Stack, small: dict[str, Any]) -> Iterator[str]:
-    """The id of a job that runs until a test or `stopped` stops it."""
+    """Yield the id of a job that runs until a test or `stopped` stops it."""
     run_id = api.trigger("train_yolo", small | {"job_id": PARENT})
     yield PARENT
     _request_stop(airflow_stack)
@@ -43,7 +43,7 @@ def running(api: Airflow, airflow_stack: Stack, small: dict[str, Any]) -> Iterat
 
 @pytest.fixture(scope="module")
 def stopped(api: Airflow, airflow_stack: Stack, running: str) -> str:
-    """The id of the same job after it was stopped."""
+    """Return the id of the same job after it was stopped."""
     until(lambda: len(recorded_epochs(airflow_stack, running)) > 2, "three epochs")
     _request_stop(airflow_stack)
     api.succeeds("train_yolo", job_row(airflow_stack, running)["run_id"])
@@ -52,7 +52,7 @@ def stopped(api: Airflow, airflow_stack: Stack, running: str) -> str:
 
 @pytest.fixture(scope="module")
 def finished_job(api: Airflow, airflow_stack: Stack, stopped: str) -> str:
-    """The id of a completed job, which a test resumes from its parent's page."""
+    """Return the id of a completed job, which a test resumes from its parent's page."""
     if not recorded_epochs(airflow_stack, CHILD):  # that test was not selected
         api.run(
             "train_yolo", {"job_id": CHILD, "resume_from": stopped, "epochs": _trained(airflow_stack) + 2}

@@ -30,7 +30,7 @@ def _tables(api_stack: Stack) -> None:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file that is sent in three parts. Whether it is a zip is checked only after the upload."""
+    """Return a file that is sent in three parts. Whether it is a zip is checked only after the upload."""
     file = tmp_path / "large.zip"
     file.write_bytes(b"PK" + bytes(2 * UPLOAD_PART))
     return file
@@ -38,7 +38,7 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signs(tmp_path: Path) -> Path:
-    """A folder of three small files, which are sent at the same time."""
+    """Return the folder of three small files, which are sent at the same time."""
     folder = tmp_path / "signs"
     for path in ("data.yaml", "images/train/1.jpg", "labels/train/1.txt"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

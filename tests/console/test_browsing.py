@@ -52,7 +52,7 @@ INSTALL = "apt-get --quiet --yes install --no-install-recommends"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout; `bin` has all programs that `.ci/run` finds, and `done` lists the commands that it ran."""
+    """Return a checkout; `bin` has all programs that `.ci/run` finds, and `done` lists what it ran."""
     (tmp_path / "bin").mkdir()
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")

@@ -35,7 +35,7 @@ def api_server(monkeypatch: pytest.MonkeyPatch) -> ApiServer:
 
 @pytest.fixture
 def serving(api_server: ApiServer) -> Iterator[Server]:
-    """The HTTP server of the API server, to which this process's supervisor sends its requests."""
+    """Yield the HTTP server of the API server, to which this process's supervisor sends its requests."""
     with supervised(api_server) as serving:
         yield serving
 

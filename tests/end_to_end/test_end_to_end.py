@@ -65,7 +65,7 @@ def get_row(airflow_stack: Stack) -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def finished_job(api: Airflow, airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A job of two epochs, trained on the bundled digits."""
+    """Train a job of two epochs on the bundled digits; return its id."""
     model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
     api.run("train_yolo", {"job_id": "two-epochs", "epochs": 2, "model": model, **SMALL})
     return "two-epochs"
@@ -224,7 +224,7 @@ def test_data_that_are_too_large_fail_the_run_immediately_and_the_check_logs_int
 def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(
     airflow_stack: Stack, finished_job: str
 ) -> None:
-    """This test is the last one in the file, so that it sees all runs of the file."""
+    # This test is the last one in the file, so that it sees all runs of the file.
     found = places_of(airflow_stack, {"job": finished_job})
     for place in (
         "rows of xcom",

@@ -34,7 +34,7 @@ CUT_SECONDS = 12
 
 @pytest.fixture(scope="module")
 def job_conf(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters of every job in this module."""
+    """Return the parameters of every job in this module."""
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
 
 
@@ -42,7 +42,7 @@ def job_conf(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> 
 def uninterrupted(
     api: Airflow, airflow_stack: Stack, job_conf: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The final weights of a job that was never interrupted."""
+    """Return the hash of the final weights of a job that was never interrupted."""
     training = Training(api, airflow_stack, job_conf | {"job_id": "uninterrupted"})
     assert training.ends()["inexact_reason"] is None
     assert training.attempt == 1

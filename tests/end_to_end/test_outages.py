@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def job_conf(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters of every job in this module."""
+    """Return the parameters of every job in this module."""
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), 40)
 
 

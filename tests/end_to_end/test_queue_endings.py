@@ -36,7 +36,7 @@ WEIGHTS = "yolov5nu.pt"
 
 @pytest.fixture(scope="module")
 def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
-    """The run ids of jobs that wait for a GPU, by job id, in the order in which they were triggered."""
+    """Yield the run ids of jobs that wait for a GPU, by job id, in the order in which they were triggered."""
     api.set_slots(GPU_POOL, 0)
     runs = {f"wait-{name}": api.trigger(DAG, CONF | {"job_id": f"wait-{name}"}) for name in WAITING}
     until(

@@ -167,7 +167,7 @@ def test_a_cancelled_job_may_be_trained_after_all(jobs: JobRepository) -> None:
 
 
 def test_a_run_that_continues_after_its_job_was_cancelled_cannot_reclaim_it(jobs: JobRepository) -> None:
-    """This happens if the user may not edit runs: Airflow then refuses to end the run."""
+    """A run continues if the user may not edit runs: Airflow then refuses to end it."""
     begun = datetime.now(UTC)
     claim(jobs, run_started_at=begun)
     jobs.cancel("a")

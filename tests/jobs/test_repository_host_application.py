@@ -21,7 +21,7 @@ from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
 
 @pytest.fixture
 def host_connection(empty: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to an adopted table in which only the host application can create rows."""
+    """Yield a connection to an adopted table in which only the host application can create rows."""
     with psycopg.connect(empty.owner_url) as theirs:
         host_applications.install(theirs, HOST_APPLICATIONS["integer"])
     with psycopg.connect(empty.migrate()) as connection:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def production(bucket: str) -> str:
-    """The URI of the production file of model digits."""
+    """Return the URI of the production file of model digits."""
     return f"s3://{bucket}/models/digits/production/best.pt"
 
 
 @pytest.fixture
 def client(s3: S3) -> S3Client:
-    """A client with our settings for one test, because some tests inspect or change its requests."""
+    """Return a client with our settings for one test, because some tests inspect or change its requests."""
     return boto3.client("s3", **arguments(s3), config=client_config())
 
 

@@ -32,7 +32,7 @@ SIGNING = trusting(OLD, signs_with=OLD)
 
 @pytest.fixture
 def promoting(connection: Connection, s3_client: S3Client, bucket: str, versions: list[ModelVersion]) -> Any:
-    """A function that promotes a version in place of the current one."""
+    """Return a function that promotes a version in place of the current one."""
 
     def run(version: int, signing: ModelSigning = SIGNING, *, force: bool = False) -> ModelVersion:
         return promote_over_present(

@@ -96,7 +96,7 @@ def test_warnings_about_valid_data_are_served_by_the_api(
 
 
 def _peculiar(folder: Path) -> Path:
-    """Data with one image in both splits, and with a label line that is repeated twice."""
+    """Return data with one image in both splits, and with a label line that is repeated twice."""
     data = build("detect", folder)
     for kind, suffix in (("images", "png"), ("labels", "txt")):
         shutil.copy(folder / kind / "train" / f"0.{suffix}", folder / kind / "val" / f"0.{suffix}")

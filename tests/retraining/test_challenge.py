@@ -29,7 +29,7 @@ def data_reference() -> DatasetReference:
 
 
 def in_production(models: ModelRepository, plan: RetrainPlan, data: str = DATA) -> ModelVersion:
-    """A version of the plan's model that was trained on these data, and promoted."""
+    """Return a version of the plan's model that was trained on these data, and promoted."""
     fingerprints = {"dataset_fingerprint": data, "parameters_fingerprint": plan.fingerprint()}
     version = registered(models, f"job-{len(models.list())}", plan.name, **fingerprints)
     return models.promote(plan.name, version.version, by="ada", reason="better")

@@ -184,7 +184,7 @@ def test_an_invalid_request_to_a_run_is_named(conf: dict[str, Any], message: str
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The Dags and errors that result from a file with good and bad plans."""
+    """Return the Dags and errors that result from a file with good and bad plans."""
     folder = tmp_path_factory.mktemp("plans")
     plans = written(
         folder,

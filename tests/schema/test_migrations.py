@@ -54,7 +54,7 @@ def in_steps(schema: host_applications.Database) -> Iterator[psycopg.Connection[
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
-    """A copy of the revisions, to which a test can add its own."""
+    """Return a copy of the revisions, to which a test can add its own."""
     return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
 
 

@@ -37,7 +37,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def host_connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """The host application's own connection, to a database with its table."""
+    """Yield the host application's own connection, to a database with its table."""
     with psycopg.connect(database_url) as connection:
         host_applications.install(connection, HOST_APPLICATIONS["integer"])
         yield connection
@@ -54,7 +54,7 @@ def as_it_was(host_connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 @pytest.fixture
 def start(database_url: str) -> Iterator[Start]:
-    """A function that starts processes that migrate; those still running at the end are killed."""
+    """Yield a function that starts processes that migrate; those still running at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -99,7 +99,7 @@ def _gone(url: str, backend: int) -> None:
 
 
 def _planted(directory: Path, body: str) -> Path:
-    """The revisions, and one more whose SQL is `body`."""
+    """Return a folder with the revisions, and one more whose SQL is `body`."""
     scripts = Path(shutil.copytree(MIGRATIONS, directory / "migrations"))
     (scripts / "versions" / "planted.py").write_text(
         "from alembic import op\n"

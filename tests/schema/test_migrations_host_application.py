@@ -27,7 +27,7 @@ def host_application(
 
 @pytest.fixture
 def adopted(engine: Engine, host_connection: psycopg.Connection[Any]) -> HostApplication:
-    """A host application that numbers its rows, installed and migrated."""
+    """Return a host application that numbers its rows, installed and migrated."""
     installed = HOST_APPLICATIONS["integer"]
     host_applications.install(host_connection, installed)
     apply(engine)

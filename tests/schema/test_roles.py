@@ -33,7 +33,7 @@ def superuser(postgres: Postgres) -> Iterator[Connection]:
 
 @pytest.fixture
 def stranger(superuser: Connection) -> Iterator[str]:
-    """A fresh role, unrelated to all others."""
+    """Yield the name of a fresh role, unrelated to all others."""
     name = f"stranger_{secrets.token_hex(4)}"
     superuser.execute(f"CREATE ROLE {name}")
     yield name
@@ -43,7 +43,7 @@ def stranger(superuser: Connection) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trainer_connection(postgres: Postgres) -> Iterator[Connection]:
-    """A connection to a migrated schema as the role that trains."""
+    """Yield a connection to a migrated schema as the role that trains."""
     with host_applications.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
         yield connection
         connection.rollback()

@@ -22,7 +22,7 @@ PASSWORDS = {"ada": "right", "bob": "good"}
 
 @pytest.fixture
 def throttle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoginThrottle:
-    """The login, with two users."""
+    """Return the throttle of a login with two users."""
     from airflow.api_fastapi.app import create_auth_manager, purge_cached_app
 
     passwords = tmp_path / "passwords.json"

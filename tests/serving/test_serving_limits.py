@@ -32,7 +32,7 @@ COMPLETION = "/jobs/a/completion"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The URL of a server that serves only our API."""
+    """Yield the URL of a server that serves only our API."""
     with serving(open_app()) as url:
         yield url
 
@@ -54,14 +54,14 @@ def _any_app() -> Starlette:
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[str]:
-    """An application whose request bodies must arrive within a second and may have at most 100 kB."""
+    """Yield the URL of an application that waits a second for a request body, of at most 100 kB."""
     with serving(RequestLimits(_any_app(), BodyLimit(100_000, 1.0))) as url:
         yield url
 
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An application whose connections may be silent for half a second."""
+    """Yield the URL of an application whose connections may be silent for half a second."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
     with serving(_any_app(), LimitedProtocol) as url:
         yield url

@@ -69,7 +69,7 @@ DELETED = {
 
 @pytest.fixture
 def filled_bucket(s3_client: S3Client, bucket: str) -> str:
-    """The bucket, with an object of each kind."""
+    """Store an object of each kind in the bucket; return its name."""
     for key in KEYS:
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
     return bucket
@@ -246,7 +246,7 @@ def test_a_policy_names_the_bucket_that_it_is_rendered_for() -> None:
 
 @pytest.fixture
 def own_s3() -> Iterator[S3]:
-    """An S3 server whose keys a test may replace."""
+    """Yield an S3 server whose keys a test may replace."""
     with reachable_directory() as directory:
         keys = {role: Keys(f"{role}-key", f"{role}-secret") for role in Role}
         server = S3(directory, S3Ports.choose(), keys, ("test-*",))

@@ -16,7 +16,7 @@ from tests.support.http_server import Handler, Server
 
 @contextmanager
 def serve(status: int, content: bytes) -> Iterator[AirflowApi]:
-    """A server that accepts every login, and gives this response to every request."""
+    """Yield a client of a server that accepts every login, and gives this response to every request."""
 
     class Airflow(Handler):
         def do_GET(self) -> None:

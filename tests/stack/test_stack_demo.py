@@ -34,7 +34,7 @@ def _plain() -> tuple[Steps, io.StringIO]:
 
 @pytest.fixture(scope="module")
 def demonstrated(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The output of the demo."""
+    """Return the output of the demo."""
     model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
     steps, shown = _plain()
     run_demo(airflow_stack, steps, TRAINING | SECONDS | {"model": model})

@@ -35,7 +35,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[Stack]:
-    """A separate stack that tests may stop and start."""
+    """Yield a separate stack that tests may stop and start."""
     with stacks.own_stack() as stack:
         yield stack
 

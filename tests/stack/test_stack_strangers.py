@@ -45,7 +45,7 @@ BUCKET, KEY, SECRET = "stranger-test", "kept", b"kept secret " * 10_000
 
 @pytest.fixture(scope="module")
 def kept(s3: S3) -> Iterator[str]:
-    """The path of an object that other accounts may not read."""
+    """Yield the path of an object that other accounts may not read."""
     client = s3.client()
     client.create_bucket(Bucket=BUCKET)
     client.put_object(Bucket=BUCKET, Key=KEY, Body=SECRET)
@@ -56,7 +56,7 @@ def kept(s3: S3) -> Iterator[str]:
 
 
 def listening(stack: Stack, name: str) -> set[int]:
-    """The ports on which the server listens."""
+    """Return the ports on which the server listens."""
     process = process_of(stack.state.path, name)
     family = [process, *process.children(recursive=True)]
     sockets = [each for member in family for each in member.net_connections("inet")]

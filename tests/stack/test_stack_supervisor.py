@@ -61,7 +61,7 @@ def adopted_orphans() -> Iterator[None]:
 
 @pytest.fixture
 def parent_service(tmp_path: Path) -> Iterator[Service]:
-    """A running service with a child."""
+    """Yield a running service with a child."""
     service = service_of(tmp_path, PARENT)
     processes.start(service)
     until(lambda: len(of_service(service)) == 2)
@@ -323,7 +323,7 @@ def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_stea
 
 
 def test_setting_the_clock_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """psutil adds the start of a process to the machine's boot time, which changes with the clock."""
+    """To the machine's boot time, which changes with the clock, psutil adds the start of a process."""
     own = psutil.Process()
     before = start_of(own)
     set_back = psutil.Process.create_time(own) - 3600

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def world(airflow_stack: Stack, api: Airflow, tmp_path: Path) -> Iterator[World]:
-    """The stack's own database and bucket, in which other tests have left their jobs."""
+    """Yield the stack's own database and bucket, in which other tests have left their jobs."""
     client = airflow_stack.s3.client()
     with psycopg.connect(airflow_stack.training_db_url) as connection:
         yield World(connection, client, DEFAULT_BUCKET, tmp_path)

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("airflow_connections")
 def challenger(
     connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> Challenger:
-    """A completed job with a tiny model."""
+    """Return a completed job with a tiny model."""
     weights = best("detect", tmp_path / "best.pt", architecture=architecture(tmp_path))
     sha256 = trained(connection, s3_client, bucket, "shapes-1", weights.read_bytes())
     path = f"s3://{bucket}/checkpoints/shapes-1/best.pt"
@@ -47,7 +47,7 @@ def challenger(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The dataset of shapes on which the challenger was trained."""
+    """Return the folder of the dataset on which the challenger was trained."""
     return build("detect", tmp_path / "data", train=2, val=2).parent
 
 

@@ -45,7 +45,7 @@ def _run(stack: Stack, **conf: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def migrated(airflow_stack: Stack) -> Run:
-    """A run without any parameter."""
+    """Return a run without any parameter."""
     return _run(airflow_stack)
 
 

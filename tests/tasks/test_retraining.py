@@ -191,7 +191,7 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_not_promoted(
 
 @pytest.fixture
 def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connection: psycopg.Connection[Any]) -> None:
-    """A deployment with its own plans."""
+    """Give the deployment its own plans."""
     plans = [{"name": "good", "dataset": "s3://b/mine"}, {"name": "bad", "dataset": "digits", "gate": 1}]
     monkeypatch.setenv("RETRAIN_PLANS", str(written(tmp_path, *plans)))
 

@@ -78,7 +78,7 @@ def sigchld(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def worker_pid() -> Iterator[int]:
-    """The process id of a loader worker."""
+    """Yield the process id of a loader worker."""
     batches: Any = iter(DataLoader(Numbers(), num_workers=1))
     next(batches)
     yield batches._workers[0].pid
@@ -87,7 +87,7 @@ def worker_pid() -> Iterator[int]:
 
 @pytest.fixture
 def kill_worker(worker_pid: int) -> Callable[..., None]:
-    """A function that kills the worker; it returns only if the death raises no error."""
+    """Return a function that kills the worker; it returns only if the death raises no error."""
 
     def kill(*_: object, **__: object) -> None:
         os.kill(worker_pid, signal.SIGKILL)
