@@ -21,6 +21,7 @@ from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import FencedOut
 from include.stack import ports
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -222,8 +223,7 @@ def test_a_snapshot_whose_file_was_removed_does_not_block_later_snapshots(
         removed = snapshot(0)
         removed.last.unlink()
         publisher.publish(removed)
-        while "last-0.pt is gone" not in caplog.text:
-            threading.Event().wait(0.02)
+        until(lambda: "last-0.pt is gone" in caplog.text, "a warning", pause=0.02)
         publisher.publish(snapshot(1))
         durable.wait_for(1)
     assert written == [("last.pt", b"state of epoch 1")]
@@ -250,8 +250,7 @@ def test_a_copy_that_cannot_be_examined_does_not_stop_the_publisher(
 ) -> None:
     with publisher_of(store, durable) as publisher:
         publisher.publish(Snapshot(0, copies / ("x" * 300)))  # the name is too long for any system call
-        while "The state after epoch 1 is not in S3 yet" not in caplog.text:
-            threading.Event().wait(0.02)
+        until(lambda: "The state after epoch 1 is not in S3 yet" in caplog.text, "a warning", pause=0.02)
         publisher.publish(snapshot(1))
     assert publisher.durable == (1, 0)
 
@@ -296,8 +295,7 @@ def test_a_server_that_is_gone_does_not_stop_training(
     with publisher_of(nobody(), durable, drain_seconds=1) as publisher:
         publisher.publish(snapshot(0, is_best=True))
         publisher.publish(snapshot(1))
-        while "does not respond" not in caplog.text:
-            threading.Event().wait(0.02)
+        until(lambda: "does not respond" in caplog.text, "a warning", pause=0.02)
 
     assert "The state after epoch 2 is not in S3: its upload did not finish in time" in caplog.text
     assert publisher.durable is None
@@ -383,8 +381,7 @@ def test_a_publisher_with_a_missing_server_warns_of_the_lag(
     limits = PublishLimits(first_pause=0.05, longest_pause=0.1, lag_epochs=2, lag_seconds=3600)
     publisher = publisher_of(nobody(), durable, limits)
     publisher.publish(snapshot(0))
-    while "not in S3 yet" not in caplog.text:
-        threading.Event().wait(0.05)
+    until(lambda: "not in S3 yet" in caplog.text, "a warning", pause=0.05)
     publisher.publish(snapshot(3))
     publisher.close(0)
 

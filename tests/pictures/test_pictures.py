@@ -6,7 +6,6 @@ import json
 import random
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ from tests.support.jobs import claim, recorded, resolved, small_detection, start
 from tests.support.stored_objects import keys
 from tests.support.tiny_datasets import build
 from tests.support.untrained import stored_start
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -243,6 +243,5 @@ def _stop_when_it_runs(url: str) -> None:
     """Request a stop as soon as the job runs, as a user does with the button."""
     with psycopg.connect(url, autocommit=True) as connection:
         jobs = JobRepository(connection)
-        while recorded(jobs).status != "running":
-            time.sleep(0.05)
+        until(lambda: recorded(jobs).status == "running", "a running job", pause=0.05)
         jobs.request_stop("a")

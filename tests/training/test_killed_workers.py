@@ -24,6 +24,7 @@ from include.training.contract import ProcessKilled
 from include.training.killed_workers import recognize_killed_workers
 from include.training.loading import load_inspected
 from include.training.saving import write
+from tests.support.waiting import until
 
 BY_SIGNAL = r"^DataLoader worker \(pid.*\) is killed by signal: Killed$"
 
@@ -46,13 +47,11 @@ class DisconnectedImages(Dataset[torch.Tensor]):
     def _disconnect(self) -> None:
         sys.excepthook = lambda *error: time.sleep(60)  # the server would report its broken socket for ever
         server = resource_sharer._resource_sharer  # type: ignore[attr-defined]
-        while server._listener is None:
-            time.sleep(0.01)
+        until(lambda: server._listener is not None, "the worker's server", pause=0.01)
         server._listener._listener._socket.shutdown(socket.SHUT_RDWR)
         self.disconnected.touch()
         if self.is_killed:
-            while not self.disconnected.with_name("failed").exists():
-                time.sleep(0.01)
+            until(self.disconnected.with_name("failed").exists, "the parent's error", pause=0.01)
             time.sleep(0.3)  # until the error has left the parent's `finally`
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -99,8 +98,7 @@ def kill_worker(worker_pid: int) -> Callable[..., None]:
 def load(folder: Path, is_killed: bool, wait_seconds: float) -> None:
     disconnected = folder / "disconnected"
     batches = iter(DataLoader(DisconnectedImages(disconnected, is_killed), num_workers=1))
-    while not disconnected.exists():
-        time.sleep(0.01)
+    until(disconnected.exists, "a worker that refuses connections", pause=0.01)
     with recognize_killed_workers(wait_seconds):
         try:
             next(batches)

@@ -34,6 +34,7 @@ from tests.support import hanging, killing
 from tests.support.killing import Machine
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import Epochs, request, weights_of
+from tests.support.waiting import until
 
 SHORT = Limits(training=3, elsewhere=60)
 PATIENT = Limits(training=60, elsewhere=60)
@@ -67,9 +68,9 @@ class Attempt:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Wait until the condition holds; fail if the attempt ends before that."""
-        while not condition():
-            assert not self._process.ends_within(0), self.log
-            time.sleep(0.01)
+        until(
+            condition, lambda: self.log, seconds=3600, pause=0.01, unless=lambda: self._process.ends_within(0)
+        )
 
     def trains(self, processes: int = 1) -> bool:
         """Return whether each training process is in the batches of an epoch after the first one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from tests.support.killing import Attempt, Machine
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import QUICK, Epochs, request, weights_of
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
@@ -34,8 +34,7 @@ def train_together(
     """Train once all runs of `together` have their data; write the view's path and the weights' hash."""
     with materializing(reference, cache, None, roots_beside(cache)) as local:
         mine.mkdir()
-        while not all(folder.exists() for folder in together):
-            time.sleep(0.01)
+        until(lambda: all(folder.exists() for folder in together), "the data of all runs", pause=0.01)
         training = request(
             reference.task,
             mine,
