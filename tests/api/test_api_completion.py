@@ -65,10 +65,10 @@ def test_both_paths_are_enough(
         assert shown[f"{kind}_checkpoint_size"] == len(content)
     store = CheckpointStore(Bucket(s3_client, bucket))
     for kind, content in (("best", BEST), ("last", LAST)):
-        there = store.head("a", kind)  # type: ignore[arg-type]
-        assert there is not None
-        assert there.checkpoint is not None
-        assert (there.job_id, there.checkpoint.sha256) == ("a", hashlib.sha256(content).hexdigest())
+        stored = store.head("a", kind)  # type: ignore[arg-type]
+        assert stored is not None
+        assert stored.checkpoint is not None
+        assert (stored.job_id, stored.checkpoint.sha256) == ("a", hashlib.sha256(content).hexdigest())
         body = s3_client.get_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt")["Body"].read()
         assert body == content
 

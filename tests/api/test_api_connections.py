@@ -72,7 +72,7 @@ def test_a_server_that_hangs_delays_a_request_once_and_not_for_each_connection(
     hung: list[Connection] = []
     waited: list[Connection] = []
 
-    class Impatient(TimeLimitedConnection):
+    class QuicklyTimedOut(TimeLimitedConnection):
         """Waits only a second for a server that hangs."""
 
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -82,7 +82,7 @@ def test_a_server_that_hangs_delays_a_request_once_and_not_for_each_connection(
                 waited.append(self)
                 raise
 
-    pool = create_pool(lambda: Impatient.connect(database_url))
+    pool = create_pool(lambda: QuicklyTimedOut.connect(database_url))
     with ExitStack() as requests, ExitStack() as resumed:
         kept = [requests.enter_context(pooled_connection(pool)) for _ in range(3)]
         requests.close()

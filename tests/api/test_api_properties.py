@@ -58,9 +58,9 @@ def _of(made_up: Any) -> dict[str, Any]:
     return getattr(made_up, "value", made_up) or {}
 
 
-def _with(made_up: Any, there: dict[str, Any]) -> Any:
+def _with(made_up: Any, existing: dict[str, Any]) -> Any:
     if isinstance(made_up, dict) or made_up is None:
-        return _of(made_up) | there
+        return _of(made_up) | existing
     return made_up
 
 
@@ -106,8 +106,8 @@ def described(seeded: Stack) -> Any:
     def before_generate_path_parameters(context: Any, strategy: Any) -> Any:
         named = {name: st.sampled_from(values) for name, values in NAMED.items()}
         return strategy | st.builds(
-            lambda made_up, there: _with(
-                made_up, {name: there[name] for name in there if name in _of(made_up)}
+            lambda made_up, existing: _with(
+                made_up, {name: existing[name] for name in existing if name in _of(made_up)}
             ),
             strategy,
             st.fixed_dictionaries(named),

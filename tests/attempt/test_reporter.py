@@ -209,8 +209,8 @@ def test_an_attempt_whose_memory_grows_ends_when_its_state_is_saved(reporter: Op
             opened.progress(at(3, 3.0))
             del ballast
 
-    said = r"GiB more than when training started\. The attempt saves its state"
-    with pytest.raises(MemoryShort, match=said):
+    message = r"GiB more than when training started\. The attempt saves its state"
+    with pytest.raises(MemoryShort, match=message):
         train()
 
 

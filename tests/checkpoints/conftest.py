@@ -47,8 +47,8 @@ def connect(s3: S3) -> Connect:
     """Return a function that opens a client with our settings, but with only two attempts per request."""
 
     def open_client(endpoint_url: str = s3.endpoint_url, **changes: Any) -> S3Client:
-        patient = client_config().merge(Config(retries={"mode": "standard", "total_max_attempts": 2}))
-        settings: dict[str, Any] = arguments(s3) | {"endpoint_url": endpoint_url, "config": patient}
+        two_attempts = client_config().merge(Config(retries={"mode": "standard", "total_max_attempts": 2}))
+        settings: dict[str, Any] = arguments(s3) | {"endpoint_url": endpoint_url, "config": two_attempts}
         client: S3Client = boto3.client("s3", **(settings | changes))
         return client
 

@@ -192,8 +192,8 @@ def test_a_hanging_upload_is_abandoned_and_writes_nothing_later(
     deadline = Deadline(3600)
 
     with CuttingProxy(s3.endpoint_url, sent=2 * 1024**2, then=then) as proxy:
-        impatient = client_config().merge(Config(connect_timeout=silence, read_timeout=silence))
-        store = CheckpointStore(Bucket(connect(proxy.endpoint_url, config=impatient), bucket), limits)
+        short_timeouts = client_config().merge(Config(connect_timeout=silence, read_timeout=silence))
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url, config=short_timeouts), bucket), limits)
         with ThreadPoolExecutor(1) as threads:
             upload = threads.submit(store.upload, second, "job", "last", VERSION, deadline=deadline)
             assert proxy.failing.wait(60)

@@ -90,14 +90,14 @@ def test_ci_installs_missing_programs_before_the_tests(checkout: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("there", [[], ["chromium"]])
-def test_ci_uses_chromium_if_there_is_no_headless_shell(checkout: Path, there: list[str]) -> None:
+@pytest.mark.parametrize("installed", [[], ["chromium"]])
+def test_ci_uses_chromium_if_there_is_no_headless_shell(checkout: Path, installed: list[str]) -> None:
     refusing = "#!/bin/sh\necho $0 $* >>done\ncase $* in *headless*) exit 100; esac"
-    for name in ["nginx", *there]:
+    for name in ["nginx", *installed]:
         _program(checkout, name)
     _program(checkout, "apt-get", refusing)
     assert _run(checkout).returncode == 0
-    instead = [] if there else [f"{INSTALL} chromium fonts-liberation"]
+    instead = [] if installed else [f"{INSTALL} chromium fonts-liberation"]
     assert _did(checkout)[2:] == [*instead, "make lint", "make test"]
 
 
@@ -117,9 +117,9 @@ def test_ci_never_asks_for_a_password(checkout: Path) -> None:
     assert _did(checkout) == ["make lint", "make test"]
 
 
-@pytest.mark.parametrize("there", [("apt-get", "chromium-headless-shell", "nginx"), ()])
-def test_ci_installs_nothing_if_it_need_not_or_cannot(checkout: Path, there: tuple[str, ...]) -> None:
-    for name in there:
+@pytest.mark.parametrize("installed", [("apt-get", "chromium-headless-shell", "nginx"), ()])
+def test_ci_installs_nothing_if_it_need_not_or_cannot(checkout: Path, installed: tuple[str, ...]) -> None:
+    for name in installed:
         _program(checkout, name)
     assert _run(checkout).returncode == 0
     assert _did(checkout) == ["make lint", "make test"]

@@ -166,5 +166,5 @@ def test_fine_tuning_is_queued_behind_others_and_followed_to_its_end(
     assert row["waited_seconds"] > 1
     assert row["initial_weights_path"].endswith(f"/pretrained/{WEIGHTS}")
     assert row["initial_weights_sha256"] == hashlib.sha256(published.files[WEIGHTS]).hexdigest()
-    assert [path for path in published.asked if path.endswith(WEIGHTS)] == [f"/v8.4.0/{WEIGHTS}"]
+    assert [path for path in published.requested if path.endswith(WEIGHTS)] == [f"/v8.4.0/{WEIGHTS}"]
     assert row["queued_at"] < row["started_at"]

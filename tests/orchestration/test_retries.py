@@ -289,8 +289,8 @@ def test_three_hangs_in_a_row_end_the_task_and_name_the_hang(task: Task) -> None
     task.begin()
     task.begin(trace=hang(1))
     task.begin(trace=hang(2))
-    said = r"Most likely the process hangs \(3 of 3 times\).*; then clear t"
-    with pytest.raises(AirflowFailException, match=said):
+    message = r"Most likely the process hangs \(3 of 3 times\).*; then clear t"
+    with pytest.raises(AirflowFailException, match=message):
         task.begin(trace=hang(3))
 
 

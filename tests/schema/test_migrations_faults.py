@@ -28,8 +28,8 @@ from include.schema.current import MIGRATIONS, revisions
 from include.schema.migrations import apply
 from include.schema.session import LockTimeouts
 from tests.support.host_applications import engine
-scripts, patient = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS, LockTimeouts(table="5min")
-print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts, timeouts=patient).revisions)
+scripts, timeouts = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS, LockTimeouts(table="5min")
+print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts, timeouts=timeouts).revisions)
 """
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -138,8 +138,8 @@ def test_a_stripped_checkpoint_is_recognised_and_cannot_be_resumed(training_resu
     best = Path(training_result.best.path)
     contents = inspect_file(best)
     assert (contents.epoch, contents.resumable, contents.model) == (None, False, "yolo11n-cls.yaml")
-    said = r"stripped for deployment; resume from a last\.pt that was not stripped"
-    with pytest.raises(NotResumable, match=said):
+    message = r"stripped for deployment; resume from a last\.pt that was not stripped"
+    with pytest.raises(NotResumable, match=message):
         load_training_state(best)
 
 

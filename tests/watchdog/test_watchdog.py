@@ -37,7 +37,7 @@ from tests.support.tiny_trainings import Epochs, request, weights_of
 from tests.support.waiting import until
 
 SHORT = Limits(training=3, elsewhere=60)
-PATIENT = Limits(training=60, elsewhere=60)
+LONG_LIMITS = Limits(training=60, elsewhere=60)
 """For tests without a hang: processes may be slow, especially when their control group is out of memory."""
 
 
@@ -117,7 +117,7 @@ def left(processes: list[psutil.Process]) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with attempt(folder, 1, PATIENT) as whole:
+    with attempt(folder, 1, LONG_LIMITS) as whole:
         assert whole.status() == 0, whole.log
     return weights_of(folder / "run" / "weights" / "last.pt")
 
@@ -144,7 +144,7 @@ def test_a_suspended_trainer_is_explained_and_killed_and_the_next_attempt_ends_w
     assert trace is not None
     assert (trace.attempt, trace.cause) == (1, HANG)
     assert trace.epoch >= 1
-    with attempt(tmp_path, 2, PATIENT) as next_one:
+    with attempt(tmp_path, 2, LONG_LIMITS) as next_one:
         assert next_one.status() == 0, next_one.log
         assert Trace.read(next_one.watchdog) is None
     assert weights_of(tmp_path / "run" / "weights" / "last.pt") == uninterrupted
@@ -217,7 +217,7 @@ def test_a_suspended_rank_does_not_outlive_a_killed_trainer(tmp_path: Path) -> N
 
 
 def test_the_watchdog_ends_with_a_killed_trainer_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, PATIENT, "--workers=2") as killed:
+    with attempt(tmp_path, 1, LONG_LIMITS, "--workers=2") as killed:
         killed.until_it_trains()
         family = killed.family
         for process in killed.root.children():
@@ -233,7 +233,7 @@ def test_the_watchdog_ends_with_a_killed_trainer_and_leaves_no_process_behind(tm
 
 
 def test_a_killed_loader_worker_leaves_a_trace_of_the_attempt(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, PATIENT, "--workers=2") as loading:
+    with attempt(tmp_path, 1, LONG_LIMITS, "--workers=2") as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
         worker.kill()
@@ -327,7 +327,7 @@ def test_lack_of_memory_is_recorded_as_the_cause_when_the_kernel_kills_the_train
     memory_group: Path, tmp_path: Path
 ) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
-    with attempt(tmp_path, 1, PATIENT, "take-all-memory", program=within) as greedy:
+    with attempt(tmp_path, 1, LONG_LIMITS, "take-all-memory", program=within) as greedy:
         greedy.until((greedy.watchdog / "watching").exists)
         family = greedy.family
         assert greedy.status() == -signal.SIGKILL, greedy.log
@@ -346,7 +346,7 @@ def exhaust(memory_group: Path) -> None:
 
 def test_lack_of_memory_is_named_when_a_loader_worker_dies_of_it(memory_group: Path, tmp_path: Path) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
-    with attempt(tmp_path, 1, PATIENT, "--workers=2", program=within) as loading:
+    with attempt(tmp_path, 1, LONG_LIMITS, "--workers=2", program=within) as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
         exhaust(memory_group)

@@ -321,7 +321,7 @@ def test_a_model_can_be_checked_without_a_download(
         with pytest.raises(SpecError, match=part) as refusal:
             weights.check(model, "detect", "a")
         assert refusal.value.field == "model"
-    assert release.asked == []
+    assert release.requested == []
 
 
 def test_a_check_inspects_the_stored_weights(

@@ -78,7 +78,7 @@ def test_a_file_is_downloaded_once_and_pinned(
     assert first.sha256 == _sha256(content)
     release.files[NAME] = b"something else by now"
     assert pretrained_store.require(NAME) == first
-    assert release.asked == [f"/v8.4.0/{NAME}"]
+    assert release.requested == [f"/v8.4.0/{NAME}"]
     metadata = s3_client.head_object(Bucket=bucket, Key=f"pretrained/{NAME}")["Metadata"]
     assert (metadata["sha256"], metadata["source"]) == (first.sha256, f"{release.url}/{NAME}")
 
@@ -92,7 +92,7 @@ def test_two_concurrent_runs_get_the_same_file(pretrained_store: PretrainedStore
 def test_redirects_are_followed(pretrained_store: PretrainedStore, release: Release, content: bytes) -> None:
     release.redirect_to = release.url.removesuffix("/v8.4.0")
     assert pretrained_store.require(NAME).sha256 == _sha256(content)
-    assert release.asked[-1].startswith("/moved/")
+    assert release.requested[-1].startswith("/moved/")
 
 
 def test_redirects_from_https_are_followed_to_https_only(
@@ -110,7 +110,7 @@ def test_redirects_from_https_are_followed_to_https_only(
         host.redirects[f"/{NAME}"] = f"{release.url}/{NAME}"
         release.redirect_to = host.url
         assert "is, or redirects to, an address that is not https" in _refusal(store)
-        assert release.asked == []
+        assert release.requested == []
         host.redirects[f"/{NAME}"] = f"/moved/v8.4.0/{NAME}"
         assert store.require(NAME).sha256 == _sha256(content)
 
@@ -126,7 +126,7 @@ def test_an_incomplete_download_is_not_stored(
     release.cut = True
     sentence = _refusal(pretrained_store)
     assert "closed the connection after" in sentence
-    assert len(release.asked) == QUICKLY.tries
+    assert len(release.requested) == QUICKLY.tries
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
@@ -163,7 +163,7 @@ def test_a_file_that_the_server_refuses_is_reported_with_the_alternatives(
     assert part in sentence
     for way in ("PRETRAINED_URL", f"`make pretrained FILE={NAME}`", "from scratch with model='yolo11n'"):
         assert way in sentence
-    assert len(release.asked) == tries
+    assert len(release.requested) == tries
 
 
 def test_a_missing_server_is_reported_with_the_alternatives(s3_client: S3Client, bucket: str) -> None:
@@ -194,7 +194,7 @@ def test_an_unpublished_name_is_not_requested(pretrained_store: PretrainedStore,
     sentence = _refusal(pretrained_store, "yolov11n.pt")
     assert "nor published by Ultralytics 8." in sentence
     assert "give 'yolo11n.pt' if you mean that" in sentence
-    assert release.asked == []
+    assert release.requested == []
 
 
 def test_a_file_stored_by_another_client_is_pinned(s3_client: S3Client, bucket: str, content: bytes) -> None:

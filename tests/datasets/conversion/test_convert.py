@@ -98,7 +98,7 @@ def host(server: ImageHost, conversions: World, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
     monkeypatch.setattr(fetching, "LIMITS", FetchLimits(tries=2, pause=0.01))
     server.files.clear()
-    server.asked.clear()
+    server.requested.clear()
     server.status.clear()
     server.drip.clear()
     conversions.hosts = AllowedHosts.parse(f"localhost:{server.port},127.0.0.0/8")
@@ -211,7 +211,7 @@ def test_a_converted_export_is_trained_on_after_its_images_are_gone(
     reference = conversions.check(source, task)
     assert (reference.train_images, reference.val_images, reference.origin) == (6, 3, source)
     assert reference.source.startswith(f"s3://{conversions.bucket}/datasets/{reference.fingerprint}/")
-    assert host.asked.total() == (20 if task == "depth" else 10)
+    assert host.requested.total() == (20 if task == "depth" else 10)
     conversions.delete("sets/")
     host.files.clear()
     local = conversions.train(reference)
@@ -226,9 +226,9 @@ def test_a_second_check_and_an_export_with_new_signatures_fetch_nothing(
 ) -> None:
     source = conversions.upload_export("detect", host)
     first = conversions.check(source)
-    host.asked.clear()
+    host.requested.clear()
     assert conversions.check(source, machine="another") == first
-    assert not host.asked
+    assert not host.requested
 
 
 def test_an_interrupted_fetch_continues_where_it_stopped(conversions: World, host: ImageHost) -> None:
@@ -237,7 +237,7 @@ def test_an_interrupted_fetch_continues_where_it_stopped(conversions: World, hos
     with pytest.raises(ImagesUnavailable, match=r"photo-5\.png responds with HTTP 500, 2 times in a row"):
         conversions.check(source)
     conversions.check(source)
-    assert sum(count for path, count in host.asked.items() if "photo-5" not in path) == 9
+    assert sum(count for path, count in host.requested.items() if "photo-5" not in path) == 9
 
 
 def test_a_conversion_that_was_killed_does_not_fetch_an_image_twice(
@@ -254,12 +254,16 @@ def test_a_conversion_that_was_killed_does_not_fetch_an_image_twice(
     }
     with subprocess.Popen([sys.executable, "-m", dataset_converter.__name__, json.dumps(job)]) as process:
         try:
-            until(lambda: host.asked.total() == 10 and len(fetched(conversions)) == 9, seconds=60, pause=0.05)
+            until(
+                lambda: host.requested.total() == 10 and len(fetched(conversions)) == 9,
+                seconds=60,
+                pause=0.05,
+            )
         finally:
             process.kill()
     host.drip.clear()
     assert conversions.check(source).train_images == 6
-    again = [path for path, count in host.asked.items() if count > 1]
+    again = [path for path, count in host.requested.items() if count > 1]
     assert [path.partition("?")[0] for path in again] == ["/photo-7.png"]
     assert not fetched(conversions)
 
@@ -294,7 +298,7 @@ def test_without_an_allowed_host_no_request_is_sent(conversions: World, host: Im
     ) as refused:
         conversions.check(source)
     assert "DATASET_URL_HOSTS. Have these hosts added to the setting on the workers" in str(refused.value)
-    assert not host.asked
+    assert not host.requested
 
 
 def test_a_local_export_is_converted(conversions: World, host: ImageHost) -> None:

@@ -21,7 +21,7 @@ def host(server: ImageHost, monkeypatch: pytest.MonkeyPatch) -> ImageHost:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
     for kept in (
         server.files,
-        server.asked,
+        server.requested,
         server.redirects,
         server.status,
         server.cut,
@@ -48,7 +48,7 @@ def fetch(
 def test_a_file_is_fetched_with_its_signature_and_nothing_else(host: ImageHost, tmp_path: Path) -> None:
     fetch(host, tmp_path / "new" / "a.png")
     assert (tmp_path / "new" / "a.png").read_bytes() == b"image" * 50
-    assert dict(host.asked) == {f"/a.png?{SECRET}": 1}
+    assert dict(host.requested) == {f"/a.png?{SECRET}": 1}
     assert not {"Authorization", "Cookie", "Referer"} & set(host.agents[0])
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
 
@@ -67,7 +67,7 @@ def test_an_expired_signature_is_not_retried(status: int, host: ImageHost, tmp_p
     host.status["/a.png"] = [status] * 3
     with pytest.raises(FetchRefused, match=f"HTTP {status}; signed URLs expire, so export the dataset again"):
         fetch(host, tmp_path / "a.png")
-    assert host.asked.total() == 1
+    assert host.requested.total() == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -99,7 +99,7 @@ def test_a_host_with_a_private_address_is_not_sent_a_request(host: ImageHost, tm
         FetchRefused, match=r"the host has the address 127\.0\.0\.1, which is not public; have this address"
     ):
         fetch(host, tmp_path / "a.png", allowed=f"localhost:{host.port}")
-    assert not host.asked
+    assert not host.requested
 
 
 def test_an_untrusted_certificate_is_refused(

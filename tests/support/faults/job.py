@@ -22,7 +22,7 @@ from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
 from tests.support.faults.fault import NONE, Fault, Moment, Outcome
 from tests.support.faults.scene import Scene
-from tests.support.faults.task_process import AGAIN, DONE, FAILED, SAID, TASKS, Run, run_tasks
+from tests.support.faults.task_process import AGAIN, DONE, FAILED, LOGGED, TASKS, Run, run_tasks
 from tests.support.killing import Attempt, Place
 from tests.support.tiny_trainings import weights_of
 
@@ -232,7 +232,7 @@ class Job:
     def _log_lines(self) -> list[str]:
         logs = [attempt.log for _, attempt in self._attempts if attempt.log.exists()]
         lines = [line for log in logs for line in log.read_text().splitlines()]
-        return [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
+        return [line.removeprefix(LOGGED) for line in lines if line.startswith(LOGGED)]
 
     def _sentence(self, row: TrainingJob | None) -> str:
         """Return the first message that a person reads about the fault, from the row or else from the log."""

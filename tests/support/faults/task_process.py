@@ -36,7 +36,7 @@ TASKS = (
 DONE, AGAIN, FAILED = 0, 75, 76
 """Exit statuses: the task is done; Airflow would retry it; it failed permanently."""
 
-SAID = "SAID "
+LOGGED = "LOGGED "
 """Prefix of the log lines that a person would read in Airflow's log of the task."""
 
 
@@ -241,4 +241,4 @@ def _log_to_stderr() -> None:
 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{SAID}{record.levelname} {' '.join(record.getMessage().split())}"
+        return f"{LOGGED}{record.levelname} {' '.join(record.getMessage().split())}"
