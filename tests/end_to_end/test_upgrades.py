@@ -147,6 +147,7 @@ def test_a_stored_override_that_became_a_parameter_is_moved_to_it() -> None:
     stored = TrainingSpec.parse({"overrides": overrides}).model_dump(mode="json", exclude_unset=True)
 
     for read in Later.parse_stored(stored), Later.model_validate(stored):  # a row, and an XCom
+        assert isinstance(read, Later)
         assert (read.mosaic, read.overrides) == (0.5, {"cos_lr": True})
         assert read.identity() == Later.parse({"mosaic": 0.5, "overrides": {"cos_lr": True}}).identity()
     with pytest.raises(SpecError, match="mosaic is a separate parameter: give it directly, not in overrides"):
