@@ -30,6 +30,7 @@ from tests.support.airflow_connections import lead_to
 from tests.support.api_server import open_app, serving
 from tests.support.event_streams import Listener, epochs
 from tests.support.jobs import claim, epoch_report, record_checkpoints, started
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,15 +75,6 @@ def finish(jobs: JobRepository, epoch: int, **metrics: float) -> None:
     jobs.record_epoch("a", "run1", 1, epoch_report(epoch, **metrics))
 
 
-def soon_idle(hub: Hub) -> bool:
-    """Whether the hub forgets all listeners within a minute."""
-    for _ in range(600):
-        if hub.idle:
-            return True
-        time.sleep(0.1)
-    return False
-
-
 def test_a_stream_begins_with_the_recorded_epochs_and_continues_with_new_ones(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any], hub: Hub
 ) -> None:
@@ -106,7 +98,7 @@ def test_a_stream_begins_with_the_recorded_epochs_and_continues_with_new_ones(
     last = list(stream)
     assert [name for name, _, _ in last] == ["job", "end"]
     assert last[0][2]["status"] == "completed"
-    assert soon_idle(hub)
+    until(lambda: hub.idle, "no listener is left", seconds=60, pause=0.1)
 
 
 @pytest.mark.parametrize("options", [{"after": 0}, {"last_event_id": 0}, {"after": -1, "last_event_id": 0}])
@@ -209,7 +201,7 @@ def test_a_client_that_disconnects_is_forgotten(
     assert not hub.idle
     for stream in streams:
         stream.close()
-    assert soon_idle(hub)
+    until(lambda: hub.idle, "no listener is left", seconds=60, pause=0.1)
 
 
 def test_a_hundred_viewers_need_one_database_connection(migrated_url: str, jobs: JobRepository) -> None:

@@ -17,6 +17,7 @@ from include.schema.current import MIGRATIONS, revisions
 from include.schema.migrations import apply, verify
 from tests.support import host_applications
 from tests.support.host_applications import HOST_APPLICATIONS
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 REVISIONS = revisions(MIGRATIONS)
@@ -91,11 +92,12 @@ def _backend(url: str, doing: str) -> int:
 def _gone(url: str, backend: int) -> None:
     """Wait until the server has noticed that the migration's client is dead."""
     with psycopg.connect(url, autocommit=True) as observer:
-        for _ in range(600):
-            if not observer.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone():
-                return
-            time.sleep(0.1)
-    raise AssertionError(f"server process {backend} still holds on to what the migration locked")
+        until(
+            lambda: not observer.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone(),
+            f"server process {backend} has released what the migration locked",
+            seconds=60,
+            pause=0.1,
+        )
 
 
 def _planted(directory: Path, body: str) -> Path:

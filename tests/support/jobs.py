@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from include.jobs.repository import JobClaim, JobRepository
 from include.jobs.spec import ResolvedSpec, TrainingSpec
 from include.queries import query
 from include.training.contract import EpochReport
+from tests.support.waiting import until
 
 
 def claim(
@@ -101,8 +101,10 @@ def epoch_report(epoch: int = 0, **metrics: float | None) -> EpochReport:
 
 def wait_until_blocked(connection: psycopg.Connection[Any], backend: int) -> None:
     """Wait until the server process `backend` is blocked by another process's lock."""
-    for _ in range(600):
-        if connection.execute("SELECT pg_blocking_pids(%s) <> '{}'", [backend]).fetchone() == (True,):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"server process {backend} is not blocked")
+    blocked = "SELECT pg_blocking_pids(%s) <> '{}'"
+    until(
+        lambda: connection.execute(blocked, [backend]).fetchone() == (True,),
+        f"server process {backend} is blocked",
+        seconds=30,
+        pause=0.05,
+    )
