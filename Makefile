@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help audit bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down rotate status env logs test test-long soak lint lock sbom screenshots setup setup-dev installed
+.PHONY: help audit bench bench-quick bench-gpu gpu-wheels demo docs resume pretrained dataset up down rotate status env logs test test-long soak lint lock sbom screenshots setup setup-dev installed
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

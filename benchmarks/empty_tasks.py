@@ -44,7 +44,7 @@ class EmptyTasksStack(Stack):
     def airflow(self) -> Airflow:
         """Airflow with a Dag folder that also contains this Dag."""
         ours = super().airflow
-        folder = self.state.private("dags")
+        folder = self.state.make_private("dags")
         _fill(folder)
         return replace(ours, variables={**ours.variables, "AIRFLOW__CORE__DAGS_FOLDER": str(folder)})
 

@@ -225,7 +225,7 @@ def run_ours(folder: Path, services: Services, job_id: str, attempt: int) -> Non
     from include.attempt.attempt import TrainingAttempt
     from include.checkpoints.store import CheckpointStore
     from include.claim.resolved_job import ResolvedJob
-    from include.datasets.digits import reference
+    from include.datasets.digits import build_reference
     from include.deployment.connections import open_bucket
     from include.deployment.settings import Settings
     from include.jobs.spec import TrainingSpec
@@ -236,10 +236,10 @@ def run_ours(folder: Path, services: Services, job_id: str, attempt: int) -> Non
     job = ResolvedJob(
         job_id=job_id, dag_id="benchmark", run_id=job_id, origin_run_id=job_id, spec=spec.with_defaults()
     )
-    settings = Settings(services.bucket, folder, cpu_worker=True)
+    settings = Settings(services.bucket, folder, is_cpu_worker=True)
     TrainingAttempt(
         job,
-        reference(),
+        build_reference(),
         attempt,
         settings,
         lambda: CheckpointStore(open_bucket(settings), run_id=job_id),

@@ -15,16 +15,15 @@ from benchmarks.figures import MedianInterval
 from benchmarks.place import main, stopping
 from benchmarks.planting import ANCESTOR, LONG, NEVER_TOGETHER, RARE_DATASET, plant, settle
 from benchmarks.table import Table, progress
+from include.api import PREFIX
 from include.stack.local import Stack
 from include.stack.ports import open_session
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import requests
-
-PREFIX = "/training/api/v1"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def measure(folder: Path, quick: bool) -> Table:
     with ExitStack() as resources:
         stack = resources.enter_context(stopping(Stack.at(folder / "stack")))
         _start_with_jobs(stack, jobs, with_epochs=min(5_000, jobs // 10))
-        stack.up(quiet())
+        stack.up(Steps.quiet())
         time.sleep(0 if quick else SETTLE_SECONDS)
         session = resources.enter_context(_log_in(stack))
         connection = resources.enter_context(closing(_connect(stack)))
@@ -121,32 +120,32 @@ def _ask_database(connection: Any, question: Question) -> None:
         query = dict(question.query)
         limit, cursor = query.pop("limit", 25), query.pop("cursor", None)
         wanted = JobFilter(**query)
-        page = listing.page(wanted, limit, decode_cursor(cursor, TypeAdapter(PagePosition)))
-        listing.details([job.job_id for job in page.jobs])
+        page = listing.find_page(wanted, limit, decode_cursor(cursor, TypeAdapter(PagePosition)))
+        listing.find_details([job.job_id for job in page.jobs])
         return
     if question.path == "/session":
         return
     _, _, job_id, *rest = question.path.split("/")
     if rest == ["lineage"]:
-        listing.lineage(job_id)
+        listing.find_lineage(job_id)
         return
     listing.require(job_id)
     if rest == ["epochs"]:
-        JobRepository(connection).epochs(job_id, limit=1001)
+        JobRepository(connection).list_epochs(job_id, limit=1001)
     else:
-        listing.details([job_id])
+        listing.find_details([job_id])
 
 
 def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:
     import psycopg
 
     from include.schema.migrations import apply
-    from include.schema.session import engine_over
+    from include.schema.session import make_engine
     from include.stack.postgres import TRAINING_APPLICATION
 
     progress(f"planting {jobs:,} jobs …")
-    stack.start_servers(quiet())
-    engine = engine_over(lambda: psycopg.connect(stack.training_db_url))  # migrations need transactions
+    stack.start_servers(Steps.quiet())
+    engine = make_engine(lambda: psycopg.connect(stack.training_db_url))  # migrations need transactions
     apply(engine, "0004")
     with closing(_connect(stack)) as connection:
         plant(connection, jobs, with_epochs)

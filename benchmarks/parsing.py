@@ -23,7 +23,7 @@ from include.limits import MIB
 from include.stack import processes
 from include.stack.airflow import REPOSITORY
 from include.stack.local import Stack
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ class BareStack(PlainExecutorStack):
     @property
     def settings(self) -> dict[str, str]:
         """The environment variables that differ from those of the local stack."""
-        empty = str(self.state.private("nothing"))
+        empty = str(self.state.make_private("nothing"))
         return super().settings | {
             "AIRFLOW__CORE__DAGS_FOLDER": empty,
             "AIRFLOW__CORE__PLUGINS_FOLDER": empty,
@@ -164,7 +164,7 @@ def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dic
     """Start the stack on the databases in `folder`; return the median memory of each part in bytes."""
     progress(f"starting {kind.__name__} …")
     with stopping(kind.at(folder)) as stack:
-        stack.up(quiet())
+        stack.up(Steps.quiet())
         time.sleep(settle / 2)
         stack.api.ensure_pool("some", 1, "A request that imports what the API server needs.")
         time.sleep(settle / 2)
@@ -178,7 +178,7 @@ def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dic
 def _sizes(stack: Stack) -> dict[str, int]:
     sizes = dict.fromkeys((*MEASURED, WORKERS), 0)
     for service in stack.airflow.services:
-        process = processes.running(service)
+        process = processes.find_process(service)
         if service.name not in MEASURED or process is None:
             continue
         for title, size in _family(service.name, process):

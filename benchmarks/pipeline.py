@@ -28,7 +28,7 @@ from benchmarks.table import Table, progress
 from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.job import TRAINING_DAG
 from include.stack.demo import TRAINING
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def measure(folder: Path, quick: bool) -> Table:
 
 def prepare(stack: Stack) -> None:
     progress("starting the stack …")
-    stack.up(quiet())
+    stack.up(Steps.quiet())
     stack.api.wait_for_dag("migrate_schema")
     stack.api.wait_for_dag(TRAINING_DAG)
     run = stack.api.trigger("migrate_schema", {})
@@ -155,14 +155,14 @@ def _run_empty(stack: Stack, timeline: Timeline) -> None:
 
 def _add_tasks(timeline: Timeline, stack: Stack, dag_id: str, run: str, at: float) -> None:
     """Add the tasks of a run that was triggered at `at`, in seconds since 1970."""
-    for task in stack.api.task_instances(dag_id, run):
+    for task in stack.api.list_task_instances(dag_id, run):
         start, end = (datetime.fromisoformat(task[name]).timestamp() for name in ("start_date", "end_date"))
         timeline.add(task["task_id"], start - at, end - at)
 
 
 def wait_for_end(stack: Stack, dag_id: str, run: str) -> None:
     ended = {"success", "failed"}
-    wait_until(lambda: stack.api.run_state(dag_id, run) in ended, f"the end of {run}", PATIENCE_SECONDS)
+    wait_until(lambda: stack.api.get_run_state(dag_id, run) in ended, f"the end of {run}", PATIENCE_SECONDS)
 
 
 def _is_recorded(connection: Any, job_id: str) -> bool:

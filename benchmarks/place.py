@@ -25,7 +25,7 @@ from benchmarks.sides import isolate
 from benchmarks.table import Table, machine, progress, show
 from include.s3.bucket import Bucket
 from include.stack.local import Stack
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,7 +55,7 @@ class Services:
         """Return an S3 client with the settings of the tasks."""
         import boto3
 
-        from include.s3.client import client_config
+        from include.s3.client import build_client_config
 
         return boto3.client(
             "s3",
@@ -63,7 +63,7 @@ class Services:
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             region_name=self.region,
-            config=client_config(),
+            config=build_client_config(),
         )
 
     def store(self, job_id: str) -> CheckpointStore:
@@ -134,15 +134,15 @@ def local_services(folder: Path) -> Iterator[Services]:
     import psycopg
 
     from include.schema.migrations import apply
-    from include.schema.session import engine_over
+    from include.schema.session import make_engine
 
     folder.chmod(0o711)  # PostgreSQL runs as another user if this process is root
     with stopping(Stack.at(folder / "stack")) as stack:
         stack.s3.start()
         stack.s3.ensure_bucket(BUCKET)
         stack.postgres.start()
-        url = stack.postgres.url("postgres")
-        apply(engine_over(lambda: psycopg.connect(url)))
+        url = stack.postgres.build_url("postgres")
+        apply(make_engine(lambda: psycopg.connect(url)))
         s3 = stack.s3
         yield Services(s3.endpoint_url, s3.access_key, s3.secret_key, s3.region, url)
 
@@ -153,7 +153,7 @@ def stopping(stack: Stack) -> Iterator[Stack]:
     try:
         yield stack
     finally:
-        stack.down(quiet())
+        stack.down(Steps.quiet())
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def _run_attempt(services: Services, folder: Path, dataset: str, epochs: int, co
     from include.jobs.spec import TrainingSpec
 
     reference = DatasetReference.model_validate_json(dataset)
-    settings = Settings(services.bucket, folder, cpu_worker=True)
+    settings = Settings(services.bucket, folder, is_cpu_worker=True)
     row = services.row(JOB)
 
     def wait_for_state(trainer: Any) -> None:

@@ -93,7 +93,7 @@ def _kill_once(stack: Stack, jobs: JobRepository, run: str, dice: random.Random)
     killed, at = time.monotonic(), time.time()
     wait_until(lambda: _training(folder) not in {None, pid}, "the next attempt's batch", PATIENCE_SECONDS)
     seconds = time.monotonic() - killed
-    tasks = {task["task_id"]: task for task in stack.api.task_instances(TRAINING_DAG, run)}
+    tasks = {task["task_id"]: task for task in stack.api.list_task_instances(TRAINING_DAG, run)}
     return Restart(datetime.fromisoformat(tasks["train"]["start_date"]).timestamp() - at, seconds)
 
 

@@ -64,7 +64,7 @@ def _plant(services: Services, jobs: range) -> None:
     import psycopg
 
     from include.checkpoints.checkpoint import Checkpoint
-    from include.checkpoints.metadata import metadata_of
+    from include.checkpoints.metadata import build_metadata
 
     client = services.client()
     checkpoint = Checkpoint("", _SHA256, len(_BODY), epoch=0)
@@ -75,7 +75,7 @@ def _plant(services: Services, jobs: range) -> None:
                 Bucket=services.bucket,
                 Key=f"checkpoints/job-{job:06d}/{name}",
                 Body=_BODY,
-                Metadata=metadata_of(checkpoint, f"job-{job:06d}", "run", "8.4"),
+                Metadata=build_metadata(checkpoint, f"job-{job:06d}", "run", "8.4"),
             )
 
     with ThreadPoolExecutor(8) as threads:

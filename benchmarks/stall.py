@@ -88,18 +88,18 @@ class Saves:
         self.written: list[float] = []
         self.sizes = (0, 0)
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Request no state within an epoch."""
         return False
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Hand the state over to the publisher if the measurement has begun."""
         from include.checkpoints.snapshot import Snapshot
-        from include.training.saving import snapshot
+        from include.training.saving import link_or_copy
 
         if self._round >= 0:
             copy = self.trainer.last.with_name(f"last-{self._round}.pt")
-            snapshot(self.trainer.last, copy)
+            link_or_copy(self.trainer.last, copy)
             self._publisher.publish(Snapshot(self._round, copy))
 
     def report(self, epoch: EpochReport) -> bool:

@@ -77,10 +77,10 @@ def machine() -> str:
     import torch
     import ultralytics
 
-    from include.training.profile import numeric_profile
+    from include.training.profile import read_numeric_profile
 
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    profile = numeric_profile(device)
+    profile = read_numeric_profile(device)
     memory = psutil.virtual_memory().total / 1e9
     versions = (
         f"torch {torch.__version__}, Ultralytics {ultralytics.__version__}, Python {sys.version.split()[0]}"

@@ -6,11 +6,13 @@
 | `apply` | runs and commits the revisions, each in its own transaction, unless anything blocks them |
 | `verify` | reads back the columns, with their types and lengths, from the database |
 
-The Dag is idempotent, and its runs may overlap: one migrates, and the others find nothing to do. An existing
-table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and other values stay
-as they are. A downgrade removes only what an upgrade created, and drops data only with `confirm_data_loss`.
-In production, start with a `dry_run`. Even then, `plan` may lock and rewrite the host application's table
-briefly, to fill in `job_id`; the change is rolled back.
+The Dag is idempotent: a schema that is already at the revision is not changed. If another program migrates
+the same database at the same time, one migration waits for the other. An existing table `training_jobs` is
+adopted: missing columns are added, every row gets a `job_id`, and other values stay as they are. A downgrade
+removes only what an upgrade created, and drops data only with `confirm_data_loss`.
+
+In production, start with a `dry_run`. Even then, `plan` may briefly lock and rewrite the host application's
+table to fill in `job_id`, and then roll this change back.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ keep running.
 
 from __future__ import annotations
 
-from include.deployment.plans import deployed_plans
+from include.deployment.plans import load_deployed_plans
 from include.retraining.plans import PlanError
 
-plans = deployed_plans()
+plans = load_deployed_plans()
 if plans.errors:
     raise PlanError(f"{plans.path} has {len(plans.errors)} errors:\n" + "\n".join(plans.errors))

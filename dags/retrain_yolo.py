@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context
 
 from include.datasets.reference import DatasetReference
-from include.deployment.plans import deployed_plans
+from include.deployment.plans import load_deployed_plans
 from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, PROMOTION_QUEUE
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
@@ -42,7 +42,7 @@ from include.tasks.training_operators import TriggerTrainingOperator, WaitForTra
 if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan, Schedule
 
-PLANS = deployed_plans().valid
+PLANS = load_deployed_plans().valid
 
 
 def define_tasks(plan: str | None) -> None:

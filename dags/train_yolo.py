@@ -39,8 +39,9 @@ from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000
-"""Maximum number of interruptions of a training run. A run ends sooner after three kills, or 51 interruptions
-of any kind, without durable progress (interruptions.py), unless its process dies before it can count them."""
+"""Maximum number of interruptions of a training run. After three kills, or 51 interruptions of any kind,
+without durable progress, interruptions.py ends the run sooner. Only processes that die before they reach
+interruptions.py are not counted there."""
 
 
 @dag(
@@ -136,7 +137,7 @@ def train_yolo() -> None:
 
     @typed_task()
     def notify_backend(job: ResolvedJob) -> int:
-        """Send the recorded result to the host application's backend, if `training_backend` is configured."""
+        """Send the recorded result to MLflow and the host application's backend, if they are configured."""
         from include.tasks.train_yolo import notify_backend
 
         return notify_backend(job, get_current_context())

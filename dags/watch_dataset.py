@@ -49,10 +49,10 @@ def watch_dataset() -> None:
     @task
     def list_datasets() -> list[str]:
         """Return the datasets to check."""
-        from include.deployment.plans import deployed_plans
+        from include.deployment.plans import load_deployed_plans
         from include.tasks.watch_dataset import list_datasets
 
-        return list_datasets(get_current_context()["dag_run"].conf or {}, deployed_plans())
+        return list_datasets(get_current_context()["dag_run"].conf or {}, load_deployed_plans())
 
     @task(
         doc_md="Emit the asset if the content differs from the last announcement.",
@@ -69,10 +69,10 @@ def watch_dataset() -> None:
     @typed_task()
     def list_registrations() -> list[RegistrationRun]:
         """Return the runs of register_dataset to trigger."""
-        from include.deployment.plans import deployed_plans
+        from include.deployment.plans import load_deployed_plans
         from include.tasks.watch_dataset import list_registrations
 
-        return list_registrations(get_current_context()["dag_run"].conf or {}, deployed_plans())
+        return list_registrations(get_current_context()["dag_run"].conf or {}, load_deployed_plans())
 
     announce.expand(dataset=list_datasets())
     changed = list_registrations()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import namedtuple_row
 
-from include.queries import query
+from include.queries import load_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,25 +28,25 @@ class Statements:
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
 
-    def row(self, name: str, /, **values: Any) -> Any:
-        """Return the first row that the statement returns, or None."""
+    def fetch_one(self, name: str, /, **values: Any) -> Any:
+        """Run the statement, and return the first row that it returns, or None."""
         return self._run(name, values).fetchone()
 
-    def rows(self, name: str, /, **values: Any) -> list[Any]:
-        """Return every row that the statement returns."""
+    def fetch_all(self, name: str, /, **values: Any) -> list[Any]:
+        """Run the statement, and return every row that it returns."""
         return self._run(name, values).fetchall()
 
-    def changed(self, name: str, /, **values: Any) -> int:
-        """Return how many rows the statement wrote."""
+    def execute(self, name: str, /, **values: Any) -> int:
+        """Run the statement, and return how many rows it wrote."""
         return self._run(name, values).rowcount
 
     def _run(self, name: str, values: dict[str, Any]) -> Cursor[Any]:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
         # Not prepared, because a prepared statement may get a generic plan, which ignores the values.
-        return cursor.execute(query(name), values, prepare=False)
+        return cursor.execute(load_query(name), values, prepare=False)
 
 
 def fetch_rows(connection: Connection[Any], name: str, /, **values: Any) -> list[Any]:
     """Run the statement in its own transaction, and return every row."""
     with connection.transaction():
-        return Statements(connection).rows(name, **values)
+        return Statements(connection).fetch_all(name, **values)

@@ -22,21 +22,25 @@ ProjectError
     RankFailed
       RankDied
   FinalError
-    CompletionConflict
-    CompletionRefused
+    Conflict
+      CompletionConflict
+      DatasetNeeded
+      DeletionRefused
+      UploadEnded
+      UploadIncomplete
     DatasetError
       DatasetChanged
       DatasetNotHere
       ReaderKilled
-    DatasetNeeded
-    DatasetUnknown
-    DeletionRefused
     DownloadFailed
     InspectionError
       ForeignCode
       NotACheckpoint
       TooLarge
-    JobUnknown
+    Invalid
+      CompletionRefused
+      RequestRefused
+      UploadRefused
     MessageRefused
     ModelError
       NotRegistered
@@ -45,13 +49,16 @@ ProjectError
       SignatureRefused
         NotSigned
       VersionUnknown
+    NotFound
+      DatasetUnknown
+      JobUnknown
+      UploadUnknown
     OwnershipLost
     PlanError
     RepositoryError
       DatasetGone
       JobNotCreatable
       JobTaken
-    RequestRefused
     SettingRefused
     SpecError
       QuotaReached
@@ -61,10 +68,6 @@ ProjectError
         StateMismatch
         UnreadableCheckpoint
     UntrustedFolder
-    UploadRefused
-      UploadEnded
-      UploadIncomplete
-    UploadUnknown
     WeightsUnavailable
   SchemaError
     MigrationRefused (FinalError)
@@ -120,6 +123,18 @@ class ProjectError(Exception):
 
 class FinalError(ProjectError):
     """A retry would fail in the same way: a person has to change or decide something first."""
+
+
+class NotFound(FinalError):
+    """The request names something that does not exist. The API responds with 404 and the message."""
+
+
+class Conflict(FinalError):
+    """The present state does not allow the request. The API responds with 409 and the message."""
+
+
+class Invalid(FinalError):
+    """The request is wrong, whatever the state. The API responds with 422 and the message."""
 
 
 class OwnershipLost(FinalError):

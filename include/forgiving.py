@@ -36,7 +36,10 @@ def use_whole_numbers(values: Any, fields: Mapping[str, FieldInfo]) -> Any:
 
 
 def as_text(value: Any) -> Any:
-    """Return "0" for 0 and 0.0; return any other value unchanged. Use it for fields that contain a name."""
+    """Return a whole number as text, such as "0" for 0 and 0.0; return any other value unchanged.
+
+    Use this for fields that contain a name, which may consist of digits.
+    """
     value = as_whole_number(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 

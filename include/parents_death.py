@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import sys
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: sets the signal that a process gets when its parent dies."""
@@ -14,10 +13,9 @@ _PR_SET_PDEATHSIG = 1
 def signal_at_parents_death(number: int) -> None:
     """Let the kernel send signal `number` to this process when its parent dies; 0 turns this off.
 
-    This works only on Linux. Child processes do not inherit the setting.
+    Child processes do not inherit the setting.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def die_with(parent: int) -> None:

@@ -11,10 +11,10 @@ _INCLUDE = re.compile(rb"-- include: (\w+)\n")
 
 
 @cache
-def query(name: str) -> bytes:
+def load_query(name: str) -> bytes:
     """Return the text of `sql/queries/{name}.sql`, with its includes expanded.
 
     `-- include: matching_jobs` at the end of a line is replaced by the text of `parts/matching_jobs.sql`.
     """
     text = (QUERIES / f"{name}.sql").read_bytes()
-    return _INCLUDE.sub(lambda include: query(f"parts/{include[1].decode()}"), text)
+    return _INCLUDE.sub(lambda include: load_query(f"parts/{include[1].decode()}"), text)

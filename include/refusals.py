@@ -16,7 +16,10 @@ _OTHERS_NAMED = 10
 
 
 class FieldError(ValueError):
-    """A wrong value, with the field to correct; a validator of several fields must set it with `about`."""
+    """A wrong value.
+
+    A validator that reads several fields must name the field to correct, with `about`.
+    """
 
     field = ""
     """Empty if the error concerns no single field."""
@@ -38,7 +41,7 @@ def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
     short.maxstring = short.maxother = short.maxlong = longest
     try:
         text = short.repr(value)
-    except (ValueError, RecursionError):
+    except ValueError:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
@@ -58,29 +61,29 @@ def list_some(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
-def first_error(error: ValidationError, model: type[BaseModel], taker: str) -> FieldError:
+def find_first_error(error: ValidationError, model: type[BaseModel], taker: str) -> FieldError:
     """Return the first error; its sentence ends with the names of other wrong fields.
 
-    taker is the name of the Dag or setting whose parameters are wrong.
+    `taker` is the name of the Dag or setting that takes the parameters.
     """
-    (field, sentence), *others = error_sentences(error, model, taker).items()
+    (field, sentence), *others = describe_errors(error, model, taker).items()
     also = sorted(name[:LONGEST_SHOWN] for name, _ in others)
     more = f" (also wrong: {', '.join(also[:_OTHERS_NAMED])})" if also else ""
     return FieldError(f"{sentence}{more}").about(field)
 
 
-def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
+def describe_errors(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
     """Map each wrong field to a sentence about its first error; the key is "" if no single field is wrong."""
     sentences: dict[str, str] = {}
     for found in error.errors(include_url=False):
         field = found["loc"][0] if found["loc"] else getattr(found.get("ctx", {}).get("error"), "field", "")
-        sentences.setdefault(str(field), objection(found, model, taker))
+        sentences.setdefault(str(field), describe_error(found, model, taker))
     return sentences
 
 
-def objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
+def describe_error(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
     """Return a sentence about one error; the message of a custom validator already names its field."""
-    field, value = path_of(error["loc"]), show_value(error["input"])
+    field, value = format_path(error["loc"]), show_value(error["input"])
     match error["type"]:
         case "extra_forbidden":
             return (
@@ -93,6 +96,6 @@ def objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
     return f"{field or 'it'}={value} is refused: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def path_of(place: Sequence[object]) -> str:
+def format_path(place: Sequence[object]) -> str:
     """Return the path of a wrong field, such as `gate.metric`, from the place that pydantic reports."""
     return ".".join(map(str, place))[:LONGEST_SHOWN]

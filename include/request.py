@@ -7,17 +7,17 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from include.errors import FinalError
+from include.errors import Invalid
 from include.forgiving import drop_blanks, use_whole_numbers
-from include.refusals import first_error
+from include.refusals import find_first_error
 
 
-class RequestRefused(FinalError):
+class RequestRefused(Invalid):
     """The parameters of a run are invalid."""
 
 
 class Request(BaseModel):
-    """Parameters of a Dag run. The form in Airflow's UI is generated from the fields."""
+    """Parameters of a Dag run. The form in Airflow's UI is generated from the subclass."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
 
@@ -38,7 +38,7 @@ class Request(BaseModel):
         try:
             return cls.model_validate(dict(conf or {}))
         except ValidationError as error:
-            raise RequestRefused(str(first_error(error, cls, cls.dag_id))) from None
+            raise RequestRefused(str(find_first_error(error, cls, cls.dag_id))) from None
 
 
 class LenientRequest(Request):

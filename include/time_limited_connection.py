@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RESPONSE_SECONDS = 20.0
-"""How long a statement may take: longer than the server's own statement_timeout. libpq's options cannot
-detect a PostgreSQL that hangs, because its machine's kernel still acknowledges every packet."""
+"""How long a statement may take: longer than the server's own statement_timeout. This limit also detects a
+PostgreSQL that hangs. libpq's options do not, because the kernel of its machine still acknowledges every
+packet."""
 
 LONG_SECONDS = 1800
 """How long a statement over all rows of a large table may take."""

@@ -126,8 +126,8 @@ def _explain_errors(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        expected = isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError))
-        if not expected and error.errno != errno.EROFS:
+        is_expected = isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError))
+        if not is_expected and error.errno != errno.EROFS:
             raise
         raise UntrustedFolder(
             f"{path} cannot be used: {error.filename}: {error.strerror}; allow this user to use it, "
@@ -148,9 +148,9 @@ def _choose_mode(parent: os.stat_result) -> int:
 
     If the parent is deliberately shared with a group, the new folder is, too; otherwise it is private.
     """
-    handed_down = parent.st_mode & stat.S_ISGID or parent.st_gid == os.getegid()
-    shared = parent.st_mode & stat.S_IWGRP and not parent.st_mode & stat.S_IWOTH
-    return 0o770 if shared and handed_down else 0o700
+    is_handed_down = parent.st_mode & stat.S_ISGID or parent.st_gid == os.getegid()
+    is_shared = parent.st_mode & stat.S_IWGRP and not parent.st_mode & stat.S_IWOTH
+    return 0o770 if is_shared and is_handed_down else 0o700
 
 
 def _describe(path: Path, found: os.stat_result) -> str:

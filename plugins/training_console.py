@@ -40,11 +40,12 @@ class TrainingConsole(AirflowPlugin):
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The middlewares that protect the whole API server."""
-        from include.api.addresses import PREFIX as API
-        from include.serving.bodies import LISTS, WEIGHTS
-        from include.serving.server import root_middlewares
+        from include.api import app as api
+        from include.serving.server import list_root_middlewares
 
-        return root_middlewares({f"{API}/pretrained/": WEIGHTS, f"{API}/uploads": LISTS})
+        return list_root_middlewares(
+            {f"{api.PREFIX}{path}": limit for path, limit in api.LARGER_BODIES.items()}
+        )
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]

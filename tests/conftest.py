@@ -20,7 +20,7 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import ports
 from include.stack.local import Stack
 from include.stack.s3_identities import Role
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from include.training.environment import isolate_ultralytics
 from tests.support.api_stack import ApiStack
 from tests.support.mlflow_server import MlflowServer
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 pytest_plugins = [
     "tests.support.browsing",
     "tests.support.databases",
+    "tests.support.dataset_fetcher",
     "tests.support.distribution",
     "tests.support.nginx",
 ]
@@ -78,6 +79,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> None:
 
     Raises:
         ValueError: `val` is longer than 16 bytes and has no `pytest.param(..., id=...)`.
+
     """
     if isinstance(val, bytes) and len(val) > 16:
         raise ValueError(f"{argname}={val[:16]!r}... needs an id of its own: pytest.param(..., id=...)")
@@ -147,7 +149,7 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
         finally:
             kill_airflow(pytestconfig)
             kill(stack.s3.service)
-            stack.down(quiet())
+            stack.down(Steps.quiet())
             keep_logs(stack)
 
 
@@ -188,6 +190,12 @@ def airflow_connections(
     from tests.support.airflow_connections import lead_to
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
+
+
+@pytest.fixture
+def worker_api_url(airflow_connections: None, open_api: str) -> str:
+    """Return the URL of `open_api`, for tests that also run a worker's code, with `airflow_connections`."""
+    return open_api
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.training.architectures import default_architecture, is_architecture
+from include.training.architectures import find_default_architecture, is_architecture
 from include.training.contract import MODEL_SUFFIX
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Place:
         """
         if not self.quick:
             name = f"{model}{MODEL_SUFFIX[task]}"
-            return name if is_architecture(name) else default_architecture(task)
+            return name if is_architecture(name) else find_default_architecture(task)
         from tests.support.tiny_models import architecture
 
         return architecture(self.folder, task)

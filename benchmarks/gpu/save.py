@@ -45,7 +45,7 @@ def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
     from ultralytics.engine.trainer import BaseTrainer
 
     from include.training.host_copy import copy_to_host
-    from include.training.saving import snapshot, whole_state
+    from include.training.saving import build_whole_state, link_or_copy
 
     best_fitness, trainer.best_fitness = trainer.best_fitness, None  # neither plain nor ours writes best.pt
     last, handed_over = trainer.last, trainer.last.with_name("handed.pt")
@@ -60,14 +60,14 @@ def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
     ours, ours_memory = _time(trainer.save_model, trainer, rounds, trainer.state_writer.flush)
 
     def copy() -> Any:
-        host, wait = copy_to_host(whole_state(trainer), trainer.device)
+        host, wait = copy_to_host(build_whole_state(trainer), trainer.device)
         wait()
         return host
 
     copying, _ = _time(copy, trainer, rounds)
     host = copy()
     serialising, _ = _time(lambda: torch.save(host, plain_last), trainer, rounds)
-    handing, _ = _time(lambda: snapshot(last, handed_over), trainer, rounds)
+    handing, _ = _time(lambda: link_or_copy(last, handed_over), trainer, rounds)
     trainer.best_fitness = best_fitness
     size = last.stat().st_size / 1e6
     for path in (plain_last, handed_over):

@@ -45,7 +45,7 @@ def _running_stack(place: Place) -> Iterator[Stack]:
     """Yield the stack that the command names, or start one that is stopped when the context ends."""
     from benchmarks.place import stopping
     from include.stack.local import Stack
-    from include.stack.steps import quiet
+    from include.stack.steps import Steps
 
     if place.stack is not None:
         yield Stack.at(place.stack)
@@ -54,7 +54,7 @@ def _running_stack(place: Place) -> Iterator[Stack]:
     for above in (folder, place.folder):
         above.chmod(0o711)  # PostgreSQL runs as another user if this process is root
     with stopping(Stack.at(folder)) as stack:
-        stack.up(quiet())
+        stack.up(Steps.quiet())
         yield stack
 
 

@@ -40,11 +40,11 @@ class SilentReporter:
         """Continue."""
         return True
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Return whether a state is due."""
         return self._batches > 0 and progress.batch % self._batches == 0
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Ignore the state."""
 
 

@@ -2,9 +2,9 @@
 
 Airflow does not protect the routes of plugins: without one of these guards a route is public.
 
-A route that shows the results of a Dag is open to users who may see the Dag's runs. A route that changes a
-job is open to users who may start a run of the Dag. Airflow's auth manager checks these rights, using the
-same logins, roles and Dag permissions as for the rest of Airflow.
+A route that shows the results of a Dag is open to users who may see the Dag's runs. A route that changes
+something is open to users who may start runs of the Dag. Airflow's auth manager checks these rights, using
+the same logins, roles and Dag permissions as for the rest of Airflow.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
     """Return a check that raises HTTPException (403) unless the user may apply `method` to runs of that Dag.
 
     Airflow's auth manager decides. The check is called with the request and the user.
-    SimpleAuthManager raises KeyError if a token names an unknown role: the role was renamed after the token
-    was signed, or another program signed the token with the same key.
+    For a token with an unknown role, SimpleAuthManager raises KeyError; the check then refuses the user. Such
+    a token was signed before the role was renamed, or by another program that has the same key.
     """
     ask: Callable[[Request, BaseUser], None] = requires_access_dag(method, DagAccessEntity.RUN, dag_id)
 
@@ -70,8 +70,8 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
     return check
 
 
-async def authentication_error(request: Request) -> HTTPException | None:
-    """Return the request's authentication error (401, or 403 for an invalid signature), or None.
+async def find_authentication_error(request: Request) -> HTTPException | None:
+    """Return why the request is not authenticated (401, or 403 for an invalid signature); None if it is.
 
     Call this for errors that occur before any guard runs: an unknown route, a wrong method, an invalid body.
     """

@@ -1,4 +1,4 @@
-"""Absolute URLs, built from `[api] base_url`, that any browser or program can open."""
+"""Builds absolute URLs from `[api] base_url`, which any browser or program can open."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from urllib.parse import quote
 
 from airflow.configuration import conf
 
-PREFIX = "/training/api/v1"
-"""Path at which Airflow's API server mounts the API."""
+from include.api import PREFIX
 
 
 @cache
-def airflow_url() -> str:
-    """Return the base URL of Airflow's UI without a trailing slash (Airflow's own default if unset).
+def read_airflow_url() -> str:
+    """Return the base URL of Airflow's UI without a trailing slash; if it is not set, Airflow's default.
 
     The URL is cached because looking it up takes longer than building the rest of a link. It cannot change,
     because Airflow reads its configuration only at startup.
@@ -23,13 +22,13 @@ def airflow_url() -> str:
 
 def build_airflow_url(*parts: str) -> str:
     """Return the URL of a page of Airflow's UI, or of a route of Airflow's own API."""
-    return f"{airflow_url()}/{_path(*parts)}"
+    return f"{read_airflow_url()}/{_join_path(*parts)}"
 
 
 def build_api_url(*parts: str) -> str:
     """Return the URL of a route of this API."""
-    return f"{airflow_url()}{PREFIX}/{_path(*parts)}"
+    return f"{read_airflow_url()}{PREFIX}/{_join_path(*parts)}"
 
 
-def _path(*parts: str) -> str:
+def _join_path(*parts: str) -> str:
     return "/".join(quote(part, safe="") for part in parts)

@@ -1,4 +1,6 @@
-"""Dag runs, accessed through Airflow's REST API as the caller: Airflow's permissions and audit log apply.
+"""Reads and triggers Dag runs through Airflow's REST API, with the login of the user who sent the request.
+
+Airflow therefore checks that user's permissions, and records the user in its audit log.
 
 A route that uses this module waits for a second request to the same process, so every such route must be
 decorated with `in_own_thread`.
@@ -10,7 +12,7 @@ import logging
 import sys
 from functools import partial, wraps
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -36,7 +38,7 @@ _LOGIN = ("authorization", "cookie")
 
 _CALLERS = CapacityLimiter(16)
 """Maximum number of concurrent calls to Airflow's API in this process. It is lower than the number of threads
-that all other routes share, so that these calls cannot occupy every thread."""
+that Airflow's routes share with ours, so that these calls cannot occupy every thread."""
 
 
 def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
@@ -56,9 +58,9 @@ def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
     """Mark the run as failed, using the login of `request`.
 
-    Airflow requires the right to edit runs, but users without this right may also stop jobs. If Airflow
-    refuses, this is only logged: the run fails by itself when it next claims the job, starts an attempt or
-    gets its GPU.
+    Airflow requires the right to edit runs for this, but a user may stop a job without that right. A refusal
+    is therefore only logged: the run fails by itself when it next claims the job, starts an attempt or gets
+    its GPU.
     """
     answer = _send(
         request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}
@@ -118,8 +120,10 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
     return answer.json()["value"]
 
 
-def read_failure(request: Request, dag_id: str, run_id: str, *task_ids: str) -> tuple[str, str]:
-    """Return "refused" and the reason if a task refused the request, otherwise "failed" and the log to read.
+def read_failure(
+    request: Request, dag_id: str, run_id: str, *task_ids: str
+) -> tuple[Literal["refused", "failed"], str]:
+    """Return "refused" and the reason if a task refused the request, otherwise "failed" and where the log is.
 
     Users who may not read XComs always get "failed".
     """
@@ -139,7 +143,9 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
     return run is not None and run["state"] in ACTIVE
 
 
-def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
+def _send(
+    request: Request, method: Literal["GET", "POST", "PATCH"], dag_id: str, *below: str, **options: Any
+) -> httpx.Response | None:
     """Call Airflow's API within this process and return its response; None if the process lacks the API."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:

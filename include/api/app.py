@@ -11,6 +11,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Cookie, Header, Path
 
 from include.api import (
+    PREFIX,
     checkpoints,
     dataset_changes,
     dataset_registration,
@@ -28,11 +29,10 @@ from include.api import (
     usage,
     validation,
 )
-from include.api.addresses import PREFIX
 from include.api.database import open_database
 from include.api.guarded_app import GuardedApp
 from include.api.hub import Hub
-from include.api.problems import ProblemError, document_problems, responses
+from include.api.problems import ProblemError, describe_errors, document_problems
 from include.serving.bodies import LISTS, WEIGHTS
 from include.serving.headers import FOR_DATA
 
@@ -66,16 +66,19 @@ _ROUTES = (
 )
 """The modules that define a router."""
 
+LARGER_BODIES = {"/pretrained/": WEIGHTS, "/uploads": LISTS}
+"""Limits for the paths that accept larger request bodies than other paths, by prefix of the path."""
+
 
 def create_app() -> GuardedApp:
     """Create the application with all of its routes, each protected by a guard."""
     app = GuardedApp(
         FOR_DATA,
-        {"/pretrained/": WEIGHTS, "/uploads": LISTS},
+        LARGER_BODIES,
         title="Training",
         version="1",
         description=_DESCRIPTION,
-        responses=responses(
+        responses=describe_errors(
             HTTPStatus.UNAUTHORIZED,
             HTTPStatus.FORBIDDEN,
             HTTPStatus.REQUEST_TIMEOUT,

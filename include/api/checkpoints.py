@@ -9,14 +9,14 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
 from include.api.access import require_can_see_runs
+from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.jobs import FoundJob
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.checkpoints.checkpoint import CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.deployment.connections import open_bucket, s3_signer
-from include.deployment.settings import Settings
+from include.deployment.connections import create_s3_signer
 from include.jobs.job import TRAINING_DAG
-from include.s3.signed_links import download_link
+from include.s3.signed_links import sign_download
 
 if TYPE_CHECKING:
     from include.checkpoints.stored import StoredCheckpoint
@@ -34,17 +34,18 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[require_c
     "/{job_id}/checkpoints/{kind}",
     status_code=HTTPStatus.TEMPORARY_REDIRECT,
     response_class=RedirectResponse,
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
 )
-def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse:
+def download_checkpoint(
+    job: FoundJob, kind: CheckpointKind, settings: CurrentSettings, bucket: InteractiveBucket
+) -> RedirectResponse:
     """Redirect to best.pt or last.pt in S3, with a link that is valid for five minutes.
 
     For a running or failed job, the file is the newest checkpoint that was verified in S3.
     """
-    settings = Settings.from_environment()
-    location = _find(open_bucket(settings, interactive=True), job, kind)
-    signer = s3_signer(settings.s3_public_endpoint)
-    link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
+    location = _find(bucket, job, kind)
+    signer = create_s3_signer(settings.s3_public_endpoint)
+    link = sign_download(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
     return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT)
 
 
@@ -52,22 +53,22 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     """Return the location of the checkpoint, or raise ProblemError with the reason why there is none."""
     store = CheckpointStore(bucket)
     try:
-        location = store.location(job.job_id, kind)
+        location = store.locate(job.job_id, kind)
     except ValueError as error:
         raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
-    recorded = job.checkpoint(kind)
+    recorded = job.get_checkpoint(kind)
     if recorded is not None and recorded.path != location.uri:
-        raise _no_checkpoint(
+        raise _explain_no_checkpoint(
             job, kind, f"it is recorded at {recorded.path}, not at {location.uri}: download the recorded file"
         )
     if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
-        raise _no_checkpoint(
+        raise _explain_no_checkpoint(
             job, kind, f"the retention policy deleted it on {expired:%Y-%m-%d}; best.pt is kept"
         )
     stored = store.head(job.job_id, kind)
     reason = _explain_missing(job, stored) if recorded is None else _explain_mismatch(stored, recorded.sha256)
     if reason is not None:
-        raise _no_checkpoint(job, kind, reason)
+        raise _explain_no_checkpoint(job, kind, reason)
     return location
 
 
@@ -89,5 +90,5 @@ def _explain_mismatch(stored: StoredCheckpoint | None, sha256: str | None) -> st
     return None
 
 
-def _no_checkpoint(job: TrainingJob, kind: CheckpointKind, reason: str) -> ProblemError:
+def _explain_no_checkpoint(job: TrainingJob, kind: CheckpointKind, reason: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"Job {job.job_id} has no {kind}.pt to download: {reason}")

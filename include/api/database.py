@@ -1,4 +1,4 @@
-"""A connection to the training database for the duration of a request, from a pool in each process.
+"""Connections to the training database, which are lent to requests from a pool in each process.
 
 Opening a connection takes longer than most requests: PostgreSQL starts a process for each connection, and
 hashes the password thousands of times. SQLAlchemy's pool pings a connection before it is reused, because the
@@ -45,7 +45,7 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
         max_overflow=-1,
         recycle=MAX_AGE_SECONDS,
         pre_ping=True,
-        use_lifo=True,  # surplus connections then stay idle, so the server may close them
+        use_lifo=True,  # surplus connections then stay idle until the server closes them
         reset_on_return=None,  # only connections outside a transaction return to the pool
         dialect=PGDialect_psycopg(dbapi=psycopg),  # type: ignore[no-untyped-call]
     )
@@ -70,13 +70,13 @@ def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
 
 
 def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
-    """Make the connection read None for values that Python or JSON cannot represent.
+    """Make the connection return None for values that Python or JSON cannot represent; return the connection.
 
     A host application may have written timestamps such as infinity and numbers such as 1e999. A single such
     row must not make the whole page fail.
     """
     connection.adapters.register_loader("timestamptz", _LenientTimestamp)
-    set_json_loads(_lenient_json, connection)
+    set_json_loads(_load_json, connection)
     return connection
 
 
@@ -88,10 +88,10 @@ class _LenientTimestamp(TimestamptzLoader):
             return None  # type: ignore[return-value]  # as for NULL
 
 
-def _lenient_json(data: str | bytes) -> Any:
+def _load_json(data: str | bytes) -> Any:
     text = data if isinstance(data, str) else data.decode()
     try:
-        value = json.loads(text, parse_float=_finite, parse_int=_representable)
+        value = json.loads(text, parse_float=_parse_float, parse_int=_parse_integer)
         if "\\u" in text:  # PostgreSQL allows half a surrogate pair in a column of type json
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -99,12 +99,12 @@ def _lenient_json(data: str | bytes) -> Any:
     return value
 
 
-def _representable(number: str) -> int | None:
+def _parse_integer(number: str) -> int | None:
     """Return the integer, or None if it may be too large for a double: JSON sets no limit, but parsers do."""
     return int(number) if len(number) <= sys.float_info.max_10_exp else None
 
 
-def _finite(number: str) -> float | None:
+def _parse_float(number: str) -> float | None:
     value = float(number)
     return value if math.isfinite(value) else None
 
@@ -120,10 +120,10 @@ open_database = partial(pooled_connection, pool)
 """Context manager that lends a pooled connection. It blocks, so never use it on an event loop."""
 
 
-def _request_connection() -> Iterator[Connection[Any]]:
+def _lend_connection() -> Iterator[Connection[Any]]:
     with open_database() as connection:
         yield connection
 
 
-Database = Annotated[Connection[Any], Depends(_request_connection)]
+Database = Annotated[Connection[Any], Depends(_lend_connection)]
 """Parameter of routes that run in a thread: a pooled connection, lent until the response has been sent."""

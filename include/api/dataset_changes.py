@@ -13,7 +13,7 @@ from include.api.database import Database
 from include.api.datasets import DatasetVersionResponse, VersionNumber, build_version_response
 from include.api.deletion_progress import DeletionStarted
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.audit.dataset_deletion import require_deletable_version
 from include.audit.deletion_request import DeletionRequest
 from include.registry.repository import DatasetRepository
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=require_may_change(REGISTER_DAG))
 
-_NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
+_NOT_FOUND = describe_errors(HTTPStatus.NOT_FOUND)
 
 
 @router.post("/{name}/versions/{version}/archive", responses=_NOT_FOUND)
@@ -49,7 +49,7 @@ def restore_dataset_version(name: str, version: VersionNumber, database: Databas
 @router.delete(
     "/{name}/versions/{version}",
     status_code=HTTPStatus.ACCEPTED,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 @in_own_thread
 def delete_dataset_version(
@@ -61,9 +61,9 @@ def delete_dataset_version(
 ) -> DeletionStarted:
     """Delete a version and its files under uploads/ and datasets/, by triggering `delete_data`.
 
-    Files that anything else uses are kept. Only the user who registered the version may delete it; a version
-    that no user registered may be deleted by anyone. A version that a job or a model in production was
-    trained on is kept. The version's number is not reused. A deletion cannot be undone.
+    Files that anything else uses are kept. Only the user who registered the version may delete it; anyone may
+    delete a version that no user registered. The request is refused if a job, or a model in production, was
+    trained on the version. The version's number is not reused. A deletion cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result, trigger_run
+from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import Database
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.limits import TEXT
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG, RegisteredVersion, RegisterRequest
@@ -24,38 +24,29 @@ _REFUSING = ("check_dataset", "record_version")
 """The tasks that may refuse the data."""
 
 
-class NewVersion(BaseModel):
+class NewVersion(RequestBody):
     """The parameters of `register_dataset`, without the dataset's name."""
 
-    model_config = ConfigDict(extra="forbid")
-
     source: str = Field(max_length=TEXT)
+    """Where the data are: an s3:// URI, a path, or `digits`."""
     task: str = Field("detect", max_length=TEXT)
+    """The task for which the data are labelled. Not validated here, but with the other parameters."""
     note: str | None = Field(None, max_length=TEXT)
+    """A note on this version, stored with it; null for none."""
 
 
-class RegistrationStarted(BaseModel):
+class RegistrationStarted(ResponseBody):
     """The run of `register_dataset` that was triggered."""
 
     run_id: str
+    """Id of the run, for `GET /datasets/{name}/registrations/{run_id}`."""
 
 
-class RegistrationState(StrEnum):
-    """The state of a registration."""
-
-    QUEUED = "queued"
-    CHECKING = "checking"
-    REGISTERED = "registered"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-class DatasetRegistration(BaseModel):
+class DatasetRegistration(ResponseBody):
     """The progress of a registration, and how it ended."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    state: RegistrationState
+    state: Literal["queued", "checking", "registered", "refused", "failed"]
+    """Where the registration stands. Users who may not read XComs get `failed` instead of `refused`."""
     version: int | None = None
     """Number of the version; null before it is registered. Also null if `created` is false and the user may
     not read XComs."""
@@ -69,7 +60,7 @@ class DatasetRegistration(BaseModel):
 @router.post(
     "/{name}/versions",
     status_code=HTTPStatus.ACCEPTED,
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
     dependencies=require_may_change(REGISTER_DAG),
 )
 @in_own_thread
@@ -81,7 +72,7 @@ def register_dataset_version(request: Request, name: str, version: NewVersion) -
 
 @router.get(
     "/{name}/registrations/{run_id:path}",
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_see_runs(REGISTER_DAG)],
 )
 @in_own_thread
@@ -96,21 +87,21 @@ def get_dataset_registration(
         )
     match run["state"]:
         case "queued":
-            return DatasetRegistration(state=RegistrationState.QUEUED)
+            return DatasetRegistration(state="queued")
         case "success":
             return _find_result(request, run_id) or _find_version(database, name, run_id)
         case "failed":
             state, error = read_failure(request, REGISTER_DAG, run_id, *_REFUSING)
-            return DatasetRegistration(state=RegistrationState(state), error=error)
+            return DatasetRegistration(state=state, error=error)
     # The version is registered before the run ends: the last task only announces it.
-    return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)
+    return _find_result(request, run_id) or DatasetRegistration(state="checking")
 
 
 def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistration:
     """Return the version that the run registered, without reading XComs, for users who may not read them."""
-    version = DatasetRepository(database).of_run(run_id, name)
+    version = DatasetRepository(database).find_of_run(run_id, name)
     return DatasetRegistration(
-        state=RegistrationState.REGISTERED,
+        state="registered",
         version=version.version if version else None,
         created=version is not None,
     )
@@ -122,6 +113,4 @@ def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
     if result is None:
         return None
     registered = RegisteredVersion.model_validate(result)
-    return DatasetRegistration(
-        state=RegistrationState.REGISTERED, version=registered.version, created=registered.created
-    )
+    return DatasetRegistration(state="registered", version=registered.version, created=registered.created)

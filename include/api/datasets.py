@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database, open_database
+from include.api.deployment import InteractiveBucket
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.datasets.registered import LARGEST_VERSION
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.limits import COMPARED_IMAGES
 from include.plain_text import escape_model
 from include.registry.difference import (
@@ -25,16 +25,19 @@ from include.registry.difference import (
     load_difference,
 )
 from include.registry.manifests import ManifestMissing
-from include.registry.repository import DatasetJob, DatasetPosition, DatasetRepository  # noqa: TC001 - read at run time
+from include.registry.repository import DatasetJob, DatasetPosition, DatasetRepository
 from include.registry.request import REGISTER_DAG
 from include.registry.version import DatasetSummary, DatasetVersion
+
+if TYPE_CHECKING:
+    from include.s3.bucket import Bucket
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_can_see_runs(REGISTER_DAG)])
 
 VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_VERSION, description="Number of the version.")]
 
 _POSITION = TypeAdapter(DatasetPosition)
-_NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
+_NOT_FOUND = describe_errors(HTTPStatus.NOT_FOUND)
 
 
 class DatasetsQuery(BaseModel):
@@ -47,13 +50,13 @@ class DatasetsQuery(BaseModel):
         "is not archived (false).",
     )
     limit: Limit = 50
+    """Page size."""
     cursor: Cursor | None = None
+    """Where the page begins; None for the first page."""
 
 
-class Dataset(BaseModel):
+class Dataset(ResponseBody):
     """A registered dataset."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     newest: DatasetSummary
     """The version that the name refers to: the newest version that is not archived, or the newest version if
@@ -62,12 +65,11 @@ class Dataset(BaseModel):
     """Number of versions."""
 
 
-class DatasetsPage(BaseModel):
+class DatasetsPage(ResponseBody):
     """Datasets; those with the newest versions come first."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     datasets: list[Dataset]
+    """The datasets on this page."""
     next: str | None
     """Cursor of the next page; null on the last page."""
 
@@ -76,32 +78,33 @@ class DatasetVersionsQuery(BaseModel):
     """Query parameters for listing a dataset's versions."""
 
     limit: Limit = 50
+    """Page size."""
     before: int | None = Field(None, ge=1, le=LARGEST_VERSION, description="Only versions before this one.")
 
 
-class DatasetVersionsPage(BaseModel):
+class DatasetVersionsPage(ResponseBody):
     """Versions, the newest first."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     versions: list[DatasetSummary]
+    """The versions on this page."""
     next: int | None
     """The `before` of the next page; null on the last page."""
 
 
 class DatasetVersionResponse(DatasetVersion):
-    """A version with its class table, and the newest jobs (at most 50) that were trained on it."""
+    """A version with its class table and its jobs."""
 
     jobs: list[DatasetJob]
+    """The jobs that were trained on the version, the newest first; at most 50."""
 
 
-class DatasetDifference(BaseModel):
+class DatasetDifference(ResponseBody):
     """The changes from version `base` to this one."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     base: int
+    """Number of the version that is compared with."""
     version: int
+    """Number of the version whose changes are listed."""
     files: FileDifference | None
     """Null if the files of either version were not recorded."""
     classes: ClassDifference | None
@@ -130,7 +133,7 @@ def list_dataset_versions(
 ) -> DatasetVersionsPage:
     """List the versions of a dataset, the newest first."""
     datasets = DatasetRepository(database)
-    found = datasets.versions(name, query.limit + 1, query.before)
+    found = datasets.list_versions(name, query.limit + 1, query.before)
     if not found and query.before is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"name={name!r:.140} is not a registered dataset")
     page = found[: query.limit]
@@ -148,7 +151,7 @@ def get_dataset_version(name: str, version: VersionNumber, database: Database) -
 
 @router.get(
     "/{name}/versions/{version}/difference",
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def compare_dataset_versions(
     name: str,
@@ -156,6 +159,7 @@ def compare_dataset_versions(
     base: Annotated[
         int, Query(ge=1, le=LARGEST_VERSION, description="Number of the version to compare with.")
     ],
+    bucket: InteractiveBucket,
 ) -> DatasetDifference:
     """Return the changes from version `base` to this one: counts, and at most 50 images per kind of change.
 
@@ -168,19 +172,18 @@ def compare_dataset_versions(
     return DatasetDifference(
         base=base,
         version=version,
-        files=_compare_files(before, after),
+        files=_compare_files(bucket, before, after),
         classes=classes and escape_model(classes),
     )
 
 
 def build_version_response(version: DatasetVersion, database: Database) -> DatasetVersionResponse:
     """Return the API's representation of the version."""
-    jobs = DatasetRepository(database).jobs(version.name, version.version)
+    jobs = DatasetRepository(database).list_jobs(version.name, version.version)
     return escape_model(DatasetVersionResponse(**dict(version), jobs=jobs))
 
 
-def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDifference | None:
-    bucket = open_bucket(Settings.from_environment(), interactive=True)
+def _compare_files(bucket: Bucket, base: DatasetVersion, version: DatasetVersion) -> FileDifference | None:
     found = load_difference(bucket, base, version)
     if found is not None:
         return found
@@ -189,7 +192,7 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
         raise ProblemError(
             HTTPStatus.CONFLICT,
             f"{base} and {version} have {images:,} images in total, but this request compares at most "
-            f"{COMPARED_IMAGES:,}; larger versions are compared with the version before at registration",
+            f"{COMPARED_IMAGES:,}; when a larger version is registered, it is compared with the one before",
         )
     try:
         return find_difference(bucket, base, version)  # not stored, because only tasks write to the bucket

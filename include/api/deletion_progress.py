@@ -1,19 +1,19 @@
 """Deletions and their progress.
 
-The Dag `delete_data` deletes, because this server has no right to delete what tasks have stored.
+This server has no right to delete what tasks have stored, so a run of the Dag `delete_data` does that.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from http import HTTPStatus
+from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result
-from include.api.problems import ProblemError, responses
+from include.api.bodies import ResponseBody
+from include.api.problems import ProblemError, describe_errors
 from include.audit.deletion_request import DELETION_DAG
 
 router = APIRouter(prefix="/deletions", tags=["deletions"])
@@ -21,30 +21,21 @@ router = APIRouter(prefix="/deletions", tags=["deletions"])
 _TASK = "delete"
 
 
-class DeletionStarted(BaseModel):
+class DeletionStarted(ResponseBody):
     """The run of `delete_data` that was triggered; `GET /deletions/{run_id}` returns its progress."""
 
     run_id: str
+    """Id of the run."""
 
 
-class DeletionState(StrEnum):
-    """The state of a deletion."""
-
-    DELETING = "deleting"
-    DELETED = "deleted"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-class DeletionProgress(BaseModel):
+class DeletionProgress(ResponseBody):
     """The progress of a deletion, and how it ended.
 
     A refused deletion deletes nothing; a failed one may have deleted only some of the objects.
     """
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    state: DeletionState
+    state: Literal["deleting", "deleted", "refused", "failed"]
+    """Where the deletion stands. Users who may not read XComs get `failed` instead of `refused`."""
     objects: int | None = None
     """Number of deleted objects; null for users without the right to read XComs."""
     bytes: int | None = None
@@ -56,7 +47,7 @@ class DeletionProgress(BaseModel):
 
 @router.get(
     "/{run_id:path}",
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_see_runs(DELETION_DAG)],
 )
 @in_own_thread
@@ -69,9 +60,9 @@ def get_deletion(request: Request, run_id: str) -> DeletionProgress:
         case "success":
             deleted = read_result(request, DELETION_DAG, run_id, _TASK, "return_value") or {}
             return DeletionProgress(
-                state=DeletionState.DELETED, objects=deleted.get("objects"), bytes=deleted.get("bytes")
+                state="deleted", objects=deleted.get("objects"), bytes=deleted.get("bytes")
             )
         case "failed":
             state, error = read_failure(request, DELETION_DAG, run_id, _TASK)
-            return DeletionProgress(state=DeletionState(state), error=error)
-    return DeletionProgress(state=DeletionState.DELETING)
+            return DeletionProgress(state=state, error=error)
+    return DeletionProgress(state="deleting")

@@ -17,7 +17,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from include.api.access import require_can_see_runs
 from include.api.hub import Hub
 from include.api.jobs import FoundJob
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.jobs.job import TRAINING_DAG
 from include.serving.protocol import find_running_server
 
@@ -41,14 +41,8 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
-Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
-EpochHeader = Annotated[
-    int | None,
-    Header(ge=-1, le=2**31 - 1, description="Overrides `after`; browsers send it when they reconnect."),
-]
 
-
-def _hub(request: Request) -> Hub:
+def _get_hub(request: Request) -> Hub:
     """Return the application's hub."""
     hub: Hub = request.app.state.hub
     return hub
@@ -77,14 +71,19 @@ async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[Non
 @router.get(
     "/{job_id}/events",
     response_class=EventSourceResponse,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
     dependencies=[Depends(_count_stream)],
 )
 async def follow_job(
     job: FoundJob,
-    hub: Annotated[Hub, Depends(_hub)],
-    after: Annotated[Epoch, Query(description="Only epochs after this one, counted from 0.")] = -1,
-    last_event_id: EpochHeader = None,
+    hub: Annotated[Hub, Depends(_get_hub)],
+    after: Annotated[
+        int, Query(ge=-1, le=2**31 - 1, description="Only epochs after this one, counted from 0.")
+    ] = -1,
+    last_event_id: Annotated[
+        int | None,
+        Header(ge=-1, le=2**31 - 1, description="Overrides `after`; browsers send it when they reconnect."),
+    ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream events of a job: `job` first and after each change, `epoch` after each epoch, `end` last.
 
@@ -104,14 +103,14 @@ async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIter
     end, version, sent = time.monotonic() + seconds, None, _SentEpochs(after)
     with hub.watching(job_id):
         while time.monotonic() < end and not is_server_stopping():
-            news, state = hub.news, hub.state(job_id)
+            news, state = hub.news, hub.get_state(job_id)
             if state is not None and state.version != version:
                 if state.job is None:  # a client that reconnects gets 404 if the job has been deleted
                     return
                 yield ServerSentEvent(event="job", raw_data=state.job, retry=RETRY_MILLISECONDS)
-                for epoch in sent.new_in(state):
+                for epoch in sent.take_new(state):
                     yield ServerSentEvent(event="epoch", raw_data=epoch.json, id=str(epoch.epoch))
-                if state.ended:
+                if state.has_ended:
                     yield ServerSentEvent(event="end", raw_data="{}")
                     return
                 version = state.version
@@ -126,11 +125,12 @@ class _SentEpochs:
         self._epoch = after
         self._until: datetime | None = None
 
-    def new_in(self, state: JobState) -> Iterator[KnownEpoch]:
+    def take_new(self, state: JobState) -> Iterator[KnownEpoch]:
         """Yield the epochs that have to be sent.
 
         If the job has gone back to an earlier epoch since the last call, the epochs that it has repeated are
-        sent again. If the newest epoch on the first call is before `after`, all epochs are sent.
+        sent again. If, on the first call, the newest epoch is before `after`, the client has seen epochs that
+        no longer exist, and all epochs are sent.
         """
         latest = state.epochs[-1].epoch if state.epochs else -1
         if latest < self._epoch:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 
-from include.api.access import authentication_error, require_login
-from include.api.problems import http_problem, install_problem_handlers
+from include.api.access import find_authentication_error, require_login
+from include.api.problems import build_http_problem, install_problem_handlers
 from include.serving.bodies import RequestLimits
 from include.serving.headers import SecurityHeaders
 from include.serving.protocol import limit_connections, raise_descriptor_limit
@@ -27,8 +27,8 @@ class GuardedApp(FastAPI):
     """An application that requires a login for all routes and adds `headers` to all responses.
 
     FastAPI's own documentation pages are disabled because they would be public. FastAPI's redirects from
-    /path/ to /path are disabled because they redirect to the host that the request names. For paths
-    that accept larger bodies, `limits` maps their prefixes to their limits.
+    /path/ to /path are disabled because they redirect to the host that the request names.
+    `limits` maps the prefixes of paths that accept larger bodies to their limits.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class _LoginBeforeBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] not in _READING:
-            refusal = await authentication_error(Request(scope))
+            refusal = await find_authentication_error(Request(scope))
             if refusal is not None:
-                await http_problem(refusal)(scope, receive, send)
+                await build_http_problem(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""Polling the database once a second on behalf of all clients that watch a job."""
+"""Polls the database once a second on behalf of all clients that watch a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.api.job_response import build_response
 from include.database import fetch_rows
-from include.deployment.retrying import database_errors
+from include.deployment.retrying import list_database_errors
+from include.deployment.settings import Settings
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
 
@@ -32,7 +33,9 @@ class KnownEpoch(NamedTuple):
     """A finished epoch."""
 
     epoch: int
+    """Counted from 0."""
     recorded_at: datetime
+    """When the epoch was last recorded; later if an attempt has repeated it."""
     json: str
     """The epoch's RecordedEpoch as JSON."""
 
@@ -45,11 +48,13 @@ class JobState:
     """Differs between states."""
     job: str | None
     """The TrainingJobResponse as JSON; None if the row has been deleted or cannot be shown."""
-    ended: bool
+    has_ended: bool
+    """Whether no further change is expected: the job has ended, or has no row that can be shown."""
     epochs: tuple[KnownEpoch, ...]
+    """The job's finished epochs in order."""
 
 
-_GONE = JobState((), None, ended=True, epochs=())
+_GONE = JobState((), None, has_ended=True, epochs=())
 
 
 class Hub:
@@ -70,7 +75,7 @@ class Hub:
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[None]:
-        """Keep `state(job_id)` up to date for the duration of the block."""
+        """Keep `get_state(job_id)` up to date for the duration of the block."""
         self._watchers[job_id] += 1
         self._woken.set()
         if self._polling is None:
@@ -84,12 +89,12 @@ class Hub:
                 self._states.pop(job_id, None)
                 self._woken.set()
 
-    def state(self, job_id: str) -> JobState | None:
+    def get_state(self, job_id: str) -> JobState | None:
         """Return the newest state of a watched job; None before its first poll."""
         return self._states.get(job_id)
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether the polling has stopped because no job is watched."""
         return self._polling is None
 
@@ -127,6 +132,7 @@ class Hub:
 
 def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> dict[str, JobState]:
     """Return the new state of each job whose state differs from the one that is known."""
+    bucket = Settings.from_environment().bucket
     with open_database() as connection:
         rows = fetch_rows(connection, "find_changed_jobs", job_ids=list(known))
         found = {row.job_id: row for row in rows}
@@ -139,8 +145,8 @@ def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> d
             version = (row.version, row.epoch, row.recorded_at, places.get(job_id))
             if before is None or before.version != version:
                 try:
-                    new[job_id] = _read(connection, job_id, version, row.epoch, before)
-                except database_errors():
+                    new[job_id] = _read(connection, bucket, job_id, version, row.epoch, before)
+                except list_database_errors():
                     raise
                 except Exception:  # an unreadable row must not end the streams of other jobs
                     log.warning("The current state of job %r cannot be shown.", job_id, exc_info=True)
@@ -150,6 +156,7 @@ def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> d
 
 def _read(
     connection: Connection[Any],
+    bucket: str,
     job_id: str,
     version: tuple[object, ...],
     latest: int | None,
@@ -160,9 +167,9 @@ def _read(
     job = jobs.get(job_id)
     if job is None:
         return _GONE
-    shown = build_response(job, connection).model_dump_json()
+    shown = build_response(job, connection, bucket).model_dump_json()
     old = before.epochs if before else ()
-    new = jobs.epochs(
+    new = jobs.list_epochs(
         job_id,
         after=max((known.epoch for known in old), default=-1),
         since=max((known.recorded_at for known in old), default=None),

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from include.api.addresses import build_airflow_url, build_api_url
-from include.deployment.settings import Settings
+from include.api.bodies import ResponseBody
 from include.jobs.job import JobStatus, TrainingJob
-from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobDetails, JobListing, text_parameter
-from include.jobs.queue import find_places
+from include.jobs.listing import CHILDREN_SHOWN, CURVE_POINTS, JobListing, read_text_parameter
+from include.jobs.queue import QueuePlace, find_places
 from include.plain_text import escape_all_controls
-from include.s3.layout import checkpoint_key, dataset_report_key
+from include.s3.layout import build_checkpoint_key, build_dataset_report_key
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.checkpoints.checkpoint import CheckpointKind
-    from include.jobs.queue import QueuePlace
-
+    from include.jobs.listing import JobDetails
 
 _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
 
-class Progress(BaseModel):
+class Progress(ResponseBody):
     """Progress of a job.
 
     Epochs are counted, not numbered: after epochs 0, 1 and 2, `finished_epochs` is 3.
     """
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     finished_epochs: int | None
+    """Number of finished epochs, including those of the job that this job continues. If none is recorded: 0
+    for an active job, null for any other."""
     epochs: int | None
     """Planned number of epochs."""
     batch: int | None
@@ -58,25 +56,8 @@ class Progress(BaseModel):
     """When the last epoch was recorded."""
 
 
-class JobQueue(BaseModel):
-    """Place of the job in the GPU queue, which is ordered by the time at which jobs were queued."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    place: int
-    """From 1, the first job in the queue, to `waiting`, the last. A later job may start first if it needs
-    fewer GPUs."""
-    waiting: int
-    """Number of waiting jobs."""
-    expected_start_at: datetime | None
-    """Estimated from the current training runs and from how long similar ones took; null if no estimate is
-    possible."""
-
-
-class JobLineage(BaseModel):
-    """The job's parent, and the newest jobs whose parent it is."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
+class JobLineage(ResponseBody):
+    """The job's parent, and its newest children."""
 
     parent_job_id: str | None
     """The job that this job continues, or whose best.pt it started from."""
@@ -84,21 +65,32 @@ class JobLineage(BaseModel):
     """The parent's epoch, counted from 0, after which the job continues; null for a job that started from
     best.pt."""
     children: list[str] = Field(max_length=CHILDREN_SHOWN)
+    """The newest jobs that continue this job or started from its best.pt."""
 
 
-class JobLinks(BaseModel):
-    """Absolute URLs; each URL of a checkpoint, report or Airflow run is null if the job has none."""
+class JobLinks(ResponseBody):
+    """Absolute URLs; null for a checkpoint, dataset report or Airflow run that the job does not have."""
 
     self: str
+    """The job in this API."""
     epochs: str
+    """The finished epochs."""
     events: str
+    """The live events."""
     lineage: str
+    """The job's ancestors and descendants."""
     pictures: str
+    """The list of pictures."""
     dataset_report: str | None
+    """The report of the dataset check; null if no check has stored one."""
     best_checkpoint: str | None
+    """Download of best.pt; null if none is known to be in S3."""
     last_checkpoint: str | None
+    """Download of last.pt; null if none is known to be in S3, or if retention deleted it."""
     airflow_run: str | None
+    """Page of the run that owns the job, in Airflow's UI; null if no run owns the job."""
     airflow_run_api: str | None
+    """The same run in Airflow's own REST API."""
 
 
 class TrainingJobResponse(TrainingJob):
@@ -108,7 +100,7 @@ class TrainingJobResponse(TrainingJob):
     """
 
     task: str | None
-    """`task` of `spec`."""
+    """`task` of `spec`: a Task, or any text that a host application wrote."""
     model: str | None
     """`model` of `spec`."""
     dataset: str | None
@@ -118,53 +110,57 @@ class TrainingJobResponse(TrainingJob):
     time between a job's end and its resumption are not included. If the job began before schema revision
     0013, or if a host application trains it, this is the time from `started_at` to the job's end, or until
     now."""
-    queue: JobQueue | None
+    queue: QueuePlace | None
     """Null unless the job waits for a GPU."""
     progress: Progress
+    """How far training has come."""
     fitness_curve: list[float | None] = Field(max_length=CURVE_POINTS)
     """Fitness of at most 32 epochs, evenly spaced over all finished epochs, the oldest first."""
     lineage: JobLineage
+    """The job's parent and newest children."""
     links: JobLinks
+    """URLs of the job's resources."""
 
 
-def build_response(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:
-    """Return the job's response, reading from the database the values that its row lacks."""
-    return build_responses([job], database)[0]
+def build_response(job: TrainingJob, database: Connection[Any], bucket: str) -> TrainingJobResponse:
+    """Return the job's response, reading from the database the values that its row lacks.
+
+    `bucket` is the name of the deployment's bucket: links lead only to files in that bucket.
+    """
+    return build_responses([job], database, bucket)[0]
 
 
-def build_responses(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
+def build_responses(
+    jobs: Sequence[TrainingJob], database: Connection[Any], bucket: str
+) -> list[TrainingJobResponse]:
     """Return the responses of all these jobs, with as many queries as for a single job."""
-    details = JobListing(database).details([job.job_id for job in jobs])
+    details = JobListing(database).find_details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
     places = find_places(database, now) if waiting else {}
-    bucket = Settings.from_environment().bucket
-    return [
-        _build(job, details.get(job.job_id, JobDetails()), places.get(job.job_id), bucket, now)
-        for job in jobs
-    ]
+    return [_build(job, details[job.job_id], places.get(job.job_id), bucket, now) for job in jobs]
 
 
 def _build(
     job: TrainingJob, details: JobDetails, place: QueuePlace | None, bucket: str, now: datetime
 ) -> TrainingJobResponse:
     row = escape_row(job.model_dump())
-    duration = _duration(job, details, now)
+    duration = _compute_duration(job, details, now)
     return TrainingJobResponse(
         **row,
-        task=text_parameter(row["spec"], "task"),
-        model=text_parameter(row["spec"], "model"),
-        dataset=text_parameter(row["spec"], "dataset"),
+        task=read_text_parameter(row["spec"], "task"),
+        model=read_text_parameter(row["spec"], "model"),
+        dataset=read_text_parameter(row["spec"], "dataset"),
         duration_seconds=duration,
-        queue=None if place is None else JobQueue(**asdict(place)),
-        progress=_progress(job, details, duration),
+        queue=place,
+        progress=_build_progress(job, details, duration),
         fitness_curve=list(details.curve),
         lineage=JobLineage(
             parent_job_id=job.parent_job_id,
             resumed_epoch=job.resumed_epoch,
             children=list(details.children),
         ),
-        links=_links(job, bucket),
+        links=_build_links(job, bucket),
     )
 
 
@@ -177,7 +173,7 @@ def escape_row(row: dict[str, Any]) -> dict[str, Any]:
     return escaped | {name: row[name] for name in _IDS if name in row}
 
 
-def _duration(job: TrainingJob, details: JobDetails, now: datetime) -> float | None:
+def _compute_duration(job: TrainingJob, details: JobDetails, now: datetime) -> float | None:
     if details.gpu_seconds is not None:
         return details.gpu_seconds
     if job.started_at is None:
@@ -186,7 +182,7 @@ def _duration(job: TrainingJob, details: JobDetails, now: datetime) -> float | N
     return max(0.0, (ended - job.started_at).total_seconds()) if ended else None
 
 
-def _progress(job: TrainingJob, details: JobDetails, duration: float | None) -> Progress:
+def _build_progress(job: TrainingJob, details: JobDetails, duration: float | None) -> Progress:
     return Progress(
         finished_epochs=_count_finished(job, job.resumed_epoch if job.epoch is None else job.epoch),
         epochs=job.epochs,
@@ -211,7 +207,7 @@ def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
     return 0 if job.is_active else None
 
 
-def _links(job: TrainingJob, bucket: str) -> JobLinks:
+def _build_links(job: TrainingJob, bucket: str) -> JobLinks:
     route = ("jobs", job.job_id)
     run = (job.dag_id, job.run_id) if job.dag_id and job.run_id else None
     return JobLinks(
@@ -235,15 +231,28 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
     """
     if job.dataset_fingerprint is not None:
         return True
-    return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
+    return job.error is not None and S3Location(bucket, build_dataset_report_key(job.job_id)).uri in job.error
 
 
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the checkpoint's download URL, or None if the row does not show that the checkpoint is stored.
 
-    The row shows this if it records the checkpoint at its usual key, or a durable epoch but no checkpoint.
+    A recorded path shows this if it is the job's own key. If the row records no path, its durable epoch shows
+    this; but in the first epoch (-1), and without validation until training has ended, only last.pt is
+    stored.
     """
-    uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
-    recorded = job.checkpoint(kind)
-    is_stored = recorded.path == uri if recorded else job.durable_epoch is not None
+    uri = S3Location(bucket, build_checkpoint_key(job.job_id, kind)).uri
+    recorded = job.get_checkpoint(kind)
+    if recorded is not None:
+        is_stored = recorded.path == uri
+    else:
+        is_stored = job.durable_epoch is not None and (
+            kind == "last" or (job.durable_epoch >= 0 and _validates(job))
+        )
     return build_api_url("jobs", job.job_id, "checkpoints", kind) if is_stored else None
+
+
+def _validates(job: TrainingJob) -> bool:
+    """Return whether each epoch is validated; without that, no epoch is known to be the best so far."""
+    overrides = (job.spec or {}).get("overrides")
+    return not isinstance(overrides, dict) or overrides.get("val") is not False

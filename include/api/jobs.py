@@ -6,10 +6,12 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database, open_database
+from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.job_response import (
     TrainingJobResponse,
     build_response,
@@ -17,13 +19,10 @@ from include.api.job_response import (
     escape_row,
 )
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.datasets.reference import ClassCount
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
-from include.jobs.job import TRAINING_DAG, JobStatus, RecordedEpoch, TrainingJob
+from include.jobs.job import TRAINING_DAG, RecordedEpoch, TrainingJob
 from include.jobs.listing import (
-    MAX_FILTER_LENGTH,
     JobFilter,
     JobListing,
     Lineage,
@@ -31,7 +30,7 @@ from include.jobs.listing import (
     RelatedJob,
 )
 from include.jobs.repository import JobRepository
-from include.plain_text import escape_controls
+from include.plain_text import escape_model
 from include.reports.report import DatasetReport
 from include.reports.store import ReportStore
 
@@ -49,23 +48,15 @@ FoundJob = Annotated[TrainingJob, Depends(_require_job)]
 """The job in the URL; no database connection is held while the route waits for S3 or events."""
 
 _POSITION = TypeAdapter(PagePosition)
-_Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
-class JobsQuery(BaseModel):
+class JobsQuery(JobFilter):
     """Query parameters for listing jobs."""
 
-    status: JobStatus | None = None
-    dataset: _Filter | None = Field(None, description="Only jobs trained on this dataset.")
-    model: _Filter | None = Field(None, description="Only jobs that train this model.")
-    prefix: _Filter | None = Field(None, description="Only jobs whose id starts with this.")
-    dag_id: _Filter | None = Field(None, description="Only jobs whose runs belong to this Dag.")
-    run_id: _Filter | None = Field(None, description="Only jobs of this Dag run.")
-    archived: bool | None = Field(
-        None, description="Only archived jobs (true), or only jobs that are not archived (false)."
-    )
     limit: Limit = 25
+    """Page size."""
     cursor: Cursor | None = None
+    """Where the page begins; None for the first page."""
 
 
 class EpochsQuery(BaseModel):
@@ -75,12 +66,11 @@ class EpochsQuery(BaseModel):
     limit: int = Field(1000, ge=1, le=5000, description="Maximum number of epochs per page.")
 
 
-class JobsPage(BaseModel):
+class JobsPage(ResponseBody):
     """Jobs, the newest first."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     jobs: list[TrainingJobResponse]
+    """The jobs on this page."""
     next: str | None
     """Cursor of the next page; null on the last page."""
     total: int
@@ -90,55 +80,55 @@ class JobsPage(BaseModel):
     or if the database expects more than 100,000."""
 
 
-class EpochsPage(BaseModel):
+class EpochsPage(ResponseBody):
     """Finished epochs in order."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     epochs: list[RecordedEpoch]
+    """The epochs on this page."""
     next: int | None
     """The `after` of the next page; null on the last page."""
 
 
-class ClassTable(BaseModel):
-    """The classes in the order of their ids; null until the dataset has been checked."""
+class ClassTable(ResponseBody):
+    """How often each class occurs in a job's dataset."""
 
     classes: list[ClassCount] | None
+    """In the order of the class ids; null until the dataset has been checked."""
 
 
 @router.get("")
-def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobsPage:
+def list_jobs(
+    query: Annotated[JobsQuery, Query()], database: Database, settings: CurrentSettings
+) -> JobsPage:
     """List training jobs, the newest first."""
     before = decode_cursor(query.cursor, _POSITION)
-    wanted = JobFilter(**query.model_dump(exclude={"limit", "cursor"}))
-    page = JobListing(database).page(wanted, query.limit, before)
+    page = JobListing(database).find_page(query, query.limit, before)
     return JobsPage(
-        jobs=build_responses(page.jobs, database),
+        jobs=build_responses(page.jobs, database, settings.bucket),
         next=encode_cursor(*page.next) if page.next else None,
         total=page.total.number,
         total_is_estimate=page.total.is_estimate,
     )
 
 
-@router.get("/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
-def get_job(job_id: JobId, database: Database) -> TrainingJobResponse:
+@router.get("/{job_id}", responses=describe_errors(HTTPStatus.NOT_FOUND))
+def get_job(job_id: JobId, database: Database, settings: CurrentSettings) -> TrainingJobResponse:
     """Return one job with its checkpoints, its progress, and the machine of its newest attempt."""
-    return build_response(JobListing(database).require(job_id), database)
+    return build_response(JobListing(database).require(job_id), database, settings.bucket)
 
 
-@router.get("/{job_id}/epochs", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/epochs", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database: Database) -> EpochsPage:
     """Return the metrics and durations of the finished epochs."""
     JobListing(database).require(job_id)
-    found = JobRepository(database).epochs(job_id, query.after, limit=query.limit + 1)
+    found = JobRepository(database).list_epochs(job_id, query.after, limit=query.limit + 1)
     page = found[: query.limit]
     return EpochsPage(epochs=page, next=page[-1].epoch if len(found) > query.limit else None)
 
 
-@router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
-def get_dataset_report(job: FoundJob) -> DatasetReport:
+@router.get("/{job_id}/dataset-report", responses=describe_errors(HTTPStatus.NOT_FOUND))
+def get_dataset_report(job: FoundJob, bucket: InteractiveBucket) -> DatasetReport:
     """Return the result of the dataset check: problems, warnings, and how often each class occurs."""
-    bucket = open_bucket(Settings.from_environment(), interactive=True)
     report = ReportStore(bucket).fetch(job.job_id)
     if report is None:
         raise ProblemError(
@@ -150,18 +140,17 @@ def get_dataset_report(job: FoundJob) -> DatasetReport:
     return report
 
 
-@router.get("/{job_id}/class-table", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/class-table", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_class_table(job_id: JobId, database: Database) -> ClassTable:
     """Return how often each class occurs in the dataset that the job trains on."""
     JobListing(database).require(job_id)
-    found = JobRepository(database).class_table(job_id)
-    shown = found and [count.model_copy(update={"name": escape_controls(count.name)}) for count in found]
-    return ClassTable(classes=shown)
+    found = JobRepository(database).get_class_table(job_id)
+    return ClassTable(classes=found and [escape_model(count) for count in found])
 
 
-@router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{job_id}/lineage", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_lineage(job_id: JobId, database: Database) -> Lineage:
     """Return the job, its ancestors and its descendants, but no other related jobs."""
-    found = JobListing(database).lineage(job_id)
+    found = JobListing(database).find_lineage(job_id)
     shown = [RelatedJob.model_validate(escape_row(dict(related))) for related in found.jobs]
     return Lineage(jobs=shown, truncated=found.truncated)

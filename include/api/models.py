@@ -6,12 +6,13 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
-from include.api.problems import responses
+from include.api.problems import describe_errors
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.plain_text import escape_model
@@ -31,15 +32,16 @@ class ModelsQuery(BaseModel):
     name: str | None = Field(None, max_length=128, description="Only versions of this model.")
     stage: Stage | None = Field(None, description="Only versions in this stage.")
     limit: Limit = 50
+    """Page size."""
     cursor: Cursor | None = None
+    """Where the page begins; None for the first page."""
 
 
-class ModelPage(BaseModel):
+class ModelPage(ResponseBody):
     """Versions, the newest first."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     models: list[ModelVersion]
+    """The versions on this page."""
     next: str | None
     """Cursor of the next page; null on the last page."""
 
@@ -56,7 +58,7 @@ def list_models(query: Annotated[ModelsQuery, Query()], database: Database) -> M
     return ModelPage(models=page, next=encode_cursor(page[-1].name, page[-1].version) if more else None)
 
 
-@router.get("/{name}/{version}", responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/{name}/{version}", responses=describe_errors(HTTPStatus.NOT_FOUND))
 def get_model(
     name: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)], database: Database
 ) -> ModelVersion:

@@ -9,7 +9,7 @@ from fastapi import Header, Request  # noqa: TC002 - FastAPI reads annotations a
 from fastapi.params import Depends as Guard
 
 from include.api.access import require_can_start
-from include.api.addresses import airflow_url
+from include.api.addresses import read_airflow_url
 from include.api.problems import ProblemError
 
 _OWN = {"same-origin", "none"}
@@ -33,10 +33,13 @@ def _require_own_page(
     Sec-Fetch-Site or, over an unencrypted connection, only Origin. Other clients send neither header.
     """
     if sec_fetch_site is not None:
-        own = sec_fetch_site in _OWN
+        is_own = sec_fetch_site in _OWN
     else:
-        own = origin is None or _host(origin) in {request.url.netloc, _host(airflow_url())}
-    if not own:
+        is_own = origin is None or _extract_host(origin) in {
+            request.url.netloc,
+            _extract_host(read_airflow_url()),
+        }
+    if not is_own:
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
             "This request came from a page of another origin: use this server's own pages, or a program "
@@ -44,6 +47,6 @@ def _require_own_page(
         )
 
 
-def _host(address: str) -> str:
+def _extract_host(address: str) -> str:
     """Return the host and port; the scheme is omitted because a proxy that terminates TLS changes it."""
     return address.partition("://")[2].partition("/")[0]

@@ -1,7 +1,7 @@
 """Cursor pagination of long lists.
 
 A cursor holds the position of a page's last row, not a number of rows to skip. Therefore every page costs the
-same, and rows added between two requests cause no other row to be repeated or skipped.
+same, and no row is repeated or skipped if others are added between two requests.
 """
 
 from __future__ import annotations

@@ -6,16 +6,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Response
-from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
+from include.api.bodies import ResponseBody
+from include.api.deployment import InteractiveBucket
 from include.api.jobs import FoundJob
-from include.api.problems import ProblemError, responses
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
+from include.api.problems import ProblemError, describe_errors
 from include.jobs.job import TRAINING_DAG
-from include.pictures.choosing import MEDIA_TYPES, media_type
+from include.pictures.choosing import MEDIA_TYPES, find_media_type
 from include.pictures.store import PictureStore
 
 if TYPE_CHECKING:
@@ -26,40 +25,38 @@ router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[require_can_
 _BYTES = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The picture."}
 
 
-class Picture(BaseModel):
+class Picture(ResponseBody):
     """A picture."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     name: str
+    """File name as Ultralytics chose it, such as `results.png`."""
     size: int
     """In bytes."""
     media_type: str
+    """`image/png` or `image/jpeg`."""
     href: str
     """Absolute URL of the picture."""
 
 
-class Pictures(BaseModel):
-    """Plots that Ultralytics drew, the most informative first.
-
-    The list is empty until an attempt has finished training. It is always empty if `plots` is off.
-    """
+class Pictures(ResponseBody):
+    """Plots that Ultralytics drew of the job's current training run."""
 
     pictures: list[Picture]
+    """The most informative first; empty until an attempt has finished training, and if `plots` is off."""
 
 
-@router.get("/{job_id}/pictures", responses=responses(HTTPStatus.NOT_FOUND))
-def list_pictures(job: FoundJob) -> Pictures:
+@router.get("/{job_id}/pictures", responses=describe_errors(HTTPStatus.NOT_FOUND))
+def list_pictures(job: FoundJob, bucket: InteractiveBucket) -> Pictures:
     """List the pictures that were stored when training ended."""
     return Pictures(
         pictures=[
             Picture(
                 name=each.name,
                 size=each.size,
-                media_type=media_type(each.name),
+                media_type=find_media_type(each.name),
                 href=build_api_url("jobs", job.job_id, "pictures", each.name),
             )
-            for each in _open_store().pictures(job.job_id, job.origin_run_id)
+            for each in PictureStore(bucket).list_pictures(job.job_id, job.origin_run_id)
         ]
     )
 
@@ -67,17 +64,19 @@ def list_pictures(job: FoundJob) -> Pictures:
 @router.get(
     "/{job_id}/pictures/{name}",
     response_class=Response,
-    responses=responses(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
+    responses=describe_errors(HTTPStatus.NOT_FOUND) | {int(HTTPStatus.OK): _BYTES},
 )
-def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
+def get_picture(
+    job: FoundJob, bucket: InteractiveBucket, name: str, if_none_match: Annotated[str, Header()] = ""
+) -> Response:
     """Return a picture. A browser may cache it, but must revalidate it."""
-    picture = _open_store().fetch(job.job_id, job.origin_run_id, name, if_none_match)
+    picture = PictureStore(bucket).fetch(job.job_id, job.origin_run_id, name, if_none_match)
     if picture is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
             f"name={name!r:.80} is not a picture of job {job.job_id}; list its pictures first",
         )
-    return answer_picture(picture, media_type(name))
+    return answer_picture(picture, find_media_type(name))
 
 
 def answer_picture(picture: ObjectContent, media_type: str) -> Response:
@@ -86,7 +85,3 @@ def answer_picture(picture: ObjectContent, media_type: str) -> Response:
     if picture.content is None:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(picture.content, headers=headers, media_type=media_type)
-
-
-def _open_store() -> PictureStore:
-    return PictureStore(open_bucket(Settings.from_environment(), interactive=True))

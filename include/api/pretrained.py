@@ -10,25 +10,29 @@ from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, current_time, fail_after, open_file, to_thread
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict
 from starlette.requests import ClientDisconnect
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
+from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.model_reference import parse_weights_name
 from include.s3.errors import FencedOut
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
+
+if TYPE_CHECKING:
+    from include.deployment.settings import Settings
+    from include.s3.bucket import Bucket
 
 log = logging.getLogger(__name__)
 
@@ -48,34 +52,31 @@ _MIN_BYTES_PER_SECOND = 16 * 1024
 router = APIRouter(prefix="/pretrained", tags=["pretrained"])
 
 
-class PretrainedFile(BaseModel):
+class PretrainedFile(ResponseBody):
     """A stored file."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     """The name that the parameter `model` accepts."""
     size: int
     """In bytes."""
     stored_at: datetime
+    """When the file was stored, or last replaced."""
 
 
-class PretrainedFiles(BaseModel):
+class PretrainedFiles(ResponseBody):
     """The stored files, sorted by name."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     files: list[PretrainedFile]
+    """At most 1000 files."""
     truncated: bool
     """Whether more files are stored."""
 
 
-class StoredFile(BaseModel):
+class StoredFile(ResponseBody):
     """A file that was stored."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     name: str
+    """The name that the parameter `model` accepts."""
     path: str
     """The s3:// URI."""
     sha256: str
@@ -83,9 +84,9 @@ class StoredFile(BaseModel):
 
 
 @router.get("", dependencies=[require_can_see_runs(TRAINING_DAG)])
-def list_pretrained() -> PretrainedFiles:
+def list_pretrained(bucket: InteractiveBucket) -> PretrainedFiles:
     """List the stored files. A file that Ultralytics publishes is added when a job first needs it."""
-    found, truncated = _open_store().list_stored(MAX_LISTED)
+    found, truncated = _open_store(bucket).list_stored(MAX_LISTED)
     files = [
         PretrainedFile(name=name, size=item.size, stored_at=item.modified) for name, item in found.items()
     ]
@@ -95,7 +96,7 @@ def list_pretrained() -> PretrainedFiles:
 @router.put(
     "/{name}",
     dependencies=require_may_change(TRAINING_DAG),
-    responses=responses(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
+    responses=describe_errors(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -106,6 +107,7 @@ def list_pretrained() -> PretrainedFiles:
 async def store_pretrained(
     request: Request,
     user: GetUserDep,
+    settings: CurrentSettings,
     name: Annotated[str, Path(description="Name of the file, such as yolo26n.pt; the value for `model`.")],
     replace: Annotated[
         bool, Query(description="Whether to replace the stored file if its content differs.")
@@ -126,7 +128,9 @@ async def store_pretrained(
         with temporary as folder:
             file = FilePath(folder) / name
             sha256 = await _receive(request, file)
-            return await to_thread.run_sync(_store_file, file, name, sha256, replace, user.get_name())
+            stored = await to_thread.run_sync(_store_file, settings, file, name, sha256, replace)
+    log.info("%s uploaded %s, SHA-256 %s.", user.get_name(), stored.path, sha256)
+    return stored
 
 
 @asynccontextmanager
@@ -172,7 +176,7 @@ def _explain_disk_errors() -> Iterator[None]:
         log.warning("An upload could not be written to the disk: %s", error)
         raise ProblemError(
             HTTPStatus.INSUFFICIENT_STORAGE,
-            f"The API server cannot store the file to inspect it ({error.strerror}); an administrator "
+            f"The API server cannot store the file for its inspection ({error.strerror}); an administrator "
             "has to free disk space, or put the file into the bucket",
         ) from None
 
@@ -198,8 +202,8 @@ async def _read_blocks(request: Request) -> AsyncIterator[bytes]:
         yield block
 
 
-def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> StoredFile:
-    store = _open_store(interactive=False)  # sending gigabytes takes minutes
+def _store_file(settings: Settings, file: FilePath, name: str, sha256: str, replace: bool) -> StoredFile:
+    store = _open_store(open_bucket(settings))  # not interactive: sending gigabytes takes minutes
     try:
         stored = store.put(file, name, replace=replace)
     except InspectionError as error:
@@ -209,8 +213,8 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
     except UnsafeCheckpoint as error:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{name} is already stored, but cannot be compared with this file: {error}; rename the file, or "
-            "set replace=true to replace it",
+            f"{name} is already stored, but cannot be compared with your file: {error}; rename your file, "
+            "or set replace=true to replace the stored one",
         ) from None
     except WeightsUnavailable:
         raise ProblemError(
@@ -220,13 +224,12 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
     if stored.sha256 != sha256:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename the file, or "
-            "set replace=true to replace it for future jobs",
+            f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename your file, "
+            "or set replace=true to replace the stored one for future jobs",
         )
-    log.info("%s uploaded %s, SHA-256 %s.", user, stored.path, sha256)
     return StoredFile(name=name, path=stored.path, sha256=sha256)
 
 
-def _open_store(*, interactive: bool = True) -> PretrainedStore:
+def _open_store(bucket: Bucket) -> PretrainedStore:
     """Return a store that does not download files that are missing from the bucket."""
-    return PretrainedStore(open_bucket(Settings.from_environment(), interactive=interactive), None)
+    return PretrainedStore(bucket, None)

@@ -12,20 +12,14 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from include.api.access import authentication_error
-from include.audit.deletion import DeletionRefused
-from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
+from include.api.access import find_authentication_error
 from include.deployment.lookup import LookupFailed
-from include.deployment.retrying import database_errors
+from include.deployment.retrying import list_database_errors
 from include.deployment.settings import TRAINING_DB
-from include.jobs.completion import CompletionConflict, CompletionRefused
-from include.jobs.listing import JobUnknown
-from include.models.errors import VersionUnknown
-from include.refusals import path_of
-from include.registry.errors import DatasetNeeded, DatasetUnknown
-from include.request import RequestRefused
+from include.errors import Conflict, Invalid, NotFound
+from include.refusals import format_path
 from include.s3.errors import StoreError
-from include.serving.problem import MEDIA_TYPE, Problem, problem
+from include.serving.problem import MEDIA_TYPE, Problem, build_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST}
+"""Errors that occur before any guard has run; a request without a login is answered with 401 instead."""
 _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token from POST /auth/token as a Bearer token.",
     HTTPStatus.FORBIDDEN: "Ask an Airflow administrator for permission on the runs of this Dag.",
@@ -46,21 +41,11 @@ _UNKNOWN_SIGNATURE = "Invalid JWT token"
 """Detail of Airflow's 403 response to a token that was not signed with the current secret."""
 
 _REFUSALS = {
-    DatasetUnknown: HTTPStatus.NOT_FOUND,
-    JobUnknown: HTTPStatus.NOT_FOUND,
-    UploadUnknown: HTTPStatus.NOT_FOUND,
-    VersionUnknown: HTTPStatus.NOT_FOUND,
-    CompletionConflict: HTTPStatus.CONFLICT,
-    DatasetNeeded: HTTPStatus.CONFLICT,
-    DeletionRefused: HTTPStatus.CONFLICT,
-    UploadEnded: HTTPStatus.CONFLICT,
-    UploadIncomplete: HTTPStatus.CONFLICT,
-    CompletionRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    RequestRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    UploadRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-"""Statuses of the errors whose message is returned to the caller. A class takes precedence over its base
-class."""
+"""Statuses of the errors whose message is returned to the caller."""
 
 
 class ProblemError(Exception):
@@ -82,7 +67,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
     app.add_exception_handler(LookupFailed, _answer_failed_lookup)
     app.add_exception_handler(StoreError, _answer_storage_error)
-    for error in database_errors():
+    for error in list_database_errors():
         app.add_exception_handler(error, _answer_database_error)
     for error in (
         psycopg.errors.UndefinedTable,
@@ -93,7 +78,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
-def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+def describe_errors(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of the errors that a route may return."""
     return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
 
@@ -111,12 +96,12 @@ def document_problems(document: dict[str, Any]) -> dict[str, Any]:
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for this class
     if error.status_code in _BEFORE_GUARDS:
-        error = await authentication_error(request) or error
+        error = await find_authentication_error(request) or error
     if error.status_code == HTTPStatus.NOT_FOUND and _is_described(request.app):
         error = HTTPException(error.status_code, f"{error.detail}. The routes are listed in openapi.json")
     if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; invalid JSON already gets 422
         error = HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, error.detail)
-    return http_problem(error)
+    return build_http_problem(error)
 
 
 def _is_described(app: FastAPI) -> bool:
@@ -124,23 +109,23 @@ def _is_described(app: FastAPI) -> bool:
     return any(getattr(route, "path", None) == "/openapi.json" for route in app.routes)
 
 
-def http_problem(error: HTTPException) -> JSONResponse:
+def build_http_problem(error: HTTPException) -> JSONResponse:
     """Return the response to an error of the framework or of Airflow, with a remedy if one is known."""
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", "Bearer")
     remedy = _HELP.get(HTTPStatus.UNAUTHORIZED if error.detail == _UNKNOWN_SIGNATURE else status, "")
-    return problem(status, f"{error.detail}. {remedy}".strip(), headers)
+    return build_problem(status, f"{error.detail}. {remedy}".strip(), headers)
 
 
 def _answer_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101 - the handler is registered for this class
-    return problem(error.status, _end_sentence(error), error.headers)
+    return build_problem(error.status, _end_sentence(error), error.headers)
 
 
 def _answer_refusal(status: HTTPStatus, _: Request, error: Exception) -> JSONResponse:
-    return problem(status, _end_sentence(error))
+    return build_problem(status, _end_sentence(error))
 
 
 def _end_sentence(error: Exception) -> str:
@@ -150,36 +135,38 @@ def _end_sentence(error: Exception) -> str:
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for this class
-    if refusal := await authentication_error(request):
-        return http_problem(refusal)
+    if refusal := await find_authentication_error(request):
+        return build_http_problem(refusal)
     first = error.errors()[0]
-    field = path_of(first["loc"][1:])
+    field = format_path(first["loc"][1:])
     if first["type"] == "extra_forbidden":
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
+        return build_problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
     message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}.")
+    return build_problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}."
+    )
 
 
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     """Return the response for a value that PostgreSQL cannot store or compare, such as text with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - the handler is registered for this class
     reason = error.diag.message_primary or error
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
+    return build_problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 
 
-def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) -> ExceptionHandler:
+def _answer_unavailable(detail: str, logged: str = "%s", *, may_retry: bool = True) -> ExceptionHandler:
     """Return a handler that logs the error, but omits it from the response, because it may name endpoints."""
-    headers = {"Retry-After": "10"} if again else None
+    headers = {"Retry-After": "10"} if may_retry else None
 
     def answer(_: Request, error: Exception) -> JSONResponse:
         log.warning(logged, error)
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers)
+        return build_problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers)
 
     return answer
 
 
 _answer_missing_connection = _answer_unavailable(
-    f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.", again=False
+    f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.", may_retry=False
 )
 _answer_failed_lookup = _answer_unavailable(
     "Airflow cannot look up its connections at the moment: try again later; the API server's log says why."
@@ -194,13 +181,13 @@ _answer_storage_error = _answer_unavailable(
 )
 _answer_outdated_schema = _answer_unavailable(
     "The training database lacks tables, columns or rights that this code needs: run the Dag migrate_schema.",
-    again=False,
+    may_retry=False,
 )
 
 
 def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Return the response to an unexpected error; the framework logs the traceback afterwards."""
-    return problem(
+    return build_problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "Internal error; see the API server's log.",
     )

@@ -6,12 +6,12 @@ from http import HTTPStatus
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from include.api.access import check_access
-from include.api.addresses import airflow_url
-from include.deployment.settings import Settings
+from include.api.addresses import read_airflow_url
+from include.api.bodies import ResponseBody
+from include.api.deployment import CurrentSettings
 from include.jobs.job import TRAINING_DAG
 from include.plain_text import escape_controls
 from include.registry.request import REGISTER_DAG
@@ -19,12 +19,11 @@ from include.registry.request import REGISTER_DAG
 router = APIRouter(prefix="/session", tags=["session"])
 
 
-class Session(BaseModel):
+class Session(ResponseBody):
     """The current user, and the user's permissions."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     user: str
+    """The user's name in Airflow; jobs record it as their owner."""
     may_start: bool
     """Whether the user may start training runs, and change those that they started."""
     may_register: bool
@@ -35,19 +34,20 @@ class Session(BaseModel):
     job_administrators: list[str]
     """Users who may change everyone's jobs."""
     airflow_url: str
+    """Base URL of Airflow's UI, without a trailing slash."""
 
 
 @router.get("")
-def get_session(request: Request, user: GetUserDep) -> Session:
+def get_session(request: Request, user: GetUserDep, settings: CurrentSettings) -> Session:
     """Return the current user, and the user's permissions."""
-    ownership = Settings.from_environment().ownership
+    ownership = settings.ownership
     return Session(
         user=escape_controls(user.get_name()),
         may_start=_may_start(TRAINING_DAG, request, user),
         may_register=_may_start(REGISTER_DAG, request, user),
         may_change_all_jobs=ownership.may_change_all(user.get_name()),
         job_administrators=[escape_controls(name) for name in sorted(ownership.administrators)],
-        airflow_url=airflow_url(),
+        airflow_url=read_airflow_url(),
     )
 
 

@@ -8,43 +8,43 @@ from typing import TYPE_CHECKING, Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import open_database
+from include.api.deployment import CurrentSettings, InteractiveBucket
 from include.api.origin import require_may_change
-from include.api.problems import ProblemError, responses
+from include.api.problems import ProblemError, describe_errors
 from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import FilePart, UploadStore
-from include.deployment.connections import open_bucket, s3_signer
+from include.deployment.connections import create_s3_signer, open_bucket
 from include.deployment.lookup import LookupFailed
-from include.deployment.settings import Settings
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
 from include.plain_text import escape_controls
 from include.registry.objects import lock_objects
 from include.registry.request import REGISTER_DAG
 from include.s3.errors import StoreError
-from include.s3.signed_links import origin_of_links
+from include.s3.signed_links import find_origin_of_links
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 
     from include.datasets.uploads.plan import Upload
+    from include.deployment.settings import Settings
+    from include.s3.bucket import Bucket
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 _MAY_CHANGE = require_may_change(REGISTER_DAG)
-_STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
 
 
-class FileToUpload(BaseModel):
+class FileToUpload(RequestBody):
     """A file to be sent."""
-
-    model_config = _STRICT
 
     path: str = Field(max_length=1024)
     """Path within the dataset."""
@@ -52,18 +52,15 @@ class FileToUpload(BaseModel):
     """In bytes."""
 
 
-class UploadBody(BaseModel):
-    """The files of an upload: a single .zip or .ndjson file, or the files of a folder."""
-
-    model_config = _STRICT
+class UploadBody(RequestBody):
+    """The files of an upload."""
 
     files: list[FileToUpload]
+    """A single .zip or .ndjson file, or all files of a folder; no file can be added later."""
 
 
-class UploadedFile(BaseModel):
+class UploadedFile(ResponseBody):
     """A file of an upload, which is sent in parts."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     path: str
     """Path within the dataset."""
@@ -77,22 +74,21 @@ class UploadedFile(BaseModel):
     """Numbers of the parts that S3 has received, counted from 1."""
 
 
-class UploadState(BaseModel):
+class UploadState(ResponseBody):
     """An upload and its files."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     upload_id: str
+    """Names the upload in further requests."""
     created_by: str
+    """The user who started the upload; only this user may continue it."""
     source: str | None
     """The value for `dataset` once the upload is complete; null before that."""
     files: list[UploadedFile]
+    """The files in the order in which they were announced."""
 
 
-class WantedPart(BaseModel):
+class WantedPart(RequestBody):
     """A part to sign."""
-
-    model_config = _STRICT
 
     file: int = Field(ge=0, lt=UPLOAD_FILES)
     """Position of the file in the list, counted from 0."""
@@ -100,43 +96,40 @@ class WantedPart(BaseModel):
     """Number of the part, counted from 1."""
 
 
-class PartsBody(BaseModel):
+class PartsBody(RequestBody):
     """The parts to sign."""
 
-    model_config = _STRICT
-
     parts: list[WantedPart] = Field(min_length=1, max_length=UPLOAD_LINKS)
+    """The parts of any files of the upload."""
 
 
-class SignedPart(BaseModel):
+class SignedPart(ResponseBody):
     """A link for sending one part: a PUT with these headers and exactly the part's bytes."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     file: int
     """Position of the file in the list, counted from 0."""
     part: int
     """Number of the part, counted from 1."""
     url: str
+    """The address to which the part is sent."""
     headers: dict[str, str]
+    """The headers that must be sent with the part."""
 
 
-class SignedParts(BaseModel):
+class SignedParts(ResponseBody):
     """Links for sending parts."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     links: list[SignedPart]
+    """The links in the order of the requested parts."""
     seconds: int
     """How long the links are valid."""
 
 
-class CompletedUpload(BaseModel):
+class CompletedUpload(ResponseBody):
     """A complete upload."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     upload_id: str
+    """The upload in the URL."""
     source: str
     """The value for `dataset`."""
 
@@ -146,43 +139,50 @@ class CompletedUpload(BaseModel):
     status_code=HTTPStatus.CREATED,
     dependencies=_MAY_CHANGE,
 )
-def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
+def begin_upload(body: UploadBody, user: GetUserDep, bucket: InteractiveBucket) -> UploadState:
     """Announce the files of a dataset. Only announced files can be sent, and only at the announced size."""
     announced = [UploadFile(path=file.path, size=file.size) for file in body.files]
     planned = plan_upload(announced, user.get_name())
-    upload = _open_store().begin(planned)
-    return _state(upload, [[] for _ in upload.files])
+    upload = UploadStore(bucket).begin(planned)
+    return _build_state(upload, [[] for _ in upload.files], bucket)
 
 
 @router.get(
     "/{upload_id}",
     dependencies=[require_can_see_runs(REGISTER_DAG)],
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=describe_errors(HTTPStatus.NOT_FOUND),
 )
-def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
+def get_upload(upload_id: UploadId, user: GetUserDep, bucket: InteractiveBucket) -> UploadState:
     """Return the parts that S3 has received, so that an interrupted upload sends only the rest.
 
     Until the upload is complete, a file whose size differs from the announced size is removed, because its
     transfer was cut off.
     """
-    store = _open_store()
+    store = UploadStore(bucket)
     upload = _require_own(store, upload_id, user)
-    return _state(upload, store.list_arrived(upload))
+    return _build_state(upload, store.list_arrived(upload), bucket)
 
 
 @router.post(
     "/{upload_id}/parts",
     dependencies=_MAY_CHANGE,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
+def sign_parts(
+    upload_id: UploadId,
+    body: PartsBody,
+    user: GetUserDep,
+    settings: CurrentSettings,
+    bucket: InteractiveBucket,
+) -> SignedParts:
     """Sign links for parts.
 
-    If a file that has only one part is already stored, S3 answers 412, even if the stored file is truncated.
+    If a file has only one part and is already stored, S3 answers its link with 412, even if the stored file
+    is truncated.
     """
-    store = _open_store()
+    store = UploadStore(bucket)
     upload = _require_own(store, upload_id, user)
-    signer = s3_signer(Settings.from_environment().s3_public_endpoint)
+    signer = create_s3_signer(settings.s3_public_endpoint)
     signed = [
         SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
         for link in store.sign_links(upload, [FilePart(each.file, each.part) for each in body.parts], signer)
@@ -193,29 +193,29 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
 @router.post(
     "/{upload_id}/complete",
     dependencies=_MAY_CHANGE,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
+def complete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSettings) -> CompletedUpload:
     """Verify that S3 has every part at its full size, and assemble the files.
 
     Repeating the request changes nothing. The files of a complete upload cannot be replaced. A 409 names the
     files that are missing or were not announced.
     """
-    store = _open_store(interactive=False)  # assembling gigabytes takes seconds
+    store = UploadStore(open_bucket(settings))  # not interactive: assembling gigabytes takes seconds
     _require_own(store, upload_id, user)
-    source = store.complete(upload_id).source(Settings.from_environment().bucket)
+    source = store.complete(upload_id).build_source(settings.bucket)
     return CompletedUpload(upload_id=upload_id, source=source)
 
 
 @router.delete(
     "/{upload_id}",
     dependencies=_MAY_CHANGE,
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=describe_errors(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     status_code=HTTPStatus.NO_CONTENT,
 )
-def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
+def delete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSettings) -> None:
     """Delete an upload and its files, unless a job or a version of a dataset uses it."""
-    store = _open_store(interactive=False)
+    store = UploadStore(open_bucket(settings))
     upload = _require_own(store, upload_id, user)
     with open_database() as database, database.transaction():
         lock_objects(database, [upload_id])
@@ -231,14 +231,13 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
             raise ProblemError(HTTPStatus.CONFLICT, str(changed)) from None
 
 
-def find_upload_origin() -> str | None:
+def find_upload_origin(settings: Settings) -> str | None:
     """Return the origin of the links, which the Content-Security-Policy of the upload pages has to allow.
 
     Return None if the connection to S3 is missing or has no keys: uploads are then impossible anyway.
     """
-    settings = Settings.from_environment()
     try:
-        return origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
+        return find_origin_of_links(create_s3_signer(settings.s3_public_endpoint), settings.bucket)
     except (AirflowNotFoundException, LookupFailed, StoreError):
         return None
 
@@ -254,12 +253,12 @@ def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
     return upload
 
 
-def _state(upload: Upload, arrived: list[list[int]]) -> UploadState:
+def _build_state(upload: Upload, arrived: list[list[int]], bucket: Bucket) -> UploadState:
     done = upload.completed_at is not None
     return UploadState(
         upload_id=upload.upload_id,
         created_by=escape_controls(upload.created_by),
-        source=upload.source(Settings.from_environment().bucket) if done else None,
+        source=upload.build_source(bucket.name) if done else None,
         files=[
             UploadedFile(
                 path=file.path, size=file.size, part_size=UPLOAD_PART, parts=file.parts, arrived=numbers
@@ -267,7 +266,3 @@ def _state(upload: Upload, arrived: list[list[int]]) -> UploadState:
             for file, numbers in zip(upload.files, arrived, strict=True)
         ],
     )
-
-
-def _open_store(*, interactive: bool = True) -> UploadStore:
-    return UploadStore(open_bucket(Settings.from_environment(), interactive=interactive))

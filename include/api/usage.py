@@ -6,14 +6,15 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from include.api.access import require_can_see_runs
+from include.api.bodies import ResponseBody
 from include.api.database import Database
-from include.deployment.settings import Settings
+from include.api.deployment import CurrentSettings
 from include.jobs.job import TRAINING_DAG
-from include.jobs.usage import WEEK, UsageRepository, start_of_week
-from include.plain_text import escape_all_controls
+from include.jobs.usage import WEEK, JobUsage, UsageRepository, UserGpuUsage, start_of_week
+from include.plain_text import escape_model
 
 router = APIRouter(prefix="/usage", tags=["usage"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
@@ -40,69 +41,46 @@ class WeekQuery(BaseModel):
     )
 
 
-class UserUsage(BaseModel):
-    """GPU hours that one user's jobs have used, and the GPUs that these jobs use or wait for now."""
+class UserUsage(UserGpuUsage):
+    """One user's GPU hours and GPUs, and the limits on both."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    user: str | None
-    """Null for jobs whose user is unknown."""
-    gpu_hours: list[float]
-    """One number for each week."""
-    running: int
-    """Number of GPUs in use by running jobs."""
-    queued: int
-    """Number of GPUs that jobs in the GPU queue have requested."""
-    held: int
-    """Number of GPUs that jobs waiting for the quota have requested."""
     quota_gpus: int | None
     """The user's limit on GPUs; null if there is none."""
     quota_gpu_hours: float | None
     """The user's limit on GPU hours; null if there is none."""
 
 
-class Usage(BaseModel):
+class Usage(ResponseBody):
     """GPU hours by user and week."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     weeks: list[date]
     """The Mondays on which the weeks begin, at 00:00 UTC; the current week comes first."""
     users: list[UserUsage]
+    """Every user who used a GPU in these weeks, or has an active job."""
 
 
-class JobUsage(BaseModel):
-    """GPU hours that one job has used in a week."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    job_id: str
-    status: str | None
-    """Null for a job that has been deleted."""
-    gpu_hours: float
-    attempts: int
-
-
-class WeekUsage(BaseModel):
-    """The jobs on which a user spent the most GPU hours in a week, at most 200."""
+class WeekUsage(ResponseBody):
+    """The jobs on which a user spent GPU hours in a week."""
 
     week: date
+    """The Monday on which the week begins, at 00:00 UTC."""
     jobs: list[JobUsage]
+    """At most 200 jobs, those with the most GPU hours first."""
 
 
 @router.get("")
-def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usage:
+def get_usage(query: Annotated[UsageQuery, Query()], database: Database, settings: CurrentSettings) -> Usage:
     """Return each user's quota and GPU hours in the last weeks; users with the most hours come first."""
     current = start_of_week(datetime.now(UTC))
     weeks = [current - WEEK * number for number in range(query.weeks)]
-    quotas = Settings.from_environment().quotas
+    quotas = settings.quotas
     users = [
         UserUsage(
-            **{**vars(each), "user": escape_all_controls(each.user)},
+            **dict(escape_model(each)),
             quota_gpus=quotas.of(each.user).gpus,
             quota_gpu_hours=quotas.of(each.user).gpu_hours,
         )
-        for each in UsageRepository(database).by_user(weeks)
+        for each in UsageRepository(database).list_by_user(weeks)
     ]
     return Usage(weeks=[week.date() for week in weeks], users=users)
 
@@ -112,5 +90,5 @@ def list_usage_of_user(query: Annotated[WeekQuery, Query()], database: Database)
     """Return the jobs on which a user spent GPU hours in a week, those with the most hours first."""
     day = datetime.now(UTC) if query.week is None else datetime.combine(query.week, time(), UTC)
     week = start_of_week(day)
-    found = UsageRepository(database).of_user(query.user, week, _JOBS_SHOWN)
-    return WeekUsage(week=week.date(), jobs=[JobUsage(**vars(each)) for each in found])
+    found = UsageRepository(database).list_of_user(query.user, week, _JOBS_SHOWN)
+    return WeekUsage(week=week.date(), jobs=found)

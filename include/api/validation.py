@@ -1,45 +1,52 @@
-"""Checking the parameters of a training run before a run is triggered."""
+"""Checks the parameters of a training run before the run is triggered."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Body, Request
-from pydantic import BaseModel, Field
 
 from include.api.access import require_can_start
 from include.api.airflow_runs import in_own_thread, is_running
+from include.api.bodies import ResponseBody
 from include.api.database import Database
+from include.api.deployment import CurrentSettings
 from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import check
 from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.spec import SpecError, TrainingSpec
 from include.plain_text import escape_all_controls
 from include.s3.errors import StoreRefusal
 
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.deployment.settings import Settings
+
 router = APIRouter(tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG)])
 
 
-class Validation(BaseModel):
+class Validation(ResponseBody):
     """One sentence for each wrong parameter. If there are no errors, a run may be triggered."""
 
-    errors: dict[str, str] = Field(
-        description="Errors by parameter; the name is empty for an error that concerns no single parameter."
-    )
-    wait: str | None = Field(
-        description="Why the job would first wait for other jobs of the same user; null if it would not wait."
-    )
+    errors: dict[str, str]
+    """Errors by parameter; the name is empty for an error that concerns no single parameter."""
+    wait: str | None
+    """Why the job would first wait for other jobs of the same user; null if it would not wait."""
 
 
 @router.post("/validate")
 @in_own_thread
 def validate(
-    request: Request, user: GetUserDep, database: Database, params: Annotated[dict[str, Any], Body()]
+    request: Request,
+    user: GetUserDep,
+    database: Database,
+    settings: CurrentSettings,
+    params: Annotated[dict[str, Any], Body()],
 ) -> Validation:
     """Check the parameters of a training run in the same way as `train_yolo`.
 
@@ -49,19 +56,18 @@ def validate(
     """
     errors, wait = TrainingSpec.find_problems(params), None
     if not errors:
-        errors, wait = _find_conflicts(request, user.get_name(), database, params)
+        errors, wait = _find_conflicts(request, user.get_name(), database, settings, params)
     return Validation(errors=escape_all_controls(errors), wait=escape_all_controls(wait))
 
 
 def _find_conflicts(
-    request: Request, user: str, database: Any, params: dict[str, Any]
+    request: Request, user: str, database: Connection[Any], settings: Settings, params: dict[str, Any]
 ) -> tuple[dict[str, str], str | None]:
     """Return problems that only the database and S3 reveal, and the reason why the job would wait.
 
     Such problems are a job id that is taken, or a job that belongs to another user, cannot be resumed or was
     started with different parameters. A job waits if its user's quota is used up.
     """
-    settings = Settings.from_environment()
     bucket = open_bucket(settings, interactive=True)
     not_triggered = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), user)
     claimant = Claimant.of(not_triggered, database, bucket, settings, partial(is_running, request))

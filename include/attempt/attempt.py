@@ -4,46 +4,41 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.attempt.elsewhere import seek_device_elsewhere
 from include.attempt.job_record import JobRecord
 from include.attempt.manifest import TrainingManifest
 from include.attempt.pictures import remove_earlier_pictures, store_pictures
 from include.attempt.preemption import handle_sigterm
 from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
-from include.attempt.tracking import Tracker, predict_final_row, tracking_server
+from include.attempt.tracking import Tracker, predict_final_row
 from include.attempt.training import train_and_report
 from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listing import S3Listings
-from include.datasets.errors import DatasetChanged, DatasetNotHere, ReaderKilled
+from include.datasets.errors import DatasetChanged, ReaderKilled
 from include.datasets.s3 import S3ObjectReader
-from include.deployment.connections import open_bucket, training_db_factory
+from include.deployment.connections import open_bucket, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
+from include.deployment.tracking import find_tracking_server
 from include.jobs.job import StopRequest
-from include.jobs.loss_parameters import loss_rules_of
-from include.s3.errors import FencedOut, LocalDiskError, StoreBusy
-from include.training.contract import (
-    DeviceNotAvailable,
-    DiskError,
-    GpuLost,
-    MachineUnusable,
-    ProcessKilled,
-    TrainingRequest,
-    is_disk_error,
-)
-from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
-from include.trusted_folders import UntrustedFolder, make_trusted_folder
+from include.jobs.loss_parameters import build_loss_rules
+from include.s3.errors import FencedOut, StoreBusy
+from include.training.contract import ProcessKilled, TrainingRequest
+from include.training.gpu_claims import wait_for_gpus
+from include.training.gpus import describe_hardware, require_hardware
+from include.trusted_folders import make_trusted_folder
 from include.watchdog.attempt import watch_attempt
 from include.watchdog.limits import Limits
 from include.watchdog.traces import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from include.attempt.preemption import Termination
@@ -60,7 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
-"""How long an attempt waits for a GPU on its machine. With retries, a job waits for up to two days."""
+"""How long one attempt waits for a GPU, in seconds. With its retries, a job waits for up to two days."""
 
 
 class TrainingAttempt:
@@ -79,42 +74,27 @@ class TrainingAttempt:
     ) -> None:
         self._job, self._dataset = job, dataset
         self._settings, self._open_store = settings, open_store
-        self._row = JobRecord(job.job_id, job.run_id, attempt, training_db_factory())
-        folder = settings.job_folder(job.job_id)
+        self._row = JobRecord(job.job_id, job.run_id, attempt, prepare_training_db())
+        folder = settings.find_job_folder(job.job_id)
         self._inputs, self._snapshots = folder / "inputs", folder / "snapshots"
-        self._save_dir = settings.run_folder(job.job_id)
+        self._save_dir = settings.find_run_folder(job.job_id)
         self._watch_folder = folder / "watchdog"
         self._heartbeats: Heartbeats | None = None
 
-    def durable_progress(self) -> tuple[int, int]:
-        """Return how many epochs, and batches of the next epoch, are in S3 according to the job's row.
+    def read_durable_progress(self) -> tuple[int, int]:
+        """Return how many epochs the newest state in S3 has finished, and how many batches after them.
 
-        Raises OwnershipLost.
+        Both numbers come from the job's row. Raises OwnershipLost.
         """
         epoch, batch = self._row.require_own().durable or (-1, 0)
         return epoch + 1, batch
 
-    @contextmanager
-    def retry_elsewhere_if_resumable(self) -> Iterator[None]:
-        """Turn errors due to this machine alone into MachineUnusable, if the run has a state in S3.
+    def is_resumable(self) -> bool:
+        """Return whether S3 has a state of this training run, according to the job's row."""
+        return retry_while_unavailable(self.read_durable_progress) > (0, 0)
 
-        A machine that is set up wrongly, lacks the data or has a full disk must not end a training run that
-        another machine can resume.
-        """
-        try:
-            yield
-        except (UntrustedFolder, DatasetNotHere, DiskError, LocalDiskError, OSError) as error:
-            if isinstance(error, OSError) and not is_disk_error(error):
-                raise
-            if retry_while_unavailable(self.durable_progress) == (0, 0):
-                raise
-            raise MachineUnusable(
-                f"{error}. This training run continues on another machine, or on this one once the problem "
-                "is solved"
-            ) from error
-
-    def trace(self) -> Trace | None:
-        """Read the trace that a killed attempt left on this machine. Raises UntrustedFolder."""
+    def read_trace(self) -> Trace | None:
+        """Return the trace that a killed attempt left on this machine, if any. Raises UntrustedFolder."""
         return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:
@@ -132,9 +112,9 @@ class TrainingAttempt:
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
             self._require_hardware(self._job.spec.device)
-            # The data are fetched before a GPU is claimed, so that no GPU is idle meanwhile. Fetching may
-            # take hours, so it has a separate watchdog: training's watchdog limits the time until the first
-            # batch.
+            # The data are fetched before a GPU is claimed, so that no GPU is idle while the attempt waits for
+            # them. Fetching may take hours, but training's watchdog limits the time until the first batch, so
+            # fetching has a watchdog of its own.
             with self._watch():
                 dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
@@ -146,7 +126,7 @@ class TrainingAttempt:
                 self._row.require_own()
                 # The other writer is an older attempt that has not yet noticed that it has lost the job.
                 raise StoreBusy(
-                    f"{error}. The job's row still names this attempt, so a retry can take the job over"
+                    f"{error}. But the job's row still names this attempt, so a retry can take the job over"
                 ) from None
 
     def _watch(self) -> AbstractContextManager[Heartbeats]:
@@ -156,7 +136,7 @@ class TrainingAttempt:
 
     def _claim_device(self, stack: ExitStack) -> str | None:
         """Claim the job's GPUs until `stack` closes; wait for up to an hour if other runs hold them."""
-        with self._continue_elsewhere():
+        with seek_device_elsewhere(self.is_resumable):
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
             )
@@ -173,20 +153,8 @@ class TrainingAttempt:
 
     def _require_hardware(self, device: str | None) -> None:
         """Refuse a machine that lacks the device."""
-        with self._continue_elsewhere():
-            require_hardware(device, cpu_worker=self._settings.cpu_worker)
-
-    @contextmanager
-    def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if a state in S3 shows that the run has had the device."""
-        try:
-            yield
-        except DeviceNotAvailable as error:
-            if retry_while_unavailable(self.durable_progress) == (0, 0):
-                raise
-            raise GpuLost(
-                f"{error}. This training run had this device before, so it continues on another machine"
-            ) from error
+        with seek_device_elsewhere(self.is_resumable):
+            require_hardware(device, cpu_worker=self._settings.is_cpu_worker)
 
     def _prepare_folders(self, stack: ExitStack) -> None:
         """Create the job's folders. Refuse an untrusted folder before removing or using anything in it."""
@@ -200,11 +168,11 @@ class TrainingAttempt:
         job, hardware = self._job, describe_hardware(device)
         retry_while_unavailable(lambda: self._row.leave_queue(hardware))
         with self._row.counting_gpu_use():
-            store, start, stop = retry_while_unavailable(self._take_over_job)
+            store, start, must_stop = retry_while_unavailable(self._take_over_job)
             request = retry_while_unavailable(
-                lambda: self._build_request(dataset.data, start, store, stop, device)
+                lambda: self._build_request(dataset.data, start, store, must_stop, device)
             )
-            with Tracker(tracking_server(), job.job_id, job.origin_run_id, self._row.open) as tracker:
+            with Tracker(find_tracking_server(), job.job_id, job.origin_run_id, self._row.open) as tracker:
                 result = train_and_report(
                     request, job, start, self._row, store, tracker, termination, self._snapshots
                 )
@@ -219,9 +187,9 @@ class TrainingAttempt:
     def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
         """Fetch the checked data and reserve them for this training run until `stack` closes.
 
-        If the training run has a state, a request that S3 refuses counts as a temporary failure. If the
-        process that reads the data is killed, this raises ProcessKilled, and so the attempt is retried: the
-        data have been checked, so they are unlikely to be the cause.
+        If the training run has a state, a request that S3 refuses counts as a temporary failure. Raises
+        ProcessKilled if the process that reads the data is killed. The attempt is then retried, because data
+        that have passed the check are unlikely to be the cause.
         """
         settings = self._settings
         local = materialize(
@@ -249,20 +217,20 @@ class TrainingAttempt:
 
     def _has_state(self) -> bool:
         """Return whether this training run has a state, on this machine or (according to the row) in S3."""
-        return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
+        return (self._save_dir / "weights" / "last.pt").is_file() or self.read_durable_progress() > (0, 0)
 
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point; make this attempt the owner of the stored checkpoints and the job's row.
 
-        Also returns whether a stop request applies to the starting point; this is False unless the starting
-        point is a state of this training run. Raises OwnershipLost.
+        Returns the store, the starting point, and whether a user's request to stop applies at that point. The
+        last is True only if the starting point is a state of this training run. Raises OwnershipLost.
         """
         while True:
             row = self._row.require_own()
             store = self._open_store()
             recovery = Recovery(
                 self._job,
-                self._identity(),
+                self._build_identity(),
                 self._row.attempt,
                 store,
                 self._inputs,
@@ -276,17 +244,17 @@ class TrainingAttempt:
             repeated = self._row.start_training(start)
             if repeated:
                 log.warning("%d recorded epochs have no stored state: repeating them.", repeated)
-            if not start.own:
+            if not start.is_own:
                 remove_earlier_pictures(self._save_dir, self._settings, self._job)
             if start.last is not None:
                 self._row.record_durable(start.epoch, start.batch)
-            return store, start, start.own and _should_stop(row, start)
+            return store, start, start.is_own and _should_stop(row, start)
 
-    def _identity(self) -> dict[str, object]:
+    def _build_identity(self) -> dict[str, object]:
         return self._job.identity() | {"data": self._dataset.fingerprint}
 
     def _build_request(
-        self, data: Path, start: StartingPoint, store: CheckpointStore, stop: bool, device: str | None
+        self, data: Path, start: StartingPoint, store: CheckpointStore, must_stop: bool, device: str | None
     ) -> TrainingRequest:
         spec = self._job.spec
         return TrainingRequest(
@@ -296,13 +264,13 @@ class TrainingAttempt:
             save_dir=self._save_dir,
             epochs=spec.epochs,
             device=device,
-            arguments=spec.arguments(),
+            arguments=spec.build_arguments(),
             resume_from=start.last,
             best_from=start.best,
-            identity=self._identity(),
-            recover=start.own,
-            stop=stop,
-            loss_rules=loss_rules_of(spec),
+            identity=self._build_identity(),
+            recover=start.is_own,
+            was_stopped=must_stop,
+            loss_rules=build_loss_rules(spec),
             heartbeats=self._heartbeats,
         )
 
@@ -312,13 +280,16 @@ class TrainingAttempt:
         if weights is not None:
             to = self._inputs / Path(weights.path).name
             return str(store.fetch_object(weights.path, to, weights.sha256))
-        if model.startswith("s3://"):  # a job that was resolved before hashes were recorded
+        if model.startswith("s3://"):  # the job is from a release that recorded no hashes
             return str(store.fetch_object(model, self._inputs / Path(model).name))
         return model
 
 
 def _should_stop(row: TrainingJob, start: StartingPoint) -> bool:
-    """Return whether a stop request applies at the starting point, which may not be the end of an epoch."""
+    """Return whether a user's request to stop applies at the starting point.
+
+    A request to stop after the current epoch applies only at the end of an epoch.
+    """
     stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
     at_epoch_end = start.epoch >= 0 and start.batch == 0
     return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)

@@ -25,7 +25,7 @@ _PROGRESS_SECONDS = 10.0
 """Interval at which progress within an epoch is recorded and a request to stop immediately is noticed."""
 
 _RETRY_SECONDS = 15.0
-"""A failed write is retried when the next epoch ends, or after this time, because an epoch may take hours."""
+"""A failed write is retried when the next epoch ends, but at the latest after this time."""
 
 
 class EpochRecorder:
@@ -45,7 +45,7 @@ class EpochRecorder:
         self._progress: TrainingProgress | None = None
         self._progress_due = time.monotonic() + _PROGRESS_SECONDS
         self._stop = StopRequest.NONE
-        self._wake_requested = self._closed = False
+        self._wake_requested = self._is_closed = False
         self._problem: Exception | None = None
         self._error: Exception | None = None
         self._inexact_reason: str | None = None
@@ -57,7 +57,7 @@ class EpochRecorder:
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
-            self._closed = True
+            self._is_closed = True
             self._changed.notify_all()
 
     def record(self, epoch: EpochReport) -> bool:
@@ -70,13 +70,15 @@ class EpochRecorder:
             self._waiting.append(epoch)
             self._wake_writer()
             if self._problem is None:
-                settled = self._changed.wait_for(lambda: not self._waiting or self._failed, _ANSWER_SECONDS)
+                settled = self._changed.wait_for(
+                    lambda: not self._waiting or self._has_failed, _ANSWER_SECONDS
+                )
                 if not settled:
                     self._report_outage(TimeoutError(f"no response for {_ANSWER_SECONDS:g} s"))
             self._raise_error()
             return self._stop is not StopRequest.NONE
 
-    def progress(self, progress: TrainingProgress) -> StopRequest:
+    def record_progress(self, progress: TrainingProgress) -> StopRequest:
         """Queue `progress` for recording; return the last known stop request.
 
         Raises OwnershipLost.
@@ -96,14 +98,16 @@ class EpochRecorder:
         with self._changed:
             before = self._tries
             self._wake_writer()
-            self._changed.wait_for(lambda: not self._waiting or self._error or self._tries > before)
+            self._changed.wait_for(
+                lambda: not self._waiting or self._error or (self._problem and self._tries > before)
+            )
             self._raise_error()
             if self._waiting and self._problem is not None:
                 raise self._problem
             return self._stop is not StopRequest.NONE
 
     @property
-    def _failed(self) -> bool:
+    def _has_failed(self) -> bool:
         return self._problem is not None or self._error is not None
 
     def _wake_writer(self) -> None:
@@ -115,7 +119,7 @@ class EpochRecorder:
             raise self._error
 
     def _run(self) -> None:
-        while (entry := self._next()) is not None:
+        while (entry := self._take_next()) is not None:
             try:
                 stop = self._write(entry)
             except Exception as error:
@@ -134,14 +138,14 @@ class EpochRecorder:
                     self._report_recovery()
                     self._changed.notify_all()
 
-    def _next(self) -> EpochReport | TrainingProgress | None:
+    def _take_next(self) -> EpochReport | TrainingProgress | None:
         """Return the next entry to write, after a pause if the last write failed; None once closed."""
         with self._changed:
             if self._problem is not None:
-                self._changed.wait_for(lambda: self._wake_requested or self._closed, _RETRY_SECONDS)
-            self._changed.wait_for(lambda: self._waiting or self._closed or self._progress_is_due)
+                self._changed.wait_for(lambda: self._wake_requested or self._is_closed, _RETRY_SECONDS)
+            self._changed.wait_for(lambda: self._waiting or self._is_closed or self._is_progress_due)
             self._wake_requested = False
-            if self._closed:
+            if self._is_closed:
                 return None
             if self._waiting:
                 return self._waiting[0]
@@ -150,21 +154,16 @@ class EpochRecorder:
             return progress
 
     @property
-    def _progress_is_due(self) -> bool:
+    def _is_progress_due(self) -> bool:
         return self._progress is not None and time.monotonic() >= self._progress_due
 
     def _write(self, entry: EpochReport | TrainingProgress) -> StopRequest:
-        return (
-            self._row.record_progress(entry)
-            if isinstance(entry, TrainingProgress)
-            else self._write_epoch(entry)
-        )
-
-    def _write_epoch(self, epoch: EpochReport) -> StopRequest:
-        stop = self._row.record_epoch(epoch)
-        if epoch.inexact_reason is not None and epoch.inexact_reason != self._inexact_reason:
-            self._row.record_inexact(epoch.inexact_reason)
-            self._inexact_reason = epoch.inexact_reason
+        if isinstance(entry, TrainingProgress):
+            return self._row.record_progress(entry)
+        stop = self._row.record_epoch(entry)
+        if entry.inexact_reason is not None and entry.inexact_reason != self._inexact_reason:
+            self._row.record_inexact(entry.inexact_reason)
+            self._inexact_reason = entry.inexact_reason
         return stop
 
     def _report_outage(self, error: Exception) -> None:

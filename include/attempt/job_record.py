@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.deployment.retrying import database_errors
+from include.deployment.retrying import list_database_errors
 from include.jobs.attempts import AttemptRepository
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class JobRecord:
     """
 
     job_id: str
+    """The job that the row describes."""
     run_id: str
     """Dag run that the attempt belongs to."""
     attempt: int
@@ -56,7 +57,7 @@ class JobRecord:
         try:
             yield
         finally:
-            with suppress(*database_errors()), self.open() as connection:
+            with suppress(*list_database_errors()), self.open() as connection:
                 AttemptRepository(connection).extend_gpu_use(self.job_id, self.run_id, self.attempt)
 
     def start_training(self, start: StartingPoint) -> int:

@@ -29,7 +29,7 @@ class TrainingManifest(Payload):
     last: Checkpoint
     """The complete training state, on the machine that trained."""
     epoch: int
-    """Last finished epoch, counted from 0."""
+    """Last finished epoch, counted from 0; -1 if the job was stopped before one was finished."""
     epochs: int
     """Planned number of epochs."""
     start_epoch: int
@@ -55,7 +55,7 @@ class TrainingManifest(Payload):
         """The job's status after recording: stopped if a user stopped it, otherwise completed."""
         return JobStatus.STOPPED if self.stop_reason == "stopped" else JobStatus.COMPLETED
 
-    def checkpoints(self) -> tuple[tuple[Checkpoint, CheckpointKind], ...]:
+    def list_checkpoints(self) -> tuple[tuple[Checkpoint, CheckpointKind], ...]:
         """Return both files, best.pt first, because last.pt refers to it."""
         return (self.best, "best"), (self.last, "last")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
-from include.training.memory_limit import memory_limit
+from include.training.memory_limit import read_memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +39,9 @@ _GIB = 1024**3
 class MemoryWatch:
     """Adds up the memory of this process and its descendants every ten seconds, in a thread.
 
-    It starts after the first batch. Shared pages count once. Forked processes report their own memory:
-    Airflow makes its task processes non-dumpable, and the kernel shows the memory of a non-dumpable process
-    only to that process and to root.
+    The first check follows the first batch. Shared pages count once. Forked processes report their own
+    memory: Airflow makes its task processes non-dumpable, and the kernel shows the memory of a non-dumpable
+    process only to that process and to root.
 
     `limit` is the memory of the machine or its container, in bytes. The memory use at the first check after
     `note_start` is considered normal. In the first `least_seconds` after `note_start`, a shortage is only
@@ -49,11 +49,11 @@ class MemoryWatch:
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
-        self._limit = memory_limit() if limit is None else limit
+        self._limit = read_memory_limit() if limit is None else limit
         self._least_seconds = least_seconds
         self._started: float | None = None
         self._first: int | None = None
-        self._warned = False
+        self._has_warned = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
         self.used = 0
@@ -85,7 +85,7 @@ class MemoryWatch:
         """Measure memory use after the first batch; if memory is short, set `shortage` or log a warning."""
         if self._started is None or self.shortage is not None:
             return
-        self.used = used = sum(_pss(process) for process in _family())
+        self.used = used = sum(_find_pss(process) for process in _list_family())
         if self._first is None:
             self._first = used
         if used < _USABLE_FRACTION * self._limit:
@@ -100,8 +100,8 @@ class MemoryWatch:
                 "next attempt starts with free memory. If this recurs, set fewer workers, or set cache to "
                 "false or disk"
             )
-        elif not self._warned:
-            self._warned = True
+        elif not self._has_warned:
+            self._has_warned = True
             log.warning(
                 "This attempt uses %s: the kernel may kill it. Set a smaller batch or fewer workers, or set "
                 "cache to false or disk.",
@@ -113,14 +113,14 @@ class MemoryWatch:
             self.check()
 
 
-def _family() -> Iterator[psutil.Process]:
+def _list_family() -> Iterator[psutil.Process]:
     own = psutil.Process()
     yield own
     with suppress(psutil.Error):
         yield from own.children(recursive=True)
 
 
-def _pss(process: psutil.Process) -> int:
+def _find_pss(process: psutil.Process) -> int:
     """Return the proportional set size in bytes; 0 if the process has ended or cannot be inspected."""
     reported = _Reports.read(process.pid)
     return _read_pss(process.pid) if reported is None else reported
@@ -139,16 +139,16 @@ class _Reports:
 
     folder: Path | None = None
     """The folder for these files; None if no process is to report."""
-    inherited = False
+    is_inherited = False
     """Whether os.register_at_fork was called, so that forked processes report while `folder` is set."""
 
     @classmethod
     def collect_in(cls, folder: Path) -> None:
         """Make every process that is forked from now on write its reports to `folder`."""
         cls.folder = folder
-        if not cls.inherited:
+        if not cls.is_inherited:
             os.register_at_fork(after_in_child=cls._report_in_thread)
-            cls.inherited = True
+            cls.is_inherited = True
 
     @classmethod
     def read(cls, pid: int) -> int | None:

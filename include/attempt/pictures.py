@@ -1,4 +1,4 @@
-"""Uploads a training run's pictures to S3 after training; an S3 outage only delays the end of the run."""
+"""Uploads a training run's pictures to S3 after training. An S3 outage only delays the run's end."""
 
 from __future__ import annotations
 

@@ -40,10 +40,10 @@ class Termination:
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self.requested = False
+        self.is_requested = False
         """Whether SIGTERM has arrived."""
         self._holds = 0
-        self._announced = False
+        self._is_announced = False
         self._awaits_batch = False
         self._deadline = 0.0
         self._again: threading.Timer | None = None
@@ -51,15 +51,15 @@ class Termination:
     def await_batch(self) -> None:
         """From now on, let the current batch finish before Preempted is raised.
 
-        After each batch, `JobReporter` checks `requested` and, if it is set, asks for a final state.
+        After each batch, `JobReporter` checks `is_requested` and, if it is set, asks for a final state.
         Preempted is raised 20 s after SIGTERM even if that state has not been saved.
         """
         self._awaits_batch = True
 
     def check(self) -> None:
         """Raise Preempted if SIGTERM has arrived, even if an earlier Preempted was caught and discarded."""
-        if self.requested:
-            self._announced = True
+        if self.is_requested:
+            self._is_announced = True
             _silence_dying_workers()
             raise Preempted
 
@@ -84,8 +84,8 @@ class Termination:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if not self.requested:
-            self.requested, self._deadline = True, time.monotonic() + _BATCH_SECONDS
+        if not self.is_requested:
+            self.is_requested, self._deadline = True, time.monotonic() + _BATCH_SECONDS
             if self._awaits_batch:
                 self._again = threading.Timer(_BATCH_SECONDS, os.kill, (self._process, number))
                 self._again.daemon = True
@@ -94,7 +94,7 @@ class Termination:
 
     def disarm(self) -> None:
         """Stop raising Preempted."""
-        self._announced = True
+        self._is_announced = True
         if self._again is not None:
             self._again.cancel()
             self._again.join()  # before the previous handler is restored
@@ -102,7 +102,7 @@ class Termination:
     def _announce(self) -> None:
         """Raise Preempted, but only once: raising it again would interrupt the handling of the first."""
         waits = self._holds or (self._awaits_batch and time.monotonic() < self._deadline)
-        if self.requested and not self._announced and not waits:
+        if self.is_requested and not self._is_announced and not waits:
             self.check()
 
 
@@ -127,7 +127,7 @@ def handle_sigterm() -> Iterator[Termination]:
         signal_at_parents_death(signal.SIGTERM)
         yield termination
     except Exception as error:
-        if termination.requested:
+        if termination.is_requested:
             raise Preempted from error
         raise
     finally:

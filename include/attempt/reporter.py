@@ -28,10 +28,10 @@ class StoppedNow(BaseException):
 class JobReporter:
     """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
-    It asks for a state after every `publish_seconds` of training, and before a validation that would make the
-    interval longer. Except in a repeated epoch, it asks for a final state as soon as SIGTERM arrives, memory
-    is short, or a user stops the job immediately. When the final state has been saved, it raises Preempted,
-    MemoryShort or StoppedNow.
+    It asks for a state whenever the last one is `publish_seconds` of training old, and before a validation
+    during which it would become that old. Except in a repeated epoch, it asks for a final state as soon as
+    SIGTERM arrives, memory is short, or a user stops the job immediately. When the final state has been
+    saved, it raises Preempted, MemoryShort or StoppedNow.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class JobReporter:
         self._validation_seconds = 0.0
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`; return whether to continue. Meanwhile, the epoch's state is being saved."""
+        """Record `epoch`; return whether to continue. Meanwhile, the trainer saves the epoch's state."""
         with self._termination.deferred():
             try:
                 stop = self._recorder.record(epoch)
@@ -68,22 +68,21 @@ class JobReporter:
         self._termination.check()
         return not stop
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Record the progress; return whether to save the state now."""
         self._termination.await_batch()
         self._memory.note_start()
         try:
             with self._termination.deferred():
-                stop = self._recorder.progress(progress)
+                stop = self._recorder.record_progress(progress)
         except OwnershipLost:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # No state is saved in a repeated epoch, so only preemption ends training before the end of that
-            # epoch.
+            # No state is saved in a repeated epoch, so only a preemption may interrupt it.
             self._termination.check()
             return False
-        is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW
+        is_to_end = self._termination.is_requested or self._memory.shortage or stop is StopRequest.NOW
         if not is_to_end:
             return self._is_due(progress)
         if self._wanted_at is None:
@@ -95,16 +94,16 @@ class JobReporter:
             raise StoppedNow
         return True
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Hand the state to the publisher, which uploads it in the background."""
-        from include.training.saving import snapshot
+        from include.training.saving import link_or_copy
 
         name = f"{state.epoch}-{state.batch}.pt"
         last, best = self._snapshots / f"last-{name}", None
-        snapshot(self._last, last)
+        link_or_copy(self._last, last)
         if state.is_best:
             best = self._snapshots / f"best-{name}"
-            snapshot(self._last.with_name("best.pt"), best)
+            link_or_copy(self._last.with_name("best.pt"), best)
         self._publisher.publish(Snapshot(state.epoch, last, best, state.batch))
         self._saved, self._saved_seconds = (state.epoch, state.batch), state.trained_seconds
 

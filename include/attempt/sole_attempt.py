@@ -7,7 +7,6 @@ Airflow. It would then keep its GPU, and continue to write into the folder in wh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.file_locks import is_current, try_lock
 from include.training.contract import MachineUnusable
 from include.trusted_folders import make_trusted_folder
 
@@ -39,11 +39,13 @@ class _Holder:
     """The process that holds a job on this machine."""
 
     run_id: str
+    """Dag run of the attempt."""
     attempt: int
+    """Number of the attempt within that run."""
     pid: int
     """Process id, as the process itself sees it."""
     process: str
-    """Identifies the process across all machines and reboots; see `_identity`."""
+    """Identifies the process across all machines and reboots; see `_identify`."""
 
     @classmethod
     def read(cls, descriptor: int) -> _Holder | None:
@@ -62,7 +64,7 @@ class _Holder:
         with suppress(OSError):
             descriptor = os.pidfd_open(self.pid)  # refers to this process even if the pid is reused
             try:
-                if _identity(self.pid) == self.process:
+                if _identify(self.pid) == self.process:
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             finally:
                 os.close(descriptor)
@@ -77,7 +79,7 @@ def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterato
     is still running after a minute, or if the holder is the same or a newer attempt of this run.
     """
     path = make_trusted_folder(locks) / job_id
-    own = _Holder(run_id, attempt, os.getpid(), _identity(os.getpid()))
+    own = _Holder(run_id, attempt, os.getpid(), _identify(os.getpid()))
     descriptor = _lock(path, own)
     try:
         own.write(descriptor)
@@ -92,7 +94,7 @@ def _lock(path: Path, own: _Holder) -> int:
     deadline, killed = time.monotonic() + _WAIT_SECONDS, None
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        if _try_lock(descriptor, path):
+        if try_lock(descriptor) and is_current(descriptor, path):
             return descriptor
         holder = _Holder.read(descriptor)
         os.close(descriptor)
@@ -103,15 +105,6 @@ def _lock(path: Path, own: _Holder) -> int:
             who = f"Attempt {holder.attempt} (process {holder.pid})" if holder else "Another attempt"
             raise StillRunning(f"{who} at this job is still running in the same folder after a minute")
         time.sleep(0.1)
-
-
-def _try_lock(descriptor: int, path: Path) -> bool:
-    """Lock the file; return False if another process holds it or the file was replaced."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
 
 
 def _end(holder: _Holder, own: _Holder) -> None:
@@ -127,7 +120,7 @@ def _end(holder: _Holder, own: _Holder) -> None:
     holder.kill()
 
 
-def _identity(pid: int) -> str:
+def _identify(pid: int) -> str:
     """Return this machine's boot id, this process's container, and the start time of process `pid`.
 
     The container is read from /proc/self, not from the other process's folder: Airflow makes its task

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, in_words
+from include.attempt.found_state import FoundState, require_whole
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, name_position
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import CorruptObject
-from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
+from include.training.contract import NotResumable, StateMismatch
 from include.training.environment import isolate_ultralytics
-from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
+from include.training.loading import hand_over, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,55 +48,13 @@ class StartingPoint:
     """Last finished epoch in the state, counted from 0; -1 if no epoch is finished."""
     batch: int = 0
     """Number of batches trained after `epoch`."""
-    own: bool = False
+    is_own: bool = False
     """Whether the state belongs to this training run and not to its parent."""
     trained_seconds: float = 0.0
     """How long this training run has trained so far, excluding its parent's time."""
     finished: tuple[FinishedEpoch, ...] = ()
     """Number, metrics and duration in seconds of each epoch that this training run has finished, as in
     results.csv; the epochs of its parent are not included."""
-
-
-def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]:
-    """Return the finished epochs in the state."""
-    columns = dict(state.get("train_results") or {})
-    epochs, times = columns.pop("epoch", []), columns.pop("time", [])
-    seconds = [later - before for before, later in pairwise([0.0, *times])]
-    rows = zip(*columns.values(), strict=True) if columns else [()] * len(epochs)
-    return tuple(
-        # Each attempt measures time with a different clock, so a difference may be negative.
-        (int(epoch) - 1, dict(zip(columns, row, strict=True)), max(took, 0.0))
-        for epoch, row, took in zip(epochs, rows, seconds, strict=True)
-    )
-
-
-@dataclass(frozen=True)
-class _FoundState:
-    """A complete state of this training run."""
-
-    path: Path
-    state: dict[str, Any]
-    """The content of the file at `path`."""
-    where: str
-    """Where the state was found: a local path or an s3:// URI."""
-    replaces: Checkpoint | None = None
-    """The undamaged last.pt that the state will replace in S3; None if there is none."""
-
-    @property
-    def position(self) -> Position:
-        return int(self.state["epoch"]), batches_into_epoch(self.state)
-
-    @property
-    def is_newer(self) -> bool:
-        """Whether S3 has no undamaged last.pt, or only an older one."""
-        return self.replaces is None or self.position > self.replaces.position
-
-    def is_same_as(self, stored: StoredCheckpoint) -> bool:
-        """Return whether the stored object has the same bytes; hash the file only if the positions agree."""
-        found = stored.checkpoint
-        if found is None or found.position != self.position:
-            return False
-        return stored.is_the_same_as(Checkpoint.of_file(self.path, *self.position))
 
 
 class Recovery:
@@ -114,21 +71,21 @@ class Recovery:
     ) -> None:
         self._job, self._identity, self._attempt = job, identity, attempt
         self._store, self._inputs, self._weights = store, inputs, weights
-        self._task = job.spec.task
 
     def find_starting_point(self, durable: Position | None) -> StartingPoint:
         """Return the state that this attempt starts from; take it over in S3 if this training run stored it.
 
-        `durable` is the durable position according to the job's row; if it is set, a state must be found, and
-        starting from scratch is not allowed. Raises CheckpointNotFound, CorruptObject and StateMismatch,
-        which a retry cannot fix, and FencedOut if an older attempt wrote in the meantime; after FencedOut,
-        call this again with a new store. If a state exists, requests that S3 refuses count as temporary
-        failures (RefusedForNow).
+        `durable` is the position of the newest state in S3, according to the job's row. Unless it is None, a
+        state must be found: the attempt must not start from scratch.
+
+        Raises CheckpointNotFound, CorruptObject and StateMismatch, which a retry cannot fix. Raises FencedOut
+        if an older attempt wrote in the meantime; then call this again with a new store. If a state exists,
+        a request that S3 refuses counts as a temporary failure (RefusedForNow).
         """
         with treat_refusals_as_temporary(
             lambda: durable is not None or (self._weights / "last.pt").is_file()
         ):
-            for kind in CHECKPOINT_KINDS:  # lets the store replace these objects, but not newer ones
+            for kind in CHECKPOINT_KINDS:  # lets the store replace these versions, but no newer ones
                 self._store.head(self._job.job_id, kind)
             return self._find_starting_point(durable)
 
@@ -137,27 +94,27 @@ class Recovery:
         if own is not None:
             best = self._find_best(own)
             self._take_over(own, best)
-            log.info("Resuming after %s, from %s.", in_words(own.position), own.where)
+            log.info("Resuming after %s, from %s.", name_position(own.position), own.where)
             return StartingPoint(
                 own.path,
                 best,
                 *own.position,
-                own=True,
-                trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
-                finished=_read_finished_epochs(own.state),
+                is_own=True,
+                trained_seconds=own.read_trained_seconds(),
+                finished=own.list_finished_epochs(),
             )
         parent = self._job.resume
         if parent is not None and (durable is None or durable <= parent.last.position):
             return self._start_from_parent(parent)
         if durable is not None:
             raise CheckpointNotFound(
-                f"Job {self._job.job_id} stored its state after {in_words(durable)}, but "
-                f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or set fresh=true to "
-                "start over"
+                f"Job {self._job.job_id} stored its state after {name_position(durable)}, but "
+                f"{self._store.build_uri(self._job.job_id, 'last')} is gone: restore it, or set fresh=true "
+                "to start over"
             )
         return StartingPoint()
 
-    def _find_newest(self, durable: Position | None) -> _FoundState | None:
+    def _find_newest(self, durable: Position | None) -> FoundState | None:
         """Return the newer of the states on this machine and in S3; after an outage, S3 may be behind."""
         local = self._find_local()
         try:
@@ -170,14 +127,14 @@ class Recovery:
             return stored
         return replace(local, replaces=stored.replaces if stored else None)
 
-    def _find_stored(self, durable: Position | None, local: _FoundState | None) -> _FoundState | None:
+    def _find_stored(self, durable: Position | None, local: FoundState | None) -> FoundState | None:
         """Return the state in this training run's last.pt or previous generation; None if neither has one.
 
         An object equal to the local state is not downloaded. The previous generation is used if last.pt is
         damaged or missing. It is also considered if last.pt is older than the row's durable position, because
         an old state may have overwritten a newer last.pt.
         """
-        found: _FoundState | None = None
+        found: FoundState | None = None
         problem: Exception | None = None
         for kind, stored in self._list_own_generations(durable):
             try:
@@ -198,7 +155,7 @@ class Recovery:
                 "last.previous.pt from a backup, or set fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
-            log.warning("Going back to %s, the state after %s.", found.where, in_words(found.position))
+            log.warning("Going back to %s, the state after %s.", found.where, name_position(found.position))
         return found
 
     def _list_own_generations(
@@ -215,22 +172,22 @@ class Recovery:
             elif durable is None or durable <= parent.last.position:
                 return  # this training run has not stored anything yet
 
-    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint, local: _FoundState | None) -> _FoundState:
+    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint, local: FoundState | None) -> FoundState:
         replaces = stored.checkpoint if kind == "last" else None
         if local is not None and local.is_same_as(stored):
             return replace(local, replaces=replaces)
         target = self._inputs / f"{kind}.pt"
         self._store.download(self._job.job_id, kind, target)
-        return _FoundState(target, self._load(target), stored.uri, replaces)
+        return FoundState(target, self._load(target), stored.uri, replaces)
 
-    def _find_local(self) -> _FoundState | None:
+    def _find_local(self) -> FoundState | None:
         """Return the state that an earlier attempt left on this machine; log why a file is ignored."""
         path = self._weights / "last.pt"
         if not path.is_file():
             return None
         try:
-            _require_whole(path)
-            return _FoundState(path, self._load(path), str(path))
+            require_whole(path)
+            return FoundState(path, self._load(path), str(path))
         except NotResumable as error:
             log.info("Ignoring %s: %s.", path, error)
             return None
@@ -238,11 +195,11 @@ class Recovery:
     def _load(self, path: Path) -> dict[str, Any]:
         from include.training.resume import require_identity
 
-        state = load_training_state(path, self._task)
+        state = load_training_state(path, self._job.spec.task)
         require_identity(state, self._identity, path)
         return state
 
-    def _take_over(self, own: _FoundState, best: Path | None) -> None:
+    def _take_over(self, own: FoundState, best: Path | None) -> None:
         """Store the state again, marked with this attempt, so that S3 refuses writes by older attempts."""
         isolate_ultralytics()
         from ultralytics import __version__
@@ -262,12 +219,12 @@ class Recovery:
             self._job.job_id,
             "last",
             __version__,
-            # The same state with a new mark must not replace the previous generation.
+            # A last.pt that holds the same state is not kept: it would replace an older last.previous.pt.
             keep_previous=own.replaces is not None and own.is_newer,
         )
 
-    def _find_best(self, own: _FoundState) -> Path | None:
-        """Return the best.pt that the state refers to, from the same folder or S3; None if there is none."""
+    def _find_best(self, own: FoundState) -> Path | None:
+        """Return the best.pt to which the state refers, if any, from the state's folder or from S3."""
         local = self._weights / "best.pt"
         if own.path.parent == self._weights and self._is_best_for(own, local):
             return local
@@ -280,12 +237,12 @@ class Recovery:
             log.warning("%s. The best epoch from now on becomes best.pt.", error)
             return None
 
-    def _is_best_for(self, own: _FoundState, path: Path) -> bool:
+    def _is_best_for(self, own: FoundState, path: Path) -> bool:
         """Return whether the file is undamaged and not older than the best epoch in the state."""
         if not path.is_file():
             return False
         try:
-            _require_whole(path)
+            require_whole(path)
             best = load_checkpoint(path)
         except NotResumable as error:
             log.info("Ignoring %s: %s.", path, error)
@@ -296,8 +253,8 @@ class Recovery:
     def _start_from_parent(self, parent: ResumePoint) -> StartingPoint:
         """Copy the parent's objects to this job's prefix, so that a crash loses nothing, and start from them.
 
-        Raises CheckpointNotFound or CorruptObject if these are no longer the objects that `resolve_config`
-        found.
+        Raises CheckpointNotFound or CorruptObject if the parent no longer has the objects that
+        `resolve_config` found.
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:
@@ -308,16 +265,7 @@ class Recovery:
         seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)
         source = job_id if seeded.is_the_same_as(parent.last) else parent.job_id
         last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
-        log.info("Starting from the state of job %s after %s.", parent.job_id, in_words(parent.last.position))
+        log.info(
+            "Starting from the state of job %s after %s.", parent.job_id, name_position(parent.last.position)
+        )
         return StartingPoint(Path(last.path), Path(best.path) if best else None, *parent.last.position)
-
-
-def _require_whole(path: Path) -> None:
-    """Raise UnreadableCheckpoint if the file is damaged, which torch does not check."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise UnreadableCheckpoint(f"{path} is damaged: {error}") from error
-    if damaged:
-        raise UnreadableCheckpoint(f"{path} is damaged: the checksum of its entry {damaged} is wrong")

@@ -7,17 +7,17 @@ missing values are sent after the next epoch, by another attempt, or by the last
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from include.database import Statements
-from include.deployment.retrying import database_errors
-from include.jobs.recorded_checkpoint import checkpoint_columns
+from include.deployment.retrying import list_database_errors
+from include.deployment.tracking import find_tracking_server
+from include.jobs.recorded_checkpoint import build_checkpoint_columns
 from include.jobs.repository import JobRepository
-from include.tracking.errors import TrackingError, TrackingSettingsError, TrackingUnavailable
+from include.tracking.errors import TrackingError, TrackingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,20 +40,9 @@ _LAST_SECONDS = 10.0
 """How long a task waits for MLflow: `train` at its end, and each task that calls `track_recorded`."""
 
 
-def tracking_server() -> TrackingServer | None:
-    """Return the server set in the environment; None if there is none. Log an invalid address."""
-    from include.tracking.server import TrackingServer
-
-    try:
-        return TrackingServer.from_environment(os.environ)
-    except TrackingSettingsError as error:
-        log.warning("%s. Nothing is sent to MLflow until this is corrected.", error)
-        return None
-
-
 def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
     """Send the job's row and epochs to MLflow while no attempt trains. Takes up to 10 s, and never raises."""
-    with Tracker(tracking_server(), job_id, None, open_database) as tracker:
+    with Tracker(find_tracking_server(), job_id, None, open_database) as tracker:
         tracker.end()
 
 
@@ -67,9 +56,9 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
         "metrics": manifest.metrics,
         "error": None,
     }
-    for checkpoint, kind in manifest.checkpoints():
-        stored = replace(checkpoint, path=store.uri(manifest.job_id, kind))
-        values |= checkpoint_columns(kind, stored)
+    for checkpoint, kind in manifest.list_checkpoints():
+        stored = replace(checkpoint, path=store.build_uri(manifest.job_id, kind))
+        values |= build_checkpoint_columns(kind, stored)
     return lambda row: row.model_copy(update=values)
 
 
@@ -77,9 +66,9 @@ class Tracker:
     """Keeps a training run in MLflow up to date with the job's row, using a separate thread.
 
     It sends nothing if there is no server, or if the job's row belongs to a training run other than
-    `origin_run_id` (None accepts any). `notify` returns immediately. `end` waits for up to 10 seconds, and so
-    does leaving the block with an Exception (Preempted is not one): pending requests must not arrive after
-    those of a later attempt. No method raises.
+    `origin_run_id` (None accepts any). `notify` returns immediately. `end` waits for up to 10 seconds. If an
+    Exception ends the block (Preempted is not one), `__exit__` waits as long, because requests that are still
+    pending must not arrive after those of a later attempt. No method raises.
     """
 
     def __init__(
@@ -159,12 +148,12 @@ class Tracker:
             log.info("MLflow at %s is up to date again.", server)
 
     def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
-        """Send all new values; return the problem, if any. After a failure, send all epochs again."""
+        """Send all new values; return the problem, if any. The call after a failure repeats all epochs."""
         try:
             self._send(mirror, final)
         except TrackingError as error:
             problem = str(error)
-        except database_errors():
+        except list_database_errors():
             problem = "gets no updates while the training database does not respond"
         except Exception as error:  # training does not depend on MLflow
             log.log(
@@ -182,7 +171,7 @@ class Tracker:
     def _send(self, mirror: JobMirror, final: RowUpdate | None) -> None:
         with self._open() as connection:
             jobs = JobRepository(connection)
-            row, epochs = jobs.get(self._job_id), jobs.epochs(self._job_id, after=self._sent)
+            row, epochs = jobs.get(self._job_id), jobs.list_epochs(self._job_id, after=self._sent)
         if row is None or self._origin_run_id not in {None, row.origin_run_id}:
             return
         mirror.send(final(row) if final else row, epochs)
@@ -196,6 +185,6 @@ class Tracker:
         Raises TrackingUnavailable if another attempt holds it.
         """
         with self._open() as connection, connection.transaction():
-            if not Statements(connection).row("try_lock_tracking", job_id=self._job_id).locked:
+            if not Statements(connection).fetch_one("try_lock_tracking", job_id=self._job_id).locked:
                 raise TrackingUnavailable("is being updated by another attempt at this job")
             yield

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingRequest, TrainingResult
 
 _DRAIN_SECONDS = 60.0
-"""Time limit for uploading the last snapshot. The final files are uploaded next, and retried for longer."""
+"""Time limit for uploading the last snapshot. The final files are uploaded next; their limit is longer."""
 
 _GRACE_SECONDS = 90.0
 """Time limit for the last upload after a preemption or an error. It must be less than the two minutes that
-Compose and `make down` wait."""
+Compose and `make down` wait before they kill the process."""
 
 
 def train_and_report(
@@ -93,6 +93,6 @@ def _train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> Tra
             resume_from=weights / "last.pt",
             best_from=best if best.exists() else None,
             recover=True,
-            stop=True,
+            was_stopped=True,
         )
         return train(stopped, reporter, reporter)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 @treat_refusals_as_temporary()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
     """Upload the files that the publisher has not uploaded, so that upload tasks can run on any machine."""
-    for checkpoint, kind in manifest.checkpoints():
+    for checkpoint, kind in manifest.list_checkpoints():
         store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)
 
 
@@ -40,15 +40,15 @@ def upload(
     UntrustedFolder if another account of this machine could have created the files to upload.
     """
     local = manifest.best if kind == "best" else manifest.last
-    uri = store.uri(manifest.job_id, kind)
+    uri = store.build_uri(manifest.job_id, kind)
     if store.holds(manifest.job_id, kind, local):
         log.info("%s already has these bytes; nothing to upload.", uri)
     else:
-        _require_own(local, kind, settings.run_folder(manifest.job_id))
+        _require_own(local, kind, settings.find_run_folder(manifest.job_id))
         store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
-    both = manifest.checkpoints()
+    both = manifest.list_checkpoints()
     if not manifest.keep_local and all(store.holds(manifest.job_id, kind, file) for file, kind in both):
-        folder = settings.job_folder(manifest.job_id)
+        folder = settings.find_job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
     return replace(local, path=uri)

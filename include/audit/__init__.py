@@ -1,1 +1,1 @@
-"""Audits that compare PostgreSQL with S3 (lost objects, orphans, stuck jobs); retention; and deletion."""
+"""Compares PostgreSQL with S3 (lost objects, orphans, stuck jobs); deletes old states, jobs and datasets."""

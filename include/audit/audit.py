@@ -1,4 +1,4 @@
-"""Audits recorded objects, and finds objects without a row and whatever dead processes left behind."""
+"""Finds lost and damaged objects, objects without a row, and whatever dead processes left behind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from include.audit.dataset_orphans import find_dataset_orphans
 from include.audit.findings import AuditFinding, FindingKind
 from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
-from include.audit.objects import RandomSample, examine
+from include.audit.objects import RandomSample, examine_object
 from include.audit.orphans import find_orphans
-from include.audit.recorded import recorded_objects, still_recorded
-from include.audit.repair import advice, restore
+from include.audit.recorded import is_still_recorded, list_recorded_objects
+from include.audit.repair import describe_remedy, restore_object
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
 from include.audit.uploads import find_abandoned_uploads
+from include.s3.client import PARALLEL_REQUESTS
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
     from include.s3.conditional_writes import ConditionalWrites
 
-_AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
-
 
 @dataclass(frozen=True)
 class AuditScope:
@@ -44,9 +42,11 @@ class AuditScope:
     connection: Connection[Any]
     """A connection to the training database."""
     bucket: Bucket
+    """The bucket of the checkpoints, accessed with keys that may delete objects."""
     training_root: Path
     """The folder on this machine that contains the jobs' folders."""
     live_runs: LiveRuns
+    """Asks Airflow which Dag runs are active."""
     now: datetime
     """The current time, from which the ages of objects, rows and folders are computed."""
     conditional_writes: ConditionalWrites
@@ -81,7 +81,7 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
 
 def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[AuditFinding]:
     """Find the kinds of writes whose conditions the server does not honour."""
-    for problem in found.problems():
+    for problem in found.list_problems():
         yield AuditFinding(
             FindingKind.UNFENCED,
             f"The server of bucket {bucket} does not refuse {problem}: processes that work on one job at the "
@@ -99,35 +99,35 @@ def find_losses(
     Read the bytes of every recorded object if the request is `full`, otherwise those of a random sample.
     """
     sample = RandomSample(0 if request.full else request.sample, seed)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
-        for page in recorded_objects(scope.connection, scope.bucket):
-            findings = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
+    with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="audit") as threads:
+        for page in list_recorded_objects(scope.connection, scope.bucket):
+            findings = threads.map(partial(examine_object, scope.bucket.client, reread=request.full), page)
             for recorded, finding in zip(page, findings, strict=True):
                 if finding is None:
                     sample.offer(recorded)
                 else:
-                    yield from _confirmed(scope, recorded, finding, repair=request.repair)
-            report.examined(page, reread=False)
+                    yield from _confirm(scope, recorded, finding, repair=request.repair)
+            report.count_examined(page, reread=False)
             if request.full:
-                report.examined(page, reread=True)
-        read_again = threads.map(partial(examine, scope.bucket.client, reread=True), sample.objects)
+                report.count_examined(page, reread=True)
+        read_again = threads.map(partial(examine_object, scope.bucket.client, reread=True), sample.objects)
         for recorded, finding in zip(sample.objects, read_again, strict=True):
             if finding is not None:
-                yield from _confirmed(scope, recorded, finding, repair=request.repair)
-        report.examined(sample.objects, reread=True)
+                yield from _confirm(scope, recorded, finding, repair=request.repair)
+        report.count_examined(sample.objects, reread=True)
 
 
-def _confirmed(
+def _confirm(
     scope: AuditScope, recorded: RecordedObject, finding: AuditFinding, *, repair: bool
 ) -> Iterator[AuditFinding]:
     """Yield the finding, unless the row has changed in the meantime.
 
     The finding describes the repair or, if nothing was repaired, says what to do.
     """
-    if not still_recorded(scope.connection, recorded):
+    if not is_still_recorded(scope.connection, recorded):
         return
-    done = restore(scope.connection, scope.bucket, recorded, scope.signing) if repair else None
+    done = restore_object(scope.connection, scope.bucket, recorded, scope.signing) if repair else None
     if done is not None:
         yield replace(finding, repair=done)
     else:
-        yield replace(finding, detail=f"{finding.detail}. {advice(scope.bucket.client, recorded)}")
+        yield replace(finding, detail=f"{finding.detail}. {describe_remedy(scope.bucket.client, recorded)}")

@@ -12,11 +12,11 @@ from include.registry.errors import DatasetNeeded
 from include.registry.objects import DatasetObjects
 from include.s3.layout import (
     DIFFERENCES,
-    converted_prefix,
-    manifest_key,
-    samples_prefix,
-    upload_prefix,
-    version_report_key,
+    build_converted_prefix,
+    build_manifest_key,
+    build_samples_prefix,
+    build_upload_prefix,
+    build_version_report_key,
 )
 from include.time_limited_connection import long_transaction
 
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
     from include.registry.version import DatasetVersion
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
 
 
 def require_deletable_version(connection: Connection[Any], version: DatasetVersion) -> None:
     """Raise DatasetNeeded if a job, or a model in production, was trained on the version."""
     with connection.transaction():
-        needed = Statements(connection).row("find_dataset_uses", name=version.name, version=version.version)
+        needed = Statements(connection).fetch_one(
+            "find_dataset_uses", name=version.name, version=version.version
+        )
     _refuse_needed(version, needed)
 
 
@@ -44,9 +47,9 @@ def delete_version(connection: Connection[Any], version: DatasetVersion) -> None
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}
     with connection.transaction():
-        statements.row("lock_dataset_version", **named)
-        _refuse_needed(version, statements.row("find_dataset_uses", **named))
-        statements.changed("delete_dataset_version", **named)
+        statements.fetch_one("lock_dataset_version", **named)
+        _refuse_needed(version, statements.fetch_one("find_dataset_uses", **named))
+        statements.execute("delete_dataset_version", **named)
 
 
 def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
@@ -59,43 +62,44 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
     # later and finds that the objects are missing.
     with long_transaction(connection):  # the query may read every job
         objects.lock(connection)
-        upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
-        shared = Statements(connection).row(
+        copy = objects.copy
+        upload = objects.upload_id and build_upload_prefix(objects.upload_id)
+        shared = Statements(connection).fetch_one(
             "find_dataset_sharers",
             fingerprint=version.fingerprint,
             task=version.task,
             origin=version.origin,
             copy=copy,
-            copy_uri=copy and bucket.at(converted_prefix(copy)).uri,
+            copy_uri=copy and bucket.at(build_converted_prefix(copy)).uri,
             upload=upload and bucket.at(upload).uri,
         )
-        deleted = [(0, 0)]
+        deleted: list[tuple[int, int]] = []
         if objects.upload_id and not shared.upload:
             deleted.append(_delete_upload(bucket, version, objects.upload_id))
         if copy and not shared.copied:
-            deleted.append(bucket.delete_below(converted_prefix(copy)))
+            deleted.append(bucket.delete_below(build_converted_prefix(copy)))
         if not shared.derived:
             deleted += _delete_derived(bucket, version.fingerprint, version.task)
-    return Deletion(*map(sum, zip(*deleted, strict=True)))
+    return Deletion(sum(number for number, _ in deleted), sum(size for _, size in deleted))
 
 
 def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
     if needed.jobs:
         raise DatasetNeeded(
-            f"{version} cannot be deleted: these jobs were trained on it: {', '.join(needed.jobs)}. Delete "
-            "these jobs first, or archive the version instead"
+            f"{version} cannot be deleted, because these jobs were trained on it: {', '.join(needed.jobs)}. "
+            "Delete these jobs first, or archive the version instead"
         )
     if needed.models:
         raise DatasetNeeded(
-            f"{version} cannot be deleted: these models in production were trained on it: "
+            f"{version} cannot be deleted, because these models in production were trained on it: "
             f"{', '.join(needed.models)}. Archive the version instead"
         )
 
 
 def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
-    """Delete the upload only if the version's creator uploaded it.
+    """Delete the upload, but only if the user who registered the version also uploaded the data.
 
-    Any user can register another user's upload.
+    Anyone can register another user's upload; deleting such a version must not delete the upload.
     """
     uploads = UploadStore(bucket)
     try:
@@ -105,15 +109,15 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
         return 0, 0
 
 
-def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
+def _delete_derived(bucket: Bucket, fingerprint: str, task: Task) -> Iterator[tuple[int, int]]:
     """Delete the objects derived from the content, except its listing, which a job may need to continue.
 
     A check stores the manifest before the other objects; this function deletes the manifest after them. If
     this function deletes any object of a running check, it therefore deletes that check's manifest too.
     Without a manifest, the content cannot be registered.
     """
-    yield bucket.delete_below(version_report_key(fingerprint, task))
-    yield bucket.delete_below(samples_prefix(fingerprint, task))
+    yield bucket.delete_below(build_version_report_key(fingerprint, task))
+    yield bucket.delete_below(build_samples_prefix(fingerprint, task))
     own = f"{fingerprint}-{task}"
     yield bucket.delete_below(DIFFERENCES, lambda key: own in key)
-    yield bucket.delete_below(manifest_key(fingerprint, task))
+    yield bucket.delete_below(build_manifest_key(fingerprint, task))

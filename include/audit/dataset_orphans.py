@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.orphans import find_known, list_settled, report_orphan
-from include.s3.layout import DATASETS, UPLOADS
+from include.s3.layout import DATASETS, UPLOADS, ConvertedKey, find_derived_dataset, find_upload
 from include.time_limited_connection import long_transaction
 
 if TYPE_CHECKING:
@@ -27,29 +26,25 @@ for its check, after which it gets a row."""
 
 @dataclass(frozen=True)
 class _Owner:
-    """A kind of owner of objects, such as an upload; the start of an object's key names its owner."""
+    """A kind of owner of objects, such as an upload. The key of each object contains its owner's name."""
 
-    key: re.Pattern[str]
-    """Matches the start of an object's key; its group captures the owner's name."""
+    find: Callable[[str], str | None]
+    """Returns the name of the owner of the object with a key; None if it has no owner of this kind."""
     query: str
-    """Name of the statement that finds existing owners."""
+    """Name of the statement that finds out which owners exist."""
     absence: str
     """The clause that tells users why an object of this kind is an orphan."""
 
 
-_UPLOADS = _Owner(
-    re.compile(rf"{UPLOADS}([^/]+)/"), "list_known_uploads", "no dataset or job refers to this upload"
-)
-_CONTENTS = _Owner(
-    re.compile(rf"{DATASETS}([0-9a-f]{{64}})/"),
-    "list_known_contents",
-    "no dataset or job has this content",
-)
-_DATASETS = _Owner(
-    re.compile(rf"{DATASETS}(?:manifests|differences|reports|samples)/([0-9a-f]{{64}}-[a-z]+)[./]"),
-    "list_known_datasets",
-    "no dataset has this content for this task",
-)
+def _find_content(key: str) -> str | None:
+    """Return the fingerprint of the converted dataset to which the object belongs, or None."""
+    found = ConvertedKey.parse(key)
+    return found.fingerprint if found and found.path is not None else None
+
+
+_UPLOADS = _Owner(find_upload, "list_known_uploads", "no dataset or job refers to this upload")
+_CONTENTS = _Owner(_find_content, "list_known_contents", "no dataset or job has this content")
+_DATASETS = _Owner(find_derived_dataset, "list_known_datasets", "no dataset has this content for this task")
 
 
 def find_dataset_orphans(
@@ -71,7 +66,7 @@ def _find_unused(
     connection: Connection[Any], page: list[ListedObject], owner: _Owner, used: set[str]
 ) -> Iterator[AuditFinding]:
     """Yield a finding for each object of `page` whose owner does not exist; add existing owners to `used`."""
-    matches = [(item, match[1]) for item in page if (match := owner.key.match(item.location.key))]
+    matches = [(item, name) for item in page if (name := owner.find(item.location.key)) is not None]
     unknown = {name for _, name in matches} - used
     if unknown:
         with long_transaction(connection):  # the query may read every job

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.database import Statements
-from include.errors import FinalError
-from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
+from include.errors import Conflict
+from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, build_checked_dataset_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 
-class DeletionRefused(FinalError):
-    """The job or version must be kept, or this user may not delete it; the message says why."""
+class DeletionRefused(Conflict):
+    """The job or version must be kept, or the user may not delete it; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ def delete_job(
     if _find(connection, "give_up_job", job) is None:
         raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; review it again")
     objects = size = 0
-    for item in _objects_of(bucket, job.job_id):
+    for item in _list_objects(bucket, job.job_id):
         if bucket.delete_listed(item):
             objects, size = objects + 1, size + item.size
     if needed.is_own_table:
         with connection.transaction():
             statements = Statements(connection)
-            if statements.changed("delete_job", job_id=job.job_id, run_id=job.run_id):
-                statements.changed("delete_epochs", job_id=job.job_id, first_epoch=0)
+            if statements.execute("delete_job", job_id=job.job_id, run_id=job.run_id):
+                statements.execute("delete_epochs", job_id=job.job_id, first_epoch=0)
     return Deletion(objects, size)
 
 
-def _objects_of(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
+def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     for prefix in (CHECKPOINTS, PICTURES, REPORTS):
-        yield from bucket.objects(f"{prefix}{job_id}/")
-    key = checked_dataset_key(job_id)
+        yield from bucket.list_objects(f"{prefix}{job_id}/")
+    key = build_checked_dataset_key(job_id)
     # Another job's key may start with this key: if this job is named a and the other one a.json, the keys are
     # a.json and a.json.json.
-    yield from (item for item in bucket.objects(key) if item.location.key == key)
+    yield from (item for item in bucket.list_objects(key) if item.location.key == key)
 
 
 def require_deletable(
@@ -88,11 +88,12 @@ def require_deletable(
         )
     if needed.versions:
         raise DeletionRefused(
-            f"{subject} produced model {', '.join(needed.versions)}, whose history refers to the job"
+            f"{subject} must be kept: it produced model {', '.join(needed.versions)}, whose history refers "
+            "to the job"
         )
     return needed
 
 
 def _find(connection: Connection[Any], name: str, job: TrainingJob) -> Any:
     with connection.transaction():
-        return Statements(connection).row(name, job_id=job.job_id, run_id=job.run_id)
+        return Statements(connection).fetch_one(name, job_id=job.job_id, run_id=job.run_id)

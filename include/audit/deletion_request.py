@@ -16,10 +16,7 @@ DELETION_DAG = "delete_data"
 
 
 class DeletionRequest(LenientRequest):
-    """The parameters of `delete_data`; exactly one of them must be given.
-
-    The form in Airflow's UI is generated from this class.
-    """
+    """The parameters of `delete_data`; exactly one of them must be given."""
 
     dag_id = DELETION_DAG
 

@@ -30,9 +30,11 @@ class AuditFinding:
     """One row of `checkpoint_audits`."""
 
     kind: FindingKind
+    """Column `finding`."""
     detail: str
     """A sentence that describes the problem, without a full stop at the end."""
     job_id: str | None = None
+    """The job concerned; None if there is none, or it is unknown."""
     path: str | None = None
     """An s3:// URI or a local path."""
     size: int | None = None

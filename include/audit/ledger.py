@@ -26,16 +26,16 @@ class Ledger:
     def begin(self) -> None:
         """Delete findings that earlier attempts of this run recorded, and findings older than half a year."""
         with self._connection.transaction():
-            self._statements.changed("forget_findings", run_id=self._run_id)
+            self._statements.execute("forget_findings", run_id=self._run_id)
 
     def add(self, finding: AuditFinding) -> None:
         """Count the finding; record and log it, unless there are too many of its kind."""
         self._report.add(finding)
-        if self._report.found[finding.kind] > self._report.recorded(finding.kind):
+        if self._report.found[finding.kind] > self._report.count_recorded(finding.kind):
             return
         log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired")
         with self._connection.transaction():
-            self._statements.changed(
+            self._statements.execute(
                 "record_finding",
                 run_id=self._run_id,
                 finding=str(finding.kind),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import AuditFinding, FindingKind
-from include.audit.objects import examine
-from include.audit.recorded import objects_of
+from include.audit.objects import examine_object
+from include.audit.recorded import list_job_objects
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.jobs.repository import JobRepository
 from include.s3.location import JOB_ID
@@ -36,12 +36,12 @@ JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
 def find_leftovers(
     connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
 ) -> Iterator[AuditFinding]:
-    """Find job folders no longer needed: the job completed, was stopped during training, or has no row.
+    """Find folders no longer needed: their job completed, was stopped during training, or has no row.
 
     A folder that changed within the last day is kept. Folders of failed and active jobs are kept, because
     they may hold files that S3 does not have yet. Folders of jobs with `keep_local`, and of jobs whose
-    objects in S3 differ from the row, are kept too. The repair is to remove the folder. Nothing is examined
-    if another account on this machine could have tampered with `training_root`.
+    objects in S3 differ from the row, are kept too. The repair is to remove the folder. If another account on
+    this machine could have tampered with `training_root`, this function examines nothing.
     """
     if not training_root.is_dir():
         return
@@ -55,7 +55,7 @@ def find_leftovers(
         try:
             if not _is_job_folder(folder):
                 continue
-            size, modified = _extent(folder)
+            size, modified = _measure(folder)
         except FileNotFoundError:  # a process is working in the folder
             continue
         if modified > now - OLD:
@@ -84,7 +84,7 @@ def _is_job_folder(folder: Path) -> bool:
     return set() < {child.name for child in folder.iterdir()} <= JOB_FOLDERS
 
 
-def _extent(folder: Path) -> tuple[int, datetime]:
+def _measure(folder: Path) -> tuple[int, datetime]:
     """Return the total size of the folder's files, at any depth, and when the folder last changed."""
     size, newest = 0, folder.lstat().st_mtime
     for path in folder.rglob("*"):
@@ -97,10 +97,10 @@ def _extent(folder: Path) -> tuple[int, datetime]:
 def _is_done(client: S3Client, job: TrainingJob) -> bool:
     if not job.has_ended_well or (job.spec or {}).get("keep_local"):
         return False
-    named = objects_of(job)
+    named = list_job_objects(job)
     missing = set(CHECKPOINT_KINDS) - {recorded.kind for recorded in named}
-    whole = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
-    return whole and all(examine(client, recorded, reread=False) is None for recorded in named)
+    is_whole = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
+    return is_whole and all(examine_object(client, recorded, reread=False) is None for recorded in named)
 
 
 def _remove(folder: Path) -> str | None:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""Attempts to read an object. If the connection breaks each time, its bytes may be damaged on the server."""
+"""Number of attempts to read an object. If the connection breaks at each of them, the object's bytes may be
+damaged on the server."""
 
 
-def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:
+def examine_object(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:
     """Return the finding about the recorded object; None if there is no problem.
 
     Without `reread`, only its metadata and size are compared with the record. This reveals a replaced object
@@ -34,9 +35,9 @@ def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Audi
         location = S3Location.parse(recorded.path)
         stored = find_checkpoint(client, location)
     except (ValueError, BucketMissing) as error:
-        return recorded.finding(FindingKind.MISSING, f"{recorded} names {recorded.path}: {error}")
+        return recorded.make_finding(FindingKind.MISSING, f"{recorded} names {recorded.path}: {error}")
     if stored is None:
-        return recorded.finding(
+        return recorded.make_finding(
             FindingKind.MISSING, f"{recorded} names {recorded.path}, but there is no such object"
         )
     problem = None
@@ -47,13 +48,13 @@ def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Audi
     elif stored.sha256 != recorded.sha256:
         problem = f"is a different file: its SHA-256 is {stored.sha256} instead of {recorded.sha256}"
     elif reread:
-        problem = _problem_with_bytes(client, location, recorded)
+        problem = _find_problem_with_bytes(client, location, recorded)
     if problem is None:
         return None
-    return recorded.finding(FindingKind.DAMAGED, f"{recorded.path} of {recorded} {problem}")
+    return recorded.make_finding(FindingKind.DAMAGED, f"{recorded.path} of {recorded} {problem}")
 
 
-def _problem_with_bytes(client: S3Client, location: S3Location, recorded: RecordedObject) -> str | None:
+def _find_problem_with_bytes(client: S3Client, location: S3Location, recorded: RecordedObject) -> str | None:
     problem = ""
     for _ in range(_READS):
         try:

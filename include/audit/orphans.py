@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import AuditFinding, FindingKind
 from include.database import fetch_rows
-from include.models.objects import production_name
-from include.s3.layout import CHECKPOINTS, MODELS, PICTURES, PRETRAINED, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
+from include.models.objects import find_promoted_model
+from include.s3.layout import (
+    CHECKPOINT_NAMES,
+    CHECKPOINTS,
+    MODELS,
+    PICTURES,
+    PRETRAINED,
+    PROBE_KEY,
+    REPORTS,
+    SIGNATURE_SUFFIX,
+    find_picture_job,
+    find_report_job,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -19,12 +29,11 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
 
-_KEPT = {"best.pt", "last.pt", "last.previous.pt"}
 _FILES = {
-    PICTURES: (re.compile(rf"{PICTURES}([^/]+)/[^/]+"), "a picture that a training run draws"),
-    REPORTS: (re.compile(rf"{REPORTS}([^/]+)/dataset\.json"), "a report that a check creates"),
+    PICTURES: (find_picture_job, "a picture that a training run draws"),
+    REPORTS: (find_report_job, "a report that a check creates"),
 }
-"""For each prefix of small job files: a pattern that captures the job's id in a key, and a description."""
+"""For each prefix of small job files: a function that finds the job's id in a key, and a description."""
 
 YOUNG = timedelta(hours=1)
 """An object younger than this may still be waiting for its row."""
@@ -40,26 +49,28 @@ def find_orphans(
     """
     before = now - YOUNG
     for page in list_settled(bucket, CHECKPOINTS, before, report):
-        yield from _unknown_checkpoints(connection, page)
+        yield from _find_unknown_checkpoints(connection, page)
     for page in list_settled(bucket, MODELS, before, report):
-        yield from _unknown_models(connection, bucket, page)
+        yield from _find_unknown_models(connection, bucket, page)
     for prefix in _FILES:
         for page in list_settled(bucket, prefix, before, report):
-            yield from _unknown_files(connection, prefix, page)
-    for page in bucket.pages(PRETRAINED):
-        report.listed(page)
+            yield from _find_unknown_files(connection, prefix, page)
+    for page in bucket.list_pages(PRETRAINED):
+        report.count_listed(page)
 
 
 def list_settled(
     bucket: Bucket, prefix: str, before: datetime, report: AuditReport
 ) -> Iterator[list[ListedObject]]:
     """List the objects below `prefix`, count them in the report, and yield those older than `before`."""
-    for page in bucket.pages(prefix):
-        report.listed(page)
+    for page in bucket.list_pages(prefix):
+        report.count_listed(page)
         yield [item for item in page if item.modified <= before]
 
 
-def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) -> Iterator[AuditFinding]:
+def _find_unknown_checkpoints(
+    connection: Connection[Any], page: list[ListedObject]
+) -> Iterator[AuditFinding]:
     """Find objects of jobs that do not exist, and objects that are not checkpoints."""
     jobs = find_known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
     for item in page:
@@ -68,31 +79,31 @@ def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) 
         if item.job_id not in jobs:
             job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
             yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
-        elif item.name not in _KEPT:
+        elif item.name not in CHECKPOINT_NAMES:
             yield report_orphan(item, f"{item.location.uri} is not a file that a training run creates")
 
 
-def _unknown_files(
+def _find_unknown_files(
     connection: Connection[Any], prefix: str, page: list[ListedObject]
 ) -> Iterator[AuditFinding]:
     """Find small files of jobs that do not exist."""
-    pattern, usual = _FILES[prefix]
-    matches = [(item, pattern.fullmatch(item.location.key)) for item in page]
-    jobs = find_known(connection, "list_known_jobs", sorted({match[1] for _, match in matches if match}))
-    for item, match in matches:
-        if match is None:
+    find_job, usual = _FILES[prefix]
+    files = [(item, find_job(item.location.key)) for item in page]
+    jobs = find_known(connection, "list_known_jobs", sorted({job_id for _, job_id in files if job_id}))
+    for item, job_id in files:
+        if job_id is None:
             yield report_orphan(item, f"{item.location.uri} is not {usual}")
-        elif match[1] not in jobs:
-            job = f"there is no job {match[1]!r}"
+        elif job_id not in jobs:
+            job = f"there is no job {job_id!r}"
             yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
 
 
-def _unknown_models(
+def _find_unknown_models(
     connection: Connection[Any], bucket: Bucket, page: list[ListedObject]
 ) -> Iterator[AuditFinding]:
     """Find model files and signatures that no row refers to."""
     files = [bucket.at(item.location.key.removesuffix(SIGNATURE_SUFFIX)) for item in page]
-    names = [production_name(bucket, file) for file in files]
+    names = [find_promoted_model(bucket, file) for file in files]
     paths = find_known(connection, "list_known_versions", [file.uri for file in files])
     promoted = find_known(connection, "list_promoted_names", sorted({name for name in names if name}))
     for item, file, name in zip(page, files, names, strict=True):

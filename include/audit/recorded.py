@@ -10,7 +10,7 @@ from include.audit.findings import AuditFinding
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
 from include.database import Statements, fetch_rows
 from include.jobs.recorded_checkpoint import RecordedCheckpoint
-from include.models.objects import production_location, signature_of
+from include.models.objects import locate_production, locate_signature
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ class RecordedObject:
         """Whether the object is a copy that deployments read."""
         return self.kind in {"production", "production_signature"}
 
-    def finding(self, kind: FindingKind, detail: str) -> AuditFinding:
+    def make_finding(self, kind: FindingKind, detail: str) -> AuditFinding:
         """Return a finding about this object."""
         return AuditFinding(kind, detail, self.job_id, self.path, self.size)
 
 
-def objects_of(row: Any) -> list[RecordedObject]:
+def list_job_objects(row: Any) -> list[RecordedObject]:
     """Return the objects whose hash is in the job's row; rows of a host application have no hashes."""
     named = ((kind, RecordedCheckpoint.of(row, kind)) for kind in CHECKPOINT_KINDS)
     return [
@@ -72,24 +72,24 @@ def objects_of(row: Any) -> list[RecordedObject]:
     ]
 
 
-def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
+def list_recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
     """Yield the objects whose hash is in a row, page by page; each page is queried only when needed."""
     job_id = ""
     while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id
-        yield [recorded for row in rows for recorded in objects_of(row)]
+        yield [recorded for row in rows for recorded in list_job_objects(row)]
     name, version = "", 0
     while rows := fetch_rows(
         connection, "list_recorded_versions", after_name=name, after_version=version, limit=PAGE_ROWS
     ):
         name, version = rows[-1].name, rows[-1].version
-        yield [recorded for row in rows for recorded in _of_version(row, bucket)]
+        yield [recorded for row in rows for recorded in _list_version_objects(row, bucket)]
 
 
-def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
+def is_still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
     """Return whether the row still names this object; another run may have taken over the job."""
     with connection.transaction():
-        (is_recorded,) = Statements(connection).row(
+        (is_recorded,) = Statements(connection).fetch_one(
             "is_still_recorded",
             job_id=recorded.job_id,
             path=recorded.path,
@@ -101,18 +101,18 @@ def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> boo
     return bool(is_recorded)
 
 
-def _of_version(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
+def _list_version_objects(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
     version = RecordedObject("version", row.path, row.sha256, row.size, row.job_id, row.name, row.version)
-    production = replace(version, kind="production", path=production_location(bucket, row.name).uri)
+    production = replace(version, kind="production", path=locate_production(bucket, row.name).uri)
     yield version
     if row.signature_sha256:
-        yield _signature("signature", version, row.signature_sha256)
+        yield _describe_signature("signature", version, row.signature_sha256)
     if row.stage == "production":
         yield production
         if row.signature_sha256:
-            yield _signature("production_signature", production, row.signature_sha256)
+            yield _describe_signature("production_signature", production, row.signature_sha256)
 
 
-def _signature(kind: RecordedKind, signed: RecordedObject, sha256: str) -> RecordedObject:
-    path = signature_of(S3Location.parse(signed.path)).uri
+def _describe_signature(kind: RecordedKind, signed: RecordedObject, sha256: str) -> RecordedObject:
+    path = locate_signature(S3Location.parse(signed.path)).uri
     return replace(signed, kind=kind, path=path, sha256=sha256, size=None)

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from include.audit.recorded import still_recorded
-from include.checkpoints.checkpoint import in_words
+from include.audit.recorded import is_still_recorded
+from include.checkpoints.checkpoint import name_position
 from include.checkpoints.stored import find_checkpoint
 from include.database import fetch_rows
 from include.models.errors import ModelError
-from include.models.objects import copy_verified, identity_of, production_location, signature_of
+from include.models.objects import build_metadata, copy_verified, locate_production, locate_signature
 from include.models.promotion import promote
 from include.models.request import ChosenVersion
 from include.s3.errors import BucketMissing, StoreError, StoreUnreachable
 from include.s3.local_file import TransferLimits
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
-from include.s3.upload import unless_changed_since
+from include.s3.upload import build_unchanged_condition
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def restore(
+def restore_object(
     connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
 ) -> str | None:
     """Restore the recorded object and return a description of the repair; None if it cannot be restored.
@@ -57,20 +57,20 @@ def restore(
 
 def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
     """Replace the object with an intact copy, and return that copy's URI; None if there is none."""
-    if (to := _location(recorded.path)) is None:
+    if (to := _parse_location(recorded.path)) is None:
         return None
     head = head_object(bucket.client, to)
-    condition = unless_changed_since(head and head["ETag"])
+    condition = build_unchanged_condition(head and head["ETag"])
     # If the job is taken over after this check, its new attempt replaces the object. The condition then no
     # longer holds, so S3 refuses the copy.
-    if not still_recorded(connection, recorded):
+    if not is_still_recorded(connection, recorded):
         return None
-    for source in _copies(connection, bucket, recorded):
+    for source in _find_copies(connection, bucket, recorded):
         try:
             found = read_object(bucket.client, source)
             if found.sha256 != recorded.sha256:
                 continue
-            metadata = _identity(found, recorded)
+            metadata = _choose_metadata(found, recorded)
             copy_verified(bucket.client, source, found, to, metadata, TransferLimits(), condition)
         except StoreUnreachable:
             raise
@@ -81,13 +81,13 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
     return None
 
 
-def advice(client: S3Client, recorded: RecordedObject) -> str:
+def describe_remedy(client: S3Client, recorded: RecordedObject) -> str:
     """Return a sentence that says what to do about an object that could not be restored."""
-    if (previous := _previous(recorded)) is not None:
+    if (previous := _locate_previous(recorded)) is not None:
         with suppress(BucketMissing):
             stored = find_checkpoint(client, previous)
             if stored and stored.checkpoint:
-                position = in_words(stored.checkpoint.position)
+                position = name_position(stored.checkpoint.position)
                 return (
                     f"The previous generation, {previous.uri}, holds the state after {position}; "
                     "docs/operations.md says how to return to that state"
@@ -110,26 +110,28 @@ def _promote_again(
     return promote(connection, bucket, present, by=None, signing=signing).path
 
 
-def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
+def _choose_metadata(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
     """Return the object's original metadata, which for a version's file includes the version."""
     if recorded.name is not None and recorded.version is not None:
-        return identity_of(found, recorded.name, recorded.version)
+        return build_metadata(found, recorded.name, recorded.version)
     return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}
 
 
-def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> Iterator[S3Location]:
+def _find_copies(
+    connection: Connection[Any], bucket: Bucket, recorded: RecordedObject
+) -> Iterator[S3Location]:
     """Yield the other locations that should hold the same bytes."""
-    if (previous := _previous(recorded)) is not None:
+    if (previous := _locate_previous(recorded)) is not None:
         yield previous
     for (path,) in fetch_rows(connection, "list_copies", sha256=recorded.sha256):
-        if path != recorded.path and (location := _location(path)) is not None:
+        if path != recorded.path and (location := _parse_location(path)) is not None:
             yield location
     if recorded.name is not None:
-        production = production_location(bucket, recorded.name)
-        yield signature_of(production) if recorded.kind == "signature" else production
+        production = locate_production(bucket, recorded.name)
+        yield locate_signature(production) if recorded.kind == "signature" else production
 
 
-def _location(path: str) -> S3Location | None:
+def _parse_location(path: str) -> S3Location | None:
     """Return the location of the object at this URI; None if the URI is not the address of an object."""
     try:
         return S3Location.parse(path)
@@ -137,9 +139,9 @@ def _location(path: str) -> S3Location | None:
         return None
 
 
-def _previous(recorded: RecordedObject) -> S3Location | None:
+def _locate_previous(recorded: RecordedObject) -> S3Location | None:
     """Return the location of the previous generation of a last.pt; None for any other object."""
-    location = _location(recorded.path)
+    location = _parse_location(recorded.path)
     if recorded.kind != "last" or location is None or not location.key.endswith("/last.pt"):
         return None
     return S3Location(location.bucket, f"{location.key.removesuffix('last.pt')}last.previous.pt")

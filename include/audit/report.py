@@ -33,7 +33,7 @@ _TITLES = {
 }
 
 
-def human(size: int) -> str:
+def format_size(size: int) -> str:
     """Return a number of bytes in readable form, such as 1.5 GB."""
     amount = float(size)
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -56,6 +56,7 @@ class AuditReport:
     reread: int = 0
     """Number of recorded objects whose bytes were read again."""
     reread_bytes: int = 0
+    """Total size of the objects that `reread` counts."""
     found: Counter[FindingKind] = field(default_factory=Counter)
     """Number of findings of each kind."""
     repaired: Counter[FindingKind] = field(default_factory=Counter)
@@ -69,12 +70,12 @@ class AuditReport:
     examples: dict[FindingKind, list[AuditFinding]] = field(default_factory=lambda: defaultdict(list))
     """The first few findings of each kind."""
 
-    def listed(self, page: Collection[ListedObject]) -> None:
+    def count_listed(self, page: Collection[ListedObject]) -> None:
         """Count these objects as contents of the bucket."""
         self.objects += len(page)
         self.bytes += sum(item.size for item in page)
 
-    def examined(self, page: Collection[RecordedObject], *, reread: bool) -> None:
+    def count_examined(self, page: Collection[RecordedObject], *, reread: bool) -> None:
         """Count these objects as examined or, with `reread`, as read again."""
         if reread:
             self.reread += len(page)
@@ -95,7 +96,7 @@ class AuditReport:
             if len(self.losses) < SHOWN:
                 self.losses.append(finding)
 
-    def recorded(self, kind: FindingKind) -> int:
+    def count_recorded(self, kind: FindingKind) -> int:
         """Return how many findings of that kind the table has."""
         return min(self.found[kind], MOST_ROWS)
 
@@ -109,8 +110,8 @@ class AuditReport:
         )
         return (
             f"{self.checked} recorded objects checked, {self.reread} of them read again "
-            f"({human(self.reread_bytes)}); {self.objects} objects ({human(self.bytes)}) in the bucket. "
-            f"Found: {found or 'nothing'}."
+            f"({format_size(self.reread_bytes)}); {self.objects} objects ({format_size(self.bytes)}) in the "
+            f"bucket. Found: {found or 'nothing'}."
         )
 
     @property
@@ -126,7 +127,7 @@ class AuditReport:
             "or table checkpoint_audits for what is wrong, and docs/operations.md for what to do"
         )
 
-    def summary(self) -> dict[str, Any]:
+    def summarize(self) -> dict[str, Any]:
         """Return the figures as JSON."""
         return {
             "sentence": self.sentence,
@@ -139,20 +140,20 @@ class AuditReport:
             "lost": self.lost,
         }
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """Return the report as Markdown."""
         lines = ["# Audit of checkpoints", "", self.sentence, ""]
         for kind, title in _TITLES.items():
             if not self.found[kind]:
                 continue
-            size = f", {human(self.sizes[kind])}" if self.sizes[kind] else ""
+            size = f", {format_size(self.sizes[kind])}" if self.sizes[kind] else ""
             figures = f"{self.found[kind]} found, {self.repaired[kind]} repaired{size}."
             lines += [f"## {title}", "", figures, ""]
             for finding in self.examples[kind]:
                 detail = finding.detail.replace("\n", " ")  # a key may contain a newline
                 lines.append(f"- {detail}. **{finding.repair or 'not repaired'}**")
             if self.found[kind] > SHOWN:
-                recorded = self.recorded(kind)
+                recorded = self.count_recorded(kind)
                 more = f"- … and {recorded - SHOWN} more in table checkpoint_audits"
                 unrecorded = self.found[kind] - recorded
                 lines.append(f"{more}, {unrecorded} not recorded" if unrecorded else more)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.refusals import first_error, show_value
+from include.refusals import find_first_error, show_value
 from include.request import Request, RequestRefused
 
 POLICY_VARIABLE = "retention_policy"
@@ -33,7 +33,7 @@ class RetentionPolicy(BaseModel):
 
 
 class AuditRequest(Request):
-    """Every parameter of `audit_checkpoints`. The form in Airflow's UI is generated from this class."""
+    """Every parameter of `audit_checkpoints`."""
 
     dag_id = "audit_checkpoints"
 
@@ -79,7 +79,7 @@ class AuditRequest(Request):
         "nothing.",
     )
 
-    def policy(self, deployment: str | None = None) -> RetentionPolicy:
+    def choose_policy(self, deployment: str | None) -> RetentionPolicy:
         """Return the policy: each value comes from the run, else from the deployment, else from the defaults.
 
         `deployment` is the Variable's value; None if it is not set. Raises RequestRefused if that value is
@@ -87,16 +87,16 @@ class AuditRequest(Request):
         """
         fields = set(RetentionPolicy.model_fields)
         given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True)
-        return _deployed(deployment).model_copy(update=given)
+        return _parse_policy(deployment).model_copy(update=given)
 
 
-def _deployed(value: str | None) -> RetentionPolicy:
+def _parse_policy(value: str | None) -> RetentionPolicy:
     if value is None:
         return RetentionPolicy()
     try:
         return RetentionPolicy.model_validate_json(value)
     except ValidationError as error:
-        wrong = first_error(error, RetentionPolicy, POLICY_VARIABLE)
+        wrong = find_first_error(error, RetentionPolicy, POLICY_VARIABLE)
         what = wrong if wrong.field else "is not a JSON object"
         raise RequestRefused(
             f"Variable {POLICY_VARIABLE}={show_value(value)}: {what}. Set it to something like "

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.audit.report import human
+from include.audit.report import format_size
 from include.database import Statements, fetch_rows
 from include.payload import Payload
+from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import CHECKPOINTS, REPORTS
 from include.time_limited_connection import long_transaction
 
@@ -32,9 +33,6 @@ SHOWN = 200
 """Maximum number of jobs that the report lists."""
 
 _STATES = {"last.pt", "last.previous.pt"}
-
-_AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 
 class RetentionSummary(Payload):
@@ -59,6 +57,7 @@ class RetentionReport:
     """Figures about the states and reports that were deleted or, in a dry run, would be deleted."""
 
     policy: RetentionPolicy
+    """The policy that was applied."""
     jobs: int = 0
     """Number of jobs whose states are deleted."""
     reports: int = 0
@@ -88,13 +87,14 @@ class RetentionReport:
         """One-line summary."""
         verb = "would be deleted (dry run)" if self.policy.dry_run else "were deleted"
         return (
-            f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "
-            f"Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of each model "
-            f"and dataset, and those of jobs that ended less than {self.policy.expire_after_days} days ago."
+            f"Retention: states of {self.jobs} jobs, {self.objects} objects, {format_size(self.bytes)} "
+            f"{verb}. Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of "
+            "each model and dataset, and those of jobs that ended less than "
+            f"{self.policy.expire_after_days} days ago."
             + (f" {self.reports} older reports of dataset checks {verb}." if self.reports else "")
         )
 
-    def summary(self) -> RetentionSummary:
+    def summarize(self) -> RetentionSummary:
         """Return the figures as the result of the task."""
         return RetentionSummary(
             sentence=self.sentence,
@@ -105,10 +105,10 @@ class RetentionReport:
             reports=self.reports,
         )
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """Return the report as Markdown."""
         lines = ["# Retention", "", self.sentence, ""]
-        lines += [f"- {job_id}: {human(size)}" for job_id, size in self.shown.items()]
+        lines += [f"- {job_id}: {format_size(size)}" for job_id, size in self.shown.items()]
         if self.jobs > len(self.shown):
             lines.append(f"- … and {self.jobs - len(self.shown)} more")
         return "\n".join(lines)
@@ -127,8 +127,8 @@ def retain(
     """
     report = RetentionReport(policy)
     _choose(connection, policy)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retention") as threads:
-        for page in bucket.pages(CHECKPOINTS):
+    with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads:
+        for page in bucket.list_pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
             expiring = _find_expiring(
                 connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run
@@ -146,7 +146,7 @@ def retain(
 def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
     """Delete the check reports older than `expire_after_days` (not in a dry run), and return their number."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
-    old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
+    old = (item for item in bucket.list_objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
 
 
@@ -155,8 +155,8 @@ def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
     with long_transaction(connection):  # the query may rank a million rows
         statements = Statements(connection)
-        statements.changed("create_expiring_states")
-        statements.changed("choose_expiring_states", **values)
+        statements.execute("create_expiring_states")
+        statements.execute("choose_expiring_states", **values)
 
 
 def _find_expiring(
@@ -169,7 +169,7 @@ def _find_expiring(
     rows = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
     marked = {row.job_id for row in rows if row.marked}
     expiring = [row for row in rows if not row.marked]
-    # A cleared run continues from its state, but its row does not change until training starts.
+    # A run that was cleared needs its state again, but its row does not change until training starts.
     live = live_runs([(row.dag_id, row.run_id) for row in expiring])
     chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
     if dry_run:

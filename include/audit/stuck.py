@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import AuditFinding, FindingKind
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.database import fetch_rows
 from include.jobs.repository import JobRepository
 
@@ -49,9 +49,9 @@ def find_stuck(
 
 
 def _record_failure(connection: Connection[Any], row: Any) -> str | None:
-    state = "it stored no state"
+    state = "the job stored no state"
     if row.durable_epoch is not None:
-        state = f"its state after {in_words((row.durable_epoch, row.durable_batch or 0))} is in S3"
+        state = f"the job's state after {name_position((row.durable_epoch, row.durable_batch or 0))} is in S3"
     error = (
         f"Run {row.run_id} ended without recording why, as happens when all its processes are killed; "
         f"{state}. Clear the run's failed task and all tasks after it, or trigger the job again: it "

@@ -46,7 +46,7 @@ def find_abandoned_uploads(
         used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in unfinished])
     for dataset in (each for each in unfinished if each.upload_id not in used):
         if not repair or _remove_dataset(connection, bucket, dataset.upload_id):
-            yield _abandoned_dataset(bucket, dataset, repair=repair)
+            yield _report_abandoned(bucket, dataset, repair=repair)
     known = tuple(upload.prefix for upload in unfinished)
     ages = {CHECKPOINTS: ABANDONED, MODELS: ABANDONED, PRETRAINED: ABANDONED, UPLOADS: LEFT_BEHIND}
     for prefix, age in ages.items():
@@ -64,7 +64,7 @@ def find_abandoned_uploads(
 def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str) -> bool:
     """Remove the upload, and return True, unless it has since been completed, registered or removed.
 
-    Registrations take the same lock.
+    A registration takes the same lock, so it cannot happen at the same time.
     """
     store = UploadStore(bucket)
     with long_transaction(connection):
@@ -79,7 +79,7 @@ def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str)
     return True
 
 
-def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> AuditFinding:
+def _report_abandoned(bucket: Bucket, upload: Upload, *, repair: bool) -> AuditFinding:
     uri = bucket.at(upload.prefix).uri
     return AuditFinding(
         FindingKind.ABANDONED_UPLOAD,

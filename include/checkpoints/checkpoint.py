@@ -11,8 +11,15 @@ CheckpointKind = Literal["best", "last"]
 CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 
 Position = tuple[int, int]
-"""Position of a training run: its last finished epoch (from 0; -1 before the first), and the number of
-batches trained after it."""
+"""Position of a training run: its last finished epoch, from 0, and the number of batches trained after it.
+The epoch is -1 before the first one has ended, as in Ultralytics' files, so that positions can be
+compared."""
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of the whole file, in lower-case hex. Raises FileNotFoundError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,11 @@ class Checkpoint:
     @classmethod
     def of_file(cls, path: Path, epoch: int, batch: int = 0) -> Checkpoint:
         """Identify the file at `path`, reading it once. Raises FileNotFoundError if it does not exist."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hash_file(path)
         return cls(path=str(path), sha256=digest, size=path.stat().st_size, epoch=epoch, batch=batch)
 
 
-def in_words(position: Position) -> str:
-    """Describe a position, counted from 1: "epoch 3", or "batch 120 of epoch 4"."""
+def name_position(position: Position) -> str:
+    """Name a position, counted from 1: "epoch 3", or "batch 120 of epoch 4"."""
     epoch, batch = position
     return f"batch {batch} of epoch {epoch + 2}" if batch else f"epoch {epoch + 1}"

@@ -10,4 +10,4 @@ class CheckpointNotFound(ObjectNotFound):
 
 
 class UnsafeCheckpoint(StoreRefusal):
-    """The object must not be loaded: it is not a checkpoint, could run code, or could exhaust memory."""
+    """The object must not be loaded: it is not a checkpoint, or it could run code or exhaust the memory."""

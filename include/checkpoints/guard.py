@@ -72,10 +72,14 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     refused = getattr(_guarded, "refused", None)
     if refused is None:
         return
-    if event in _REFUSED or event.startswith(_REFUSED_FAMILIES) or (event == "open" and _writes(*arguments)):
+    if (
+        event in _REFUSED
+        or event.startswith(_REFUSED_FAMILIES)
+        or (event == "open" and _opens_for_writing(*arguments))
+    ):
         refused.append(event)
         raise SideEffect(f"{event} is refused while a checkpoint is loaded")
 
 
-def _writes(_path: object, mode: str | None, flags: int) -> bool:
+def _opens_for_writing(_path: object, mode: str | None, flags: int) -> bool:
     return bool(flags & _WRITING) or any(letter in "wax+" for letter in mode or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Position
@@ -17,8 +17,8 @@ class Lag:
     """Warns when S3 has accepted no state for more than `epochs` epochs or `seconds` seconds.
 
     It warns once, warns again whenever the lag has doubled, and reports when S3 accepts a state again. The
-    lag is measured from the first upload that was tried after the last success; a state that is not due yet
-    is not counted. `durable` is the position of the state that is already in S3.
+    lag starts at the first upload that is tried after the last success, so a state that is not due yet does
+    not count. `durable` is the position of the state that is already in S3.
     """
 
     def __init__(self, epochs: int, seconds: float, durable: Position | None = None) -> None:
@@ -35,7 +35,7 @@ class Lag:
     def record_durable(self, position: Position) -> None:
         """Record that the state at `position` is durable."""
         if self._factor > 1:
-            log.warning("S3 accepts uploads again: the state after %s is stored.", in_words(position))
+            log.warning("S3 accepts uploads again: the state after %s is stored.", name_position(position))
         self._durable, self._first, self._factor = position, None, 1
 
     def look(self, newest: Position, now: float) -> None:
@@ -50,9 +50,9 @@ class Lag:
         log.warning(
             "Training is at %s, but %s: no upload has succeeded for %.0f s. If this machine were lost now, "
             "all training that is not in S3 would have to be repeated.",
-            in_words(newest),
+            name_position(newest),
             "S3 has no state yet"
             if self._durable is None
-            else f"the newest state in S3 is from {in_words(self._durable)}",
+            else f"the newest state in S3 is from {name_position(self._durable)}",
             seconds,
         )

@@ -12,14 +12,14 @@ from urllib.parse import quote, unquote
 from include.checkpoints.checkpoint import Checkpoint
 
 SEEDED_FROM = "seeded-from"
-"""Metadata key for the job from whose checkpoint this job was started."""
+"""Metadata key for the job from which a checkpoint was copied within S3."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"-?\d{1,9}")
 _BATCH = re.compile(r"\d{1,9}")
 
 
-def metadata_of(
+def build_metadata(
     checkpoint: Checkpoint, job_id: str, run_id: str | None, ultralytics_version: str
 ) -> dict[str, str]:
     """Return the metadata that are stored with `checkpoint`.
@@ -37,10 +37,10 @@ def metadata_of(
     return metadata | ({"run-id": quote(run_id)} if run_id else {})
 
 
-def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
+def parse_checkpoint(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
     """Return the checkpoint that the metadata of an object of `size` bytes describe.
 
-    None if this project did not write the metadata.
+    Returns None if this project did not write the metadata.
     """
     sha256, epoch, batch = metadata.get("sha256", ""), metadata.get("epoch", ""), metadata.get("batch", "0")
     if not (_SHA256.fullmatch(sha256) and _EPOCH.fullmatch(epoch) and _BATCH.fullmatch(batch)):
@@ -48,6 +48,6 @@ def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoin
     return Checkpoint(path=uri, sha256=sha256, size=size, epoch=int(epoch), batch=int(batch))
 
 
-def run_id_in(metadata: Mapping[str, str]) -> str | None:
+def parse_run_id(metadata: Mapping[str, str]) -> str | None:
     """Return the Dag run that started the training run; None if it is unknown."""
     return unquote(metadata.get("run-id", "")) or None

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from include.checkpoints.checkpoint import Checkpoint, in_words
+from include.checkpoints.checkpoint import Checkpoint, name_position
 from include.checkpoints.lag import Lag
 from include.checkpoints.snapshot import PendingSnapshots, PublishLimits
 from include.s3.deadline import Deadline, StallDeadline
@@ -31,16 +31,16 @@ _PARTING_SECONDS = 1.0
 class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
-    There is one upload at a time. A newer snapshot replaces a waiting one, except that the newest best.pt is
-    kept, so at most two copies of each file exist. A failed upload is retried until a newer state replaces
-    it. But if S3 already holds parts of an upload, that upload is finished first; otherwise, no upload would
-    ever finish over a slow link. Training neither waits for S3 nor fails because of it, but `publish` and
-    `close` raise FencedOut once another attempt owns the job.
+    There is one upload at a time. A newer snapshot replaces a waiting one; if the newer one has no best.pt,
+    the best.pt that waits is kept. So at most two copies of each file exist. A failed upload is retried until
+    a newer state replaces it. But if S3 already holds parts of an upload, that upload is finished first;
+    otherwise, no upload would ever finish over a slow link. Training neither waits for S3 nor fails because
+    of it, but `publish` and `close` raise FencedOut once another attempt owns the job.
 
     The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3;
-    exceptions from this call are logged. `durable` is the position of the newest stored state.
+    exceptions from this call are logged. `durable` is the position of the newest state that is already in S3.
 
-    As a context manager it stores the pending snapshot when the block ends: within `drain_seconds`, or within
+    At the end of a `with` block, the pending snapshot is stored: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
     """
 
@@ -65,7 +65,7 @@ class BackgroundPublisher:
         self._in_hand: PendingSnapshots | None = None
         self._broken_off: PendingSnapshots | None = None
         self._files: set[Path] = set()
-        self._due = self._closing = self._abandoned = False
+        self._is_due = self._is_closing = self._is_abandoned = False
         self._not_before = 0.0
         self._pause = self._limits.first_pause
         self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds, durable)
@@ -83,10 +83,10 @@ class BackgroundPublisher:
         """
         with self._changed:
             self._files |= PendingSnapshots.of(snapshot).files
-            if not self._abandoned:
-                self._waiting = PendingSnapshots.of(snapshot).instead_of(self._waiting)
+            if not self._is_abandoned:
+                self._waiting = PendingSnapshots.of(snapshot).replace_older(self._waiting)
                 at_epoch = (snapshot.epoch + 1) % self._limits.every_epochs == 0
-                self._due = self._due or snapshot.batch > 0 or at_epoch
+                self._is_due = self._is_due or snapshot.batch > 0 or at_epoch
                 self._lag.look(snapshot.position, time.monotonic())
             self._delete_unused()
             self._changed.notify()
@@ -97,19 +97,20 @@ class BackgroundPublisher:
         """Store the newest snapshot within `drain_seconds`, then stop writing.
 
         The default is the value given to the constructor. An upload that is still running after that time is
-        aborted; `durable` is then the newest stored position. Raises FencedOut. An exception that interrupts
-        the wait, such as Preempted, is raised after at most `grace_seconds` more.
+        aborted; the attribute `durable` then says which state is the newest in S3. If an exception such as
+        Preempted interrupts the wait, the upload may take `grace_seconds` more before the exception is
+        raised. Raises FencedOut.
         """
         with self._changed:
-            self._closing = True
+            self._is_closing = True
             self._not_before, self._pause = 0.0, self._limits.first_pause
             self._changed.notify()
             seconds = self._drain_seconds if drain_seconds is None else drain_seconds
-            hopeless = self._abandoned
+            is_hopeless = self._is_abandoned
         try:
-            self._thread.join(0.0 if hopeless else seconds)
+            self._thread.join(0.0 if is_hopeless else seconds)
         except BaseException:
-            self._thread.join(0.0 if hopeless else self._grace_seconds)
+            self._thread.join(0.0 if is_hopeless else self._grace_seconds)
             raise
         finally:
             self._end()
@@ -129,13 +130,13 @@ class BackgroundPublisher:
     def _end(self) -> None:
         with self._changed:
             if newest := self._waiting or self._in_hand or self._broken_off:
-                words = in_words(newest.last.position)
+                words = name_position(newest.last.position)
                 log.warning("The state after %s is not in S3: its upload did not finish in time.", words)
             self._abandon()
         self._thread.join(_PARTING_SECONDS)
 
     def _run(self) -> None:
-        while (work := self._next_work()) is not None:
+        while (work := self._take_next_work()) is not None:
             try:
                 for file in work.uploads:
                     self._upload(*file)
@@ -146,12 +147,12 @@ class BackgroundPublisher:
             else:
                 self._finish(work.last.position)
 
-    def _next_work(self) -> PendingSnapshots | None:
+    def _take_next_work(self) -> PendingSnapshots | None:
         """Wait until a state is due to be stored, and return it; None if no more will follow."""
         with self._changed:
-            while not self._abandoned:
-                wanted = self._broken_off or (self._waiting if self._due or self._closing else None)
-                if wanted is None and self._closing:
+            while not self._is_abandoned:
+                wanted = self._broken_off or (self._waiting if self._is_due or self._is_closing else None)
+                if wanted is None and self._is_closing:
                     return None
                 now = time.monotonic()
                 if wanted is not None and now >= self._not_before:
@@ -164,7 +165,7 @@ class BackgroundPublisher:
         if work is self._broken_off:
             self._broken_off = None
         else:
-            self._waiting, self._due = None, False
+            self._waiting, self._is_due = None, False
         self._in_hand = work
         self._lag.record_try(work.last.position, now)
 
@@ -172,7 +173,7 @@ class BackgroundPublisher:
         with self._changed:
             limits = self._limits
             deadline = self._deadline = StallDeadline(limits.stalled_seconds, limits.least_bytes)
-            if self._abandoned:
+            if self._is_abandoned:
                 deadline.end_now()
         checkpoint = Checkpoint.of_file(path, *position)
         self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
@@ -188,7 +189,7 @@ class BackgroundPublisher:
         try:
             self._on_durable(*position)
         except Exception:
-            words = in_words(position)
+            words = name_position(position)
             log.warning(
                 "The state after %s is in S3, but this could not be recorded in the job's row.",
                 words,
@@ -197,12 +198,12 @@ class BackgroundPublisher:
 
     def _try_later(self, work: PendingSnapshots, error: Exception) -> None:
         with self._changed:
-            if self._abandoned:
+            if self._is_abandoned:
                 return
             if missing := [file for file in work.files if _is_gone(file)]:
                 log.error(
                     "The state after %s cannot be uploaded: %s is gone.",
-                    in_words(work.last.position),
+                    name_position(work.last.position),
                     missing[0],
                 )
                 self._in_hand = None
@@ -211,7 +212,8 @@ class BackgroundPublisher:
             if self._store.keeps_parts(self._job_id):
                 self._broken_off = work
             else:
-                self._waiting, self._due = self._waiting.instead_of(work) if self._waiting else work, True
+                self._waiting = self._waiting.replace_older(work) if self._waiting else work
+                self._is_due = True
             self._in_hand = None
             self._not_before = now + pause
             self._pause = min(2 * pause, self._limits.longest_pause)
@@ -220,7 +222,7 @@ class BackgroundPublisher:
         unexpected = None if isinstance(error, StoreError) else error
         log.warning(
             "The state after %s is not in S3 yet: %s. Retrying in %.0f s; a newer state may replace it.",
-            *(in_words(work.last.position), repr(error) if unexpected else error, pause),
+            *(name_position(work.last.position), repr(error) if unexpected else error, pause),
             exc_info=unexpected,
         )
 
@@ -231,7 +233,7 @@ class BackgroundPublisher:
             self._abandon()
 
     def _abandon(self) -> None:
-        self._abandoned = True
+        self._is_abandoned = True
         self._waiting = self._in_hand = self._broken_off = None
         self._deadline.end_now()
         self._delete_unused()

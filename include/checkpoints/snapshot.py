@@ -15,7 +15,7 @@ class Snapshot:
     """Private copies of a state's files."""
 
     epoch: int
-    """Last finished epoch in the state, from 0."""
+    """Last finished epoch in the state, from 0; -1 before the first."""
     last: Path
     """Path of the copy of last.pt."""
     best: Path | None = None
@@ -31,7 +31,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class PublishLimits:
-    """Frequency, time-outs and retries of publishing."""
+    """How often states are published, and when uploads are aborted or retried."""
 
     every_epochs: int = 1
     """Interval, in epochs, at which the state at the end of an epoch is stored. A state within an epoch is
@@ -53,7 +53,7 @@ class PublishLimits:
 
 @dataclass(frozen=True)
 class PendingSnapshots:
-    """States to store."""
+    """The snapshots that wait for the next upload, or that are being uploaded."""
 
     last: Snapshot
     """The newest state, whose last.pt is stored."""
@@ -64,7 +64,7 @@ class PendingSnapshots:
     def of(cls, snapshot: Snapshot) -> PendingSnapshots:
         return cls(snapshot, snapshot if snapshot.best else None)
 
-    def instead_of(self, older: PendingSnapshots | None) -> PendingSnapshots:
+    def replace_older(self, older: PendingSnapshots | None) -> PendingSnapshots:
         """Return these newer states; if they have no `best`, it is taken from `older`."""
         return self if older is None or self.best else PendingSnapshots(self.last, older.best)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
-from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
-from include.checkpoints.writer import ObjectWriter, changed
+from include.checkpoints.metadata import SEEDED_FROM, build_metadata, parse_checkpoint
+from include.checkpoints.writer import ObjectWriter, build_change_error
 from include.limits import WEIGHTS_BYTES
 from include.s3.deadline import obey_deadlines
 from include.s3.download import download
@@ -28,7 +28,7 @@ from include.s3.errors import (
     SourceChanged,
     StoreBusy,
 )
-from include.s3.layout import checkpoint_key
+from include.s3.layout import build_checkpoint_key
 from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object
@@ -49,6 +49,7 @@ class UploadResult:
     """Result of `upload`."""
 
     stored: StoredCheckpoint
+    """The object that S3 now has."""
     was_sent: bool
     """Whether the bytes were sent; False if S3 already had them."""
 
@@ -57,15 +58,15 @@ class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
     Each attempt writes through a separate store. The store remembers the first version that it saw of each
-    object, and overwrites only that version or one that it wrote itself; if another attempt has written since
-    then, the store raises FencedOut and leaves the object unchanged. Only last.previous.pt is replaced
-    unconditionally. Several threads may use the store for different jobs.
+    object, and overwrites only that version or one that it wrote itself. If another attempt has written since
+    then, the store raises FencedOut and leaves the object unchanged. It may replace any version of
+    last.previous.pt. Several threads may use the store for different jobs.
 
     A new attempt takes over a job by uploading last.pt with its attempt number in it. This changes the bytes
-    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. If the older
-    attempt is still uploading a best.pt, that does no harm, because the attempt that wrote last.pt may
-    replace that best.pt. If the take-over itself raises FencedOut, the older attempt has just written once
-    more: try again with a new store.
+    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. A best.pt that the
+    older attempt is still uploading does no harm, because the attempt that wrote last.pt may replace it. If
+    the take-over itself raises FencedOut, the older attempt has just written once more: try again with a new
+    store.
     """
 
     def __init__(
@@ -75,21 +76,21 @@ class CheckpointStore:
         self._bucket = bucket
         self._run_id = run_id
         self._limits = limits or TransferLimits()
-        self._writer = ObjectWriter(bucket.client, self._limits)
+        self._writer = ObjectWriter(bucket, self._limits)
 
-    def location(self, job_id: str, kind: StoredKind) -> S3Location:
+    def locate(self, job_id: str, kind: StoredKind) -> S3Location:
         """Return the location of this checkpoint of the job. Raises ValueError for an invalid job id."""
         if not re.match(JOB_ID, job_id):
             raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
-        return self._bucket.at(checkpoint_key(job_id, kind))
+        return self._bucket.at(build_checkpoint_key(job_id, kind))
 
-    def uri(self, job_id: str, kind: StoredKind) -> str:
-        """Return the s3:// URI of `location`."""
-        return self.location(job_id, kind).uri
+    def build_uri(self, job_id: str, kind: StoredKind) -> str:
+        """Return the s3:// URI of this checkpoint of the job."""
+        return self.locate(job_id, kind).uri
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
         """Return the stored checkpoint, as its metadata describe it; None if there is no object."""
-        return self._writer.find(self.location(job_id, kind))
+        return self._writer.find(self.locate(job_id, kind))
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
         """Return whether the stored checkpoint has the bytes of `wanted`."""
@@ -97,10 +98,10 @@ class CheckpointStore:
         return stored is not None and stored.is_the_same_as(wanted)
 
     def verify(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> StoredCheckpoint:
-        """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if it is another one."""
+        """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if its bytes differ."""
         stored = self.head(job_id, kind)
         if stored is None:
-            raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
+            raise CheckpointNotFound(f"{self.build_uri(job_id, kind)} does not exist")
         if not stored.is_the_same_as(wanted):
             raise CorruptObject(
                 f"{stored.uri} holds {stored}, but an object with SHA-256 {wanted.sha256} and {wanted.size} "
@@ -121,10 +122,9 @@ class CheckpointStore:
     ) -> UploadResult:
         """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 already has it.
 
-        A replaced last.pt is kept as last.previous.pt. Use `keep_previous=False` if the stored last.pt is
-        damaged, or holds the same state as `checkpoint`, and so must not replace an older last.previous.pt.
-        `keep_parts` is for a caller that will retry: the upload of a large file then resumes where its
-        connection broke.
+        A replaced last.pt is kept as last.previous.pt. With `keep_previous=False`, last.previous.pt stays as
+        it is; use this if the stored last.pt is damaged, or holds the same state as `checkpoint`. With
+        `keep_parts`, the next call resumes the upload of a large file where its connection broke.
 
         After LocalFileMissing (neither here nor in S3), LocalFileChanged and FencedOut, S3 does not hold the
         file. After any other StoreError the file may have been stored; the next upload through this store
@@ -143,7 +143,7 @@ class CheckpointStore:
 
     def keeps_parts(self, job_id: str) -> bool:
         """Return whether S3 holds parts of an interrupted upload of the job, which can be resumed."""
-        return any(self._writer.keeps_parts(self.location(job_id, kind)) for kind in CHECKPOINT_KINDS)
+        return any(self._writer.keeps_parts(self.locate(job_id, kind)) for kind in CHECKPOINT_KINDS)
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
@@ -153,9 +153,9 @@ class CheckpointStore:
         An object that this training run has already stored itself is kept, so the call may be repeated.
         Objects of an earlier training run with the same job id are replaced, and its last.pt is kept as
         last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer the
-        `expected` one, and FencedOut.
+        `expected` one, and FencedOut if another attempt has written to this job's object.
         """
-        location = self.location(job_id, kind)
+        location = self.locate(job_id, kind)
         existing = self._writer.find(location)
         if existing and existing.checkpoint and existing.run_id == self._run_id:
             return existing
@@ -163,10 +163,10 @@ class CheckpointStore:
         self._writer.require_unchanged(location, existing)
         if kind == "last" and existing:
             self._keep_previous(job_id, existing)
-        metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
+        metadata = build_metadata(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
-            source = self.location(parent_job_id, kind)
+            source = self.locate(parent_job_id, kind)
             seeded = self._writer.copy(source, parent.etag, expected.size, location, metadata)
         except SourceChanged as error:
             raise CorruptObject(
@@ -184,10 +184,10 @@ class CheckpointStore:
         Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not the
         `expected` one), LocalDiskError and the other StoreErrors.
         """
-        location = self.location(job_id, kind)
+        location = self.locate(job_id, kind)
         try:
             with download(self._bucket.client, location, to) as object_:
-                stored = checkpoint_in(object_.metadata, location.uri, object_.size)
+                stored = parse_checkpoint(object_.metadata, location.uri, object_.size)
                 if stored is None:
                     raise ForeignObject(
                         f"{location.uri} was not written by this project: it has no sha256 to verify; "
@@ -209,8 +209,8 @@ class CheckpointStore:
     def require_checkpoint(self, uri: str) -> Contents:
         """Inspect the checkpoint at `uri`, in any bucket, without running it.
 
-        Only a file that fails the inspection is downloaded completely. Raises ObjectNotFound,
-        UnsafeCheckpoint if training would refuse it, and the other StoreErrors.
+        Only a file that fails the inspection is read completely. Raises ObjectNotFound, UnsafeCheckpoint if
+        training would refuse the file, and the other StoreErrors.
         """
         location = S3Location.parse(uri)
         head = head_object(self._bucket.client, location)
@@ -219,14 +219,14 @@ class CheckpointStore:
         return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
-        """Download to the file `to` a model to start from or to evaluate.
+        """Download a model, to be trained further or evaluated, to the file `to`; return `to`.
 
         The bytes are verified if the object has this project's checksum, and must match `sha256` if it is
         given. Raises CorruptObject, and UnsafeCheckpoint if the object is too large.
         """
         try:
             with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
-                stored = checkpoint_in(object_.metadata, uri, object_.size)
+                stored = parse_checkpoint(object_.metadata, uri, object_.size)
                 if stored:
                     _require_whole(uri, object_.sha256, stored.sha256)
                 if sha256 and object_.sha256 != sha256:
@@ -249,19 +249,19 @@ class CheckpointStore:
         keep_previous: bool,
         keep_parts: bool,
     ) -> UploadResult:
-        location = self.location(job_id, kind)
+        location = self.locate(job_id, kind)
         existing = self._writer.find(location)
         if existing and existing.is_the_same_as(checkpoint):
             self._writer.accept(location, existing)
             return UploadResult(existing, was_sent=False)
         file = self._read(checkpoint, location)
-        fence = self.location(job_id, "last") if kind == "best" else None
+        fence = self.locate(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, existing, fence)
         if existing and existing.checkpoint is None:
             log.warning("%s was not written by this project; replacing it.", location.uri)
         if kind == "last" and existing and keep_previous:
             self._keep_previous(job_id, existing)
-        metadata = metadata_of(checkpoint, job_id, self._run_id, version)
+        metadata = build_metadata(checkpoint, job_id, self._run_id, version)
         stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
         return UploadResult(stored, was_sent=True)
 
@@ -274,11 +274,11 @@ class CheckpointStore:
                 f"{checkpoint.sha256}); clear the task `train` of this run to create it again"
             ) from error
         if (file.sha256, file.size) != (checkpoint.sha256, checkpoint.size):
-            raise changed(checkpoint.path, checkpoint.sha256)
+            raise build_change_error(checkpoint.path, checkpoint.sha256)
         return file
 
     def _keep_previous(self, job_id: str, existing: StoredCheckpoint) -> None:
-        last, previous = self.location(job_id, "last"), self.location(job_id, "last.previous")
+        last, previous = self.locate(job_id, "last"), self.locate(job_id, "last.previous")
         self._writer.look(previous)
         try:
             self._writer.copy(last, existing.etag, existing.size, previous, existing.metadata)
@@ -286,8 +286,8 @@ class CheckpointStore:
             raise
         except FencedOut as error:
             raise StoreBusy(
-                f"{previous.uri} was being written by another attempt at the same moment, while this one "
-                "still owns the job; try again"
+                f"Another attempt wrote {previous.uri} at the same moment, although this one still owns the "
+                "job; try again"
             ) from error
 
 

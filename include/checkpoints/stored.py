@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.checkpoints.checkpoint import in_words
-from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, run_id_in
+from include.checkpoints.checkpoint import name_position
+from include.checkpoints.metadata import SEEDED_FROM, parse_checkpoint, parse_run_id
 from include.s3.reading import head_object
 
 if TYPE_CHECKING:
@@ -23,20 +23,25 @@ class StoredCheckpoint:
     """An object under a checkpoint's key."""
 
     uri: str
+    """Address of the object, s3://bucket/key."""
     etag: str
+    """The ETag with its quotes, as S3 returns it."""
     size: int
     """Size in bytes."""
     metadata: Mapping[str, str]
+    """All metadata of the object."""
     checksum: str | None
     """SHA-256 that the server stores, in S3's encoding; None if it stores none."""
     checkpoint: Checkpoint | None
     """The checkpoint that the metadata describe; None if this project did not write the object."""
     job_id: str | None
+    """Job that the object belongs to, or whose best.pt was copied here; None if the metadata do not say."""
     run_id: str | None
     """Dag run that started the object's training run; it distinguishes training runs with the same job id."""
     ultralytics_version: str | None
+    """Version of Ultralytics that saved the file; None if the metadata do not say."""
     seeded_from: str | None
-    """Job from which the object was copied; None unless this job started from another job's state."""
+    """Job from which the object was copied within S3; None if it was uploaded."""
 
     @property
     def sha256(self) -> str | None:
@@ -51,7 +56,7 @@ class StoredCheckpoint:
         checkpoint = self.checkpoint
         if checkpoint is None:
             return "an object that this project did not write"
-        return f"{in_words(checkpoint.position)}, SHA-256 {checkpoint.sha256}, {checkpoint.size} bytes"
+        return f"{name_position(checkpoint.position)}, SHA-256 {checkpoint.sha256}, {checkpoint.size} bytes"
 
 
 def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint | None:
@@ -66,9 +71,9 @@ def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint 
         size=head["ContentLength"],
         metadata=metadata,
         checksum=head.get("ChecksumSHA256"),
-        checkpoint=checkpoint_in(metadata, location.uri, head["ContentLength"]),
+        checkpoint=parse_checkpoint(metadata, location.uri, head["ContentLength"]),
         job_id=metadata.get("job-id"),
-        run_id=run_id_in(metadata),
+        run_id=parse_run_id(metadata),
         ultralytics_version=metadata.get("ultralytics-version"),
         seeded_from=metadata.get(SEEDED_FROM),
     )

@@ -20,14 +20,13 @@ from include.s3.errors import (
 )
 from include.s3.local_file import LocalFile
 from include.s3.multipart import MultipartUpload
-from include.s3.upload import copy, put, unless_changed_since
+from include.s3.upload import build_unchanged_condition, copy, put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mypy_boto3_s3 import S3Client
-
     from include.checkpoints.stored import StoredCheckpoint
+    from include.s3.bucket import Bucket
     from include.s3.errors import StoreError
     from include.s3.local_file import TransferLimits
     from include.s3.location import S3Location
@@ -36,16 +35,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSALS = (BytesRefused, ConditionFailed, ObjectNotFound)
-"""Errors after which a retry cannot reuse the parts that have arrived."""
+"""Errors after which the parts that have arrived are useless for a retry."""
 
 
 class ObjectWriter:
     """Overwrites only the version of an object that it first saw or that it wrote itself.
 
     It raises FencedOut for any other version. S3 itself checks, at the moment of the write, that the object
-    is still the expected one (If-Match) or still absent (If-None-Match). If the response to a write is lost,
-    that write is not mistaken for another writer's, because the hash of each file that was sent is remembered
-    until the outcome is known.
+    is still the expected one (If-Match) or still absent (If-None-Match). The writer remembers the hash of
+    each file that it sends until it knows the outcome, so it recognises its own write even if the response
+    was lost.
 
     An object may be protected by a `fence`, another object that only one writer may own: the protected object
     is written only while the fence has the version that this writer knows. A writer that wrote the fence may
@@ -53,8 +52,8 @@ class ObjectWriter:
     writer that has lost the fence.
     """
 
-    def __init__(self, client: S3Client, limits: TransferLimits) -> None:
-        self._client = client
+    def __init__(self, bucket: Bucket, limits: TransferLimits) -> None:
+        self._bucket = bucket
         self._limits = limits
         self._known: dict[S3Location, str | None] = {}
         self._in_doubt: dict[S3Location, set[str]] = {}
@@ -62,13 +61,19 @@ class ObjectWriter:
         self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
     def find(self, location: S3Location) -> StoredCheckpoint | None:
-        """Return the stored object, or None. This writer may replace the first version that it sees."""
+        """Return the stored object, or None.
+
+        This writer may replace the version that it finds first.
+        """
         existing = self._find_stored(location)
         self.meet(location, existing.etag if existing else None)
         return existing
 
     def look(self, location: S3Location) -> None:
-        """Let this writer replace the current version, too. Only for objects that a fence protects."""
+        """Let this writer replace the current version, even if it has seen an older one.
+
+        Only for objects that a fence protects.
+        """
         existing = self._find_stored(location)
         self._known[location] = existing.etag if existing else None
 
@@ -96,7 +101,7 @@ class ObjectWriter:
         ):
             if broken_off := self._broken_off.pop(location, None):
                 broken_off[1].abort()
-            raise _fenced(location, existing)
+            raise _build_fence_error(location, existing)
         if existing:
             self.accept(location, existing)
         else:
@@ -137,15 +142,18 @@ class ObjectWriter:
         FencedOut if the target has.
         """
         try:
-            copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
+            copy(
+                self._bucket.client, source, etag, size, to, metadata, self._limits, self._build_condition(to)
+            )
         except (ConditionFailed, ObjectNotFound) as error:
             existing = self._find_stored(source)
             if existing is None or existing.etag != etag:
                 raise SourceChanged(_explain_overtaking(source, existing)) from error
-            # Check the target: if only the response was lost, the retry failed because the copy existed.
+            # The source is unchanged, so look at the target. If only the response was lost, botocore retried,
+            # and S3 refused because the first try had already replaced the target.
         existing = self._find_stored(to)
         if existing is None or not metadata.items() <= existing.metadata.items():
-            raise _fenced(to, existing)
+            raise _build_fence_error(to, existing)
         self._known[to] = existing.etag
         return existing
 
@@ -159,18 +167,18 @@ class ObjectWriter:
     ) -> str:
         if not file.parts:
             return answer_or_look(
-                lambda: put(self._client, file, location, metadata, self._condition(location)),
-                lambda: self._etag_of(file, location),
+                lambda: put(self._bucket.client, file, location, metadata, self._build_condition(location)),
+                lambda: self._find_etag(file, location),
                 self._limits.answer_seconds,
             )
         sha256, upload = self._broken_off.pop(location, ("", None))
         if upload is not None and sha256 != file.sha256:
             upload.abort()
         if upload is None or sha256 != file.sha256:
-            upload = MultipartUpload(self._client, location, metadata)
+            upload = MultipartUpload(self._bucket.client, location, metadata)
         try:
             upload.send(file, self._limits.parallel_parts)
-            return upload.complete(self._condition(location))
+            return upload.complete(self._build_condition(location))
         except BaseException as error:
             if keep_parts and isinstance(error, Exception) and not isinstance(error, _REFUSALS):
                 self._broken_off[location] = (file.sha256, upload)
@@ -178,13 +186,13 @@ class ObjectWriter:
                 upload.abort()
             raise
 
-    def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
+    def _find_etag(self, file: LocalFile, location: S3Location) -> str | None:
         """Return the object's ETag if the object holds the file, otherwise None."""
         existing = self._find_stored(location)
         return existing.etag if existing and existing.sha256 == file.sha256 else None
 
-    def _condition(self, location: S3Location) -> Condition:
-        return unless_changed_since(self._known[location])
+    def _build_condition(self, location: S3Location) -> Condition:
+        return build_unchanged_condition(self._known[location])
 
     def _was_sent(self, location: S3Location, existing: StoredCheckpoint | None) -> bool:
         """Return whether this writer sent the object without getting a response."""
@@ -196,21 +204,21 @@ class ObjectWriter:
         """Return the ETag of the file if it was stored after all; None if the write may be retried."""
         if isinstance(error, BytesRefused):
             if not self._is_unchanged(file):
-                raise changed(str(file.path), file.sha256) from error
+                raise build_change_error(str(file.path), file.sha256) from error
             raise StoreUnavailable(
-                f"S3 at {self._client.meta.endpoint_url} received different bytes for {location.uri} "
+                f"S3 at {self._bucket.endpoint} received different bytes for {location.uri} "
                 "than were sent; nothing was stored, so try again. If this persists, check the network"
             ) from error
         existing = self._find_stored(location)
         if existing and existing.sha256 == file.sha256:
-            # The write had succeeded, but its response was lost: boto3 retried and found the object that the
-            # first try had written.
+            # The write had succeeded, but its response was lost. boto3 retried, and S3 refused because the
+            # first try had already written the object.
             return existing.etag
         known = self._known[location]
         self.require_unchanged(location, existing, fence)
         if self._known[location] == known:
             raise StoreBusy(
-                f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because another "
+                f"S3 at {self._bucket.endpoint} refused to write {location.uri} because another "
                 "write to it was in progress; the object itself is unchanged, so try again"
             ) from error
         return None
@@ -225,7 +233,7 @@ class ObjectWriter:
     def _verify(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
         stored = self._find_stored(location)
         if stored is None or stored.etag != self._known[location]:
-            raise _fenced(location, stored)
+            raise _build_fence_error(location, stored)
         # Some servers verify the checksum of an upload, but do not store it.
         checksum = file.stored_checksum if stored.checksum is None else stored.checksum
         if (stored.sha256, stored.size, checksum) != (file.sha256, file.size, file.stored_checksum):
@@ -236,10 +244,10 @@ class ObjectWriter:
         return stored
 
     def _find_stored(self, location: S3Location) -> StoredCheckpoint | None:
-        return find_checkpoint(self._client, location)
+        return find_checkpoint(self._bucket.client, location)
 
 
-def changed(path: str, expected: str) -> LocalFileChanged:
+def build_change_error(path: str, expected: str) -> LocalFileChanged:
     """Return the error for a file that has changed since training wrote it."""
     return LocalFileChanged(
         f"{path} has changed since training wrote it: its SHA-256 is no longer {expected}; "
@@ -247,7 +255,7 @@ def changed(path: str, expected: str) -> LocalFileChanged:
     )
 
 
-def _fenced(location: S3Location, existing: StoredCheckpoint | None) -> FencedOut:
+def _build_fence_error(location: S3Location, existing: StoredCheckpoint | None) -> FencedOut:
     return FencedOut(_explain_overtaking(location, existing))
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from include.datasets.reference import DatasetReference
 from include.limits import REPORT_BYTES
 from include.s3.errors import StoreRefusal
-from include.s3.layout import checked_dataset_key
+from include.s3.layout import build_checked_dataset_key
 
 if TYPE_CHECKING:
     from include.claim.resolved_job import ResolvedJob
@@ -24,12 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class _CheckedDataset(BaseModel):
-    """The stored object: the dataset, and the id of the Dag run that started the job's training."""
+    """The stored object."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     origin_run_id: str
+    """The Dag run that started the job's training."""
     dataset: DatasetReference
+    """The dataset that it started with."""
 
 
 class CheckedDatasets:
@@ -47,7 +49,7 @@ class CheckedDatasets:
         content = _CheckedDataset(origin_run_id=job.origin_run_id, dataset=dataset).model_dump_json()
         try:
             self._bucket.put(
-                checked_dataset_key(job.job_id), content.encode(), content_type="application/json"
+                build_checked_dataset_key(job.job_id), content.encode(), content_type="application/json"
             )
         except StoreRefusal as error:
             log.warning("Could not store the dataset that job %s starts with: %s", job.job_id, error)
@@ -57,7 +59,7 @@ class CheckedDatasets:
 
         Raises StoreErrors.
         """
-        key = checked_dataset_key(job.job_id)
+        key = build_checked_dataset_key(job.job_id)
         stored = self._bucket.read(key, REPORT_BYTES, _CheckedDataset.model_validate_json)
         if stored is None:
             return None

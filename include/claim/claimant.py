@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from include.checkpoints.store import CheckpointStore
 from include.claim.quota import QuotaCheck
-from include.deployment.model_keys import verification
+from include.deployment.model_keys import load_verification
 from include.jobs.repository import JobRepository
 from include.jobs.usage import UsageRepository
 from include.registry.repository import DatasetRepository
@@ -30,8 +30,11 @@ class RunIdentity:
     """The Dag run that claims the job."""
 
     dag_id: str
+    """Dag of the run."""
     run_id: str
+    """Unique within the Dag. A run that replaces a deleted one may have the same id."""
     created_at: datetime
+    """When the run was created; distinguishes it from a deleted run with the same id."""
     triggered_by: str | None
     """User who triggered the run; None for a schedule."""
     queued_at: datetime | None = None
@@ -54,14 +57,21 @@ class Claimant:
     """A run that claims a job, with the stores that the claim uses and the rules for the run's user."""
 
     run: RunIdentity
+    """The run that claims."""
     jobs: JobRepository
+    """Reads and writes the rows of jobs."""
     checkpoints: CheckpointStore
+    """The states that jobs have stored in S3."""
     is_running: Callable[[str, str], bool]
     """Returns whether the run with this (dag_id, run_id) is queued or running in Airflow."""
     finder: InitialWeightsFinder
+    """Finds the weights that `model` names; downloads a pretrained file that S3 does not have."""
     datasets: DatasetRepository
+    """The registered datasets."""
     quotas: QuotaCheck
+    """The users' quotas, at the time of the claim."""
     ownership: JobOwnership
+    """The rules on who may change whose jobs."""
 
     @classmethod
     def of(
@@ -78,7 +88,7 @@ class Claimant:
             JobRepository(database),
             CheckpointStore(bucket),
             is_running,
-            InitialWeightsFinder(bucket, settings.pretrained_url, database, verification(settings)),
+            InitialWeightsFinder(bucket, settings.pretrained_url, database, load_verification(settings)),
             DatasetRepository(database),
             QuotaCheck(settings.quotas, UsageRepository(database), datetime.now(UTC)),
             settings.ownership,

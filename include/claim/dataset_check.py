@@ -37,7 +37,7 @@ def check_parameter(
         found = inspect_dataset(
             dataset,
             task,
-            *_storage(settings, bucket),
+            *_open_storage(settings, bucket),
             rules,
             cache_limit=settings.dataset_cache_limit,
             converter=Converter(bucket, settings.dataset_url_hosts),
@@ -47,7 +47,7 @@ def check_parameter(
         return found
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)
-    storage = _storage(settings, bucket)
+    storage = _open_storage(settings, bucket)
     return check_version(version, task, *storage, rules, settings.dataset_cache_limit)
 
 
@@ -62,7 +62,7 @@ def inspect_source(source: str, task: Task, settings: Settings, bucket: Bucket) 
         found = inspect_dataset(
             source,
             task,
-            *_storage(settings, bucket),
+            *_open_storage(settings, bucket),
             REGISTERED,
             manifest,
             samples,
@@ -75,7 +75,9 @@ def inspect_source(source: str, task: Task, settings: Settings, bucket: Bucket) 
     return found
 
 
-def _storage(settings: Settings, bucket: Bucket) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
+def _open_storage(
+    settings: Settings, bucket: Bucket
+) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
     """Return the arguments that tell a check where data may come from and where to keep them."""
     reader = S3ObjectReader(bucket.client)
     return settings.dataset_cache, reader, settings.dataset_roots, S3Listings(bucket)

@@ -35,10 +35,7 @@ def attach_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> 
 
 
 def store_report(found: CheckedDataset | DatasetError, job: ResolvedJob, settings: Settings) -> str | None:
-    """Store the report on a job's dataset; return the report's URI, or None if it cannot be stored.
-
-    A report that cannot be stored does not change the result of the check.
-    """
+    """Store the report on a job's dataset; return the report's URI, or None if it cannot be stored."""
     report = report_on(
         found, job_id=job.job_id, run_id=job.run_id, dataset=job.spec.dataset, task=job.spec.task
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.claim.ownership import require_own_job
 from include.claim.resuming import describe_activity, is_owner_running
 from include.jobs.job import JobStatus
@@ -32,7 +32,7 @@ class FreeJob:
     """The job's row, if there is one."""
     own: StoredCheckpoint | None
     """The stored state from which the run resumes; None if it starts from scratch, or from a parent."""
-    recreated: bool
+    is_run_recreated: bool
     """Whether the row's run was deleted and this run is a new one with the same id."""
 
     def has_begun(self, run_id: str) -> bool:
@@ -40,7 +40,7 @@ class FreeJob:
         if self.own is not None:
             return True
         row = self.row
-        if row is None or row.origin_run_id is None or row.started_at is None or self.recreated:
+        if row is None or row.origin_run_id is None or row.started_at is None or self.is_run_recreated:
             return False
         return not self.spec.fresh or row.run_id == run_id
 
@@ -53,17 +53,17 @@ def find_free_job(params: Mapping[str, Any], claimant: Claimant) -> FreeJob:
     """
     run, checkpoints = claimant.run, claimant.checkpoints
     spec = TrainingSpec.parse(dict(params))
-    job_id = _job_id(spec, run)
+    job_id = _choose_job_id(spec, run)
     row = claimant.jobs.get(job_id)
-    own, recreated = None, False
+    own, is_run_recreated = None, False
     if row is not None:
         require_own_job(row, run, spec, claimant.ownership)
         _refuse_unless_free(row, spec, claimant)
-        recreated = run.owns(row) and row.updated_at is not None and row.updated_at < run.created_at
-        own = _find_own_state(row, spec, run, checkpoints, recreated=recreated)
+        is_run_recreated = run.owns(row) and row.updated_at is not None and row.updated_at < run.created_at
+        own = _find_own_state(row, spec, run, checkpoints, is_run_recreated=is_run_recreated)
     if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
         _refuse_orphaned_state(job_id, checkpoints)
-    return FreeJob(job_id, spec, row, own, recreated)
+    return FreeJob(job_id, spec, row, own, is_run_recreated)
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
@@ -72,11 +72,10 @@ def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobReposito
         spec = TrainingSpec.parse(dict(params))
     except SpecError:
         return False
-    return jobs.has_own_state(_job_id(spec, run))
+    return jobs.has_own_state(_choose_job_id(spec, run))
 
 
-def _job_id(spec: TrainingSpec, run: RunIdentity) -> str:
-    """Return the name that was given, or one generated from the run."""
+def _choose_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
     return spec.job_id or run.name_job(spec.with_defaults().task)
 
 
@@ -104,8 +103,8 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
             f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its "
-            f"state after {in_words(stored.checkpoint.position)}: its row was deleted or replaced. Restore "
-            "the row to resume, set fresh=true to start over, or choose another job_id"
+            f"state after {name_position(stored.checkpoint.position)}: its row was deleted or replaced. "
+            "Restore the row to resume, set fresh=true to start over, or choose another job_id"
         ).about("job_id")
 
 
@@ -115,13 +114,13 @@ def _find_own_state(
     run: RunIdentity,
     checkpoints: CheckpointStore,
     *,
-    recreated: bool,
+    is_run_recreated: bool,
 ) -> StoredCheckpoint | None:
     """Return the stored state that this run resumes from; None if it starts from scratch.
 
     Raises SpecError if a state was stored but is gone, because a training run must not start over silently.
     """
-    if row.origin_run_id is None or (spec.fresh and (recreated or row.run_id != run.run_id)):
+    if row.origin_run_id is None or (spec.fresh and (is_run_recreated or row.run_id != run.run_id)):
         return None
     for kind in ("last", "last.previous"):
         stored = checkpoints.head(row.job_id, kind)
@@ -131,7 +130,7 @@ def _find_own_state(
         expired = row.last_checkpoint_expired_at
         gone = f"was deleted by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
-            f"job_id={row.job_id!r} stored its state after {in_words(row.durable)}, but "
-            f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
+            f"job_id={row.job_id!r} stored its state after {name_position(row.durable)}, but "
+            f"{checkpoints.build_uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
         ).about("job_id")
     return None

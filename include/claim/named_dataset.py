@@ -21,9 +21,9 @@ def pin_dataset(
 ) -> TrainingSpec:
     """Return the spec with its dataset pinned to the current version, such as `parts@3` for `parts`.
 
-    If no task is given, the version's task applies. If this run has claimed the job before, `started` has
-    the parameters of that claim; the version in them is kept, even if a newer one has been registered since.
-    Raises SpecError.
+    If no task is given, the version's task applies. If this run has claimed the job before, `started` holds
+    the parameters of that claim. Their version is kept, even if a newer one has been registered since. Raises
+    SpecError.
     """
     if started is not None:
         spec = spec.with_version_of(started)
@@ -38,7 +38,7 @@ def pin_dataset(
     return TrainingSpec.parse_stored(spec.model_dump() | pinned)
 
 
-def pinned_version(spec: TrainingSpec) -> DatasetVersionName | None:
+def parse_pinned_version(spec: TrainingSpec) -> DatasetVersionName | None:
     """Return the dataset version in a pinned spec; None if its dataset is not registered."""
     named = parse_registered(spec.dataset or "")
     if named is None or named.version is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from include.datasets.conversion.store import ConvertedDataset, ConvertedDatasets
@@ -10,7 +9,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore, find_upload_id
 from include.registry.objects import DatasetObjects
-from include.s3.layout import DATASETS, UPLOADS, manifest_key
+from include.s3.layout import DATASETS, UPLOADS, ConvertedKey, build_manifest_key
 
 if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
@@ -18,19 +17,14 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-_COPY = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/data\.yaml")
-_CLASS_FOLDERS = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/?")
-
-
 def require_registrable(bucket: Bucket, source: str, task: Task) -> None:
     """Raise DatasetError for an address whose data may not be registered. Raises StoreErrors."""
-    key = _key_in(bucket, source)
+    key = bucket.find_key(source)
     if key is None:
         return
     if key.strip("/") == UPLOADS.strip("/"):
         raise DatasetError(f"dataset={source!r} contains every upload: add the id of one upload")
-    copy = _CLASS_FOLDERS if task == "classify" else _COPY
-    if f"{key}/".startswith(DATASETS) and not copy.fullmatch(key):
+    if f"{key}/".startswith(DATASETS) and not _is_converted_copy(key, task):
         raise DatasetError(
             f"dataset={source!r} is under {DATASETS}, where this project keeps files derived from data: "
             "register the address that the data came from"
@@ -57,7 +51,7 @@ def require_complete_upload(bucket: Bucket, source: str) -> None:
 
 
 def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
-    """Raise DatasetError if checked data were deleted in the meantime, with another version of the same data.
+    """Raise DatasetError if the data were deleted after their check, with another version of the same data.
 
     The caller must hold the lock on the objects, so that they are not deleted before the version is recorded.
     """
@@ -71,14 +65,14 @@ def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
         converted = ConvertedDataset(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
         stored = ConvertedDatasets(bucket).is_stored(converted)
     digits = dataset.source == "digits"  # the bundled digits have no manifest
-    if not stored or not (digits or bucket.head(manifest_key(dataset.fingerprint, dataset.task))):
+    if not stored or not (digits or bucket.head(build_manifest_key(dataset.fingerprint, dataset.task))):
         raise DatasetError(
             f"dataset={dataset.origin or dataset.source!r} was deleted with another version of the same data "
             "while it was being checked: register it again"
         )
 
 
-def _key_in(bucket: Bucket, source: str) -> str | None:
-    """Return the key of an address in the bucket; None for any other source."""
-    own = bucket.at("").uri
-    return source.removeprefix(own) if source.startswith(own) else None
+def _is_converted_copy(key: str, task: Task) -> bool:
+    """Return whether the key is what a converted dataset is referenced by: its folder or its data.yaml."""
+    converted = ConvertedKey.parse(key)
+    return converted is not None and converted.path in ({None, ""} if task == "classify" else {"data.yaml"})

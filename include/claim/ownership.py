@@ -44,24 +44,24 @@ def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnershi
     """Return who owns the job once the run has claimed it; `row` is the job before the claim."""
     if row is not None and row.triggered_by is not None and not ownership.open_to_all:
         return row.triggered_by
-    return ownership.owner_for(run.triggered_by)
+    return ownership.determine_owner(run.triggered_by)
 
 
 def refuse_waiting_job(
     job_id: str, error: str, triggered_by: str | None, jobs: JobRepository, ownership: JobOwnership
 ) -> bool:
-    """Mark a queued job that has no run as failed: a run that this user triggered could not claim it.
+    """Mark a queued job that has no run as failed, because a run of `triggered_by` could not claim it.
 
-    Records `error` as the reason. Returns False if there is no such queued job, or if it belongs to another
+    `error` is recorded as the reason. Returns False if there is no such job, or if the job belongs to another
     user, who may still train it.
     """
     row = jobs.get(job_id)
     return (
         row is not None
-        and ownership.may_change(ownership.owner_for(triggered_by), row)
+        and ownership.may_change(ownership.determine_owner(triggered_by), row)
         and jobs.refuse(job_id, error)
     )
 
 
 def _may_change(job: TrainingJob, run: RunIdentity, ownership: JobOwnership) -> bool:
-    return ownership.may_change(ownership.owner_for(run.triggered_by), job)
+    return ownership.may_change(ownership.determine_owner(run.triggered_by), job)

@@ -1,4 +1,4 @@
-"""Records the progress of preparing a job's data, which the job's page shows before the first epoch.
+"""Records how a job's data are being prepared. The job's page shows this before the first epoch.
 
 A large dataset takes minutes to list, fetch and check. The newest progress line in the log is also written
 into the job's row, and cleared when the data are ready or refused.

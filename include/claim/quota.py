@@ -52,8 +52,11 @@ class QuotaCheck:
     """Compares users' quotas with the usage of their jobs at `now`."""
 
     quotas: Quotas
+    """The quotas of all users."""
     usage: UsageRepository
+    """Reads how many GPUs and GPU hours a user's jobs use."""
     now: datetime
+    """The time of the check; decides which week's GPU hours count."""
 
     def of(self, user: str | None) -> UserQuotaCheck:
         """Return the check for one user; None (an unknown user) has no limits."""
@@ -65,21 +68,25 @@ class UserQuotaCheck:
     """Compares the quota of one user with the usage of their jobs at `now`."""
 
     user: str | None
+    """Name of the user; None if unknown."""
     quota: Quota
+    """The user's quota."""
     usage: UsageRepository
+    """Reads how many GPUs and GPU hours the user's jobs use."""
     now: datetime
+    """The time of the check; decides which week's GPU hours count."""
 
     def require_hours(self) -> None:
         """Raise QuotaReached if the user has no GPU hours left this week."""
         limit, monday = self.quota.gpu_hours, start_of_week(self.now)
         if self.user is None or limit is None:
             return
-        used = self.usage.gpu_hours(self.user, monday)
+        used = self.usage.sum_gpu_hours(self.user, monday)
         if used >= limit:
             raise QuotaReached(
                 f"GPU hours: {self.user} has used {used:.1f} of {limit:g} this week ({HOURS}), so no new "
                 f"training run starts before Monday, {monday + WEEK:%Y-%m-%d}, 00:00 UTC; training "
-                "runs that have begun continue and can be resumed. Trigger it again then, or ask an "
+                "runs that have begun continue and can be resumed. Trigger this one again then, or ask an "
                 "administrator for more"
             )
 
@@ -92,7 +99,7 @@ class UserQuotaCheck:
                 f"{limit} at a time ({GPUS}): request fewer, or ask an administrator for more"
             ).about("device")
 
-    def gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
+    def find_gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
         """Return the GPU limit that applies when the job is claimed; None if the job may start in any case.
 
         A run whose job was already allowed to start keeps that right when it claims the job again.
@@ -101,9 +108,9 @@ class UserQuotaCheck:
             return None
         return self.quota.gpus
 
-    def wait(self, job_id: str) -> QuotaWait:
+    def describe_wait(self, job_id: str) -> QuotaWait:
         """Return the reason why the job has to wait, and the pause before the next check."""
-        others = self._others(job_id)
+        others = self._count_others(job_id)
         pause = min(_PAUSE * (others.ahead + 1), _LONGEST_PAUSE)
         return QuotaWait(self._explain(others, others.ahead), pause)
 
@@ -112,12 +119,12 @@ class UserQuotaCheck:
         limit = self.quota.gpus
         if self.user is None or limit is None:
             return None
-        others = self._others(job_id)
+        others = self._count_others(job_id)
         fits = not others.waiting and others.used + count_devices(device) <= limit
         return None if fits else self._explain(others, others.waiting)
 
-    def _others(self, job_id: str) -> OtherJobs:
-        return self.usage.other_jobs(self.user or "", job_id)
+    def _count_others(self, job_id: str) -> OtherJobs:
+        return self.usage.find_other_jobs(self.user or "", job_id)
 
     def _explain(self, others: OtherJobs, ahead: int) -> str:
         named = list_some(others.job_ids, _NAMED) or "none"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.claim.free_job import find_free_job
-from include.claim.named_dataset import pin_dataset, pinned_version, require_dataset_address
+from include.claim.named_dataset import parse_pinned_version, pin_dataset, require_dataset_address
 from include.claim.ownership import find_owner, refuse_waiting_job
 from include.claim.resolved_job import ResolvedJob, ResumePoint
-from include.claim.resuming import inherit_from_parent, initial_weights_of
+from include.claim.resuming import find_initial_weights, inherit_from_parent
 from include.deployment.retrying import is_transient
 from include.jobs.repository import JobClaim
 from include.jobs.spec import SpecError, TrainingSpec
@@ -37,9 +37,11 @@ class _Start:
     """The parameters, state and weights with which the training of a job starts or continues."""
 
     spec: ResolvedSpec
+    """The parameters, with all defaults."""
     resume: ResumePoint | None
     """The state of the job's parent, or the copy of that state under the job's own prefix."""
     weights: InitialWeights | None
+    """The weights from which training starts or started; None if from scratch, or if unknown."""
     resumed_epoch: int | None
     """The last epoch in the parent's state, as recorded in the job's row."""
 
@@ -64,9 +66,9 @@ def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
             quota.require_hours()
         start = _find_start(found, claimant)
         quota.require_fitting(start.spec.device)
-        job = _claim(found, start, run, owner, quota.gpu_limit(found.row, run.run_id), jobs)
+        job = _claim(found, start, run, owner, quota.find_gpu_limit(found.row, run.run_id), jobs)
     if job.waits_for_quota:
-        raise quota.wait(found.job_id)
+        raise quota.describe_wait(found.job_id)
     if start.resume is not None:
         jobs.copy_epochs(start.resume.job_id, found.job_id, start.resume.epoch)
     return ResolvedJob(
@@ -123,7 +125,7 @@ def _find_start(found: FreeJob, claimant: Claimant) -> _Start:
     row, own = found.row, found.own
     if row is not None and own is not None:
         spec, resume = _resume_spec(found.spec, row), _find_seed(row, own, claimant.checkpoints)
-        return _Start(spec, resume, initial_weights_of(row), row.resumed_epoch)
+        return _Start(spec, resume, find_initial_weights(row), row.resumed_epoch)
     if found.spec.resume_from is not None:
         inherited, parent, weights = inherit_from_parent(found.spec, claimant)
         return _Start(inherited.with_defaults(), parent, weights, parent.epoch)
@@ -153,12 +155,12 @@ def _claim(
             triggered_by=owner,
             fresh=found.own is None,
             expected_run_id=row.run_id if row else None,
-            origin_run_id=recreated_run if found.recreated else None,
-            recreated=found.recreated,
+            origin_run_id=recreated_run if found.is_run_recreated else None,
+            recreated=found.is_run_recreated,
             initial_weights_path=weights.path if weights else None,
             initial_weights_sha256=weights.sha256 if weights else None,
             queued_at=run.queued_at,
-            dataset=pinned_version(spec),
+            dataset=parse_pinned_version(spec),
             gpu_limit=gpu_limit,
             run_started_at=run.started_at,
         )
@@ -168,7 +170,7 @@ def _claim(
 def _pin_dataset(found: FreeJob, claimant: Claimant) -> TrainingSpec:
     """Return the parameters with the registered dataset's version pinned."""
     row, started = found.row, None
-    if row is not None and row.run_id == claimant.run.run_id and row.spec and not found.recreated:
+    if row is not None and row.run_id == claimant.run.run_id and row.spec and not found.is_run_recreated:
         started = TrainingSpec.parse_stored(dict(row.spec))
     return pin_dataset(found.spec, claimant.datasets, started)
 
@@ -178,7 +180,7 @@ def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointS
 
     The job then no longer depends on the parent's objects.
     """
-    # Earlier versions did not mark such copies; their states were always from the end of an epoch.
+    # Earlier releases did not mark such copies, but copied only states from the end of an epoch.
     if own.checkpoint is None or not (own.seeded_from or own.checkpoint.position == (row.resumed_epoch, 0)):
         return None
     best = checkpoints.head(row.job_id, "best")

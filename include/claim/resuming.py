@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.claim.ownership import require_own_parent
 from include.claim.resolved_job import ResumePoint
 from include.jobs.job import JobStatus
@@ -29,10 +29,10 @@ def inherit_from_parent(
     resume = _find_resume_point(parent, claimant.checkpoints)
     spec = spec.inherit_from(_read_spec(parent))
     _refuse_finished(spec, parent, resume)
-    return spec, resume, initial_weights_of(parent)
+    return spec, resume, find_initial_weights(parent)
 
 
-def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
+def find_initial_weights(row: TrainingJob) -> InitialWeights | None:
     """Return the weights that a training run started from, as recorded in its row."""
     if row.initial_weights_path is None or row.initial_weights_sha256 is None:
         return None
@@ -70,7 +70,7 @@ def _find_parent(parent_job_id: str, claimant: Claimant) -> TrainingJob:
     if is_owner_running(parent, claimant.is_running):
         raise SpecError(
             f"resume_from={parent_job_id!r} {describe_activity(parent)} in run {parent.run_id}; wait until "
-            "it has ended"
+            "that run has ended"
         ).about("resume_from")
     return parent
 
@@ -81,8 +81,8 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     Raises SpecError if last.pt is missing, expired, not resumable or not the parent's own.
     """
     if parent.last_checkpoint_expired_at is not None:
-        kept = parent.checkpoint("best")
-        best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")
+        kept = parent.get_checkpoint("best")
+        best_uri = kept.path if kept else checkpoints.build_uri(parent.job_id, "best")
         raise SpecError(
             f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt was deleted by the "
             f"retention policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training run "
@@ -99,7 +99,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
             f"resume_from={parent.job_id!r}: {last.uri} cannot be resumed, because it was not stored by "
             "this project or has no optimizer state; start a new training run with it as `model`"
         ).about("resume_from")
-    recorded = parent.checkpoint("last")
+    recorded = parent.get_checkpoint("last")
     if recorded and recorded.sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
@@ -109,8 +109,8 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     if not _belongs_to(parent, last, "last"):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training run with this "
-            f"job_id ({in_words(last.checkpoint.position)}); the current one is {parent.status} and has not "
-            "stored a state"
+            f"job_id ({name_position(last.checkpoint.position)}); the current one is {parent.status} and has "
+            "not stored a state"
         ).about("resume_from")
     best = checkpoints.head(parent.job_id, "best")
     if best is not None and not _belongs_to(parent, best, "best"):
@@ -120,7 +120,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
 
 def _belongs_to(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) -> bool:
     """Return whether the object belongs to the row's training run, not to an earlier one of the same job."""
-    recorded = parent.checkpoint(kind)
+    recorded = parent.get_checkpoint(kind)
     if recorded is not None and recorded.sha256 is not None:
         return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded.sha256
     return stored.run_id == parent.origin_run_id

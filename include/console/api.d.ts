@@ -2,8 +2,8 @@
 declare namespace Api {
   interface ChangedImage {
     name: string;
-    split: string;
-    moved_from: string | null;
+    split: "train" | "val" | "test";
+    moved_from: "train" | "val" | "test" | null;
   }
 
   interface Changes {
@@ -61,7 +61,7 @@ declare namespace Api {
   }
 
   interface DatasetRegistration {
-    state: RegistrationState;
+    state: "queued" | "checking" | "registered" | "refused" | "failed";
     version: number | null;
     created: boolean | null;
     error: string | null;
@@ -71,7 +71,7 @@ declare namespace Api {
     job_id: string | null;
     run_id: string;
     dataset: string;
-    task: string;
+    task: "detect" | "segment" | "semantic" | "depth" | "classify" | "pose" | "obb";
     checked_at: string;
     fingerprint: string | null;
     problems: number;
@@ -132,7 +132,7 @@ declare namespace Api {
   }
 
   interface DeletionProgress {
-    state: DeletionState;
+    state: "deleting" | "deleted" | "refused" | "failed";
     objects: number | null;
     bytes: number | null;
     error: string | null;
@@ -141,8 +141,6 @@ declare namespace Api {
   interface DeletionStarted {
     run_id: string;
   }
-
-  type DeletionState = "deleting" | "deleted" | "refused" | "failed";
 
   interface EpochsPage {
     epochs: Array<RecordedEpoch>;
@@ -194,12 +192,6 @@ declare namespace Api {
     last_checkpoint: string | null;
     airflow_run: string | null;
     airflow_run_api: string | null;
-  }
-
-  interface JobQueue {
-    place: number;
-    waiting: number;
-    expected_start_at: string | null;
   }
 
   type JobStatus = "queued" | "running" | "completed" | "failed" | "stopped";
@@ -302,6 +294,12 @@ declare namespace Api {
     recorded_at: string | null;
   }
 
+  interface QueuePlace {
+    place: number;
+    waiting: number;
+    expected_start_at: string | null;
+  }
+
   interface RecordedEpoch {
     epoch: number;
     metrics: Record<string, number | null>;
@@ -314,8 +312,6 @@ declare namespace Api {
   interface RegistrationStarted {
     run_id: string;
   }
-
-  type RegistrationState = "queued" | "checking" | "registered" | "refused" | "failed";
 
   interface RelatedJob {
     job_id: string;
@@ -340,7 +336,7 @@ declare namespace Api {
 
   interface SamplePicture {
     name: string;
-    split: string;
+    split: "train" | "val" | "test";
     image: string;
     href: string;
   }
@@ -431,7 +427,7 @@ declare namespace Api {
     last_checkpoint_sha256: string | null;
     last_checkpoint_size: number | null;
     last_checkpoint_expired_at: string | null;
-    origin: string | null;
+    origin: "external" | null;
     checkpoint_uploader: string | null;
     checkpoint_finding: string | null;
     pinned: boolean;
@@ -454,7 +450,7 @@ declare namespace Api {
     model: string | null;
     dataset: string | null;
     duration_seconds: number | null;
-    queue: JobQueue | null;
+    queue: QueuePlace | null;
     progress: Progress;
     fitness_curve: Array<number | null>;
     lineage: JobLineage;

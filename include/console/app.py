@@ -12,11 +12,12 @@ from fastapi import Request, Response  # noqa: TC002 - FastAPI reads annotations
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
-from include.api.addresses import airflow_url
+from include.api.addresses import read_airflow_url
 from include.api.guarded_app import GuardedApp
 from include.api.uploads import find_upload_origin
 from include.console import PREFIX
 from include.console.files import HERE, MEDIA_TYPES, compute_version, list_served_files, render_page
+from include.deployment.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,16 +71,16 @@ async def _offer_login(request: Request, call_next: Callable[[Request], Awaitabl
     response = await call_next(request)
     if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
-        text = page.substitute(login=escape(_login_url(request)))
+        text = page.substitute(login=escape(_build_login_url(request)))
         response = HTMLResponse(text, response.status_code, headers={"WWW-Authenticate": "Bearer"})
     return response
 
 
-def _login_url(request: Request) -> str:
+def _build_login_url(request: Request) -> str:
     """Return the URL of Airflow's login, which then redirects to the requested page."""
-    page = f"{airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
+    page = f"{read_airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
     query = f"?{request.url.query}" if request.url.query else ""
-    return f"{airflow_url()}/api/v2/auth/login?{urlencode({'next': page + query})}"
+    return f"{read_airflow_url()}/api/v2/auth/login?{urlencode({'next': page + query})}"
 
 
 def _redirect_to_jobs() -> Response:
@@ -101,7 +102,7 @@ def _serve_page(request: Request) -> Response:
         etag=f'"{version}-{page}"',
         caching=_REVALIDATE,
     )
-    if page in _UPLOADING and (origin := find_upload_origin()):
+    if page in _UPLOADING and (origin := find_upload_origin(Settings.from_environment())):
         response.headers["Content-Security-Policy"] = _POLICY.format(connected=f"'self' {origin}")
     return response
 

@@ -21,30 +21,30 @@ def derive() -> str:
     from include.api.app import create_app
 
     schemas = create_app().openapi()["components"]["schemas"]
-    declarations = [_declaration(name, schema) for name, schema in sorted(schemas.items())]
+    declarations = [_declare(name, schema) for name, schema in sorted(schemas.items())]
     return "\n".join([_HEAD, *declarations, "}", ""])
 
 
-def _declaration(name: str, schema: dict[str, Any]) -> str:
+def _declare(name: str, schema: dict[str, Any]) -> str:
     if "properties" not in schema:
-        return f"  type {name} = {_type(schema)};\n"
-    fields = [f"    {field}: {_type(value)};" for field, value in schema["properties"].items()]
+        return f"  type {name} = {_translate_type(schema)};\n"
+    fields = [f"    {field}: {_translate_type(value)};" for field, value in schema["properties"].items()]
     return "\n".join([f"  interface {name} {{", *fields, "  }\n"])
 
 
-def _type(schema: dict[str, Any]) -> str:
+def _translate_type(schema: dict[str, Any]) -> str:
     """Return the TypeScript type of a schema. Raises KeyError for a type that is not supported here."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:
-        return " | ".join(_type(each) for each in schema["anyOf"])
+        return " | ".join(_translate_type(each) for each in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return " | ".join(json.dumps(each) for each in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        return f"Array<{_type(schema['items'])}>"
+        return f"Array<{_translate_type(schema['items'])}>"
     if schema.get("type") == "object":
         values = schema.get("additionalProperties", True)
-        return f"Record<string, {'any' if values is True else _type(values)}>"
+        return f"Record<string, {'any' if values is True else _translate_type(values)}>"
     return _SCALARS[schema["type"]] if "type" in schema else "unknown"
 
 

@@ -22,11 +22,11 @@ def list_served_files() -> dict[str, Path]:
 def compute_version(files: dict[str, Path]) -> str:
     """Return a version string, which changes when the content of any file changes."""
     states = ((name, path.stat()) for name, path in files.items())
-    return _digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
+    return _compute_digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
 
 
 def render_page(page: str, title: str, files: dict[str, Path], version: str) -> str:
-    """Return the HTML of one page, which lists all shared modules so that they are fetched in parallel."""
+    """Return the HTML of one page. It lists all shared modules, so that browsers fetch them in parallel."""
     static = f"static/{version}"
     styles = [f'<link rel="stylesheet" href="{static}/{name}">' for name in files if name.endswith(".css")]
     modules = [
@@ -40,7 +40,7 @@ def render_page(page: str, title: str, files: dict[str, Path], version: str) -> 
 
 
 @lru_cache(maxsize=4)
-def _digest(stamp: tuple[tuple[str, int, int], ...]) -> str:
+def _compute_digest(stamp: tuple[tuple[str, int, int], ...]) -> str:
     digest = sha256()
     for name, _, _ in stamp:
         digest.update(name.encode() + b"\0" + (STATIC / name).read_bytes())

@@ -6,7 +6,7 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
@@ -24,7 +24,7 @@ from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 _NO_ROOTS = DatasetRoots()
 _USUAL_RULES = CheckRules()
 _LONG = {"classes", "class_table"}
+"""The fields of a reference that are too long for a log line."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class CheckedDataset:
     """A dataset that can be trained on."""
 
     reference: DatasetReference
+    """What a training task needs in order to fetch exactly the checked data."""
     warnings: tuple[FoundKind, ...] = ()
     """Probable mistakes in the data that do not prevent training, by kind."""
 
@@ -70,13 +72,13 @@ def inspect_dataset(
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check images and labels.
 
     Only the splits train and `rules.split` are checked. The bundled digits are not checked at all. `listings`
-    record the current objects under an S3 prefix, for `materialize` on other machines. `rules` are those
-    arguments of the training run that affect which data are valid. `manifest` is the path of the manifest
-    (manifest.py), and `samples` is the folder for drawn samples (drawing/); neither is written for the
-    digits. `cache_limit` is in bytes, see eviction.py. `expected` is the fingerprint of a registered version,
-    which the content must have; objects that were added to the prefix after the registration are ignored. If
-    `converter` is given, it converts data in a different format; the reference then points to the converted
-    copy.
+    record the current objects under an S3 prefix, for `materialize` on other machines. `rules` are the
+    arguments of the training run that determine which data are valid. `manifest` is the path at which to
+    write the manifest (checking/manifest.py), and `samples` is the folder for drawn samples (drawing/);
+    neither is written for the digits. `cache_limit` is in bytes, see eviction.py. `expected` is the
+    fingerprint of a registered version, which the content must have; objects that were added to the prefix
+    after the registration are ignored. If `converter` is given, COCO annotations and .ndjson exports are
+    converted to the format of Ultralytics, and the reference points to the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors; and UntrustedFolder for a
@@ -87,20 +89,12 @@ def inspect_dataset(
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
         require_expected(digits.FINGERPRINT, expected, source)
-        return CheckedDataset(digits.reference(rules.split))
+        return CheckedDataset(digits.build_reference(rules.split))
     opened = DatasetCache.open(cache, cache_limit)
     find = partial(locate, source=source, cache=opened, s3=s3, roots=roots, listings=listings)
     with _convert(find, origin, task, opened, expected, converter) as (location, known, copy, notes):
-        found = run_confined(
-            examine,
-            location.as_json(),
-            task,
-            known,
-            rules.model_dump(mode="json"),
-            str(manifest) if manifest else None,
-            str(opened.known_files) if location.is_fetched else None,
-            source=source,
-        )
+        known_files = opened.known_files if location.is_fetched else None
+        found = _examine(location, task, known, rules, manifest, known_files)
         if samples:
             _draw(location, task, rules, samples)
     warnings = (
@@ -116,10 +110,7 @@ def inspect_dataset(
         **found["reference"],
     )
     require_expected(reference.fingerprint, expected, source)
-    log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
-    for kind in warnings:
-        first = kind.places[0] if kind.places else "(not listed)"
-        log.warning("Dataset %s: %s. First: %s", source, kind.heading, first)
+    _log_result(source, reference, warnings)
     return CheckedDataset(reference, warnings)
 
 
@@ -132,18 +123,47 @@ def _convert(
     expected: str | None,
     converter: Converter | None,
 ) -> Iterator[tuple[DatasetLocation, str | None, str | None, Mapping[str, int]]]:
-    """Find the data and convert them if necessary; yield the location and the fingerprint.
+    """Find the data, and convert them if necessary.
 
-    Also yield the URI of the converted copy (None if nothing was converted) and the conversion's notes.
+    Yields the location and the fingerprint of the data to check, the URI of the converted copy (None if
+    nothing was converted), and the conversion's notes.
     """
     with find(origin, expected=expected) as (location, fingerprint):
         converted = converter and converter.convert(location, fingerprint, task, cache)
         if not converter or not converted:
             yield location, fingerprint, None, {}
             return
-    uri = converter.datasets.uri(converted)
+    uri = converter.datasets.build_uri(converted)
     with find(parse_source(uri, task), expected=converted.fingerprint) as (location, fingerprint):
         yield location, fingerprint, uri, converted.notes
+
+
+def _examine(
+    location: DatasetLocation,
+    task: Task,
+    fingerprint: str | None,
+    rules: CheckRules,
+    manifest: Path | None,
+    known_files: Path | None,
+) -> Any:
+    """Return the result of `examine`, which runs in a confined process."""
+    return run_confined(
+        examine,
+        location.as_json(),
+        task,
+        fingerprint,
+        rules.model_dump(mode="json"),
+        str(manifest) if manifest else None,
+        str(known_files) if known_files else None,
+        source=location.source,
+    )
+
+
+def _log_result(source: str, reference: DatasetReference, warnings: Iterable[FoundKind]) -> None:
+    log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
+    for kind in warnings:
+        first = kind.places[0] if kind.places else "(not listed)"
+        log.warning("Dataset %s: %s. First: %s", source, kind.heading, first)
 
 
 def _draw(location: DatasetLocation, task: Task, rules: CheckRules, target: Path) -> None:

@@ -21,13 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from include.datasets.disk import (
-    PASSING,
-    explain_unusable_disk,
-    is_lack_of_memory,
-    is_passing,
-    not_stored,
-)
+from include.datasets.disk import describe_unusable_disk, explain_unusable_disk, is_lack_of_memory, is_passing
 from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere, ReaderKilled
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
@@ -45,7 +39,7 @@ log = logging.getLogger(_NAME)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONHOME", "PYTHONPATH")
-"""The only environment variables that the process inherits, because others may contain passwords."""
+"""The process inherits only these environment variables, because others may contain passwords."""
 
 _LONGEST_MESSAGE = 128 * MIB
 Json = str | int | dict[str, Any] | list[Any] | None
@@ -62,7 +56,7 @@ class ProcessLimits:
     """Resources that the process may use."""
 
     memory: int = CHECK_MEMORY
-    """Bytes of address space beyond those in use when the process starts."""
+    """Bytes of address space that the process may use in addition to its imported modules."""
     cpu_seconds: int = CHECK_CPU_SECONDS
     """CPU time that the process may use between two log lines."""
 
@@ -76,7 +70,7 @@ def run_confined(
     """Return function(*arguments), computed in a confined process; arguments and result pass through JSON.
 
     `source` is the dataset as the user named it, for error messages. Raises DatasetError, including when the
-    function fails unexpectedly or exceeds a limit; ReaderKilled if the process got a SIGKILL; DatasetNotHere
+    function fails unexpectedly or exceeds a limit; ReaderKilled if SIGKILL ended the process; DatasetNotHere
     if the disk is full or not writable; UntrustedFolder; and OSError and ConfinedProcessEnded, after which a
     retry may succeed.
     """
@@ -85,7 +79,7 @@ def run_confined(
         "arguments": arguments,
         "limits": asdict(limits),
         "parent": os.getpid(),
-        # Progress has to be logged even if it is not shown, because it extends the CPU limit.
+        # Each log line extends the CPU limit, so the process logs its progress even if nobody sees the lines.
         "level": min(log.getEffectiveLevel(), logging.INFO),
     }
     with subprocess.Popen(
@@ -93,7 +87,7 @@ def run_confined(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=_ROOT,
-        env=_environment(),
+        env=_build_environment(),
         text=True,
     ) as process:
         try:
@@ -107,7 +101,7 @@ def run_confined(
     return answer["result"]
 
 
-def _environment() -> dict[str, str]:
+def _build_environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get its own arena. The
     # threads of OpenBLAS, which computes nothing here, reserve memory, too. OpenCV's logging is off, because
@@ -117,7 +111,7 @@ def _environment() -> dict[str, str]:
 
 
 def _converse(process: subprocess.Popen[str], request: str, source: str) -> dict[str, Any] | None:
-    """Send the request, forward the process's log, and return its answer, or None if it is incomplete.
+    """Send the request, forward the process's log, and return its answer; None if it ends without one.
 
     Raises DatasetError if a line is too long.
     """
@@ -168,10 +162,10 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
     kind, text = error["kind"], error["text"]
     if kind in _FINAL:
         raise _FINAL[kind].from_json(text, error["findings"])
-    if kind == "OSError" and error["errno"] in PASSING:
+    if kind == "OSError":
         raise OSError(error["errno"], text)
     if kind == "UnusableDisk":
-        raise not_stored(f"Dataset {source!r}", "on this machine", text)
+        raise describe_unusable_disk(f"Dataset {source!r}", "on this machine", text)
     if kind == "UntrustedFolder":
         raise UntrustedFolder(text)
     if kind == "MemoryError":
@@ -186,7 +180,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
 
 
 class _Messages(logging.Handler):
-    """Sends log lines to the parent. Each extends the CPU limit, because a log line means progress."""
+    """Sends log lines to the parent. Each line means progress, so it extends the CPU limit."""
 
     def __init__(self, stream: TextIO, cpu_seconds: int) -> None:
         super().__init__()
@@ -207,8 +201,8 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it, too, and ends this process
     die_with(request["parent"])
-    # Text that a library prints must not end up between the messages.
     limits = ProcessLimits(**request["limits"])
+    # The messages get a stream of their own, so that text that a library prints does not end up among them.
     messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"), limits.cpu_seconds)
     os.dup2(2, 1)
     logging.basicConfig(level=request["level"], handlers=[messages])

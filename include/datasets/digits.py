@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from include.datasets.rules import Split
 
-SCENES = {"train": 400, "val": 100}
+SCENES: dict[Split, int] = {"train": 400, "val": 100}
+"""The number of scenes of each split; there are no scenes for `test`."""
 SCENE_PIXELS = 64
 MOST_DIGITS = 4
 DIGIT_PIXELS = (20, 36)
@@ -42,11 +43,15 @@ FINGERPRINT = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
 """Fingerprint of the scenes, the same on every machine; `materialize` verifies it."""
 
 SIZE = 2151012
+"""Total size of all images and labels in bytes."""
 
-_COUNTS = {"train": (72, 83, 85, 72, 80, 86, 78, 72, 84, 76), "val": (24, 14, 13, 28, 19, 21, 15, 13, 18, 21)}
+_COUNTS: dict[Split, tuple[int, ...]] = {
+    "train": (72, 83, 85, 72, 80, 86, 78, 72, 84, 76),
+    "val": (24, 14, 13, 28, 19, 21, 15, 13, 18, 21),
+}
 """How often each digit occurs in the scenes of each split."""
 
-_SCENES_WITH = {
+_SCENES_WITH: dict[Split, tuple[int, ...]] = {
     "train": (66, 73, 79, 69, 77, 80, 71, 67, 79, 71),
     "val": (23, 14, 12, 26, 17, 18, 14, 12, 17, 20),
 }
@@ -57,13 +62,18 @@ Scan = tuple[int, Sequence[Sequence[int]]]
 
 @dataclass(frozen=True)
 class PlacedDigit:
-    """One digit in a scene: its class and its box in pixels."""
+    """One digit in a scene."""
 
     digit: int
+    """The digit, 0 to 9, which is also the class id."""
     left: int
+    """Distance of its box from the left edge of the scene, in pixels."""
     top: int
+    """Distance of its box from the upper edge of the scene, in pixels."""
     width: int
+    """Width of its box in pixels."""
     height: int
+    """Height of its box in pixels."""
 
     def touches(self, other: PlacedDigit) -> bool:
         """Return whether the two boxes overlap or are directly adjacent."""
@@ -74,7 +84,7 @@ class PlacedDigit:
             and other.top <= self.top + self.height
         )
 
-    def label(self) -> str:
+    def build_label(self) -> str:
         """Return the box as a line of a YOLO label file."""
         x = (2 * self.left + self.width) / (2 * SCENE_PIXELS)
         y = (2 * self.top + self.height) / (2 * SCENE_PIXELS)
@@ -89,27 +99,27 @@ class Dice:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random  # noqa: S311 - no secret depends on it
 
-    def below(self, limit: int) -> int:
+    def draw_below(self, limit: int) -> int:
         """Draw a number from 0 to `limit` - 1."""
         return int(self._random() * limit)
 
-    def many_below(self, limit: int, count: int) -> list[int]:
+    def draw_many_below(self, limit: int, count: int) -> list[int]:
         """Draw `count` numbers from 0 to `limit` - 1."""
         draw = self._random
         return [int(draw() * limit) for _ in range(count)]
 
-    def between(self, low: int, high: int) -> int:
+    def draw_between(self, low: int, high: int) -> int:
         """Draw a number from `low` to `high`, inclusive."""
-        return low + self.below(high - low + 1)
+        return low + self.draw_below(high - low + 1)
 
     def shuffle(self, cards: list[Scan]) -> None:
         """Shuffle in place (Fisher-Yates)."""
         for last in range(len(cards) - 1, 0, -1):
-            other = self.below(last + 1)
+            other = self.draw_below(last + 1)
             cards[last], cards[other] = cards[other], cards[last]
 
 
-def reference(split: Split = "val") -> DatasetReference:
+def build_reference(split: Split = "val") -> DatasetReference:
     """Return a reference to the scenes without drawing them: they are always the same and need no check.
 
     `split` is the validation split. Raises DatasetError if the scenes do not have that split.
@@ -150,12 +160,12 @@ def write_digits(root: Path) -> None:
         labels.mkdir(parents=True)
         for number, (pixels, placed) in enumerate(compose_scenes(decks[split], count, Dice(seed))):
             (images / f"scene-{number:03d}.png").write_bytes(encode_png(pixels))
-            (labels / f"scene-{number:03d}.txt").write_text("".join(digit.label() for digit in placed))
+            (labels / f"scene-{number:03d}.txt").write_text("".join(digit.build_label() for digit in placed))
     names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
     (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
 
 
-def deal(scans: list[Scan]) -> dict[str, list[Scan]]:
+def deal(scans: list[Scan]) -> dict[Split, list[Scan]]:
     """Assign every fifth scan to the validation scenes and the others to the training scenes."""
     return {"val": scans[::5], "train": [scan for index, scan in enumerate(scans) if index % 5]}
 
@@ -187,18 +197,19 @@ def compose_scenes(
     for _ in range(count):
         pixels = draw_background(dice)
         placed: list[PlacedDigit] = []
-        for _ in range(dice.between(1, MOST_DIGITS)):
+        for _ in range(dice.draw_between(1, MOST_DIGITS)):
             if deck and (digit := find_free_box(deck[-1], placed, dice)):
-                draw(pixels, deck.pop()[1], digit, ink=dice.between(150, 255))
+                draw(pixels, deck.pop()[1], digit, ink=dice.draw_between(150, 255))
                 placed.append(digit)
         yield pixels, placed
 
 
 def draw_background(dice: Dice) -> list[bytearray]:
     """Return dark paper with a little noise."""
-    shade = dice.below(50)
+    shade = dice.draw_below(50)
     return [
-        bytearray(shade + noise for noise in dice.many_below(20, SCENE_PIXELS)) for _ in range(SCENE_PIXELS)
+        bytearray(shade + noise for noise in dice.draw_many_below(20, SCENE_PIXELS))
+        for _ in range(SCENE_PIXELS)
     ]
 
 
@@ -206,11 +217,11 @@ def find_free_box(scan: Scan, taken: list[PlacedDigit], dice: Dice) -> PlacedDig
     """Find free space for a digit of random size; None after eight failed attempts."""
     digit, rows = scan
     for _ in range(8):
-        height = dice.between(*DIGIT_PIXELS)
+        height = dice.draw_between(*DIGIT_PIXELS)
         width = max(4, height * len(rows[0]) // len(rows))
         if width >= SCENE_PIXELS:
             continue
-        left, top = dice.below(SCENE_PIXELS - width + 1), dice.below(SCENE_PIXELS - height + 1)
+        left, top = dice.draw_below(SCENE_PIXELS - width + 1), dice.draw_below(SCENE_PIXELS - height + 1)
         candidate = PlacedDigit(digit, left, top, width, height)
         if not any(candidate.touches(other) for other in taken):
             return candidate
@@ -231,7 +242,7 @@ def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], digit: PlacedDi
 
 
 def interpolate(index: int, size: int, source_size: int) -> tuple[int, int, int]:
-    """Return the two source indices around pixel `index` of `size`, and the second's weight times 256."""
+    """Return the two source indices around pixel `index` of `size`, and the second's weight in 1/256."""
     position = (2 * index + 1) * source_size * 128 // size - 128
     position = min(max(position, 0), (source_size - 1) * 256)
     first = position // 256

@@ -25,9 +25,6 @@ _FAILING_MOUNT = {
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET),  # CIFS
     errno.ESHUTDOWN,  # a Ceph client that its cluster has shut out
 }
-PASSING = _BUSY_MACHINE | _FAILING_MOUNT
-"""Temporary errors of a network file system or a busy machine, after which a retry may succeed."""
-
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _BLOCK = 4096
@@ -35,7 +32,7 @@ _BLOCK = 4096
 
 def is_passing(error: Exception) -> bool:
     """Return whether this is a temporary operating system error, after which a retry may succeed."""
-    return isinstance(error, OSError) and error.errno in PASSING
+    return isinstance(error, OSError) and error.errno in _BUSY_MACHINE | _FAILING_MOUNT
 
 
 def is_file(path: str) -> bool:
@@ -71,7 +68,7 @@ def is_lack_of_memory(error: Exception) -> bool:
     )
 
 
-def disk_blocks(found: os.stat_result) -> int:
+def measure_on_disk(found: os.stat_result) -> int:
     """Return how many bytes a file takes on the disk: at least one block, unless it is empty."""
     return found.st_blocks * 512
 
@@ -126,10 +123,10 @@ def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
             problem = f"it is not writable ({error}); allow the worker to write there"
         if problem is None:
             raise
-        raise not_stored(source, f"in {folder}", problem) from error
+        raise describe_unusable_disk(source, f"in {folder}", problem) from error
 
 
-def not_stored(source: str, place: str, problem: str) -> DatasetNotHere:
+def describe_unusable_disk(source: str, place: str, problem: str) -> DatasetNotHere:
     """Return the error for a problem that `explain_unusable_disk` found."""
     return DatasetNotHere(
         f"{source} cannot be stored {place}: {problem}, or set TRAINING_ROOT to another disk"

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 LISTED_FINDINGS = 20
 _LISTED_BYTES = 300
-"""Maximum size of one listed finding in bytes: its path alone may take a kilobyte."""
+"""Maximum size of a listed finding in bytes; without a limit, its path alone could take a kilobyte."""
 
 
 class DatasetError(FinalError):
     """The data cannot be trained on as they are, and a retry would fail in the same way.
 
-    If the check collected problems, they are in `findings`, the warnings by kind are in `warnings`, and the
-    text is a summary of the problems.
+    If a check found the problems, `findings` lists them, `warnings` lists the warnings by kind, and the text
+    summarizes the problems.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class DatasetChanged(DatasetError):
 class ReaderKilled(DatasetError):
     """The process that reads the data was killed by SIGKILL, most likely because memory ran out.
 
-    In a check, a very large file may be the reason. Data that have passed a check could be read at that time,
-    so if a later reader is killed, a retry may succeed: see include/attempt/attempt.py.
+    During a check, a very large file may be the cause. Data that have passed a check have been read once: if
+    a later reader of these data is killed, a retry may succeed, see include/attempt/attempt.py.
     """
 
 
@@ -82,12 +82,12 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     title = f"Dataset {shorten(repr(source), _LISTED_BYTES)} has {problems}; correct them and try again:"
     kinds = group(findings)
     headings = {kind.kind: f"  {shorten(kind.heading, _LISTED_BYTES)}:" for kind in kinds}
-    room = SUMMARY_BYTES - _size(title) - sum(map(_size, headings.values()))
+    room = SUMMARY_BYTES - _count_bytes(title) - sum(map(_count_bytes, headings.values()))
     listed: defaultdict[str, list[str]] = defaultdict(list)
-    for kind, place in _in_turns(kinds):
+    for kind, place in _take_turns(kinds):
         line = f"    {shorten(str(place), _LISTED_BYTES)}"
-        # In addition to this line, the kind may need a line that counts the places that are not listed.
-        room -= _size(line) + (0 if listed[kind.kind] else _size(_rest_line(kind.count)))
+        # The first line of a kind also reserves room for the line that counts the places not listed.
+        room -= _count_bytes(line) + (0 if listed[kind.kind] else _count_bytes(_describe_rest(kind.count)))
         if room < 0:
             break
         listed[kind.kind].append(line)
@@ -95,19 +95,19 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     for kind in kinds:
         lines += [headings[kind.kind], *listed[kind.kind]]
         if rest := kind.count - len(listed[kind.kind]):
-            lines.append(_rest_line(rest))
+            lines.append(_describe_rest(rest))
     return lines
 
 
-def _in_turns(kinds: Sequence[FoundKind]) -> list[tuple[FoundKind, FoundPlace]]:
+def _take_turns(kinds: Sequence[FoundKind]) -> list[tuple[FoundKind, FoundPlace]]:
     """Return up to LISTED_FINDINGS places: the first of each kind, then the second of each, and so on."""
     turns = zip_longest(*([(kind, place) for place in kind.places] for kind in kinds))
     return [turn for turn in chain.from_iterable(turns) if turn][:LISTED_FINDINGS]
 
 
-def _rest_line(rest: int) -> str:
+def _describe_rest(rest: int) -> str:
     return f"    ... and {rest} more"
 
 
-def _size(line: str) -> int:
+def _count_bytes(line: str) -> int:
     return len(f"{line}\n".encode("utf-8", "replace"))

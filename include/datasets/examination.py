@@ -9,10 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.checking.known_files import known_files
+from include.datasets.checking.known_files import open_known_files
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import stat_digest
+from include.datasets.fingerprint import compute_stat_digest
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.rules import CheckRules
@@ -39,10 +39,10 @@ def examine(
     """Check the dataset at `location`. Raises DatasetError.
 
     `fingerprint` is the content's fingerprint, if already known; `rules` are CheckRules, or None for the
-    default rules; `manifest` is the path of the manifest to write; `known` is the database of files that need
-    not be read, see known_files.py. In the result, `reference` has the fields of the dataset's reference that
-    depend on its files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may
-    succeed.
+    default rules; `manifest` is the path at which to write the manifest; `known` is the path of the database
+    of files that passed an earlier check and are not read again, see known_files.py. In the result,
+    `reference` has the fields of the dataset's reference that depend on its files, and `warnings` has the
+    warnings by kind. Also raises OSErrors after which a retry may succeed.
     """
     source = location["source"]
     given = CheckRules.model_validate(rules or {})
@@ -54,8 +54,8 @@ def examine(
                 "is not UTF-8; rename its folder"
             )
     # The digest is taken before the files are read, because a change during the check must not go unnoticed.
-    before = None if fingerprint else stat_digest(layout)
-    with known_files(Path(known) if known else None) as files:
+    before = None if fingerprint else compute_stat_digest(layout)
+    with open_known_files(Path(known) if known else None) as files:
         found = validate(layout, source, given, Path(manifest) if manifest else None, files)
     reference = {
         "fingerprint": fingerprint or found.fingerprint,
@@ -63,13 +63,13 @@ def examine(
         "val_images": len(layout.splits[given.split]),
         "classes": layout.names,
         "class_table": [count.model_dump() for count in found.class_table],
-        "size": _size(layout),
+        "size": _measure_files(layout),
         "stat_digest": before,
     }
     return {"reference": reference, "warnings": [kind.model_dump() for kind in found.warnings]}
 
 
-def _size(layout: Layout) -> int:
+def _measure_files(layout: Layout) -> int:
     """Return the total size of all images and labels in bytes, counting each file once."""
     import numpy as np
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from include.datasets.disk import is_file, is_passing
@@ -28,39 +27,28 @@ if TYPE_CHECKING:
     from include.datasets.storage import StoredObject
 
 
-def file_fingerprint(origin: S3File, stored: StoredObject) -> str:
+def compute_file_fingerprint(origin: S3File, stored: StoredObject) -> str:
     """Return the fingerprint of a file in S3, not including the images that an .ndjson file names."""
-    return _digest(["s3-zip" if origin.is_zip else "s3-export", " ".join(stored.content)])
+    return _LineDigest("s3-zip" if origin.is_zip else "s3-export", " ".join(stored.content)).fingerprint()
 
 
-def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
+def compute_tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
     """Return a fingerprint of the objects' relative names and contents, and of the name of the data YAML."""
-    lines = (_line(name, stored) for name, stored in objects)
-    return _digest(chain(["s3-tree", json.dumps(yaml)], lines))
+    digest = TreeDigest(yaml)
+    for name, stored in objects:
+        digest.add(name, stored)
+    return digest.fingerprint()
 
 
-def _line(name: str, stored: StoredObject) -> str:
-    etag, _, *address = stored.content
-    return json.dumps([name, stored.size, etag, *address])
+class _LineDigest:
+    """Computes a SHA-256 of lines of text."""
 
-
-class ContentDigest:
-    """Computes the digest of a layout from descriptions of its files, which are added in order."""
-
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, *lines: str) -> None:
         self._digest = hashlib.sha256()
-        self._write("files", json.dumps([layout.names, layout.extras], sort_keys=True))
-
-    def begin_split(self, split: Split) -> None:
-        """Begin with the next split of the layout."""
-        self._write(split)
-
-    def add(self, name: str, image: str, label: str | None) -> None:
-        """Add an image and its labels, each described by its SHA-256 or, in `stat_digest`, size and times."""
-        self._write(json.dumps([name, image, label]))
+        self._write(*lines)
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of all files that were added."""
+        """Return the fingerprint of everything that was added."""
         return self._digest.hexdigest()
 
     def _write(self, *lines: str) -> None:
@@ -68,21 +56,50 @@ class ContentDigest:
             self._digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
-def content_fingerprint(layout: Layout, source: str) -> str:
+class TreeDigest(_LineDigest):
+    """Counts the objects of a dataset, which are added in order, and computes their fingerprint."""
+
+    def __init__(self, yaml: str | None) -> None:
+        super().__init__("s3-tree", json.dumps(yaml))
+        self.count = 0
+
+    def add(self, name: str, stored: StoredObject) -> None:
+        """Add an object with its name relative to the prefix."""
+        self.count += 1
+        etag, _, *address = stored.content
+        self._write(json.dumps([name, stored.size, etag, *address]))
+
+
+class ContentDigest(_LineDigest):
+    """Computes the digest of a layout from descriptions of its files, which are added in order."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__("files", json.dumps([layout.names, layout.extras], sort_keys=True))
+
+    def begin_split(self, split: Split) -> None:
+        """Begin with the next split of the layout."""
+        self._write(split)
+
+    def add(self, name: str, image: str, label: str | None) -> None:
+        """Add an image and its labels, each described by its SHA-256, or by its size and times."""
+        self._write(json.dumps([name, image, label]))
+
+
+def compute_content_fingerprint(layout: Layout, source: str) -> str:
     """Read all files of a layout, and return a fingerprint of their contents.
 
     Raises DatasetError, or an OSError if a retry may succeed.
     """
-    return _files_digest(layout, _sha256, f"Reading {source}")
+    return _digest_files(layout, _hash_file, f"Reading {source}")
 
 
-def stat_digest(layout: Layout) -> str:
+def compute_stat_digest(layout: Layout) -> str:
     """Return a digest of the sizes and times of a layout's files, without reading the files.
 
     The ctime is included because programs can set the mtime back, but not the ctime. Raises OSErrors after
     which a retry may succeed.
     """
-    return _files_digest(layout, _stat, "Looking at files")
+    return _digest_files(layout, _describe_stat, "Looking at files")
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
@@ -95,12 +112,12 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
         )
 
 
-def _files_digest(layout: Layout, of_file: Callable[[str], str], doing: str) -> str:
+def _digest_files(layout: Layout, describe_file: Callable[[str], str], doing: str) -> str:
     progress = ProgressLog(doing, sum(map(len, layout.splits.values())), "images")
 
     def describe(sample: Sample) -> tuple[str, str, str | None]:
-        label = of_file(sample.label) if sample.label and is_file(sample.label) else None
-        described = sample.name, of_file(sample.image), label
+        label = describe_file(sample.label) if sample.label and is_file(sample.label) else None
+        described = sample.name, describe_file(sample.image), label
         progress.advance()
         return described
 
@@ -112,7 +129,7 @@ def _files_digest(layout: Layout, of_file: Callable[[str], str], doing: str) -> 
     return digest.fingerprint()
 
 
-def _sha256(path: str) -> str:
+def _hash_file(path: str) -> str:
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -122,7 +139,7 @@ def _sha256(path: str) -> str:
         raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
-def _stat(path: str) -> str:
+def _describe_stat(path: str) -> str:
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError as error:
@@ -130,10 +147,3 @@ def _stat(path: str) -> str:
             raise
         return "unreadable"  # the check of the images reports this file by name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-
-
-def _digest(lines: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
-    return digest.hexdigest()

@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_. -]*/)*[A-Za-z0-9_-][A-Za-z0-9
 """Short names of this form need no further checks; nearly all names in a large dataset have this form."""
 
 
-def safe_parts(name: str) -> tuple[str, ...]:
+def split_safely(name: str) -> tuple[str, ...]:
     """Split `name` into its components. Raises ValueError if it leads outside or breaks another rule."""
     if len(name) <= NAME_BYTES and name.count("/") < FOLDER_DEPTH and _PLAIN.fullmatch(name):
         return tuple(name.split("/"))
@@ -29,25 +29,25 @@ def safe_parts(name: str) -> tuple[str, ...]:
         raise ValueError("it leads outside through '..'")
     if not parts or "" in parts:
         raise ValueError("it has an empty component")
-    if any(_size(part) > NAME_BYTES for part in parts):
+    if any(_count_bytes(part) > NAME_BYTES for part in parts):
         raise ValueError(f"a component is longer than {NAME_BYTES} bytes")
-    if _size(name) > PATH_BYTES:
+    if _count_bytes(name) > PATH_BYTES:
         raise ValueError(f"it is longer than {PATH_BYTES} bytes")
     if len(parts) > FOLDER_DEPTH:
         raise ValueError(f"it is nested more than {FOLDER_DEPTH} folders deep")
     return parts
 
 
-def _size(name: str) -> int:
+def _count_bytes(name: str) -> int:
     return len(name.encode("utf-8", "surrogateescape"))
 
 
 def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Return whether a dataset's file is ignored, as hidden files, caches and files of macOS or Windows are.
+    """Return whether a dataset's file is ignored: a hidden file, a cache, or a file of macOS or Windows.
 
     Ultralytics unpickles a `*.cache` file next to labels, and trains on an `*.npy` file instead of the image
     next to it. In an untrusted archive, a `*.cache` would run its author's code, and an `*.npy` would replace
-    the image. An `*.npy` is a depth map only below a folder named depth.
+    the image. An `*.npy` below a folder named depth is a depth map, and is not ignored.
     """
     return (
         any(part.startswith(".") or part == "__MACOSX" for part in parts)

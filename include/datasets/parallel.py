@@ -46,7 +46,10 @@ def map_in_order(
 
 
 class _Known(Generic[R]):
-    """A result that is known already: creating a Future for it, with its locks, would be slow."""
+    """A result that is known already, with those methods of a Future that `map_in_order` calls.
+
+    Creating a Future for it, with its locks, would be slow.
+    """
 
     __slots__ = ("_result",)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Literal
 
 from include.limits import in_words
 
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+Unit = Literal["files", "images", "annotations", "entries", "bytes"]
+"""What is counted; "bytes" are logged in KiB, MiB and so on."""
 
 
 class ProgressLog:
@@ -19,7 +23,7 @@ class ProgressLog:
     `total` is None if it is unknown; for the unit "bytes", the total has to be known.
     """
 
-    def __init__(self, doing: str, total: int | None, unit: str) -> None:
+    def __init__(self, doing: str, total: int | None, unit: Unit) -> None:
         self._doing, self._total, self._unit = doing, total, unit
         self._done = 0
         self._last_line = time.monotonic()

@@ -14,6 +14,7 @@ class DatasetVersionName(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    """Name of the dataset."""
     version: int
     """Counted from 1."""
 
@@ -31,6 +32,7 @@ class ClassCount(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    """Name of the class."""
     train: int
     """Number of instances in the training images."""
     val: int
@@ -72,8 +74,8 @@ class DatasetReference(BaseModel):
     size: int
     """Total size of all images and labels in bytes; each file is counted once."""
     stat_digest: str | None = None
-    """Digest of the names, sizes and times of the files at a local path: while it is unchanged, the content
-    need not be read again. None for any other source."""
+    """For a local path, the digest of the names, sizes and times of its files: as long as it stays the same,
+    their content need not be read again. None for any other source."""
 
     @property
     def parameter(self) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DATASET_NAME = rf"^(?!digits\Z)(?!.*\.ya?ml\Z){JOB_ID.removeprefix('^')}"
 DATASET_NAME_RULE = f"{JOB_ID_RULE}, and not 'digits' or the name of a YAML file"
-"""Users would expect coco8.yaml to be the dataset that Ultralytics downloads under that name."""
+"""The rule in words. Users would take the name coco8.yaml for the dataset that Ultralytics downloads."""
 LARGEST_VERSION = 2**31 - 1
 """The largest value of PostgreSQL's type integer."""
 

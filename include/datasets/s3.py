@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.storage import StoredObject
@@ -38,7 +38,7 @@ class S3ObjectReader:
     def stat(self, bucket: str, key: str) -> StoredObject:
         """Return one object's size and ETag."""
         location = S3Location(bucket, key)
-        with self._remedies(location):
+        with self._explain_errors(location):
             head = head_object(self._client, location)
             if head is None:
                 raise ObjectNotFound(location.uri)
@@ -46,14 +46,14 @@ class S3ObjectReader:
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, ordered by key."""
-        with self._remedies(S3Location(bucket, prefix)):
-            yield from map(_stored, Bucket(self._client, bucket).objects(prefix))
+        with self._explain_errors(S3Location(bucket, prefix)):
+            yield from map(_to_stored_object, Bucket(self._client, bucket).list_objects(prefix))
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
         """List the objects and prefixes directly under `prefix` whose keys sort after `after`."""
-        with self._remedies(S3Location(bucket, prefix)):
+        with self._explain_errors(S3Location(bucket, prefix)):
             for page in list_level(self._client, S3Location(bucket, prefix), after):
-                yield [found if isinstance(found, str) else _stored(found) for found in page]
+                yield [found if isinstance(found, str) else _to_stored_object(found) for found in page]
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
@@ -62,7 +62,7 @@ class S3ObjectReader:
             yield small
             return
         location = S3Location(stored.bucket, stored.key)
-        with self._remedies(location):
+        with self._explain_errors(location):
             try:
                 yield from read_range(self._client, location, f'"{stored.etag}"', start, stop)
             except ObjectNotFound as error:
@@ -71,7 +71,7 @@ class S3ObjectReader:
                 raise DatasetChanged(_describe_change(stored.uri, "replaced")) from error
 
     @contextmanager
-    def _remedies(self, location: S3Location) -> Iterator[None]:
+    def _explain_errors(self, location: S3Location) -> Iterator[None]:
         """Turn an error into one that names the missing or unreadable data, and the remedy."""
         endpoint = self._client.meta.endpoint_url
         try:
@@ -90,11 +90,11 @@ class S3ObjectReader:
             ) from error
 
 
-def _stored(found: ListedObject) -> StoredObject:
+def _to_stored_object(found: ListedObject) -> StoredObject:
     return StoredObject(found.location.bucket, found.location.key, found.size, found.etag.strip('"'))
 
 
-def _describe_change(uri: str, what: str) -> str:
+def _describe_change(uri: str, what: Literal["deleted", "replaced"]) -> str:
     return (
         f"{uri} was {what} after the dataset was listed. Restore that object, or start over with the "
         "current content: clear check_dataset, or, if the job has a durable state, trigger it with fresh=true"

@@ -1,7 +1,7 @@
 """Divides a loop over many files among forks of this process.
 
 Threads would mostly wait for each other, because an iteration takes only a few microseconds of Python and one
-system call. A fork shares all data that its parent has read, such as a list of a million images, without
+system call. Forks share all data that their parent has read, such as a list of a million images, without
 copying them.
 """
 

@@ -35,17 +35,20 @@ class Digits:
 
 @dataclass(frozen=True)
 class LocalPath:
-    """A folder, data YAML, .ndjson or COCO .json under DATASET_ROOTS, which every worker can read."""
+    """A folder, data YAML, .ndjson or COCO .json under DATASET_ROOTS; it must exist on every worker."""
 
     path: Path
+    """The absolute path as given; links in it are not resolved yet."""
 
 
 @dataclass(frozen=True)
 class S3File:
-    """One file in S3: a zip file, or an .ndjson file, which names images on the web."""
+    """One file in S3: a zip file, or an .ndjson file that names images on the web."""
 
     bucket: str
+    """Name of the bucket."""
     key: str
+    """Key of the object, which ends in .zip or .ndjson."""
 
     @property
     def is_zip(self) -> bool:
@@ -58,12 +61,18 @@ class S3Tree:
     """A dataset under a prefix; caching/selection.py selects its objects."""
 
     bucket: str
+    """Name of the bucket."""
     prefix: str
     """Empty, or ending in '/'."""
     yaml: str | None = None
     """The data YAML, relative to the prefix; None unless the source names one."""
     annotations: str | None = None
     """The COCO file, relative to the prefix; None unless the source names one."""
+
+    @property
+    def uri(self) -> str:
+        """The address of the prefix, for messages."""
+        return f"s3://{self.bucket}/{self.prefix}"
 
 
 Source = Digits | LocalPath | S3File | S3Tree

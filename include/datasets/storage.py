@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
-"""The form of S3's ETags: the MD5 of the content, or of the MD5s of its parts; ETags of encrypted objects are
-random. A server that uses version numbers as ETags may give equal ETags to different objects."""
+"""The form of S3's own ETags. Each is the MD5 of the content or of the MD5s of its parts, or is random (for
+encrypted objects), so equal ETags mean equal contents. Other servers may use version numbers as ETags, which
+may be equal although the contents differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,9 @@ class StoredObject:
     """
 
     bucket: str
+    """Name of the bucket."""
     key: str
+    """The object's full key."""
     size: int
     """In bytes."""
     etag: str

@@ -1,4 +1,4 @@
-"""Tells the host application's backend that a job has completed or stopped and has recorded checkpoints."""
+"""Tells the host application's backend that a job has ended and that its checkpoints are recorded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def notify(callback: TrainingCompletionCallback) -> int:
             data=callback.model_dump_json(),
             headers={
                 "Content-Type": "application/json",
-                "Idempotency-Key": f"{callback.job_id}:{callback.checkpoint('last').sha256}",
+                "Idempotency-Key": f"{callback.job_id}:{callback.get_checkpoint('last').sha256}",
             },
             extra_options={"timeout": TIMEOUT_SECONDS, "check_response": False},
         )

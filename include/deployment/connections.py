@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
 """`connect_timeout` (seconds) and `tcp_user_timeout` (milliseconds) limit the wait for a server that does not
-respond. After `keepalives_idle` seconds without traffic, libpq sends a keepalive, because an audit that reads
-large objects sends no query for minutes."""
+respond. After `keepalives_idle` seconds without traffic, the kernel sends a keepalive: an audit that reads
+large objects sends no query for minutes, and a firewall might otherwise drop its connection."""
 
 
-def training_db_factory() -> OpenDatabase:
+def prepare_training_db() -> OpenDatabase:
     """Read Airflow's connection once; return a function that connects to the database without Airflow.
 
     A training run outlives restarts of the API server and writes rows from several threads, so it does not
@@ -78,15 +78,15 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     return connect
 
 
-def s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
+def create_s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
     """Return a boto3 client for the endpoint of `connection`, with our timeouts and retries.
 
     An interactive client gives up sooner: it is for small requests that a user waits for.
     """
     from include.deployment.s3_hook import FastS3Hook
-    from include.s3.client import client_config, interactive_config
+    from include.s3.client import build_client_config, build_interactive_config
 
-    config = interactive_config() if interactive else client_config()
+    config = build_interactive_config() if interactive else build_client_config()
     return FastS3Hook(aws_conn_id=connection, config=config).get_conn()
 
 
@@ -94,7 +94,7 @@ def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
     """Return the deployment's bucket, accessed with connection `training_s3`."""
     from include.s3.bucket import Bucket
 
-    return Bucket(s3_client(interactive=interactive), settings.bucket)
+    return Bucket(create_s3_client(interactive=interactive), settings.bucket)
 
 
 def open_maintenance_bucket(settings: Settings) -> Bucket:
@@ -115,17 +115,17 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
             f"delete objects; define {TRAINING_S3_MAINTENANCE} for the workers of queue {MAINTENANCE_QUEUE} "
             "(docs/deployment.md, S3)"
         ) from None
-    return Bucket(s3_client(connection=TRAINING_S3_MAINTENANCE), settings.bucket)
+    return Bucket(create_s3_client(connection=TRAINING_S3_MAINTENANCE), settings.bucket)
 
 
-def s3_signer(endpoint_url: str | None) -> S3Client:
+def create_s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for `endpoint_url`, which may be unreachable from this machine.
 
     None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.
     """
     from include.deployment.s3_hook import FastS3Hook
-    from include.s3.client import signing_config
+    from include.s3.client import build_signing_config
 
     hook = FastS3Hook(aws_conn_id=TRAINING_S3)
     endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
-    return hook.get_session().client("s3", endpoint_url=endpoint, config=signing_config(endpoint))
+    return hook.get_session().client("s3", endpoint_url=endpoint, config=build_signing_config(endpoint))

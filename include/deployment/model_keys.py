@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from include.deployment.settings import Settings
 
 
-def verification(settings: Settings) -> ModelSigning:
+def load_verification(settings: Settings) -> ModelSigning:
     """Return an object that verifies models with MODEL_VERIFICATION_KEYS. Raises SettingRefused."""
-    return ModelSigning.of(_trusted_keys(settings), None)
+    return ModelSigning(_load_trusted_keys(settings))
 
 
-def signing(settings: Settings) -> ModelSigning:
+def load_signing(settings: Settings) -> ModelSigning:
     """Return an object that also signs models, if this process has connection `model_signing_key`.
 
     The connection's password is the private key in PEM; alternatively, `path` in its extra is the path of the
     key's file. Raises SettingRefused, and LookupFailed if Airflow cannot look up the connection.
     """
     try:
-        return ModelSigning.of(_trusted_keys(settings), _signing_key())
+        return ModelSigning.of(_load_trusted_keys(settings), _load_signing_key())
     except ValueError as problem:
         raise SettingRefused(str(problem)) from None
 
 
-def _trusted_keys(settings: Settings) -> VerificationKeys:
+def _load_trusted_keys(settings: Settings) -> VerificationKeys:
     given = settings.model_verification_keys
     if given is None:
         return VerificationKeys()
@@ -47,7 +47,7 @@ def _trusted_keys(settings: Settings) -> VerificationKeys:
         ) from None
 
 
-def _signing_key() -> SigningKey | None:
+def _load_signing_key() -> SigningKey | None:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:

@@ -12,6 +12,6 @@ if TYPE_CHECKING:
     from include.retraining.plans import Plans
 
 
-def deployed_plans() -> Plans:
+def load_deployed_plans() -> Plans:
     """Read the file that RETRAIN_PLANS names, or the one in this repository. Never raises."""
     return load_plans(Path(os.environ.get("RETRAIN_PLANS") or PLANS))

@@ -25,7 +25,7 @@ _TASK = "execute_workload"
 
 
 class MessageRefused(FinalError):
-    """Airflow's scheduler did not send this message."""
+    """The message is not one that Airflow's scheduler sends."""
 
 
 class QueueGuard:
@@ -36,7 +36,7 @@ class QueueGuard:
 
     def annotate_any(self) -> dict[str, Callable[..., None]]:
         """Return the attributes that every task gets."""
-        return {"before_start": _before_start}
+        return {"before_start": _refuse_unexpected}
 
 
 def require_deployed_task(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -62,5 +62,5 @@ def require_deployed_task(name: str, args: Sequence[Any], kwargs: Mapping[str, A
         raise MessageRefused(f"A message names {str(file)!r:.200}, which is outside the Dags folder")
 
 
-def _before_start(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def _refuse_unexpected(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     require_deployed_task(task.name, args, kwargs)

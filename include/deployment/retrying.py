@@ -33,10 +33,10 @@ class BackendUnavailable(TransientError):
 
 
 def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
-    """Return the result of do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
+    """Return the result of do(), which is retried while a server is unavailable.
 
-    Raises the last transient error after that time, and any other error immediately. The time limit does not
-    interrupt a call to do().
+    Retries end after `seconds` (default: 15 minutes); then the last transient error is raised. Any other
+    error is raised immediately. The time limit does not interrupt a call to do().
     """
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
@@ -64,7 +64,7 @@ def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) ->
         ) from error
 
 
-def database_errors() -> tuple[type[Exception], ...]:
+def list_database_errors() -> tuple[type[Exception], ...]:
     """Return psycopg's errors for a database that is unavailable, busy, or a replica not yet promoted."""
     from psycopg import InterfaceError, OperationalError
     from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
@@ -81,10 +81,10 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, AirflowTaskTimeout):
         return True  # only tasks that merely wait for a server have an execution_timeout
     error = getattr(error, "orig", error)  # SQLAlchemy wraps psycopg's errors
-    return isinstance(error, database_errors() + _schema_behind())
+    return isinstance(error, list_database_errors() + _list_schema_errors())
 
 
-def _schema_behind() -> tuple[type[Exception], ...]:
+def _list_schema_errors() -> tuple[type[Exception], ...]:
     """Return the errors that psycopg raises if, in an upgrade, the new code runs before `migrate_schema`."""
     from psycopg.errors import UndefinedColumn, UndefinedTable
 
@@ -94,8 +94,8 @@ def _schema_behind() -> tuple[type[Exception], ...]:
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:
     """Return whether the task's supervisor got a server error, or no response, from the API server."""
     status = (error.error.detail or {}).get("status_code")
-    refused = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
-    return error.error.error == ErrorType.API_SERVER_ERROR and not refused
+    is_refusal = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return error.error.error == ErrorType.API_SERVER_ERROR and not is_refusal
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:

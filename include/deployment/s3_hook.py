@@ -34,7 +34,7 @@ class FastS3Hook(S3Hook):
         """
         session = super().get_session(*arguments, **options)
         own = session._session
-        own.register_component("data_loader", _loader(own.get_config_variable("data_path")))
+        own.register_component("data_loader", _share_loader(own.get_config_variable("data_path")))
         return session
 
     def _get_caller(self, target_function_name: str = "execute") -> str:
@@ -42,7 +42,7 @@ class FastS3Hook(S3Hook):
 
 
 @cache
-def _loader(data_path: str | None) -> Any:
+def _share_loader(data_path: str | None) -> Any:
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
@@ -53,6 +53,6 @@ def load_description() -> None:
     from botocore.session import Session
 
     session = Session()
-    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    session.register_component("data_loader", _share_loader(session.get_config_variable("data_path")))
     # Without keys, botocore would look for credentials on the network.
     session.create_client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106

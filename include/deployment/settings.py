@@ -14,7 +14,7 @@ from include.datasets.layouts.boundary import DatasetRoots
 from include.errors import FinalError
 from include.jobs.ownership import JobOwnership
 from include.jobs.quota import GPUS, HOURS, USERS, Quotas
-from include.training.architectures import release_url
+from include.training.architectures import find_release_url
 
 TRAINING_DB = "training_db"
 TRAINING_DB_OWNER = "training_db_owner"
@@ -68,7 +68,7 @@ class Settings:
     """Folders that may contain local datasets; if there are none, local paths are disabled."""
     pretrained_url: str | None = None
     """URL from which pretrained weights that are not in S3 are downloaded; None disables downloads."""
-    cpu_worker: bool = False
+    is_cpu_worker: bool = False
     """Whether this worker trains on its CPU by default."""
     dataset_url_hosts: AllowedHosts = field(default_factory=AllowedHosts)
     """Hosts from which the images of an .ndjson export may be fetched."""
@@ -91,14 +91,14 @@ class Settings:
         except ValueError as problem:
             raise SettingRefused(str(problem)) from None
         folders = os.environ.get("DATASET_ROOTS", "").split(os.pathsep)
-        pretrained_url = os.environ.get("PRETRAINED_URL", "").strip() or release_url()
+        pretrained_url = os.environ.get("PRETRAINED_URL", "").strip() or find_release_url()
         return cls(
             bucket=os.environ.get("CHECKPOINT_BUCKET") or DEFAULT_BUCKET,
             training_root=Path(os.environ.get("TRAINING_ROOT") or "/tmp/training"),  # noqa: S108 - documented default
             s3_public_endpoint=os.environ.get("S3_PUBLIC_ENDPOINT_URL") or None,
             dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
             pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
-            cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
+            is_cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
             dataset_url_hosts=hosts,
             model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
@@ -110,13 +110,13 @@ class Settings:
             ),
         )
 
-    def job_folder(self, job_id: str) -> Path:
+    def find_job_folder(self, job_id: str) -> Path:
         """Return this machine's folder for the files of a job."""
         return self.training_root / job_id
 
-    def run_folder(self, job_id: str) -> Path:
+    def find_run_folder(self, job_id: str) -> Path:
         """Return Ultralytics' save_dir of the job; its weights/ contains best.pt and last.pt."""
-        return self.job_folder(job_id) / "runs" / "train"
+        return self.find_job_folder(job_id) / "runs" / "train"
 
     @property
     def dataset_roots(self) -> DatasetRoots:
@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def dataset_cache(self) -> Path:
-        """The folder of fetched and generated data. No job id, and so no job folder, starts with a dot."""
+        """The folder of fetched and generated data. Unlike a job's folder, its name starts with a dot."""
         return self.training_root / ".datasets"
 
 

@@ -1,4 +1,4 @@
-"""Recording the progress of an attempt at a training run, only while that attempt owns the job."""
+"""Records the progress of an attempt at a training run, as long as the attempt owns the job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from include.database import Statements
 from include.errors import OwnershipLost
 from include.jobs.job import JobStatus, StopRequest, TrainingJob
-from include.jobs.storable import finite, make_storable
+from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,8 +44,9 @@ class AttemptRepository:
     def leave_queue(self, job_id: str, run_id: str, attempt: int, hardware: Hardware | None = None) -> None:
         """Record that an attempt has its GPU: the job runs on `hardware`, and its wait is over.
 
-        A request to stop is kept unless the job had already ended. Raises OwnershipLost, and writes nothing,
-        if `run_id` does not own the job, a newer attempt of the run has started, or the job was cancelled.
+        A request to stop stays in effect, unless the job has ended since: an attempt at a job that had ended
+        overrides the request. Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a
+        newer attempt of the run has started, or the job was cancelled.
         """
         with self._connection.transaction():
             self._write_as_owner(
@@ -57,12 +58,12 @@ class AttemptRepository:
                 gpu_name=hardware.gpu if hardware else None,
                 gpu_driver=hardware.driver if hardware else None,
             )
-            self._statements.changed("begin_gpu_use", job_id=job_id)
+            self._statements.execute("begin_gpu_use", job_id=job_id)
 
     def extend_gpu_use(self, job_id: str, run_id: str, attempt: int) -> None:
         """Count the attempt's GPUs as used until now. Does nothing if the attempt does not own the job."""
         with self._connection.transaction():
-            self._statements.changed("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
+            self._statements.execute("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
 
     def start_training(
         self,
@@ -76,11 +77,11 @@ class AttemptRepository:
     ) -> int:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
-        The attempt starts from a state with `batch` batches of that epoch and `trained_seconds` of training;
-        any further training time in the row counts as lost. `finished` are the state's epochs; those not yet
-        recorded are recorded in the same transaction. `attempt` is Airflow's try number. After this call, no
-        older attempt of this run can write. Later epochs are deleted, and the row names no objects until the
-        attempt has ended.
+        The attempt starts from a state after `batch` batches of that epoch and `trained_seconds` of training;
+        any further training time in the row counts as lost. `finished` are the epochs that the state records.
+        Rows of `first_epoch` and later epochs are deleted, and epochs of `finished` without a row are added.
+        The job's row records no checkpoints until the attempt has ended. `attempt` is Airflow's try number;
+        after this call, no older attempt of this run can write.
 
         Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of the run
         has started, or the failure of this attempt has already been recorded.
@@ -95,7 +96,7 @@ class AttemptRepository:
                 batch=batch,
                 trained_seconds=trained_seconds,
             )
-            repeated = self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
+            repeated = self._statements.execute("delete_epochs", job_id=job_id, first_epoch=first_epoch)
             self.fill_epochs(job_id, finished)
             return repeated
 
@@ -125,11 +126,11 @@ class AttemptRepository:
                 attempt,
                 epoch=report.epoch,
                 epochs=report.epochs,
-                metrics=Jsonb(finite(dict(report.metrics))),
-                fitness=finite(report.fitness),
-                seconds=finite(report.seconds),
-                eta_seconds=finite(report.eta_seconds),
-                trained_seconds=finite(report.trained_seconds),
+                metrics=Jsonb(make_finite(dict(report.metrics))),
+                fitness=make_finite(report.fitness),
+                seconds=make_finite(report.seconds),
+                eta_seconds=make_finite(report.eta_seconds),
+                trained_seconds=make_finite(report.trained_seconds),
             )
         return StopRequest.of(*stop)
 
@@ -154,10 +155,10 @@ class AttemptRepository:
         return StopRequest.of(*stop)
 
     def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int, batch: int = 0) -> None:
-        """Record that the state after `epoch` and `batch` batches of the next epoch was verified in S3.
+        """Record that the state after `epoch`, plus `batch` batches of the next epoch, was verified in S3.
 
-        A later state that is already recorded is kept. Raises OwnershipLost, and writes nothing, if the job
-        belongs to another run or attempt.
+        If a later state is already recorded, it stays recorded. Raises OwnershipLost, and writes nothing, if
+        the job belongs to another run or attempt.
         """
         with self._connection.transaction():
             self._run_as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
@@ -165,8 +166,8 @@ class AttemptRepository:
     def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
         """Record why the weights may differ from those of an uninterrupted training run.
 
-        The first reason is kept. Raises OwnershipLost, and writes nothing, if the job belongs to another run
-        or attempt.
+        Only the first reason is recorded. Raises OwnershipLost, and writes nothing, if the job belongs to
+        another run or attempt.
         """
         with self._connection.transaction():
             self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))
@@ -178,33 +179,33 @@ class AttemptRepository:
         """
         finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
         with self._connection.transaction():
-            rows = self._statements.rows("list_missing_epochs", job_id=job_id, epochs=list(finished))
+            rows = self._statements.fetch_all("list_missing_epochs", job_id=job_id, epochs=list(finished))
             missing = [row.epoch for row in rows]
             added = 0
             for start in range(0, len(missing), _EPOCHS_AT_ONCE):
                 part = missing[start : start + _EPOCHS_AT_ONCE]
-                added += self._statements.changed(
+                added += self._statements.execute(
                     "fill_epochs",
                     job_id=job_id,
                     epochs=part,
-                    metrics=[Jsonb(finite(dict(finished[epoch][0]))) for epoch in part],
-                    seconds=[finite(finished[epoch][1]) for epoch in part],
+                    metrics=[Jsonb(make_finite(dict(finished[epoch][0]))) for epoch in part],
+                    seconds=[make_finite(finished[epoch][1]) for epoch in part],
                 )
         return added
 
     def _get(self, job_id: str) -> TrainingJob | None:
-        row = self._statements.row("get_jobs", job_ids=[job_id])
+        row = self._statements.fetch_one("get_jobs", job_ids=[job_id])
         return TrainingJob.model_validate(row._asdict()) if row else None
 
     def _run_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
         """Call `_write_as_owner`, and record that the attempt is alive and still uses its GPUs."""
         row = self._write_as_owner(name, job_id, run_id, attempt, **values)
-        self._statements.changed("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
+        self._statements.execute("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
         return row
 
     def _write_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
         """Run a statement that writes one row if this attempt owns the job, and return its result."""
-        row = self._statements.row(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
+        row = self._statements.fetch_one(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
         if row is None:
             raise explain_loss(job_id, run_id, self._get(job_id), attempt)
         return row

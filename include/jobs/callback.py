@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from include import limits
-from include.jobs.recorded_checkpoint import RecordedCheckpoint, column_names
+from include.jobs.recorded_checkpoint import RecordedCheckpoint, name_columns
 from include.plain_text import is_plain_line
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ Metrics = Annotated[
 class TrainingCompletionCallback(BaseModel):
     """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets every field. A trainer outside Airflow needs to give only the two paths. If it also gives
-    hashes and sizes, they are compared with the objects; ids are compared with the row. Status, epoch, epochs
-    and metrics are recorded as given. Omitted (null) values are taken from the objects in S3 and the job's
-    row.
+    The backend of a host application gets every field. From a trainer outside Airflow, the two paths are
+    enough. Hashes and sizes that it gives are compared with the objects, and ids with the row. Status, epoch,
+    epochs and metrics are recorded as given. Omitted (null) values are taken from the objects in S3 and the
+    job's row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -63,9 +63,9 @@ class TrainingCompletionCallback(BaseModel):
     metrics: Metrics | None = None
     """Metrics of best.pt on the validation split, named as in Ultralytics' results.csv."""
 
-    def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
+    def get_checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
         """Return the callback's path, hash and size of best.pt or last.pt."""
-        return RecordedCheckpoint(*(getattr(self, column) for column in column_names(kind)))
+        return RecordedCheckpoint(*(getattr(self, column) for column in name_columns(kind)))
 
     @field_validator("*")
     @classmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.jobs.model_reference import ModelReference
 from include.refusals import FieldError
-from include.training.architectures import published_weights
+from include.training.architectures import read_published_weights
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
@@ -33,7 +33,7 @@ def check_merging(task: Task, overrides: Mapping[str, Any]) -> None:
     if task == "semantic" and overrides.get("single_cls"):
         raise FieldError(
             "single_cls=true does not go with task='semantic': the classes in masks cannot be merged; omit "
-            "it, and give a dataset with a single class in names"
+            "it, and give a dataset whose `names` lists a single class"
         ).about("overrides")
 
 
@@ -43,7 +43,7 @@ def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
     if overrides.get("pretrained") is not True or reference.starts_from_weights:
         return
     weights = f"{reference.name.removesuffix('.yaml').removesuffix('.yml')}.pt"
-    named = weights if weights in published_weights() else "yolo26n.pt"
+    named = weights if weights in read_published_weights() else "yolo26n.pt"
     raise FieldError(
         f"pretrained=true has no effect with model={reference.text!r}, which is trained from scratch; give "
         f"model={named!r} to start from pretrained weights"

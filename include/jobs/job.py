@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -56,12 +56,12 @@ class StopRequest(Enum):
         return cls.AFTER_EPOCH if after_epoch else cls.NOW
 
 
-def _object_or_none(value: object) -> object:
+def _keep_object(value: object) -> object:
     return value if isinstance(value, dict) else None
 
 
 # A host application may have written anything into a JSON column.
-JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
+JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_keep_object)]
 
 
 class TrainingJob(BaseModel):
@@ -78,7 +78,7 @@ class TrainingJob(BaseModel):
     """A JobStatus or, for a job that was never trained here, whatever a host application wrote."""
     stop_requested: bool
     """Whether the job was asked to stop: after its current batch, or after its epoch if stop_after_epoch is
-    set. The request remains set in a job that was cancelled while it waited."""
+    set. It stays true for a job that was cancelled while it waited."""
     stop_after_epoch: bool
     """Whether a job that was asked to stop finishes its epoch first."""
     dag_id: str | None
@@ -93,7 +93,7 @@ class TrainingJob(BaseModel):
     parent_job_id: str | None
     """Job that this job continues, or whose weights it started from."""
     resumed_epoch: int | None
-    """Last epoch of the parent, after which this job continues; None if it does not continue another job."""
+    """The parent's epoch after which this job continues; None if it does not continue another job."""
     initial_weights_path: str | None
     """File in S3 that training started from; None if training started from scratch."""
     initial_weights_sha256: str | None
@@ -107,13 +107,14 @@ class TrainingJob(BaseModel):
     dataset_fingerprint: str | None
     """Identifies the dataset's content; None until the dataset has been checked."""
     epoch: int | None
-    """Last finished epoch."""
+    """Last finished epoch, counted from 0; None until this job has finished one."""
     epoch_batch: int | None
     """Number of batches trained since the last finished epoch."""
     epoch_batches: int | None
     """Number of batches in an epoch."""
     durable_epoch: int | None
-    """Last finished epoch in the newest state that was verified in S3; -1 if none was finished."""
+    """Last finished epoch in the newest state that was verified in S3; -1 if none was finished in
+    it, None if there is no such state."""
     durable_batch: int | None
     """Number of batches after durable_epoch in the newest state that was verified in S3."""
     epochs: int | None
@@ -139,7 +140,7 @@ class TrainingJob(BaseModel):
     """Size of last.pt; None if a host application recorded the path."""
     last_checkpoint_expired_at: datetime | None
     """When retention deleted last.pt; None while it is kept."""
-    origin: str | None
+    origin: Literal["external"] | None
     """Where the job was trained: "external" if outside Airflow, None if here."""
     checkpoint_uploader: str | None
     """User who reported the checkpoints of an external job as complete."""
@@ -152,12 +153,12 @@ class TrainingJob(BaseModel):
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if there is no reason."""
     preparation: str | None
-    """Describes the progress of listing, fetching and checking the job's data; None at any other time."""
+    """Progress of listing, fetching and checking the job's data, in words; None at any other time."""
     error: str | None
     """Why the job failed."""
     triggered_by: str | None
-    """Owner of the job: the user who triggered its first run. None for a schedule without a configured owner,
-    or for a row that a host application wrote."""
+    """Owner of the job: the user who triggered its first run. None if a schedule without a configured owner
+    triggered it, or if a host application wrote the row."""
     created_at: datetime | None
     """When the row was created."""
     queued_at: datetime | None
@@ -165,7 +166,7 @@ class TrainingJob(BaseModel):
     waited_seconds: float | None
     """Time spent waiting for the quota, the data and a GPU, excluding the current wait."""
     waits_for_quota: bool
-    """Whether the job waits because of its user's quota, until other jobs of that user end."""
+    """Whether the job waits until other jobs of its user end, because they use up that user's quota."""
     machine: str | None
     """Host name of the newest attempt."""
     gpu_name: str | None
@@ -180,7 +181,7 @@ class TrainingJob(BaseModel):
     """When the row was last written by a run, a stop or a completion; archiving, pinning and retention do not
     change it."""
 
-    def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
+    def get_checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
         """Return the recorded best.pt or last.pt; None if no path is recorded."""
         return RecordedCheckpoint.of(self, kind)
 

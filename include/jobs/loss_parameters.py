@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from include.jobs.spec import TrainingSpec
 
 
-def loss_rules_of(spec: TrainingSpec) -> LossRules:
+def build_loss_rules(spec: TrainingSpec) -> LossRules:
     """Return the loss rules of `spec`, with our defaults for null."""
     return LossRules(
         on_spike=Action(spec.on_loss_spike) if spec.on_loss_spike else None,
@@ -29,7 +29,7 @@ def check_loss_rules(spec: TrainingSpec) -> None:
             f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; set on_loss_spike, "
             "or omit loss_spike"
         ).about("loss_spike")
-    if loss_rules_of(spec).needs_states:
+    if build_loss_rules(spec).needs_states:
         return
     for name, value in (("roll_back_states", spec.roll_back_states), ("roll_back_lr", spec.roll_back_lr)):
         if value is not None:

@@ -1,4 +1,4 @@
-"""Parsing the parameter `model`, which can name five kinds of models."""
+"""Parses the parameter `model`, which can name five kinds of models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from include.refusals import FieldError, show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import (
-    default_architecture,
     find_architecture,
-    published_weights,
-    similar_architecture,
+    find_default_architecture,
+    read_published_weights,
+    suggest_architecture,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class ModelReference:
     """A parsed `model` parameter."""
 
     kind: ModelKind
+    """Decides what `name` is."""
     text: str
     """The canonical form of the parameter, as specs store it."""
     name: str
@@ -88,7 +89,7 @@ class ModelReference:
             architecture = find_architecture(self.name)
             built_for = architecture.task if architecture else None
         elif self.kind is ModelKind.PRETRAINED:
-            built_for = published_weights().get(self.name)
+            built_for = read_published_weights().get(self.name)
         if built_for is not None:
             require_same_task(self.text, built_for, task)
 
@@ -111,7 +112,7 @@ def require_same_task(model: str, built_for: str, task: Task) -> None:
     """Raise FieldError if `model`, built for the task `built_for`, is to be trained for another task."""
     if built_for == task:
         return
-    example = default_architecture(task)
+    example = find_default_architecture(task)
     raise FieldError(
         f"model={show_value(model)} is a model for {built_for}, but the task is {task}; give "
         f"task={built_for!r}, or another model such "
@@ -141,7 +142,7 @@ def _parse_version(text: str, rest: str) -> ModelReference:
 
 
 def _parse_weights(text: str) -> ModelReference:
-    known = {name.lower(): name for name in published_weights()}
+    known = {name.lower(): name for name in read_published_weights()}
     name = known.get(text.lower(), f"{text[:-3]}.pt")
     if not WEIGHTS_NAME.match(name):
         raise ValueError(
@@ -149,7 +150,7 @@ def _parse_weights(text: str) -> ModelReference:
             "file with `make pretrained FILE=…` and give only its name, or upload it to S3 and give its "
             "s3:// URI"
         )
-    if name in published_weights() and published_weights()[name] is None:
+    if name in read_published_weights() and read_published_weights()[name] is None:
         raise ValueError(
             f"model={show_value(text)} is a kind of model that train_yolo does not train; give {_EXAMPLES}"
         )
@@ -160,7 +161,7 @@ def _parse_architecture(text: str) -> ModelReference:
     name = text.lower()
     found = find_architecture(name)
     if found is None:
-        similar = similar_architecture(PurePath(text).name)
+        similar = suggest_architecture(PurePath(text).name)
         hint = f"did you mean {similar}? Otherwise give" if similar else "give"
         raise ValueError(
             f"model={show_value(text)} is not an architecture that Ultralytics ships, and jobs do not read "

@@ -19,7 +19,7 @@ def update_outdated(params: Mapping[str, Any], known: Container[str]) -> dict[st
     known contains the names of the current parameters.
     """
     current = {name: value for name, value in params.items() if name not in REPLACED}
-    moved = _now_parameters(params, known)
+    moved = _find_moved(params, known)
     if moved:
         rest = {name: value for name, value in params["overrides"].items() if name not in moved}
         current |= moved | {"overrides": rest}
@@ -33,12 +33,12 @@ def explain_outdated(params: Mapping[str, Any], known: Container[str]) -> dict[s
         for name, replacement in REPLACED.items()
         if name in params
     }
-    if moved := _now_parameters(params, known):
+    if moved := _find_moved(params, known):
         sentences["overrides"] = f"{min(moved)} is a separate parameter: give it directly, not in overrides"
     return sentences
 
 
-def _now_parameters(params: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+def _find_moved(params: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
     """Return the entries of `overrides` that are parameters of their own."""
     overrides = params.get("overrides")
     if not isinstance(overrides, dict):

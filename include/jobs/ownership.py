@@ -30,8 +30,8 @@ class JobOwnership:
     scheduled_owner: str | None = None
     """Owner of the jobs that a schedule starts; None if they have no owner."""
 
-    def owner_for(self, triggered_by: str | None) -> str | None:
-        """Return the owner of the jobs of a run that `triggered_by` (None: a schedule) triggered."""
+    def determine_owner(self, triggered_by: str | None) -> str | None:
+        """Return the owner of a run's jobs; `triggered_by` is the run's user, or None for a schedule."""
         return triggered_by or self.scheduled_owner
 
     def may_change_all(self, user: str | None) -> bool:

@@ -21,13 +21,15 @@ def nullable(
 ) -> Any:
     """Return the field of a parameter that is null unless it is given.
 
-    `bounds` are those of pydantic's Field; the other arguments are those of `parameter`.
+    `bounds` are those of pydantic's Field; the other arguments are those of `describe_parameter`.
     """
-    schema = parameter(section, default=default, default_by_task=default_by_task, when_empty=when_empty)
+    schema = describe_parameter(
+        section, default=default, default_by_task=default_by_task, when_empty=when_empty
+    )
     return Field(None, description=description, json_schema_extra=schema, **bounds)
 
 
-def parameter(
+def describe_parameter(
     section: str,
     *,
     default: JsonValue = None,

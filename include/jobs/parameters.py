@@ -25,12 +25,12 @@ from include.datasets.registered import parse_registered
 from include.forgiving import as_text, drop_blanks, is_blank, use_whole_numbers
 from include.jobs.model_reference import ModelReference
 from include.jobs.outdated import update_outdated
-from include.jobs.parameter_schema import nullable, parameter
+from include.jobs.parameter_schema import describe_parameter, nullable
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
-from include.training.architectures import default_weights
+from include.training.architectures import find_default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.loss_rules import NO_RULES
 from include.ultralytics_tasks import TASKS, Task
@@ -57,7 +57,7 @@ _LOSS = "Loss spikes and NaN"
 _CONTINUING = "Resuming and storage"
 
 
-def _blank_to_none(value: object) -> object:
+def _turn_blank_to_none(value: object) -> object:
     return None if is_blank(value) else value
 
 
@@ -67,7 +67,7 @@ def _check_one_line(text: str | None, info: ValidationInfo) -> str | None:
     raise ValueError(f"{info.field_name}={show_value(text)} contains a control character; remove it")
 
 
-OptionalText = Annotated[str | None, BeforeValidator(_blank_to_none), AfterValidator(_check_one_line)]
+OptionalText = Annotated[str | None, BeforeValidator(_turn_blank_to_none), AfterValidator(_check_one_line)]
 Text = Annotated[str, Field(max_length=TEXT), AfterValidator(_check_one_line)]
 
 
@@ -87,7 +87,7 @@ class TrainingParameters(BaseModel):
     fresh: bool = Field(
         False,
         description="Discard any previous training run of this job and start from scratch.",
-        json_schema_extra=parameter(_JOB),
+        json_schema_extra=describe_parameter(_JOB),
     )
     dataset: OptionalText = nullable(
         _DATA,
@@ -109,7 +109,7 @@ class TrainingParameters(BaseModel):
         "yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
         "job:{job_id} (that job's best.pt), or model:{name}@{version} (a registered version; without @, the "
         "version in production).",
-        default_by_task={task: default_weights(task) for task in TASKS},
+        default_by_task={task: find_default_weights(task) for task in TASKS},
         when_empty="yolo26n.pt with the task's suffix; for digits, yolo11n from scratch",
         max_length=TEXT,
     )
@@ -135,7 +135,7 @@ class TrainingParameters(BaseModel):
         pattern=r"^(auto|cpu|mps|(cuda:)?\d{1,3}(,\d{1,3}){0,63})\Z",
         description="auto, cpu, mps, or the number of a GPU, such as 0; 0,1 trains on two GPUs.",
         json_schema_extra={
-            **parameter(
+            **describe_parameter(
                 _TRAINING,
                 default="auto",
                 when_empty="auto, which takes a free GPU, or the CPU if CPU_WORKER is true",
@@ -219,7 +219,7 @@ class TrainingParameters(BaseModel):
         le=100_000,
         description="Number of epochs between uploads of the training state to S3; the final state is "
         "always uploaded.",
-        json_schema_extra=parameter(_CONTINUING),
+        json_schema_extra=describe_parameter(_CONTINUING),
     )
     publish_seconds: float = Field(
         60,
@@ -227,7 +227,7 @@ class TrainingParameters(BaseModel):
         le=86_400,
         description="Maximum seconds of training that may be lost: a state is also saved within an epoch "
         "once the last saved state is older than this.",
-        json_schema_extra=parameter(_CONTINUING),
+        json_schema_extra=describe_parameter(_CONTINUING),
     )
     hang_timeout: float | None = nullable(
         _CONTINUING,
@@ -239,7 +239,7 @@ class TrainingParameters(BaseModel):
     keep_local: bool = Field(
         False,
         description="Keep the local files after both checkpoints have been verified in S3.",
-        json_schema_extra=parameter(_CONTINUING),
+        json_schema_extra=describe_parameter(_CONTINUING),
     )
 
     @model_validator(mode="before")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from include.database import fetch_rows
 from include.jobs.job import JobStatus
 from include.training.devices import count_devices
@@ -22,14 +24,19 @@ class ActiveJob:
     """A job that waits for its GPU or uses it."""
 
     job_id: str
-    status: str
+    """Name of the job."""
+    status: JobStatus
+    """QUEUED or RUNNING."""
     queued_at: datetime | None
+    """When the job was last queued for its GPU, which orders the queue; None if unknown."""
     started_at: datetime | None
     """When the job's newest attempt got its GPU."""
     device: str | None
+    """The parameter `device`; None if it is not given, which means one GPU."""
     epochs: int | None
     """Planned number of epochs."""
     finished_epochs: int
+    """Number of finished epochs, including those of the job that this job continues."""
     epoch_seconds: float | None
     """Duration of an epoch in similar training runs, including overhead but not waits; None if there are no
     similar ones."""
@@ -49,33 +56,37 @@ class ActiveJob:
         """Estimated time for the job's remaining epochs; None if there is no basis for an estimate."""
         if self.epochs is None or self.epoch_seconds is None:
             return None
-        return _duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
+        return _build_duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
 
-    def ends_at(self, now: datetime) -> datetime | None:
-        """Estimate when a running job will end (now at the earliest); None if there is no basis for this."""
+    def estimate_end(self, now: datetime) -> datetime | None:
+        """Estimate when a running job will end, `now` at the earliest; None if there is no basis for this."""
         if self.recorded_at is not None and self.eta_seconds is not None:
-            return max(now, self.recorded_at + _duration(self.eta_seconds))
+            return max(now, self.recorded_at + _build_duration(self.eta_seconds))
         if self.started_at is None or self.duration is None:
             return None
         return max(now, self.started_at + self.duration)
 
 
-@dataclass(frozen=True)
-class QueuePlace:
-    """Place of a job among those that wait for a GPU."""
+class QueuePlace(BaseModel):
+    """Place of a job in the GPU queue, which is ordered by the time at which jobs were queued."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     place: int
-    """Place in the order in which the jobs were queued, counted from 1."""
+    """1 for the first job in the queue. A job with a higher number may start first if it needs fewer GPUs."""
     waiting: int
-    """Number of waiting jobs, and therefore the last place."""
+    """Number of waiting jobs."""
     expected_start_at: datetime | None
-    """Estimated start, rounded up to the minute; None if there is no basis for an estimate."""
+    """Estimated from the current training runs and from how long similar ones took, and rounded up to the
+    minute; null if no estimate is possible."""
 
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:
     """Return the place of each job that waits for a GPU, by its id."""
     rows = fetch_rows(connection, "find_queue")
-    return assign_places([ActiveJob(**row._asdict()) for row in rows], now)
+    return assign_places(
+        [ActiveJob(**row._asdict() | {"status": JobStatus(row.status)}) for row in rows], now
+    )
 
 
 def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:
@@ -88,7 +99,9 @@ def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePl
     running = [job for job in jobs if job.status == JobStatus.RUNNING]
     starts = _estimate_starts(waiting, running, now)
     return {
-        job.job_id: QueuePlace(place, len(waiting), start and _round_up_to_minute(start))
+        job.job_id: QueuePlace(
+            place=place, waiting=len(waiting), expected_start_at=start and _round_up_to_minute(start)
+        )
         for place, (job, start) in enumerate(zip(waiting, starts, strict=True), start=1)
     }
 
@@ -101,7 +114,7 @@ def _estimate_starts(
     If the end of a running job is unknown, so are all starts. After a waiting job of unknown duration, all
     later starts are unknown.
     """
-    ends = [(job.ends_at(now), job.gpus) for job in running]
+    ends = [(job.estimate_end(now), job.gpus) for job in running]
     free = [end for end, gpus in ends if end is not None for _ in range(gpus)]
     is_known = all(end is not None for end, _ in ends)
     heapq.heapify(free)
@@ -120,7 +133,7 @@ def _estimate_starts(
     return starts
 
 
-def _duration(seconds: float) -> timedelta:
+def _build_duration(seconds: float) -> timedelta:
     """Return the duration, capped at ten years, because a host application may have written any number."""
     return timedelta(seconds=min(seconds, 10 * 365 * 86_400))
 

@@ -31,7 +31,9 @@ class Quotas:
     """The quota of every user: the default, or the exception for that user."""
 
     default: Quota = Quota()
+    """The quota of every user without an exception."""
     users: Mapping[str, Quota] = field(default_factory=dict)
+    """The exceptions, by the user's name in Airflow."""
 
     @classmethod
     def parse(cls, gpus: str, gpu_hours: str, users: str) -> Quotas:
@@ -45,7 +47,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the user's quota. An unknown user (None) has no limits: a refusal has to name a user."""
+        """Return the user's quota. An unknown user (None) has none, because a refusal has to name a user."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 
@@ -63,7 +65,7 @@ def _parse_entry(entry: str) -> tuple[str, Quota]:
 def _parse_gpus(given: str, setting: str) -> int | None:
     limit = _parse_limit(given, setting, "a whole number of GPUs")
     if limit is not None and not limit.is_integer():
-        raise _refusal(given, setting, "a whole number of GPUs")
+        raise _build_refusal(given, setting, "a whole number of GPUs")
     return None if limit is None else int(limit)
 
 
@@ -79,10 +81,10 @@ def _parse_limit(given: str, setting: str, what: str) -> float | None:
     with suppress(ValueError):
         if 0 <= (number := float(text)) < math.inf:
             return number
-    raise _refusal(given, setting, what)
+    raise _build_refusal(given, setting, what)
 
 
-def _refusal(given: str, setting: str, what: str) -> ValueError:
+def _build_refusal(given: str, setting: str, what: str) -> ValueError:
     return ValueError(
         f"{setting}={given.strip()!r:.20} is not {what}; correct it, or give {_UNLIMITED} for no limit"
     )

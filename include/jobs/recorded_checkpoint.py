@@ -13,11 +13,14 @@ class ColumnNames(NamedTuple):
     """Names of the columns that record one checkpoint."""
 
     path: str
+    """Column with the URI of the file."""
     sha256: str
+    """Column with the hash of the file."""
     size: str
+    """Column with the size of the file."""
 
 
-def column_names(kind: CheckpointKind) -> ColumnNames:
+def name_columns(kind: CheckpointKind) -> ColumnNames:
     """Return the names of the columns that record best.pt or last.pt."""
     return ColumnNames(f"{kind}_checkpoint_path", f"{kind}_checkpoint_sha256", f"{kind}_checkpoint_size")
 
@@ -36,13 +39,13 @@ class RecordedCheckpoint:
     @classmethod
     def of(cls, row: object, kind: CheckpointKind) -> Self | None:
         """Read the checkpoint from the attributes of `row`; None if it has no path."""
-        path, sha256, size = (getattr(row, column) for column in column_names(kind))
+        path, sha256, size = (getattr(row, column) for column in name_columns(kind))
         return None if path is None else cls(path, sha256, size)
 
 
-def checkpoint_columns(
+def build_checkpoint_columns(
     kind: CheckpointKind, checkpoint: Checkpoint | RecordedCheckpoint
 ) -> dict[str, str | int | None]:
     """Return the values of the columns that record `checkpoint`."""
     values = (checkpoint.path, checkpoint.sha256, checkpoint.size)
-    return dict(zip(column_names(kind), values, strict=True))
+    return dict(zip(name_columns(kind), values, strict=True))

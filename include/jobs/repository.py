@@ -1,4 +1,4 @@
-"""Reading and writing `training_jobs` and `training_epochs`, with the statements in `sql/queries`.
+"""Reads and writes `training_jobs` and `training_epochs`, with the statements in `sql/queries`.
 
 include.jobs.attempts records the progress of attempts at a training run.
 """
@@ -16,7 +16,7 @@ from include.datasets.reference import ClassCount
 from include.errors import FinalError
 from include.jobs.attempts import AttemptRepository, explain_loss
 from include.jobs.job import RecordedEpoch
-from include.jobs.storable import finite, make_storable
+from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,14 +49,22 @@ class JobClaim:
     """A run's claim to a job: the values for the job's row, and the conditions for taking the row."""
 
     job_id: str
+    """Name of the job."""
     dag_id: str
+    """Dag of the run that claims the job."""
     run_id: str
     """The run that claims the job."""
     spec: Mapping[str, Any]
+    """The parameters, as `ResolvedSpec` writes them."""
     epochs: int | None
+    """Planned number of epochs; None keeps the row's."""
     parent_job_id: str | None
+    """Job that this job continues, or whose weights it starts from; None if there is none."""
     resumed_epoch: int | None
+    """The parent's epoch, counted from 0, after which this job continues; None if it does not continue
+    another job."""
     triggered_by: str | None
+    """Owner of the job; None if a schedule without a configured owner triggered the run."""
     fresh: bool
     """Whether training starts from scratch if the row belongs to another run."""
     expected_run_id: str | None
@@ -66,7 +74,9 @@ class JobClaim:
     recreated: bool = False
     """Whether the row belongs to a deleted run with the same id."""
     initial_weights_path: str | None = None
+    """File in S3 from which training starts; None if it starts from scratch."""
     initial_weights_sha256: str | None = None
+    """SHA-256 of the file in initial_weights_path."""
     queued_at: datetime | None = None
     """When the job was queued; None means now."""
     dataset: DatasetVersionName | None = None
@@ -99,7 +109,7 @@ class JobRepository(AttemptRepository):
         """
         dataset = claim.dataset
         values = vars(claim) | {
-            "spec": Jsonb(finite(dict(claim.spec))),
+            "spec": Jsonb(make_finite(dict(claim.spec))),
             "origin_run_id": claim.origin_run_id or claim.run_id,
             "dataset_name": dataset.name if dataset else None,
             "dataset_version": dataset.version if dataset else None,
@@ -107,18 +117,18 @@ class JobRepository(AttemptRepository):
         }
         with self._connection.transaction():
             if claim.gpu_limit is not None:
-                self._statements.row("lock_quota", **values)
-            if dataset is not None and self._statements.row("hold_dataset_version", **values) is None:
+                self._statements.fetch_one("lock_quota", **values)
+            if dataset is not None and self._statements.fetch_one("hold_dataset_version", **values) is None:
                 raise DatasetGone(f"dataset={str(dataset)!r} has just been deleted; give another version")
-            taken = self._statements.row("take_over_job", **values)
+            taken = self._statements.fetch_one("take_over_job", **values)
             if taken is None:
                 self._create(claim.job_id, claim.run_id, values)
             elif taken.begins:
-                self._statements.changed("start_over", **values)
+                self._statements.execute("start_over", **values)
             if taken is None or taken.begins:
-                self._statements.changed("delete_epochs", **values)
+                self._statements.execute("delete_epochs", **values)
             if claim.gpu_limit is not None:
-                self._statements.changed("hold_for_quota", **values)
+                self._statements.execute("hold_for_quota", **values)
             job = self._get(claim.job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
@@ -129,7 +139,7 @@ class JobRepository(AttemptRepository):
         """Record the identity and the classes of the job's dataset, if the run owns the job."""
         table = None if class_table is None else Jsonb([count.model_dump() for count in class_table])
         with self._connection.transaction():
-            self._statements.changed(
+            self._statements.execute(
                 "record_dataset",
                 job_id=job_id,
                 run_id=run_id,
@@ -143,12 +153,12 @@ class JobRepository(AttemptRepository):
         Does nothing if the run does not own the job.
         """
         with self._connection.transaction():
-            self._statements.changed("record_preparation", job_id=job_id, run_id=run_id, text=text)
+            self._statements.execute("record_preparation", job_id=job_id, run_id=run_id, text=text)
 
-    def class_table(self, job_id: str) -> list[ClassCount] | None:
+    def get_class_table(self, job_id: str) -> list[ClassCount] | None:
         """Return how often each class occurs in the job's dataset; None if the counts were not recorded."""
         with self._connection.transaction():
-            row = self._statements.row("get_class_table", job_id=job_id)
+            row = self._statements.fetch_one("get_class_table", job_id=job_id)
         try:
             return None if row is None else _CLASS_TABLE.validate_python(row.class_table)
         except ValidationError:  # a host application may have written anything into a column of that name
@@ -177,7 +187,7 @@ class JobRepository(AttemptRepository):
         Returns None, and writes nothing, if the job does not wait, or no run of `train_yolo` owns it.
         """
         with self._connection.transaction():
-            row = self._statements.row("cancel_job", job_id=job_id)
+            row = self._statements.fetch_one("cancel_job", job_id=job_id)
         return None if row is None else (row.dag_id, row.run_id)
 
     def complete(
@@ -185,17 +195,17 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        `decide` gets the locked row, and returns the values for record_checkpoints and mark_external. If
-        `decide` returns None or raises, nothing is written.
+        `decide` gets the locked row, and returns the values for the statements record_checkpoints and
+        mark_external. If it returns None or raises an error, nothing is written.
         """
         with self._connection.transaction():
-            self._statements.row("lock_job", job_id=job_id)
+            self._statements.fetch_one("lock_job", job_id=job_id)
             job = self._get(job_id)
             if job is None or (values := decide(job)) is None:
                 return job
             values = {**values, "job_id": job_id, "run_id": job.run_id}
-            self._statements.changed("record_checkpoints", **values)
-            self._statements.changed("mark_external", **values)
+            self._statements.execute("record_checkpoints", **values)
+            self._statements.execute("mark_external", **values)
             return self._get(job_id)
 
     def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:
@@ -204,15 +214,15 @@ class JobRepository(AttemptRepository):
         A request to stop after the batch is never changed into a request to stop after the epoch.
         """
         with self._connection.transaction():
-            return self._statements.changed("request_stop", job_id=job_id, after_epoch=after_epoch) == 1
+            return self._statements.execute("request_stop", job_id=job_id, after_epoch=after_epoch) == 1
 
     def set_archived(self, job_id: str, *, archived: bool) -> bool:
         """Archive or unarchive the job; return whether that was possible.
 
-        Returns False if the job does not exist. An active job cannot be archived.
+        Returns False if the job does not exist, or if it is active and should be archived.
         """
         with self._connection.transaction():
-            return self._statements.changed("archive_job", job_id=job_id, archived=archived) == 1
+            return self._statements.execute("archive_job", job_id=job_id, archived=archived) == 1
 
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
@@ -221,7 +231,7 @@ class JobRepository(AttemptRepository):
         that has already failed gets the new reason.
         """
         with self._connection.transaction():
-            failed = self._statements.row(
+            failed = self._statements.fetch_one(
                 "fail_run", dag_id=dag_id, run_id=run_id, error=make_storable(error), again=again
             )
         return None if failed is None else str(failed.job_id)
@@ -229,9 +239,9 @@ class JobRepository(AttemptRepository):
     def refuse(self, job_id: str, error: str) -> bool:
         """Record that a queued job without a run failed, and why; return False if there is no such job."""
         with self._connection.transaction():
-            return self._statements.changed("refuse_job", job_id=job_id, error=make_storable(error)) == 1
+            return self._statements.execute("refuse_job", job_id=job_id, error=make_storable(error)) == 1
 
-    def epochs(
+    def list_epochs(
         self, job_id: str, after: int = -1, *, since: datetime | None = None, limit: int | None = None
     ) -> list[RecordedEpoch]:
         """Return the job's finished epochs after epoch `after`, in order.
@@ -239,13 +249,15 @@ class JobRepository(AttemptRepository):
         With `since`, also return earlier epochs that a new attempt repeated and recorded after that moment.
         """
         with self._connection.transaction():
-            rows = self._statements.rows("list_epochs", job_id=job_id, after=after, since=since, limit=limit)
+            rows = self._statements.fetch_all(
+                "list_epochs", job_id=job_id, after=after, since=since, limit=limit
+            )
         return [RecordedEpoch.model_validate(row._asdict()) for row in rows]
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
         """Copy the parent's epochs 0 to `last_epoch` to a resumed job; return how many were copied."""
         with self._connection.transaction():
-            return self._statements.changed(
+            return self._statements.execute(
                 "copy_epochs", parent_job_id=parent_job_id, job_id=job_id, last_epoch=last_epoch
             )
 
@@ -256,14 +268,14 @@ class JobRepository(AttemptRepository):
         )
         if (job := self._get(job_id)) is not None:
             raise explain_loss(job_id, run_id, job) if job.was_cancelled and job.run_id == run_id else taken
-        if job_id.isdigit() and self._statements.row("count_key_triggers") != (0,):
+        if job_id.isdigit() and self._statements.fetch_one("count_key_triggers") != (0,):
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the host application that owns the table "
                 f"uses the table's numeric key as job_id, so it could create row {job_id} itself later. "
                 f"Pass the job_id of an existing row, or a name that is not a number."
             )
         try:
-            self._statements.changed("create_job", **values)
+            self._statements.execute("create_job", **values)
         except errors.UniqueViolation as error:
             raise taken from error
         except errors.NotNullViolation as error:

@@ -17,9 +17,9 @@ from include.jobs.job import TRAINING_DAG
 from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.outdated import explain_outdated
 from include.jobs.parameters import DEFAULTS, Text, TrainingParameters
-from include.refusals import FieldError, error_sentences, first_error
-from include.training.architectures import default_weights
-from include.training.arguments import OURS, known_arguments
+from include.refusals import FieldError, describe_errors, find_first_error
+from include.training.architectures import find_default_weights
+from include.training.arguments import OURS, read_known_arguments
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_multi_gpu, count_devices
 from include.ultralytics_tasks import Task
@@ -45,7 +45,7 @@ class SpecError(FinalError, FieldError):
 
 def _describe_parameters(schema: dict[str, Any]) -> None:
     """Add to each parameter whether a resumed job inherits it, and its name in Ultralytics, if any."""
-    theirs = known_arguments().keys() | OURS.keys()
+    theirs = read_known_arguments().keys() | OURS.keys()
     for name, parameter in schema["properties"].items():
         parameter["inherited"] = name not in _NOT_INHERITED
         argument = _NAMES_IN_ULTRALYTICS.get(name, name)
@@ -71,7 +71,7 @@ class TrainingSpec(TrainingParameters):
                 check_model_fits(self.model, resolved.task)  # or later, once the dataset's task is known
             check_merging(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
-            check_multi_gpu(count_devices(self.device), self.arguments())
+            check_multi_gpu(count_devices(self.device), self.build_arguments())
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
             raise FieldError(
@@ -96,7 +96,7 @@ class TrainingSpec(TrainingParameters):
         try:
             cls.model_validate(params)
         except ValidationError as error:
-            return error_sentences(error, cls, TRAINING_DAG) | outdated
+            return describe_errors(error, cls, TRAINING_DAG) | outdated
         return outdated
 
     @classmethod
@@ -105,7 +105,7 @@ class TrainingSpec(TrainingParameters):
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            wrong = first_error(error, cls, TRAINING_DAG)
+            wrong = find_first_error(error, cls, TRAINING_DAG)
             raise SpecError(str(wrong)).about(wrong.field) from None
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
@@ -115,9 +115,9 @@ class TrainingSpec(TrainingParameters):
             return pinned.inherit_from(parent)
         for name in _KEPT_ON_RESUME:
             given, kept = getattr(self, name), getattr(parent, name)
-            if given is not None and given != _or_default(name, kept):
+            if given is not None and given != _fill_default(name, kept):
                 raise SpecError(
-                    f"{name}={given!r} differs from {_or_default(name, kept)!r} of job {self.resume_from}, "
+                    f"{name}={given!r} differs from {_fill_default(name, kept)!r} of job {self.resume_from}, "
                     "which this job continues; omit it, or start a new training run from that job's best.pt "
                     "with `model`"
                 ).about(name)
@@ -142,7 +142,7 @@ class TrainingSpec(TrainingParameters):
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
         try:
-            check_multi_gpu(count_devices(merged.device), merged.arguments())
+            check_multi_gpu(count_devices(merged.device), merged.build_arguments())
         except FieldError as error:
             raise SpecError(str(error)).about(error.field) from None
         return merged
@@ -150,7 +150,7 @@ class TrainingSpec(TrainingParameters):
     def with_defaults(self) -> ResolvedSpec:
         """Fill in our own defaults (task, model, dataset); Ultralytics' defaults stay null."""
         task, dataset = self.task or "detect", self.dataset or "digits"
-        model = self.model or (DIGITS_MODEL if dataset == "digits" else default_weights(task))
+        model = self.model or (DIGITS_MODEL if dataset == "digits" else find_default_weights(task))
         # Without validation, because the validator itself calls this method.
         return ResolvedSpec.model_construct(
             **{**dict(self), "task": task, "model": model, "dataset": dataset}
@@ -164,7 +164,7 @@ class TrainingSpec(TrainingParameters):
         same = {
             name: getattr(original, name)
             for name in DEFAULTS
-            if _or_default(name, getattr(self, name)) == _or_default(name, getattr(original, name))
+            if _fill_default(name, getattr(self, name)) == _fill_default(name, getattr(original, name))
         }
         earlier = f"yolo11n{MODEL_SUFFIX[original.with_defaults().task]}"
         if self.model is None and original.model == earlier:
@@ -189,7 +189,7 @@ class TrainingSpec(TrainingParameters):
         changeable = {"job_id", "fresh", "device", "workers", *_PER_RUN}
         return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)
 
-    def arguments(self) -> dict[str, Any]:
+    def build_arguments(self) -> dict[str, Any]:
         """Return Ultralytics' own arguments as given, except task, model, data, epochs and device."""
         named = {"imgsz", "batch", "workers", "seed", "patience", "time", "optimizer", "lr0"}
         given = self.model_dump(include=named, exclude_none=True)
@@ -202,9 +202,12 @@ class ResolvedSpec(TrainingSpec):
     """Parameters with our own defaults filled in, as `with_defaults` returns them."""
 
     task: Task
+    """As given, or `detect`."""
     model: Text
+    """As given, or the default of the task; yolo11n from scratch for the bundled digits."""
     dataset: Text
+    """As given, or `digits`."""
 
 
-def _or_default(name: str, value: object) -> object:
+def _fill_default(name: str, value: object) -> object:
     return DEFAULTS.get(name) if value is None else value

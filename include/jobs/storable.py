@@ -1,4 +1,4 @@
-"""Making values storable in PostgreSQL."""
+"""Makes values storable in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from include.limits import ERROR_BYTES
 from include.refusals import shorten
 
 
-def finite(value: Any) -> Any:
+def make_finite(value: Any) -> Any:
     """Return `value` (plain JSON data) with None for every number that is not finite, which jsonb rejects."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: make_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [make_finite(item) for item in value]
     return value
 
 

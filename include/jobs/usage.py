@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from include.database import Statements
 
 if TYPE_CHECKING:
@@ -41,34 +43,36 @@ class OtherJobs:
     """Number of waiting jobs that were queued before this job; 0 if this job is not queued."""
 
 
-@dataclass(frozen=True)
-class UserGpuUsage:
-    """The GPU hours that one user's jobs have used, and the GPUs that they have now."""
+class UserGpuUsage(BaseModel):
+    """GPU hours that one user's jobs have used, and the GPUs that these jobs use or wait for now."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     user: str | None
-    """The user who triggered the jobs; None if unknown."""
-    gpu_hours: Sequence[float]
-    """GPU hours in each week, the current one first."""
+    """The user who triggered the jobs; null if unknown."""
+    gpu_hours: list[float]
+    """GPU hours in each week, the current week first."""
     running: int
-    """GPUs of jobs that are running."""
+    """Number of GPUs in use by running jobs."""
     queued: int
-    """GPUs of jobs that wait for a GPU."""
+    """Number of GPUs that jobs in the GPU queue have requested."""
     held: int
-    """GPUs of jobs that wait for the quota."""
+    """Number of GPUs that jobs waiting for the quota have requested."""
 
 
-@dataclass(frozen=True)
-class JobGpuUsage:
-    """The GPU hours that one job has used in a week."""
+class JobUsage(BaseModel):
+    """GPU hours that one job has used in a week."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     job_id: str
-    """The job's id."""
+    """Name of the job."""
     status: str | None
-    """The job's status; None if the job was deleted."""
+    """A JobStatus, or whatever a host application wrote; null for a job that has been deleted."""
     gpu_hours: float
-    """GPU hours of the job in the week."""
+    """Hours times GPUs, counted only within the week."""
     attempts: int
-    """Number of the job's attempts in the week."""
+    """Number of the job's attempts that used GPUs in the week."""
 
 
 class UsageRepository:
@@ -77,37 +81,53 @@ class UsageRepository:
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection, self._statements = connection, Statements(connection)
 
-    def gpu_hours(self, user: str, since: datetime) -> float:
+    def sum_gpu_hours(self, user: str, since: datetime) -> float:
         """Return the user's GPU hours since the time `since`."""
         with self._connection.transaction():
-            row = self._statements.row("sum_gpu_seconds", triggered_by=user, since=since)
+            row = self._statements.fetch_one("sum_gpu_seconds", triggered_by=user, since=since)
         return float(row.seconds) / 3600
 
-    def other_jobs(self, user: str, job_id: str) -> OtherJobs:
+    def find_other_jobs(self, user: str, job_id: str) -> OtherJobs:
         """Return the GPUs of the user's active jobs other than `job_id`."""
         with self._connection.transaction():
-            row = self._statements.row("count_gpus_of_user", triggered_by=user, job_id=job_id)
+            row = self._statements.fetch_one("count_gpus_of_user", triggered_by=user, job_id=job_id)
         return OtherJobs(**row._asdict())
 
-    def by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
+    def list_by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
         """Return every user who used a GPU in the `weeks`, or has an active job; most GPU hours first.
 
         `weeks` are consecutive Mondays, the latest first.
         """
         with self._connection.transaction():
-            used = self._statements.rows("sum_usage", since=weeks[-1], until=weeks[0] + WEEK)
-            active = {user: gpus for user, *gpus in self._statements.rows("list_gpus_of_users")}
+            used = self._statements.fetch_all("sum_usage", since=weeks[-1], until=weeks[0] + WEEK)
+            active = {user: gpus for user, *gpus in self._statements.fetch_all("list_gpus_of_users")}
         hours = {(row.user_name, row.week): row.gpu_seconds / 3600 for row in used}
-        found = [
-            UserGpuUsage(user, [hours.get((user, week), 0.0) for week in weeks], *active.get(user, (0, 0, 0)))
-            for user in {row.user_name for row in used} | set(active)
-        ]
+        found = []
+        for user in {row.user_name for row in used} | set(active):
+            running, queued, held = active.get(user, (0, 0, 0))
+            found.append(
+                UserGpuUsage(
+                    user=user,
+                    gpu_hours=[hours.get((user, week), 0.0) for week in weeks],
+                    running=running,
+                    queued=queued,
+                    held=held,
+                )
+            )
         return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
 
-    def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobGpuUsage]:
+    def list_of_user(self, user: str | None, week: datetime, limit: int) -> list[JobUsage]:
         """Return the user's jobs with the most GPU hours in the week that began on `week`."""
         with self._connection.transaction():
-            rows = self._statements.rows(
+            rows = self._statements.fetch_all(
                 "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit
             )
-        return [JobGpuUsage(row.job_id, row.status, row.gpu_seconds / 3600, row.attempts) for row in rows]
+        return [
+            JobUsage(
+                job_id=row.job_id,
+                status=row.status,
+                gpu_hours=row.gpu_seconds / 3600,
+                attempts=row.attempts,
+            )
+            for row in rows
+        ]

@@ -7,14 +7,14 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AliasPath, BaseModel, BeforeValidator, Field, ValidationError
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 class InvalidBundle(ValueError):
-    """The bytes are not a bundle; the error's text ends a sentence that starts with the signature's name."""
+    """The bytes are not a bundle; the message completes a sentence that begins with the signature's name."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,23 @@ class Bundle:
     payload: bytes
     """The statement, as JSON."""
     signature: bytes
+    """The key's signature of `signed_bytes`."""
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
         """Parse the JSON of a bundle. Nothing is verified yet. Raises InvalidBundle."""
         try:
-            found = _Bundle.model_validate_json(content)
+            found = _StoredBundle.model_validate_json(content)
         except ValidationError:
             raise InvalidBundle("is not a key-based signature in the format of Model Signing") from None
-        envelope = found.dsseEnvelope
-        return cls(found.verificationMaterial.publicKey.hint, envelope.payload, envelope.signatures[0].sig)
+        return cls(found.key_id, found.payload, found.signatures[0].sig)
 
     @property
     def signed_bytes(self) -> bytes:
         """The bytes that the key signs: DSSE's pre-authentication encoding of the payload and its type."""
         return f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(self.payload)} ".encode() + self.payload
 
-    def statement(self) -> Any:
+    def parse_statement(self) -> Any:
         """Return the signed statement; None if it is not JSON."""
         try:
             return json.loads(self.payload)
@@ -72,25 +72,25 @@ def _decode(value: Any) -> bytes:
 _Base64 = Annotated[bytes, BeforeValidator(_decode)]
 
 
-class _PublicKey(BaseModel):
-    hint: str
-
-
-class _VerificationMaterial(BaseModel):
-    publicKey: _PublicKey  # noqa: N815 - as in the JSON
-
-
-class _Signature(BaseModel):
+class _StoredSignature(BaseModel):
     sig: _Base64
+    """The signature of the payload and its type."""
 
 
-class _Envelope(BaseModel):
-    payload: _Base64
-    payloadType: Literal["application/vnd.in-toto+json"]  # noqa: N815
-    signatures: list[_Signature] = Field(min_length=1, max_length=1)
+class _StoredBundle(BaseModel):
+    """The members of a stored bundle that matter here."""
 
-
-class _Bundle(BaseModel):
-    mediaType: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"]  # noqa: N815
-    verificationMaterial: _VerificationMaterial  # noqa: N815
-    dsseEnvelope: _Envelope  # noqa: N815
+    media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(validation_alias="mediaType")
+    """The version of the bundle's format."""
+    key_id: str = Field(validation_alias=AliasPath("verificationMaterial", "publicKey", "hint"))
+    """Id of the public key, as a hint."""
+    payload_type: Literal["application/vnd.in-toto+json"] = Field(
+        validation_alias=AliasPath("dsseEnvelope", "payloadType")
+    )
+    """Says that the payload is an in-toto statement."""
+    payload: _Base64 = Field(validation_alias=AliasPath("dsseEnvelope", "payload"))
+    """The statement, as JSON."""
+    signatures: list[_StoredSignature] = Field(
+        validation_alias=AliasPath("dsseEnvelope", "signatures"), min_length=1, max_length=1
+    )
+    """Exactly one."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from include.errors import FinalError
+from include.errors import FinalError, NotFound
 
 
 class ModelError(FinalError):
-    """A retry does not help: a person has to decide or change something first."""
+    """The base class of errors about versions of models."""
 
 
-class VersionUnknown(ModelError):
+class VersionUnknown(ModelError, NotFound):
     """The model, or that version of it, does not exist."""
 
 

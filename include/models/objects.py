@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from include.checkpoints.errors import CheckpointNotFound
 from include.s3.bucket import Bucket
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy
-from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_key
+from include.s3.layout import SIGNATURE_SUFFIX, build_production_key, build_version_key, find_production_name
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
-from include.s3.upload import copy, unless_changed_since
+from include.s3.upload import build_unchanged_condition, copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,28 +30,27 @@ log = logging.getLogger(__name__)
 MODEL_NAME, MODEL_NAME_RULE = JOB_ID, JOB_ID_RULE
 
 
-def version_location(bucket: Bucket, name: str, version: int) -> S3Location:
+def locate_version(bucket: Bucket, name: str, version: int) -> S3Location:
     """Return the location of the version's own, immutable file. Raises ValueError for a bad name."""
-    return bucket.at(version_key(_checked(name), version))
+    return bucket.at(build_version_key(_require_valid(name), version))
 
 
-def production_location(bucket: Bucket, name: str) -> S3Location:
+def locate_production(bucket: Bucket, name: str) -> S3Location:
     """Return the location of the file in production. Raises ValueError for a bad name."""
-    return bucket.at(production_key(_checked(name)))
+    return bucket.at(build_production_key(_require_valid(name)))
 
 
-def production_name(bucket: Bucket, location: S3Location) -> str | None:
+def find_promoted_model(bucket: Bucket, location: S3Location) -> str | None:
     """Return the name of the model whose production file is at this location, or None."""
-    match = re.fullmatch(rf"{MODELS}([^/]+)/production/best\.pt", location.key)
-    return match[1] if match and location.bucket == bucket.name else None
+    return find_production_name(location.key) if location.bucket == bucket.name else None
 
 
-def signature_of(signed: S3Location) -> S3Location:
+def locate_signature(signed: S3Location) -> S3Location:
     """Return the location of the signature of a model's file."""
     return S3Location(signed.bucket, f"{signed.key}{SIGNATURE_SUFFIX}")
 
 
-def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]:
+def build_metadata(found: FetchedObject, name: str, version: int) -> dict[str, str]:
     """Return the metadata of a version's file and of its copy in production.
 
     The metadata are those of best.pt, with the model's name and version added.
@@ -107,7 +106,7 @@ def copy_verified(
         log.info("%s is already an intact copy of %s.", to.uri, source.uri)
         return
     if condition is None:
-        condition = unless_changed_since(head and head["ETag"])
+        condition = build_unchanged_condition(head and head["ETag"])
     try:
         copy(client, source, found.etag, found.size, to, metadata, limits, condition)
     except (ConditionFailed, ObjectNotFound):
@@ -128,23 +127,27 @@ def place_signature(
     The object gets this metadata and the signature's hash. Raises StoreBusy, and replaces nothing, if another
     process writes there too; also raises other StoreErrors.
     """
-    to = signature_of(signed)
+    to = locate_signature(signed)
     head = head_object(client, to)
     if head and _is_whole(client, to, signature.sha256, len(signature.content)):
         return
-    condition = unless_changed_since(head and head["ETag"])
+    condition = build_unchanged_condition(head and head["ETag"])
     described = {**metadata, "sha256": signature.sha256}
     try:
         Bucket(client, to.bucket).put(to.key, signature.content, metadata=described, condition=condition)
     except ConditionFailed as error:
-        raise _busy(to) from error
+        raise _explain_change(to) from error
     log.info("Stored %s.", to.uri)
 
 
 def _require_copied(
     client: S3Client, source: S3Location, found: FetchedObject, to: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    """Raise unless the copy in fact succeeded: if its response was lost, the retry found our own copy."""
+    """Raise an error unless the copy succeeded after all.
+
+    If the response to the copy was lost, boto3 repeated the request, and the condition failed because our own
+    copy was there.
+    """
     current = head_object(client, source)
     if current is None or current["ETag"] != found.etag:
         raise CorruptObject(
@@ -154,10 +157,11 @@ def _require_copied(
     current = head_object(client, to)
     if current is None or not metadata.items() <= current["Metadata"].items():
         # Most likely, a process that lost the lock without noticing wrote there; a retry replaces its object.
-        raise _busy(to)
+        raise _explain_change(to)
 
 
-def _busy(location: S3Location) -> StoreBusy:
+def _explain_change(location: S3Location) -> StoreBusy:
+    """Return the error for an object that another process has changed."""
     return StoreBusy(f"{location.uri} was changed in the meantime, so it was not overwritten; try again")
 
 
@@ -169,7 +173,7 @@ def _is_whole(client: S3Client, location: S3Location, sha256: str, size: int) ->
     return (found.sha256, found.size) == (sha256, size)
 
 
-def _checked(name: str) -> str:
+def _require_valid(name: str) -> str:
     if not re.match(MODEL_NAME, name):
         raise ValueError(f"name={name!r} is not a valid name of a model: it must be {MODEL_NAME_RULE}")
     return name

@@ -9,12 +9,12 @@ from include.checkpoints.errors import CheckpointNotFound
 from include.jobs.repository import JobRepository
 from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
 from include.models.objects import (
+    build_metadata,
     copy_verified,
-    identity_of,
+    locate_production,
+    locate_version,
     place_signature,
-    production_location,
     read_version,
-    version_location,
 )
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
@@ -57,10 +57,10 @@ def register_copy(
     Raises NotRegistered if the job has no recorded best.pt, or if its version has a different file;
     CheckpointNotFound or CorruptObject if the recorded file is missing or damaged; and other StoreErrors.
     """
-    source, found = _recorded_best(connection, bucket.client, job_id)
+    source, found = _find_recorded_best(connection, bucket.client, job_id)
 
     def place_version(version: int) -> str:
-        to, identity = version_location(bucket, name, version), identity_of(found, name, version)
+        to, identity = locate_version(bucket, name, version), build_metadata(found, name, version)
         copy_verified(bucket.client, source, found, to, identity, limits or TransferLimits())
         return to.uri
 
@@ -77,16 +77,16 @@ def register_copy(
     return registered
 
 
-def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVersion:
+def find_version_to_promote(connection: Connection[Any], request: PromotionRequest) -> ChosenVersion:
     """Decide which version to promote and which one it replaces. Raises VersionUnknown."""
     models = ModelRepository(connection)
-    present = models.production(request.name)
+    present = models.find_production(request.name)
     if request.version is not None:
         chosen = models.require(request.name, request.version)
-    elif (earlier := models.earlier(request.name)) is not None:
+    elif (earlier := models.find_earlier(request.name)) is not None:
         chosen = earlier
     elif not models.list(request.name, limit=1):
-        raise models.unknown(request.name)
+        raise models.explain_unknown(request.name)
     else:
         now = f"version {present.version}" if present else "no version"
         raise VersionUnknown(
@@ -133,7 +133,7 @@ def promote(
     with connection.transaction():
         version = models.begin_promotion(chosen.name, chosen.version)
         if version.stage != Stage.PRODUCTION:
-            _require_promotable(version, models.production(chosen.name), chosen)
+            _require_promotable(version, models.find_production(chosen.name), chosen)
         _place_in_production(bucket, version, found, signature, limits or TransferLimits())
         if signature:
             models.record_signature(chosen.name, chosen.version, signature.sha256)
@@ -153,8 +153,8 @@ def _place_in_production(
     limits: TransferLimits,
 ) -> None:
     """Copy the version's file to the production key, and store its signature beside both files."""
-    own, production = S3Location.parse(version.path), production_location(bucket, version.name)
-    identity = identity_of(found, version.name, version.version)
+    own, production = S3Location.parse(version.path), locate_production(bucket, version.name)
+    identity = build_metadata(found, version.name, version.version)
     if signature:
         place_signature(bucket.client, signature, own, identity)
     copy_verified(bucket.client, own, found, production, identity, limits)
@@ -179,13 +179,13 @@ def _require_promotable(version: ModelVersion, present: ModelVersion | None, cho
         )
 
 
-def _recorded_best(
+def _find_recorded_best(
     connection: Connection[Any], client: S3Client, job_id: str
 ) -> tuple[S3Location, FetchedObject]:
     job = JobRepository(connection).get(job_id)
     if job is None:
         raise NotRegistered(f"Job {job_id} has no row in training_jobs; train it, or give another job")
-    best = job.checkpoint("best")
+    best = job.get_checkpoint("best")
     if best is None or best.sha256 is None or best.size is None:
         raise NotRegistered(
             f"Job {job_id} (status {job.status}) has recorded no best.pt with a checksum; wait until it is "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from psycopg.types.json import Jsonb
 
 from include.database import Statements, fetch_rows
-from include.jobs.storable import finite
+from include.jobs.storable import make_finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
 
@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 
 class Evidence(TypedDict, total=False):
-    """Origin and evaluation of a version, as far as they are known; the fields are those of ModelVersion."""
+    """Origin and evaluation of a version, as far as they are known; ModelVersion has the same fields."""
 
     dataset: str | None
+    """Dataset on which the version was trained and evaluated."""
     dataset_fingerprint: str | None
+    """Identifies the content of that dataset."""
     parameters_fingerprint: str | None
+    """Identifies the parameters that, for given data, determine the trained model."""
     metrics: Mapping[str, Any] | None
+    """The version's metrics on the validation split."""
     champion_version: int | None
+    """Version in production during the evaluation; None if there was none."""
     champion_metrics: Mapping[str, Any] | None
+    """The champion's metrics on the same data."""
     reason: str | None
+    """The gate's decision, as a sentence."""
 
 
 _NO_EVIDENCE: dict[str, None] = dict.fromkeys(Evidence.__annotations__)
@@ -58,28 +65,28 @@ class ModelRepository:
 
     def require(self, name: str, version: int) -> ModelVersion:
         """Return the version. Raises VersionUnknown, which names the existing versions."""
-        found = self._one(name=name, version=version)
+        found = self._find_one(name=name, version=version)
         if found is not None:
             return found
         newest = self.list(name, limit=1)
         if not newest:
-            raise self.unknown(name)
+            raise self.explain_unknown(name)
         raise VersionUnknown(
             f"version={version} of model {name} does not exist: its versions are 1 to {newest[0].version}"
         )
 
-    def production(self, name: str) -> ModelVersion | None:
+    def find_production(self, name: str) -> ModelVersion | None:
         """Return the version that is in production, or None."""
-        return self._one(name=name, stage=Stage.PRODUCTION)
+        return self._find_one(name=name, stage=Stage.PRODUCTION)
 
-    def at(self, path: str) -> ModelVersion | None:
+    def find_at(self, path: str) -> ModelVersion | None:
         """Return the version whose own file is at this s3:// URI, or None."""
-        return self._one(path=path)
+        return self._find_one(path=path)
 
-    def earlier(self, name: str) -> ModelVersion | None:
+    def find_earlier(self, name: str) -> ModelVersion | None:
         """Return the version to roll back to: the older one that was in production most recently."""
         with self._connection.transaction():
-            row = self._statements.row("find_earlier_model", name=name)
+            row = self._statements.fetch_one("find_earlier_model", name=name)
             return self.require(name, row.version) if row else None
 
     def list(
@@ -103,7 +110,7 @@ class ModelRepository:
         """Return all versions of `name` whose data and parameters have these fingerprints."""
         return self._find(name=name, dataset_fingerprint=data, parameters_fingerprint=parameters)
 
-    def unknown(self, name: str) -> VersionUnknown:
+    def explain_unknown(self, name: str) -> VersionUnknown:
         """Return the error for a model that has no versions."""
         names = [row.name for row in fetch_rows(self._connection, "list_models")]
         known = f"give one of {', '.join(names)}" if names else "none is registered yet; run retrain_yolo"
@@ -127,15 +134,15 @@ class ModelRepository:
         version is returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():
-            self._statements.row("number_model_version", name=name)
-            found = self._one(name=name, job_id=job_id)
+            self._statements.fetch_one("number_model_version", name=name)
+            found = self._find_one(name=name, job_id=job_id)
             if found is None:
-                (version,) = self._statements.row("next_model_version", name=name)
+                (version,) = self._statements.fetch_one("next_model_version", name=name)
                 values: dict[str, Any] = {**_NO_EVIDENCE, **evidence}
                 for numbers in ("metrics", "champion_metrics"):
                     if values[numbers] is not None:
-                        values[numbers] = Jsonb(finite(dict(values[numbers])))
-                self._statements.changed(
+                        values[numbers] = Jsonb(make_finite(dict(values[numbers])))
+                self._statements.execute(
                     "register_model_version",
                     name=name, version=version, job_id=job_id, run_id=run_id,
                     path=place(version), sha256=sha256, size=size, **values,
@@ -164,13 +171,13 @@ class ModelRepository:
         A version that is or was in production is left unchanged. Raises VersionUnknown.
         """
         with self._connection.transaction():
-            self._statements.changed(
+            self._statements.execute(
                 "measure_model_version",
                 name=name,
                 version=version,
-                metrics=Jsonb(finite(dict(metrics))),
+                metrics=Jsonb(make_finite(dict(metrics))),
                 champion_version=champion_version,
-                champion_metrics=Jsonb(finite(dict(champion_metrics))) if champion_metrics else None,
+                champion_metrics=Jsonb(make_finite(dict(champion_metrics))) if champion_metrics else None,
                 reason=reason,
             )
             return self.require(name, version)
@@ -182,7 +189,7 @@ class ModelRepository:
         """
         with self._connection.transaction():
             values = {"name": name, "version": version, "reason": reason}
-            if not self._statements.changed("reject_model_version", **values):
+            if not self._statements.execute("reject_model_version", **values):
                 found = self.require(name, version)
                 raise PromotionRefused(
                     f"The stage of {found} is {found.stage}: it has been promoted, so it can no longer "
@@ -195,20 +202,20 @@ class ModelRepository:
 
         Until then, the version cannot be rejected either. Raises PromotionConflict.
         """
-        row = self._statements.row("try_lock_model", name=name)
+        row = self._statements.fetch_one("try_lock_model", name=name)
         if not row.locked:
             raise PromotionConflict(
                 f"Another promotion of model {name} is under way, so version {version} was not promoted. "
                 "Wait until it has ended, check which version is in production then, and trigger this "
                 "promotion again if you still want it"
             )
-        self._statements.row("lock_model_version", name=name, version=version)
+        self._statements.fetch_one("lock_model_version", name=name, version=version)
         return self.require(name, version)
 
     def record_signature(self, name: str, version: int, sha256: str) -> None:
         """Record the SHA-256 of the version's signature."""
         with self._connection.transaction():
-            self._statements.changed("record_model_signature", name=name, version=version, sha256=sha256)
+            self._statements.execute("record_model_signature", name=name, version=version, sha256=sha256)
 
     def promote(self, name: str, version: int, *, by: str | None, reason: str | None) -> ModelVersion:
         """Put the version into production, archive the previous one, and return the new one.
@@ -216,13 +223,13 @@ class ModelRepository:
         Without `reason`, the recorded reason is kept. Raises VersionUnknown.
         """
         with self._connection.transaction():
-            self._statements.changed("archive_production_model", name=name)
-            self._statements.changed(
+            self._statements.execute("archive_production_model", name=name)
+            self._statements.execute(
                 "promote_model_version", name=name, version=version, promoted_by=by, reason=reason
             )
             return self.require(name, version)
 
-    def _one(self, **filters: Any) -> ModelVersion | None:
+    def _find_one(self, **filters: Any) -> ModelVersion | None:
         found = self._find(limit=1, **filters)
         return found[0] if found else None
 

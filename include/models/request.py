@@ -12,7 +12,7 @@ from include.request import Request
 
 
 class PromotionRequest(Request):
-    """Every parameter of `promote_model`. The form in Airflow's UI is generated from this class."""
+    """Every parameter of `promote_model`."""
 
     dag_id = "promote_model"
 
@@ -46,6 +46,7 @@ class ChosenVersion(Payload):
     name: str
     """Name of the model."""
     version: int
+    """Number of the version."""
     expected: int | None
     """The version to replace, if any: after retraining, the champion that this version was compared with;
     otherwise, the version that was in production when this one was chosen."""

@@ -50,11 +50,12 @@ class VerificationKeys:
     """Public keys, by key id; anyone who holds one of their private keys is trusted."""
 
     keys: Mapping[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
+    """The keys by id, which is the SHA-256 of the key's PEM in hex."""
 
     @classmethod
     def of(cls, keys: Iterable[ec.EllipticCurvePublicKey]) -> Self:
         """Return the keys, by their ids."""
-        return cls({key_id(key): key for key in keys})
+        return cls({compute_key_id(key): key for key in keys})
 
     @classmethod
     def parse(cls, pem: bytes) -> Self:
@@ -65,7 +66,7 @@ class VerificationKeys:
         blocks = [block + _PEM_END for block in pem.split(_PEM_END)[:-1]]
         if not blocks:
             raise ValueError("contains no public key in PEM")
-        return cls.of(_supported(_load_public(block.strip())) for block in blocks)
+        return cls.of(_require_supported(_load_public(block.strip())) for block in blocks)
 
     def __bool__(self) -> bool:
         return bool(self.keys)
@@ -90,7 +91,7 @@ class VerificationKeys:
                 f"trusted keys in MODEL_VERIFICATION_KEYS ({known})"
             )
         try:
-            key.verify(bundle.signature, bundle.signed_bytes, _ecdsa(key))
+            key.verify(bundle.signature, bundle.signed_bytes, _choose_algorithm(key))
         except InvalidSignature:
             raise SignatureRefused(
                 f"The signature of {version} is not genuine: key {bundle.key_id[:12]} did not make it"
@@ -103,6 +104,7 @@ class SigningKey:
     """The private key with which promotion signs."""
 
     private: ec.EllipticCurvePrivateKey = field(repr=False)
+    """On one of the curves that Model Signing allows."""
 
     @classmethod
     def parse(cls, pem: bytes) -> Self:
@@ -115,7 +117,7 @@ class SigningKey:
             key = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise ValueError("contains no private key in PEM without a passphrase") from None
-        _supported(key.public_key())
+        _require_supported(key.public_key())
         assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - its public key is one
         return cls(key)
 
@@ -126,13 +128,13 @@ class SigningKey:
 
     def sign(self, version: ModelVersion) -> bytes:
         """Return a signature of the version's name, number and SHA-256."""
-        payload = json.dumps(_statement(version)).encode()
-        unsigned = Bundle(key_id(self.private.public_key()), payload, b"")
-        signature = self.private.sign(unsigned.signed_bytes, _ecdsa(self.private.public_key()))
+        payload = json.dumps(_build_statement(version)).encode()
+        unsigned = Bundle(compute_key_id(self.private.public_key()), payload, b"")
+        signature = self.private.sign(unsigned.signed_bytes, _choose_algorithm(self.private.public_key()))
         return Bundle(unsigned.key_id, payload, signature).to_json()
 
 
-def key_id(key: ec.EllipticCurvePublicKey) -> str:
+def compute_key_id(key: ec.EllipticCurvePublicKey) -> str:
     """Return the id by which signatures name the key: the SHA-256 of its PEM, in hex."""
     return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
@@ -144,26 +146,26 @@ def _load_public(pem: bytes) -> object:
         raise ValueError("contains a public key that is damaged or of an unknown kind") from None
 
 
-def _supported(key: object) -> ec.EllipticCurvePublicKey:
+def _require_supported(key: object) -> ec.EllipticCurvePublicKey:
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES:
         return key
     raise ValueError("contains a key that is not on the elliptic curve P-256, P-384 or P-521")
 
 
-def _ecdsa(key: ec.EllipticCurvePublicKey) -> ec.ECDSA:
+def _choose_algorithm(key: ec.EllipticCurvePublicKey) -> ec.ECDSA:
     return ec.ECDSA(_HASHES[key.curve.name])
 
 
-def _subject(version: ModelVersion) -> str:
+def _name_subject(version: ModelVersion) -> str:
     return f"{version.name}@{version.version}"
 
 
-def _statement(version: ModelVersion) -> dict[str, Any]:
+def _build_statement(version: ModelVersion) -> dict[str, Any]:
     """Return the statement that is signed. In it, the model has a single file, named "."."""
     root = hashlib.sha256(bytes.fromhex(version.sha256)).hexdigest()
     return {
         "_type": STATEMENT,
-        "subject": [{"name": _subject(version), "digest": {"sha256": root}}],
+        "subject": [{"name": _name_subject(version), "digest": {"sha256": root}}],
         "predicateType": PREDICATE,
         "predicate": {
             "serialization": {
@@ -179,14 +181,14 @@ def _statement(version: ModelVersion) -> dict[str, Any]:
 
 def _require_about(bundle: Bundle, version: ModelVersion) -> None:
     """Raise SignatureRefused unless the signed statement is about this version."""
-    signed = bundle.statement()
-    expected = _statement(version)
+    signed = bundle.parse_statement()
+    expected = _build_statement(version)
     if signed == expected:
         return
     subject, digest = _describe(signed)
     raise SignatureRefused(
         f"The signature of {version} vouches for {subject} with SHA-256 {digest}, not for "
-        f"{_subject(version)} with SHA-256 {version.sha256}"
+        f"{_name_subject(version)} with SHA-256 {version.sha256}"
     )
 
 

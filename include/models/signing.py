@@ -27,6 +27,7 @@ class Signature:
     """The bytes of a signature."""
 
     content: bytes
+    """A Sigstore bundle, as stored."""
 
     @property
     def sha256(self) -> str:
@@ -61,8 +62,8 @@ class ModelSigning:
     def require_genuine(self, client: S3Client, version: ModelVersion) -> None:
         """Raise SignatureRefused if the version was promoted, but no trusted key has signed its content.
 
-        Everything that uses a version calls this method first. A version that was never promoted is not
-        signed. Also raises StoreErrors.
+        Everything that uses a version calls this method first. A version that was never promoted needs no
+        signature. Also raises StoreErrors.
         """
         if self.trusted and version.was_promoted:
             self._verify(_read(client, version), version)
@@ -109,8 +110,8 @@ class ModelSigning:
         if self.key is None:
             raise NotSigned(
                 f"{version} cannot be promoted: MODEL_VERIFICATION_KEYS requires a signature, but this "
-                "worker has no connection model_signing_key; give it to the workers of queue promote, then "
-                "clear this task"
+                "worker has no connection model_signing_key; define it for the workers of queue promote, "
+                "then clear this task"
             )
         log.info("Signing %s, SHA-256 %s.", version, version.sha256)
         return Signature(self.key.sign(version))

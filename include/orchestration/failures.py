@@ -67,17 +67,17 @@ def record_final_failure(context: Context) -> Iterator[None]:
     except AirflowFailException as failure:
         error = failure.__cause__ or failure
         if _concerns_this_attempt(error):
-            reason = _reason(context, error)
+            reason = _explain(context, error)
             retry_while_unavailable(lambda: _write(context, reason, again=True))
         raise
 
 
 def record_task_failure(context: Context) -> None:
-    """Write the reason into the row that this run owns (a task callback, called after the last retry)."""
+    """Write why the task failed into the row that its run owns (a task callback, after the last retry)."""
     error = context.get("exception")
     failure = error if isinstance(error, BaseException) else None
     if failure is None or _concerns_this_attempt(failure.__cause__):
-        _record(context, _reason(context, failure), _TASK_CALLBACK_SECONDS, again=True)
+        _record(context, _explain(context, failure), _TASK_CALLBACK_SECONDS, again=True)
 
 
 def record_run_failure(context: Context) -> None:
@@ -124,7 +124,7 @@ def _concerns_this_attempt(error: BaseException | None) -> bool:
     return not isinstance(error, OwnershipLost)
 
 
-def _reason(context: Context, error: BaseException | None) -> str:
+def _explain(context: Context, error: BaseException | None) -> str:
     # The error may quote names of a user's files and classes, which may contain control characters.
     return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
 
@@ -137,12 +137,12 @@ def _record(context: Context, reason: str, seconds: float, *, again: bool = Fals
     not help, because a database that hangs cannot store the reason anyway.
     """
     from include.attempt.tracking import track_recorded
-    from include.deployment.connections import training_db_factory
+    from include.deployment.connections import prepare_training_db
     from include.deployment.retrying import retry_while_unavailable
 
     recorded = retry_while_unavailable(lambda: _write(context, reason, again=again), seconds)
     if recorded is not None:
-        track_recorded(recorded, training_db_factory())
+        track_recorded(recorded, prepare_training_db())
 
 
 def _write(context: Context, reason: str, *, again: bool) -> str | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
-from include.watchdog.traces import Trace, likely_cause
+from include.watchdog.traces import Trace, explain_kills
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,9 +49,10 @@ def stop_after_repeated_kills(context: Context) -> None:
 
 
 def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None = None) -> None:
-    """Record that an attempt starts, with the progress so far: numbers that are compared in order.
+    """Record that an attempt starts, and the progress so far.
 
-    `trace` is the watchdog's trace of the previous attempt, if this machine has one.
+    `progress` holds numbers that are compared in order, such as an epoch and a batch. `trace` is the
+    watchdog's trace of the previous attempt, if this machine has one.
 
     Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
     progress. If Airflow does not respond, the attempt starts unchecked, but still counts if it is killed.
@@ -65,7 +66,7 @@ def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None
     if len(kills) >= MAX_KILLS:
         raise AirflowFailException(
             f"The process of this task was killed {len(kills)} times in a row without durable progress, so "
-            f"it is not retried. {likely_cause(kills)}; then clear {task} and everything downstream"
+            f"it is not retried. {explain_kills(kills)}; then clear {task} and everything downstream"
         )
     if interruptions > MAX_INTERRUPTIONS:
         raise AirflowFailException(
@@ -80,8 +81,8 @@ class Ending:
     """The end of an attempt that was not killed."""
 
     in_a_row: int
-    """Number of consecutive attempts, up to and including this one, that started with the same progress; if
-    this attempt did not start, the number of consecutive attempts that did not start."""
+    """If this attempt had started, the number of consecutive attempts, including this one, that started with
+    the same progress. Otherwise, the number of consecutive attempts that did not start."""
     had_started: bool
     """Whether the attempt had reached `start_attempt`."""
 
@@ -97,7 +98,7 @@ def mark_explained(context: Context) -> Ending | None:
         if noted["attempt"] > attempt:  # the scheduler considered this attempt lost, and started a newer one
             return None
         had_started = noted["attempt"] == attempt
-        first = noted.get("first", attempt)
+        first = noted["first"]
         if not had_started:
             first = noted["unstarted"] = noted.get("unstarted", attempt)
         store_record(context, _KEY, {**noted, "attempt": attempt, "explained": True})
@@ -110,17 +111,17 @@ def mark_explained(context: Context) -> Ending | None:
 def load_record(context: Context, key: str) -> dict[str, Any] | None:
     """Return the record that an earlier attempt of the task stored, if it had the same arguments."""
     stored = context["task_state_store"].get(key)
-    if isinstance(stored, dict) and stored.get("fingerprint") == _fingerprint(context):
+    if isinstance(stored, dict) and stored.get("fingerprint") == _hash_arguments(context):
         return stored
     return None
 
 
 def store_record(context: Context, key: str, values: Mapping[str, Any]) -> None:
     """Store a record that later attempts of the task can load if they have the same arguments."""
-    context["task_state_store"].set(key, {**values, "fingerprint": _fingerprint(context)})
+    context["task_state_store"].set(key, {**values, "fingerprint": _hash_arguments(context)})
 
 
-def _fingerprint(context: Context) -> str:
+def _hash_arguments(context: Context) -> str:
     """Return a hash of the task's arguments and max_tries; clearing a task changes its max_tries."""
     task = context["task"]
     arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]
@@ -145,9 +146,9 @@ def _store_start(
     first = attempt
     if before and reached <= (highest := tuple(before["progress"])):
         reached = highest  # resuming from an older state, or repeating epochs, is not progress
-        first = before.get("first", before["attempt"])
+        first = before["first"]
         if not before["explained"]:
-            kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
+            kills = [Trace(**kill) if kill else None for kill in before["kills"]]
             if before["attempt"] != attempt:  # equal when a deferred task resumes the same attempt
                 kills.append(trace if trace and trace.attempt == before["attempt"] else None)
         # Attempts between the stored attempt and this one were killed before they could store their start.

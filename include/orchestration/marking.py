@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, object_session
 
 from include.attempt.tracking import track_recorded
-from include.deployment.connections import open_training_db, training_db_factory
+from include.deployment.connections import open_training_db, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
@@ -135,4 +135,4 @@ def _write(dag_id: str, run_id: str, reason: str) -> None:
     else:
         log.info("Run %s was marked or deleted by hand: job %s.", run_id, job_id or "had already ended")
         if job_id is not None:
-            track_recorded(job_id, training_db_factory())
+            track_recorded(job_id, prepare_training_db())

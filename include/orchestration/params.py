@@ -19,20 +19,20 @@ def dag_params(model: type[BaseModel]) -> dict[str, Param]:
     text is appended to the description, and `about` is the description without it.
     """
     schema = model.model_json_schema()
-    return {name: _param(name, field) for name, field in schema["properties"].items()}
+    return {name: _build_param(name, field) for name, field in schema["properties"].items()}
 
 
-def _param(name: str, field: dict[str, Any]) -> Param:
+def _build_param(name: str, field: dict[str, Any]) -> Param:
     default = field.pop("default", None)
     description = field.pop("description", None)
     field.pop("title", None)
     if "when_empty" in field:
         field["about"] = description
         description = f"{description} Default: {field['when_empty']}."
-    return Param(default, description=description, title=name, **_flat(name, field))
+    return Param(default, description=description, title=name, **_flatten(name, field))
 
 
-def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
+def _flatten(name: str, field: dict[str, Any]) -> dict[str, Any]:
     branches = field.pop("anyOf", None)
     if branches is not None:
         values = [branch for branch in branches if branch.get("type") != "null"]

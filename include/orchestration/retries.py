@@ -28,17 +28,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Pause:
-    """A pause that grows with each consecutive attempt, from `first` to `longest`."""
+    """A pause that grows with each consecutive attempt."""
 
     first: timedelta
+    """Pause after the first attempt."""
     longest: timedelta
+    """Limit on the growth."""
     growth: float
+    """Factor by which each pause is longer than the one before."""
 
-    def after(self, attempt: int) -> timedelta:
+    def compute(self, attempt: int) -> timedelta:
         """Return the pause after an attempt, given its number among consecutive attempts, counted from 1."""
         steps = min(attempt - 1, MAX_INTERRUPTIONS)
         return min(self.first * self.growth**steps, self.longest)
 
+
+_AFTER_ERROR = timedelta(seconds=30)
+"""Pause before the next attempt after an error."""
 
 _LONGEST_DELAY = timedelta(minutes=5)
 _OUTAGE = _Pause(timedelta(seconds=15), _LONGEST_DELAY, 1.1)
@@ -54,18 +60,17 @@ _KEY = "errors"
 
 @dataclass(frozen=True)
 class ErrorCountPolicy(RetryPolicy):
-    """Fails a task at its `errors`-th error.
+    """Fails a task after a number of errors.
 
     Retries after preemptions, outages and waits for a GPU are limited in interruptions.py; the pauses before
     them grow with the number of attempts without durable progress. Airflow consults no policy after a
     SIGKILL, or after an AirflowFailException, which is final. An attempt counts as killed (interruptions.py)
-    if any of its processes was killed. The count of errors restarts when the task has different arguments or
-    was cleared.
+    if any of its processes was killed.
     """
 
     errors: int = 2
-    delay: timedelta = timedelta(seconds=30)
-    """Pause before the next attempt after an error."""
+    """Number of errors at which the task fails. The count restarts when the task has different arguments or
+    was cleared."""
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
@@ -73,49 +78,43 @@ class ErrorCountPolicy(RetryPolicy):
         """Decide whether to retry after `exception`."""
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
-            return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
-        ending = mark_explained(context) if context is not None else None
+            return RetryDecision.retry(_AFTER_ERROR, reason=f"{_build_sentence(exception)}; {attempt}")
+        assert context is not None  # noqa: S101 - Airflow always passes it, although its type allows for None
+        ending = mark_explained(context)
         if isinstance(exception, Preempted):
-            return _after_interruption(_PREEMPTION, ending, try_number, f"Preempted, {attempt}")
+            return _decide_after_interruption(_PREEMPTION, ending, try_number, f"Preempted, {attempt}")
         if isinstance(exception, MachineUnusable):
-            return _after_interruption(_OUTAGE, ending, try_number, f"{_sentence(exception)}; {attempt}")
+            return _decide_after_interruption(
+                _OUTAGE, ending, try_number, f"{_build_sentence(exception)}; {attempt}"
+            )
         if is_transient(exception):
-            reason = f"A server is unavailable ({_sentence(exception)}), {attempt}"
-            return _after_interruption(_OUTAGE, ending, try_number, reason)
-        if context is None:
-            return RetryDecision.default()
+            reason = f"A server is unavailable ({_build_sentence(exception)}), {attempt}"
+            return _decide_after_interruption(_OUTAGE, ending, try_number, reason)
         try:
             count = self._count(exception, context)
         except AirflowRuntimeError as error:
             return RetryDecision.retry(
-                self.delay,
-                reason=f"{_sentence(exception)}; the error could not be counted ({error}), {attempt}",
+                _AFTER_ERROR,
+                reason=f"{_build_sentence(exception)}; the error could not be counted ({error}), {attempt}",
             )
-        what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
+        what = f"Error {count} of at most {self.errors} ({_build_sentence(exception)})."
         if count >= self.errors:
             return RetryDecision.fail(reason=f"{what} No attempts are left.")
         return RetryDecision.retry(
-            self.delay, reason=f"{what} Attempts left after errors: {self.errors - count}."
+            _AFTER_ERROR, reason=f"{what} Attempts left after errors: {self.errors - count}."
         )
-
-    def serialize(self) -> dict[str, Any]:
-        """Return the policy's fields as JSON. Airflow 3.3 stores only whether a task has a policy."""
-        return {"errors": self.errors, "delay": self.delay.total_seconds()}
-
-    @classmethod
-    def deserialize(cls, data: dict[str, Any]) -> ErrorCountPolicy:
-        """Return the policy with the fields that `serialize` returned."""
-        return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
     def _count(self, exception: BaseException, context: Context) -> int:
         """Count the error; return its number since the arguments last changed, counted from 1."""
         before = (load_record(context, _KEY) or {}).get("count")
         count = (before if isinstance(before, int) else 0) + 1
-        store_record(context, _KEY, {"count": count, "last": _sentence(exception)})
+        store_record(context, _KEY, {"count": count, "last": _build_sentence(exception)})
         return count
 
 
-def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, reason: str) -> RetryDecision:
+def _decide_after_interruption(
+    pause: _Pause, ending: Ending | None, try_number: int, reason: str
+) -> RetryDecision:
     """Retry after a pause; fail if too many attempts in a row ended before `start_attempt` counted them."""
     in_a_row = ending.in_a_row if ending else try_number
     if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
@@ -123,10 +122,10 @@ def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, r
             reason=f"{reason} The {in_a_row - 1} attempts before it did not start either; "
             "no attempts are left."
         )
-    return RetryDecision.retry(pause.after(in_a_row), reason=reason)
+    return RetryDecision.retry(pause.compute(in_a_row), reason=reason)
 
 
-def _sentence(exception: BaseException) -> str:
+def _build_sentence(exception: BaseException) -> str:
     text = " ".join(str(exception).split())[:_LONGEST]
     return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
 

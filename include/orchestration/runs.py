@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,12 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from include.audit.liveness import find_live
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from airflow.sdk import Context
 
-    from include.audit.liveness import LiveRuns, Run
+    from include.audit.liveness import LiveRuns
 
 ACTIVE = ("queued", "running")
 """Airflow's states of a run that has not ended."""
@@ -37,20 +38,17 @@ def is_running(dag_id: str, run_id: str) -> bool:
         raise
 
 
-def live_runs(context: Context) -> LiveRuns:
+def build_live_runs(context: Context) -> LiveRuns:
     """Return a function that asks Airflow which of the given runs are queued or running."""
     ti = context["ti"]
 
     def count(dag_id: str, run_ids: Sequence[str]) -> int:
         return int(ti.get_dr_count(dag_id, run_ids=list(run_ids), states=list(ACTIVE)))
 
-    def find(runs: Collection[Run]) -> set[Run]:
-        return find_live(runs, count)
-
-    return find
+    return partial(find_live, count=count)
 
 
-def creation_of(task_instance_id: UUID) -> datetime:
+def find_creation(task_instance_id: UUID) -> datetime:
     """Return when Airflow created the task instance: when it created the run, or cleared the task.
 
     Airflow starts `train` in the order in which the runs were created. Tasks cannot read that time, and

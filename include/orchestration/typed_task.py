@@ -52,7 +52,7 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
             result = airflow_task(**arguments)
             for name, value in arguments.items():
                 if isinstance(value, XComArg):
-                    senders[result.operator.task_id, name] = _task_id(value)
+                    senders[result.operator.task_id, name] = _find_task_id(value)
             return result
 
         return cast("Function", call)
@@ -76,7 +76,7 @@ def _parse(kind: Any, value: Any, sender: str | None) -> Any:
     return TypeAdapter(kind).validate_python(value)
 
 
-def _task_id(result: XComArg) -> str:
+def _find_task_id(result: XComArg) -> str:
     """Return the id of the task that returns `result`."""
     operator, _ = next(result.iter_references())
     return str(operator.task_id)

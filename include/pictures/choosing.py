@@ -47,7 +47,7 @@ def rank_picture(name: str) -> tuple[int, str] | None:
     return next(((rank, name) for rank, kind in enumerate(ORDER) if fnmatch(name, kind)), None)
 
 
-def media_type(name: str) -> str:
+def find_media_type(name: str) -> str:
     """Return the media type for the extension of a name that `rank_picture` accepts."""
     return MEDIA_TYPES[name.rpartition(".")[2]]
 
@@ -71,7 +71,7 @@ def shrink_picture(path: Path) -> bytes | None:
 
     Ultralytics draws in background threads, so a picture may be unfinished.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     kind = "PNG" if path.suffix == ".png" else "JPEG"
     try:
@@ -88,7 +88,7 @@ def shrink_picture(path: Path) -> bytes | None:
                 drawn.save(smaller, kind, optimize=True)
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:
                     return smaller.getvalue()
-    # ImportError: Ultralytics, once imported, requires another decoder for formats unknown to Pillow.
-    except (OSError, SyntaxError, ImportError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    # ImportError: for a format unknown to Pillow, Ultralytics imports another decoder, which may be missing.
+    except (OSError, SyntaxError, ImportError, Image.DecompressionBombError) as error:
         log.warning("%s is not kept: %s", path, error)
     return None

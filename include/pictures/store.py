@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from include.checkpoints.metadata import run_id_in
-from include.pictures.choosing import LARGEST_PICTURE, media_type, rank_picture
-from include.s3.layout import pictures_prefix
+from include.checkpoints.metadata import parse_run_id
+from include.pictures.choosing import LARGEST_PICTURE, find_media_type, rank_picture
+from include.s3.client import PARALLEL_REQUESTS
+from include.s3.layout import build_pictures_prefix
 from include.s3.location import JOB_ID
 
 if TYPE_CHECKING:
@@ -19,21 +20,21 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket, ObjectContent
 
 
-_REQUESTS = 8
-"""Concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
-
-
 @dataclass(frozen=True)
 class StoredPicture:
     """A picture in S3."""
 
     name: str
+    """File name, as Ultralytics chose it."""
     size: int
     """In bytes."""
 
 
 class PictureStore:
-    """Pictures in one bucket. Each belongs to the training run that the Dag run origin_run_id started."""
+    """The pictures in one bucket.
+
+    A picture belongs to a training run, which is identified by the Dag run that started it (`origin_run_id`).
+    """
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -47,29 +48,29 @@ class PictureStore:
         metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
         number = 0
         for number, (name, content) in enumerate(pictures, start=1):  # noqa: B007
-            key = _key(job_id, name)
-            self._bucket.put(key, content, content_type=media_type(name), metadata=metadata)
+            key = _build_key(job_id, name)
+            self._bucket.put(key, content, content_type=find_media_type(name), metadata=metadata)
         return number
 
     def delete_others(self, job_id: str, origin_run_id: str) -> None:
         """Delete the pictures of other training runs with the same job_id. Raises StoreErrors."""
-        for key in self._sizes(job_id):
+        for key in self._list_sizes(job_id):
             if not self._is_of(origin_run_id, key):
                 self._bucket.delete(key)
 
-    def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
+    def list_pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
         """List the pictures of that training run, most informative first. Raises StoreErrors.
 
         Pictures that another training run with the same job_id has left are not included.
         """
-        prefix = pictures_prefix(job_id)
-        found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
-        ranked = sorted((rank, name) for name in found if (rank := rank_picture(name)) is not None)
-        names = [name for _, name in ranked]
         if origin_run_id is None:
             return []
-        with ThreadPoolExecutor(_REQUESTS) as pool:
-            own = pool.map(lambda name: self._is_of(origin_run_id, _key(job_id, name)), names)
+        prefix = build_pictures_prefix(job_id)
+        found = {key.removeprefix(prefix): size for key, size in self._list_sizes(job_id).items()}
+        ranked = sorted((rank, name) for name in found if (rank := rank_picture(name)) is not None)
+        names = [name for _, name in ranked]
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+            own = pool.map(lambda name: self._is_of(origin_run_id, _build_key(job_id, name)), names)
             return [
                 StoredPicture(name, found[name]) for name, is_own in zip(names, own, strict=True) if is_own
             ]
@@ -83,9 +84,9 @@ class PictureStore:
         """
         if rank_picture(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None
-        key = _key(job_id, name)
+        key = _build_key(job_id, name)
         head = self._bucket.head(key)
-        if head is None or run_id_in(head["Metadata"]) != origin_run_id:
+        if head is None or parse_run_id(head["Metadata"]) != origin_run_id:
             return None
         if head["ContentLength"] > LARGEST_PICTURE:
             return None
@@ -93,14 +94,16 @@ class PictureStore:
 
     def _is_of(self, origin_run_id: str, key: str) -> bool:
         head = self._bucket.head(key)
-        return head is not None and run_id_in(head["Metadata"]) == origin_run_id
+        return head is not None and parse_run_id(head["Metadata"]) == origin_run_id
 
-    def _sizes(self, job_id: str) -> dict[str, int]:
+    def _list_sizes(self, job_id: str) -> dict[str, int]:
         """Return the size of each stored picture, by its key."""
         if not re.fullmatch(JOB_ID, job_id):
             return {}
-        return {item.location.key: item.size for item in self._bucket.objects(pictures_prefix(job_id))}
+        return {
+            item.location.key: item.size for item in self._bucket.list_objects(build_pictures_prefix(job_id))
+        }
 
 
-def _key(job_id: str, name: str) -> str:
-    return f"{pictures_prefix(job_id)}{name}"
+def _build_key(job_id: str, name: str) -> str:
+    return f"{build_pictures_prefix(job_id)}{name}"

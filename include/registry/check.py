@@ -64,8 +64,8 @@ def _explain_change(
     version: DatasetVersion, task: Task, rules: CheckRules, error: DatasetChanged
 ) -> DatasetError:
     # The fingerprint of a local path covers only the files that the task reads, in the splits used.
-    as_registered = task == version.task and rules.split == REGISTERED.split
-    if not as_registered and not version.source.startswith("s3://"):
+    is_as_registered = task == version.task and rules.split == REGISTERED.split
+    if not is_as_registered and not version.source.startswith("s3://"):
         return DatasetError(
             f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. It is "
             f"the folder {version.source}, in which only the files for task={version.task} and "

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.reference import ClassCount
+from include.datasets.rules import Split
 from include.registry.manifests import open_manifest
-from include.s3.layout import difference_key
+from include.s3.layout import build_difference_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,9 +38,9 @@ class ChangedImage(BaseModel):
 
     name: str
     """The image's path within the split."""
-    split: str
+    split: Split
     """The image's split."""
-    moved_from: str | None = None
+    moved_from: Split | None = None
     """The split from which the image was moved; null if it was not moved."""
 
 
@@ -53,7 +54,7 @@ class Changes(BaseModel):
     examples: list[ChangedImage] = Field(default_factory=list, max_length=EXAMPLES)
     """The first of these images."""
 
-    def add(self, entry: ManifestEntry, moved_from: str | None = None) -> None:
+    def add(self, entry: ManifestEntry, moved_from: Split | None = None) -> None:
         """Count the image."""
         self.count += 1
         if len(self.examples) < EXAMPLES:
@@ -112,13 +113,13 @@ class ClassDifference(BaseModel):
 
 def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference | None:
     """Return the stored difference; None if none is stored. Raises StoreErrors."""
-    return bucket.read(_key(base, version), _LARGEST, FileDifference.model_validate_json)
+    return bucket.read(_build_key(base, version), _LARGEST, FileDifference.model_validate_json)
 
 
 def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> None:
     """Compare the manifests of both versions and store the result. Raises the errors of `find_difference`."""
     found = find_difference(bucket, base, version)
-    bucket.put(_key(base, version), found.model_dump_json().encode(), content_type="application/json")
+    bucket.put(_build_key(base, version), found.model_dump_json().encode(), content_type="application/json")
 
 
 def find_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference:
@@ -134,7 +135,7 @@ def find_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummar
 
 
 def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> FileDifference:
-    """Compare two manifests, both in order."""
+    """Compare two manifests, whose entries must be in order."""
     found = FileDifference()
     for old, new in _pair_by_name(before, after):
         removed: list[ManifestEntry] = []
@@ -216,5 +217,5 @@ def _pair_by_split(
         )
 
 
-def _key(base: DatasetSummary, version: DatasetSummary) -> str:
-    return difference_key(version.fingerprint, version.task, base.fingerprint, base.task)
+def _build_key(base: DatasetSummary, version: DatasetSummary) -> str:
+    return build_difference_key(version.fingerprint, version.task, base.fingerprint, base.task)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from include.errors import FinalError
+from include.errors import Conflict, NotFound
 
 
-class DatasetUnknown(FinalError):
+class DatasetUnknown(NotFound):
     """The dataset or version is not registered, or the request names no version and all are archived."""
 
 
-class DatasetNeeded(FinalError):
+class DatasetNeeded(Conflict):
     """The version cannot be deleted, because something still uses it."""

@@ -19,14 +19,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from include.datasets.rules import SPLITS
 from include.limits import MANIFEST_LINE
 from include.plain_text import escape_controls
 from include.s3.download import download
 from include.s3.errors import CorruptObject, ObjectNotFound
-from include.s3.layout import manifest_key
+from include.s3.layout import build_manifest_key
 
 if TYPE_CHECKING:
+    from include.datasets.rules import Split
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
 
 _SORTED_AT_ONCE = 32 * 1024**2
 """Bytes that are sorted in memory at a time; the sorted pieces are then merged from files."""
@@ -39,7 +42,7 @@ class ManifestEntry(NamedTuple):
 
     key: str
     """The image's name as JSON; manifests are sorted by it."""
-    split: str
+    split: Split
     """The split of the image."""
     image: str
     """SHA-256 of the image."""
@@ -56,22 +59,22 @@ class ManifestMissing(ObjectNotFound):
     """The content has no manifest for this task, for example because an older release checked it."""
 
 
-def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) -> None:
+def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: Task) -> None:
     """Sort the manifest that a check has written, and store it. Raises StoreErrors."""
     with tempfile.TemporaryFile() as file:
         with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed, _sorted_lines(manifest) as lines:
             packed.writelines(lines)
         file.seek(0)
-        bucket.put(manifest_key(fingerprint, task), file, content_type="application/gzip")
+        bucket.put(build_manifest_key(fingerprint, task), file, content_type="application/gzip")
 
 
 @contextmanager
-def open_manifest(bucket: Bucket, fingerprint: str, task: str) -> Iterator[Iterator[ManifestEntry]]:
+def open_manifest(bucket: Bucket, fingerprint: str, task: Task) -> Iterator[Iterator[ManifestEntry]]:
     """Fetch a manifest; yield an iterator that reads its entries in order, one by one.
 
     Raises ManifestMissing and other StoreErrors; the iterator raises CorruptObject.
     """
-    location = bucket.at(manifest_key(fingerprint, task))
+    location = bucket.at(build_manifest_key(fingerprint, task))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "manifest"
         try:
@@ -100,6 +103,8 @@ def _parse(line: bytes) -> ManifestEntry:
     name, split, image, label = (values[field] for field in ("name", "split", "image", "label"))
     if not all(isinstance(value, str) for value in (name, split, image, label or "")):
         raise TypeError("a name, a split or a hash is not a string")
+    if split not in SPLITS:
+        raise ValueError(f"{split!r:.20} is not a split")
     return ManifestEntry(json.dumps(name), split, image, label)
 
 

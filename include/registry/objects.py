@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from include.database import Statements
 from include.datasets.uploads.store import find_upload_id
-from include.s3.layout import DATASETS
+from include.s3.layout import ConvertedKey
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -25,17 +24,17 @@ class DatasetObjects:
     fingerprint: str
     """Fingerprint of the content; objects derived from the content are stored under this name."""
     copy: str | None
-    """Name of the converted copy's prefix: the fingerprint, if ETags are MD5s. None if the data were not
-    converted."""
+    """Name of the converted copy's prefix: the fingerprint, if the server's ETags are MD5s. None if the data
+    were not converted."""
     upload_id: str | None
     """The upload that contains the version's data; None if they are not from an upload in this bucket."""
 
     @classmethod
     def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
         """Return the names used by a version, or by a dataset that is about to become one."""
-        found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
+        copy = ConvertedKey.parse(bucket.find_key(dataset.source) or "")
         uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
-        return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])
+        return cls(dataset.fingerprint, copy.fingerprint if copy else None, uploads[0] or uploads[1])
 
     def lock(self, connection: Connection[Any]) -> None:
         """Keep other processes from deleting or registering these objects until the transaction ends."""
@@ -45,4 +44,4 @@ class DatasetObjects:
 
 def lock_objects(connection: Connection[Any], names: list[str]) -> None:
     """Lock objects by fingerprint, copy prefix or upload id, until the caller's transaction ends."""
-    Statements(connection).rows("lock_dataset_objects", names=names)
+    Statements(connection).fetch_all("lock_dataset_objects", names=names)

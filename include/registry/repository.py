@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict
 
 from include.database import Statements, fetch_rows
-from include.jobs.listing import pattern_of
+from include.jobs.listing import build_pattern
 from include.jobs.storable import make_storable
 from include.refusals import list_some
 from include.registry.errors import DatasetUnknown
@@ -40,6 +40,7 @@ class DatasetPosition(NamedTuple):
     changed_at: str
     """When the dataset's newest version was registered, in the database's text form."""
     name: str
+    """Name of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ class ListedDataset:
     versions: int
     """Number of its versions."""
     position: DatasetPosition
+    """Where the next page starts if this dataset is the last of a page."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Details of the registration of a version: the dataset, the Dag run, the user and the note."""
+    """What is registered with a version, besides its content."""
 
     name: str
+    """Name of the dataset."""
     run_id: str | None = None
     """Dag run that registers the version."""
     created_by: str | None = None
@@ -72,12 +75,16 @@ class Registration:
 class DatasetJob(BaseModel):
     """A job, of any status, that uses a version of a dataset."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     job_id: str
+    """Id of the job."""
     status: str | None
+    """Status of the job, as in its row, which a host application may write."""
     created_at: datetime | None
+    """When the job's row was created; null if it is unknown."""
     triggered_by: str | None
+    """User who started the job; null if it is unknown."""
 
 
 class DatasetRepository:
@@ -92,7 +99,7 @@ class DatasetRepository:
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
         """Return the version or, without a number, the newest that is not archived; None if there is none."""
-        return self._one("find_dataset_version", name=name, version=version)
+        return self._find_one("find_dataset_version", name=name, version=version)
 
     def require(self, registered: RegisteredName) -> DatasetVersion:
         """Return the version that `registered` names. Raises DatasetUnknown, which lists existing names."""
@@ -108,24 +115,26 @@ class DatasetRepository:
             raise DatasetUnknown(f"version={version} of dataset {name!r:.140} is not registered")
         return found
 
-    def of_run(self, run_id: str, name: str) -> DatasetVersion | None:
+    def find_of_run(self, run_id: str, name: str) -> DatasetVersion | None:
         """Return the version of the dataset that the Dag run registered; None if it registered none."""
-        return self._one("find_dataset_of_run", run_id=run_id, name=name)
+        return self._find_one("find_dataset_of_run", run_id=run_id, name=name)
 
-    def at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
-        """Return the newest version from this address, of each dataset or only of the dataset `name`.
+    def find_at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
+        """Return the newest version from this address of each dataset, or only of the dataset `name`.
 
         Archived versions are returned, too, because they show that the content was registered before.
         """
-        return self._all(DatasetVersion, "find_datasets_at_source", source=source.rstrip("/"), name=name)
+        return self._find_all(DatasetVersion, "find_datasets_at_source", source=source.rstrip("/"), name=name)
 
-    def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
+    def list_versions(
+        self, name: str, limit: int = 100, before: int | None = None
+    ) -> Sequence[DatasetSummary]:
         """Return versions of the dataset, newest first; with `before`, only versions with lower numbers."""
-        return self._all(DatasetSummary, "list_dataset_versions", name=name, before=before, limit=limit)
+        return self._find_all(DatasetSummary, "list_dataset_versions", name=name, before=before, limit=limit)
 
-    def jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
+    def list_jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
         """Return up to _JOBS of the newest jobs that use the version of the dataset."""
-        return self._all(DatasetJob, "list_dataset_jobs", name=name, version=version, limit=_JOBS)
+        return self._find_all(DatasetJob, "list_dataset_jobs", name=name, version=version, limit=_JOBS)
 
     def list(
         self,
@@ -139,16 +148,16 @@ class DatasetRepository:
 
         `archived=True` returns only datasets whose versions are all archived; `archived=False`, all others.
         """
-        with self._connection.transaction():
-            rows = self._statements.rows(
-                "list_datasets",
-                pattern=prefix and pattern_of(prefix),
-                archived=archived,
-                limit=limit,
-                before_changed_at=before.changed_at if before else None,
-                before_name=before.name if before else None,
-            )
-        return [_listed(row._asdict()) for row in rows]
+        rows = fetch_rows(
+            self._connection,
+            "list_datasets",
+            pattern=build_pattern(prefix),
+            archived=archived,
+            limit=limit,
+            before_changed_at=before.changed_at if before else None,
+            before_name=before.name if before else None,
+        )
+        return [_parse_listed(row._asdict()) for row in rows]
 
     def register(
         self,
@@ -166,19 +175,14 @@ class DatasetRepository:
         """
         name = registration.name
         with self._connection.transaction():
-            self._statements.row("lock_dataset", name=name)
-            own = self.of_run(registration.run_id, name) if registration.run_id else None
+            self._statements.fetch_one("lock_dataset", name=name)
+            own = self.find_of_run(registration.run_id, name) if registration.run_id else None
             if own is not None and _is_same(own, dataset):
                 return own, True
-            known = [newest] if (newest := self.get(name)) else []
-            if registration.only_if_changed:
-                known += self.at_source(dataset.origin or dataset.source, name)
-            for version in known:
-                if _is_same(version, dataset):
-                    return version, False
-            (number,) = self._statements.row("next_dataset_version", name=name)
-            table = dataset.class_table
-            self._statements.changed(
+            if (known := self._find_known(registration, dataset)) is not None:
+                return known, False
+            (number,) = self._statements.fetch_one("next_dataset_version", name=name)
+            self._statements.execute(
                 "register_dataset_version",
                 name=name,
                 version=number,
@@ -189,8 +193,8 @@ class DatasetRepository:
                 train_images=dataset.train_images,
                 val_images=dataset.val_images,
                 size=dataset.size,
-                class_table=None if table is None else Jsonb([count.model_dump() for count in table]),
-                warnings=None if warnings is None else Jsonb([each.model_dump() for each in warnings]),
+                class_table=_as_json(dataset.class_table),
+                warnings=_as_json(warnings),
                 report=report,
                 note=registration.note and make_storable(registration.note),
                 run_id=registration.run_id,
@@ -201,11 +205,18 @@ class DatasetRepository:
     def set_archived(self, name: str, version: int, *, archived: bool) -> DatasetVersion:
         """Archive or restore the version, and return it. Raises DatasetUnknown."""
         with self._connection.transaction():
-            self._statements.changed("archive_dataset_version", name=name, version=version, archived=archived)
+            self._statements.execute("archive_dataset_version", name=name, version=version, archived=archived)
             return self.require_version(name, version)
 
+    def _find_known(self, registration: Registration, dataset: DatasetReference) -> DatasetVersion | None:
+        """Return the version that already has this content; None if a new version is needed."""
+        known = [newest] if (newest := self.get(registration.name)) else []
+        if registration.only_if_changed:
+            known += self.find_at_source(dataset.origin or dataset.source, registration.name)
+        return next((version for version in known if _is_same(version, dataset)), None)
+
     def _explain_missing(self, registered: RegisteredName) -> str:
-        existing = self.versions(registered.name, limit=_NAMED + 1)
+        existing = self.list_versions(registered.name, limit=_NAMED + 1)
         if not existing:
             return f"is not registered: {self._name_others()}"
         numbers = list_some([version.version for version in existing], _NAMED)
@@ -217,8 +228,7 @@ class DatasetRepository:
         return f"is not registered: the versions of {registered.name} are {numbers}"
 
     def _name_others(self) -> str:
-        with self._connection.transaction():
-            rows = self._statements.rows("list_dataset_names", limit=_NAMED + 1)
+        rows = fetch_rows(self._connection, "list_dataset_names", limit=_NAMED + 1)
         names = list_some([row.name for row in rows], _NAMED)
         known = f"the registered datasets are {names}" if names else "none is registered yet"
         return (
@@ -226,19 +236,23 @@ class DatasetRepository:
             "Ultralytics' own datasets (coco8.yaml, …) are not downloaded automatically"
         )
 
-    def _one(self, query: str, **values: Any) -> DatasetVersion | None:
-        return next(iter(self._all(DatasetVersion, query, **values)), None)
+    def _find_one(self, query: str, **values: Any) -> DatasetVersion | None:
+        return next(iter(self._find_all(DatasetVersion, query, **values)), None)
 
-    def _all(self, kind: type[Found], query: str, **values: Any) -> Sequence[Found]:
+    def _find_all(self, kind: type[Found], query: str, **values: Any) -> Sequence[Found]:
         rows = fetch_rows(self._connection, query, **values)
         return [kind.model_validate(row._asdict()) for row in rows]
+
+
+def _as_json(models: Sequence[BaseModel] | None) -> Jsonb | None:
+    return None if models is None else Jsonb([each.model_dump() for each in models])
 
 
 def _is_same(version: DatasetVersion, dataset: DatasetReference) -> bool:
     return (version.fingerprint, version.task) == (dataset.fingerprint, dataset.task)
 
 
-def _listed(row: dict[str, Any]) -> ListedDataset:
+def _parse_listed(row: dict[str, Any]) -> ListedDataset:
     versions, changed_at = row.pop("versions"), row.pop("changed_at")
     newest = DatasetSummary.model_validate(row)
     return ListedDataset(newest, versions, DatasetPosition(changed_at, newest.name))

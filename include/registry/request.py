@@ -23,7 +23,7 @@ WATCH_RUN = "watch__"
 
 
 class RegisterRequest(LenientRequest):
-    """Every parameter of `register_dataset`. The form in Airflow's UI is generated from it."""
+    """Every parameter of `register_dataset`."""
 
     dag_id = REGISTER_DAG
 
@@ -52,7 +52,9 @@ class CheckedData(Payload):
     """Checked data that are about to become a version."""
 
     request: RegisterRequest
+    """The parameters of the run."""
     dataset: DatasetReference
+    """The checked data: their content, classes and numbers of images."""
     warnings: list[WarningCount] = Field(default_factory=list)
     """The check's warnings, by kind."""
     report: str | None = None
@@ -63,7 +65,9 @@ class RegisteredVersion(Payload):
     """The version that has the checked content."""
 
     name: str
+    """Name of the dataset."""
     version: int
+    """Counted from 1 within the dataset."""
     fingerprint: str
     """Identifies the content."""
     created: bool

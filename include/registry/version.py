@@ -13,7 +13,7 @@ from include.ultralytics_tasks import Task
 class WarningCount(BaseModel):
     """One kind of warning that the check gave, with the number of such warnings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: str
     """An identifier that stays the same in all versions of this project."""
@@ -22,6 +22,7 @@ class WarningCount(BaseModel):
     remedy: str
     """The advice for the user, as an imperative."""
     count: int
+    """Number of such warnings."""
 
 
 class DatasetSummary(BaseModel):

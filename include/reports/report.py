@@ -5,26 +5,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
-from include.datasets.checking.findings import FoundKind, group
+from include.datasets.checking.findings import FoundKind, FoundPlace, group
 from include.datasets.errors import DatasetError
 from include.datasets.reference import ClassCount
 from include.limits import FINDINGS, PATH_BYTES, REPORTED_MESSAGE
 from include.refusals import shorten
+from include.ultralytics_tasks import Task
 
 if TYPE_CHECKING:
     from include.datasets.check import CheckedDataset
 
 
-class ReportedFinding(BaseModel):
+class ReportedFinding(FoundPlace):
     """One problem of a dataset."""
 
-    file: str
-    """Path of a file (relative if the file is in the dataset), or a part of the dataset, such as a split."""
-    line: int | None
-    """Counted from 1; None if the problem concerns the whole file."""
-    message: str
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     kind: str = "other"
     """The kind of the problem, as in `errors`."""
 
@@ -32,12 +30,18 @@ class ReportedFinding(BaseModel):
 class DatasetReport(BaseModel):
     """The result of a check, with up to FINDINGS problems."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     job_id: str | None
     """None if the dataset was checked for registration."""
     run_id: str
+    """Dag run whose task checked the dataset."""
     dataset: str
-    task: str
+    """The dataset as the user named it."""
+    task: Task
+    """The task for which the dataset was checked."""
     checked_at: datetime
+    """When the check ended."""
     fingerprint: str | None = None
     """Identifies the content; None if the check failed."""
     problems: int
@@ -55,7 +59,7 @@ class DatasetReport(BaseModel):
 
 
 def report_on(
-    found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: str
+    found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: Task
 ) -> DatasetReport:
     """Return the report on a check with the result `found`."""
     problems = found.findings if isinstance(found, DatasetError) else ()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from include.limits import REPORT_BYTES
 from include.reports.report import DatasetReport
-from include.s3.layout import dataset_report_key, version_report_key
+from include.s3.layout import build_dataset_report_key, build_version_report_key
 from include.s3.location import JOB_ID
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ class ReportStore:
         """
         metadata = {"run-id": quote(report.run_id)}
         if report.job_id is not None:
-            key = dataset_report_key(report.job_id)
+            key = build_dataset_report_key(report.job_id)
             metadata["job-id"] = report.job_id
         elif report.fingerprint is not None:
-            key = version_report_key(report.fingerprint, report.task)
+            key = build_version_report_key(report.fingerprint, report.task)
         else:
             raise ValueError("a dataset that failed its check cannot be registered")
         content = report.model_dump_json(indent=1).encode()
@@ -42,4 +42,6 @@ class ReportStore:
         """Return the job's report; None if it is missing, invalid or too large. Raises StoreErrors."""
         if not re.fullmatch(JOB_ID, job_id):
             return None
-        return self._bucket.read(dataset_report_key(job_id), REPORT_BYTES, DatasetReport.model_validate_json)
+        return self._bucket.read(
+            build_dataset_report_key(job_id), REPORT_BYTES, DatasetReport.model_validate_json
+        )

@@ -63,6 +63,7 @@ class Decision:
     """Whether the challenger passed the gate, and why."""
 
     passed: bool
+    """Whether the challenger passed."""
     reason: str
     """A sentence, which is recorded with the version."""
 

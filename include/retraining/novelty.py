@@ -1,7 +1,8 @@
-"""Decides whether to retrain at all: not with the same data and parameters as the model in production.
+"""Decides whether to retrain at all.
 
-This applies even to a plan that starts from the champion. Otherwise each promotion would be a reason to train
-once more on the same data, from the new champion.
+A model is not trained again with the same data and parameters as the model in production. This applies even
+to a plan that starts from the champion. Otherwise each promotion would be a reason to train once more on the
+same data, from the new champion.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from include.datasets.registered import parse_registered
 from include.datasets.sources import parse_source
 from include.errors import FinalError
 from include.jobs.spec import SpecError, TrainingSpec
-from include.refusals import objection, path_of, show_value
+from include.refusals import describe_error, format_path, show_value
 from include.retraining.gate import METRICS, Gate
-from include.training.architectures import default_metric
+from include.training.architectures import find_default_metric
 from include.ultralytics_tasks import Task
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ class PlanError(FinalError):
     """The plan does not exist or is invalid; the message is one sentence."""
 
 
-class _Part(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
     )
 
 
-class Schedule(_Part):
+class Schedule(_StrictModel):
     """When a plan runs automatically."""
 
     cron: str | None = None
@@ -79,13 +79,15 @@ class Schedule(_Part):
         return self
 
 
-class RetrainPlan(_Part):
+class RetrainPlan(_StrictModel):
     """One plan."""
 
     name: str = Field(pattern=NAME)
     """Name of the plan, and of the model whose versions it creates."""
     dataset: str = Field(min_length=1)
+    """A registered dataset, an address, a path or `digits`, as in `train_yolo`."""
     task: Task = "detect"
+    """The task for which the model is trained."""
     model: str | None = None
     """The model from which the first training run starts; None for the default of `train_yolo`."""
     start_from: Literal["champion", "scratch"] = "champion"
@@ -93,9 +95,11 @@ class RetrainPlan(_Part):
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of `train_yolo`."""
     schedule: Schedule | None = None
+    """When the plan runs automatically; None if only people start it."""
     timeout_hours: float = Field(24, gt=0, le=24 * 60)
     """How long a run waits for its training run."""
     gate: Gate = Field(default=Gate(), validate_default=True)
+    """What a new version has to achieve."""
     approval: bool = False
     """Whether a person has to approve the promotion."""
 
@@ -115,12 +119,12 @@ class RetrainPlan(_Part):
         task = info.data.get("task")
         if task is None or "metric" in gate.model_fields_set:
             return gate
-        return gate.model_copy(update={"metric": default_metric(task)})
+        return gate.model_copy(update={"metric": find_default_metric(task)})
 
     @model_validator(mode="after")
     def _require_trainable(self) -> Self:
         try:
-            self.spec()
+            self.build_spec()
             # Check only the syntax: the machine that reads plans may have neither the path nor the dataset.
             if parse_registered(self.dataset) is None:
                 parse_source(self.dataset, self.task)
@@ -133,7 +137,7 @@ class RetrainPlan(_Part):
             )
         return self
 
-    def spec(self, model: str | None = None) -> TrainingSpec:
+    def build_spec(self, model: str | None = None) -> TrainingSpec:
         """Return the parameters for `train_yolo`, starting from `model` if given. Raises PlanError."""
         given = {"dataset": self.dataset, "task": self.task, "model": model or self.model}
         try:
@@ -143,9 +147,9 @@ class RetrainPlan(_Part):
             prefix = "parameters.overrides: " if error.field == "overrides" else "parameters."
             raise PlanError(f"{prefix}{error}" if error.field in self.parameters else str(error)) from None
 
-    def fingerprint(self) -> str:
+    def compute_fingerprint(self) -> str:
         """Return the SHA-256 of all settings that determine the result of training on given data."""
-        decides = self.spec().with_defaults().identity() | {"start_from": self.start_from}
+        decides = self.build_spec().with_defaults().identity() | {"start_from": self.start_from}
         del decides["dataset"]  # the data have their own fingerprint
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -155,6 +159,7 @@ class Plans:
     """The content of a file of plans."""
 
     path: Path
+    """The file."""
     valid: Mapping[str, RetrainPlan]
     """The valid plans, by name."""
     problems: tuple[tuple[object, str], ...]
@@ -210,7 +215,7 @@ def describe_problems(error: ValidationError) -> list[str]:
 
 
 def _describe(found: ErrorDetails) -> str:
-    field = path_of(found["loc"])
+    field = format_path(found["loc"])
     match found["type"]:
         case "missing":
             return f"{field} is missing"
@@ -218,4 +223,4 @@ def _describe(found: ErrorDetails) -> str:
             return f"{field} is not a field of a plan; the fields are {', '.join(RetrainPlan.model_fields)}"
         case "string_pattern_mismatch":
             return f"{field}={show_value(found['input'])} is refused: it must be {NAME_RULE}"
-    return objection(found, RetrainPlan, "a plan")
+    return describe_error(found, RetrainPlan, "a plan")

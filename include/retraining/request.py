@@ -11,7 +11,7 @@ from include.retraining.plans import PlanError, RetrainPlan, describe_problems
 
 
 class RetrainRequest(LenientRequest):
-    """Every parameter of `retrain_yolo`. The form in Airflow's UI is generated from this class.
+    """Every parameter of `retrain_yolo`.
 
     If a parameter is null, the value in the plan applies.
     """

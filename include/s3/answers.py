@@ -1,4 +1,4 @@
-"""Detects that an uploaded object was stored even if the response to the upload never arrives."""
+"""Finds out whether S3 has stored an object, even if the response to its upload never arrives."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
     threading.Thread(target=copy_context().run, args=(run,), name="upload", daemon=True).start()
     try:
         while not wait([answer], timeout=seconds).done:
-            if request.silent_seconds >= seconds and (found := _found(look)) is not None:
+            if request.silent_seconds >= seconds and (found := _look_outside_deadline(look)) is not None:
                 return found
         return answer.result()
     finally:
         request.abandon()
 
 
-def _found(look: Callable[[], str | None]) -> str | None:
+def _look_outside_deadline(look: Callable[[], str | None]) -> str | None:
     """Return the result of look(), without counting its requests as progress of the upload."""
     check_deadline()
     context = copy_context()

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from include.blocks import read_blocks
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge, translate_s3_errors
-from include.s3.listing import pages
+from include.s3.listing import list_pages
 from include.s3.local_file import in_base64
 from include.s3.location import S3Location
 from include.s3.reading import head_object
@@ -45,10 +45,12 @@ class ObjectContent:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket's name and a client for the bucket; several threads may share an instance."""
+    """A bucket on an S3 server; several threads may share an instance."""
 
     client: S3Client
+    """Sends the requests; it determines the server and the access keys."""
     name: str
+    """Name of the bucket."""
 
     @property
     def endpoint(self) -> str:
@@ -58,6 +60,11 @@ class Bucket:
     def at(self, key: str) -> S3Location:
         """Return the address of the object with that key."""
         return S3Location(self.name, key)
+
+    def find_key(self, uri: str) -> str | None:
+        """Return the key in the URI of an object or prefix in this bucket; None for any other address."""
+        own = self.at("").uri
+        return uri.removeprefix(own) if uri.startswith(own) else None
 
     def head(self, key: str) -> HeadObjectOutputTypeDef | None:
         """Return S3's response to HEAD; None if the object does not exist."""
@@ -69,19 +76,11 @@ class Bucket:
         Returns None if the object does not exist, has more than `largest` bytes, or fails pydantic's
         validation.
         """
-        head = self.head(key)
-        if head is None or head["ContentLength"] > largest:
-            return None
-        content = self.read_version(key, head["ETag"])
         try:
+            content, _ = self.read_with_etag(key, largest)
             return parse(content)
-        except ValidationError:
+        except (ObjectNotFound, ObjectTooLarge, ValidationError):
             return None
-
-    def read_version(self, key: str, etag: str) -> bytes:
-        """Return the bytes of the object with that ETag. Raises StoreUnavailable if it was replaced."""
-        with translate_s3_errors(self.client, self.at(key)):
-            return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
 
     def read_with_etag(self, key: str, largest: int) -> tuple[bytes, str]:
         """Return the object's bytes and its ETag, which come from the same response.
@@ -95,8 +94,15 @@ class Bucket:
             return answer["Body"].read(), answer["ETag"]
 
     def read_unless_known(self, key: str, etag: str, known: str) -> ObjectContent:
-        """Return the object with that ETag, without its bytes if the ETag is among those in `known`."""
-        return ObjectContent(None if etag in known else self.read_version(key, etag), etag)
+        """Return the object with that ETag, but without its bytes if `known` contains the ETag.
+
+        Raises StoreUnavailable if the object was replaced.
+        """
+        if etag in known:
+            return ObjectContent(None, etag)
+        with translate_s3_errors(self.client, self.at(key)):
+            answer = self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)
+            return ObjectContent(answer["Body"].read(), etag)
 
     def put(
         self,
@@ -113,7 +119,7 @@ class Bucket:
                 Bucket=self.name,
                 Key=key,
                 Body=content,
-                ChecksumSHA256=checksum_of(content),
+                ChecksumSHA256=compute_checksum(content),
                 ContentType=content_type,
                 Metadata=metadata or {},
                 **(condition or {}),
@@ -140,7 +146,7 @@ class Bucket:
         Returns their number and total size. The caller must ensure that no process writes below `prefix`.
         """
         objects = size = 0
-        for page in self.pages(prefix):
+        for page in self.list_pages(prefix):
             doomed = [item for item in page if chosen(item.location.key)]
             self._delete_page(doomed)
             objects, size = objects + len(doomed), size + sum(item.size for item in doomed)
@@ -164,16 +170,16 @@ class Bucket:
                     "DeleteObjects",
                 )
 
-    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
+    def list_pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """List the objects below `prefix`, page by page, in the order of their keys."""
-        return pages(self.client, self.at(prefix))
+        return list_pages(self.client, self.at(prefix))
 
-    def objects(self, prefix: str) -> Iterator[ListedObject]:
+    def list_objects(self, prefix: str) -> Iterator[ListedObject]:
         """List the objects below `prefix`, one by one, in the order of their keys."""
-        return (item for page in self.pages(prefix) for item in page)
+        return (item for page in self.list_pages(prefix) for item in page)
 
 
-def checksum_of(content: bytes | IO[bytes]) -> str:
+def compute_checksum(content: bytes | IO[bytes]) -> str:
     """Return the SHA-256 of some bytes, or of the unread rest of a file, in Base64, as S3 expects it."""
     if isinstance(content, bytes):
         return in_base64(hashlib.sha256(content).digest())

@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 CONNECTIONS = 32
 """Size of the connection pool: enough to fetch many small objects despite a long round-trip time."""
 
+PARALLEL_REQUESTS = 8
+"""Requests to send at a time: fewer than the connections in any client's pool (botocore's default: 10)."""
 
-def client_config() -> Config:
+
+def build_client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes.
 
     Pass the result to S3Hook or boto3.client as `config`. The pauses between six attempts last up to half a
@@ -33,7 +36,7 @@ def client_config() -> Config:
     )
 
 
-def signing_config(endpoint: str | None) -> Config:
+def build_signing_config(endpoint: str | None) -> Config:
     """Return the settings for a client that only signs links for S3 at `endpoint` (None: Amazon's).
 
     Only Amazon's endpoint gives each bucket a DNS name; with any other endpoint, the bucket is in the path.
@@ -49,7 +52,7 @@ def signing_config(endpoint: str | None) -> Config:
     )
 
 
-def interactive_config() -> Config:
+def build_interactive_config() -> Config:
     """Return time-outs for small requests that a person waits for: two attempts of a few seconds each."""
     from botocore.config import Config
 

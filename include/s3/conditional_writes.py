@@ -1,7 +1,7 @@
 """Probes whether an S3 server honours the conditions of writes (many do not) and verifies checksums.
 
-A probe cannot show whether the server checks the condition and writes in one atomic step; docs/deployment.md
-lists the servers that are known to do so.
+A probe cannot show whether checking the condition and writing are one atomic step; docs/deployment.md lists
+the servers for which they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from include.s3.bucket import checksum_of
+from include.s3.bucket import compute_checksum
 from include.s3.errors import (
     BytesRefused,
     ConditionFailed,
@@ -49,11 +49,15 @@ class ConditionalWrites:
     """How a bucket's server treats conditions, by the kind of write."""
 
     put: Support
+    """A PUT, with If-None-Match or If-Match."""
     multipart: Support
+    """The completion of a multipart upload, with either condition."""
     copy: Support
+    """A copy, with either condition on its target."""
     delete: Support
+    """A deletion, with If-Match."""
 
-    def problems(self) -> list[str]:
+    def list_problems(self) -> list[str]:
         """List the conditions that the server does not honour, each as part of a sentence."""
         writes = {
             "a PUT": self.put,
@@ -74,7 +78,7 @@ def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
     probe.attempt(probe.put, {"IfNoneMatch": "*"})  # creates the object
     return ConditionalWrites(
         put=probe.attempt_both(probe.put),
-        multipart=probe.attempt_both(probe.multipart),
+        multipart=probe.attempt_both(probe.put_in_parts),
         copy=probe.attempt_both(probe.copy),
         delete=probe.attempt_deletion(),
     )
@@ -88,7 +92,7 @@ def require_conditional_writes(bucket: Bucket) -> None:
     found = probe_conditional_writes(bucket)
     needed = (found.put, found.multipart)
     if any(support is not Support.HONOURED for support in needed) or found.copy is Support.UNSUPPORTED:
-        raise _not_honoured(bucket, found, "train on")
+        raise _build_refusal(bucket, found, "train on")
     if found.copy is Support.IGNORED:
         log.warning(
             "S3 at %s does not honour the condition of a copy: an attempt that has been replaced could "
@@ -102,7 +106,10 @@ def require_verified_writes(bucket: Bucket) -> None:
     try:
         with translate_s3_errors(bucket.client, bucket.at(PROBE_KEY)):
             bucket.client.put_object(
-                Bucket=bucket.name, Key=PROBE_KEY, Body=_CONTENT, ChecksumSHA256=checksum_of(_CONTENT[1:])
+                Bucket=bucket.name,
+                Key=PROBE_KEY,
+                Body=_CONTENT,
+                ChecksumSHA256=compute_checksum(_CONTENT[1:]),
             )
     except BytesRefused:
         return
@@ -117,12 +124,12 @@ def require_conditional_deletes(bucket: Bucket) -> None:
     """Raise ConditionsNotHonoured if a deletion could remove an object that has just been replaced."""
     found = probe_conditional_writes(bucket)
     if found.delete in {Support.IGNORED, Support.UNSUPPORTED}:
-        raise _not_honoured(bucket, found, "delete states on")
+        raise _build_refusal(bucket, found, "delete states on")
 
 
-def _not_honoured(bucket: Bucket, found: ConditionalWrites, what: str) -> ConditionsNotHonoured:
+def _build_refusal(bucket: Bucket, found: ConditionalWrites, what: str) -> ConditionsNotHonoured:
     return ConditionsNotHonoured(
-        f"S3 at {bucket.endpoint} does not refuse {', '.join(found.problems())}, so in bucket "
+        f"S3 at {bucket.endpoint} does not refuse {', '.join(found.list_problems())}, so in bucket "
         f"{bucket.name!r} two attempts at one job could overwrite or delete each other's state. Do not "
         f"{what} this server: use one that honours If-Match and If-None-Match (docs/deployment.md, S3)"
     )
@@ -146,12 +153,12 @@ class _Probe:
         return Support.IGNORED
 
     def attempt_both(self, write: Callable[[Condition], None]) -> Support:
-        """Try two writes: one requires that the object not exist, the other an ETag that no object has."""
+        """Try a write that requires the object not to exist, and one that requires an ETag that none has."""
         first = self.attempt(write, {"IfNoneMatch": "*"})
         return first if first is not Support.HONOURED else self.attempt(write, {"IfMatch": _NOBODYS_ETAG})
 
     def attempt_deletion(self) -> Support:
-        """Try to delete. Access keys that do not permit it are fine: training never deletes a checkpoint."""
+        """Try a deletion. Training never deletes a checkpoint, so its access keys need not allow this."""
         try:
             return self.attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
         except StoreAccessDenied:
@@ -160,7 +167,7 @@ class _Probe:
     def put(self, condition: Condition) -> None:
         self._client.put_object(Bucket=self._at.bucket, Key=self._at.key, Body=_CONTENT, **condition)
 
-    def multipart(self, condition: Condition) -> None:
+    def put_in_parts(self, condition: Condition) -> None:
         upload = MultipartUpload(self._client, self._at, {})
         try:
             upload.send_bytes(_CONTENT)

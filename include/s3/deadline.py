@@ -20,24 +20,25 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts, not even a retry by botocore, except to abort an upload.
-    No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
-    reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the response.
+    After the deadline, no request starts and botocore retries none, except the one that aborts an upload. A
+    request that is sending its body fails at the next read of the body, and its connection is closed, so the
+    rest never reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the
+    response.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._at = time.monotonic() + seconds
-        self._ended = False
+        self._has_ended = False
 
     def end_now(self) -> None:
         """Expire now and permanently."""
-        self._ended = True
+        self._has_ended = True
 
     @property
     def has_passed(self) -> bool:
         """Whether the deadline has expired."""
-        return self._ended or time.monotonic() >= self._at
+        return self._has_ended or time.monotonic() >= self._at
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -48,22 +49,22 @@ class Deadline:
         except StoreError as error:
             if isinstance(error, (StoreRefusal, UploadGivenUp)) or not self.has_passed:
                 raise
-            raise self._given_up() from error
+            raise self._build_error() from error
         finally:
             _CURRENT.reset(token)
 
     def check(self) -> None:
         """Raise UploadGivenUp if the deadline has expired."""
         if self.has_passed:
-            raise self._given_up()
+            raise self._build_error()
 
-    def sent(self, size: int) -> None:
+    def record_sent(self, size: int) -> None:
         """Record that `size` bytes of a body were read to be sent."""
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         """Record that the server has responded to a request."""
 
-    def _given_up(self) -> UploadGivenUp:
+    def _build_error(self) -> UploadGivenUp:
         return UploadGivenUp(
             f"The upload did not finish in time (within {self._seconds:.0f} s, or before training ended) "
             "and was abandoned; check the network between this machine and S3"
@@ -71,7 +72,7 @@ class Deadline:
 
 
 class StallDeadline(Deadline):
-    """Expires when, within `seconds`, an upload receives no response and sends fewer than `least_bytes`.
+    """Expires if, for `seconds`, an upload gets no response and sends fewer than `least_bytes` bytes.
 
     A large upload may therefore take longer than a small one.
     """
@@ -81,18 +82,18 @@ class StallDeadline(Deadline):
         self._least_bytes = least_bytes
         self._counted = 0
 
-    def sent(self, size: int) -> None:
+    def record_sent(self, size: int) -> None:
         """Extend the deadline once enough bytes have been sent, including those that a retry sends again."""
         self._counted += max(size, 0)
         if self._counted >= self._least_bytes:
-            self.answered()
+            self.record_answer()
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         """Extend the deadline."""
         self._counted = 0
         self._at = time.monotonic() + self._seconds
 
-    def _given_up(self) -> UploadGivenUp:
+    def _build_error(self) -> UploadGivenUp:
         return UploadGivenUp(
             "The upload was abandoned: either training ended, or S3 did not respond for "
             f"{self._seconds:.0f} s and read fewer than {self._least_bytes:,} bytes in that time; check the "
@@ -104,7 +105,7 @@ class WatchedRequest:
     """A request whose response is awaited by another thread, which may abandon the request."""
 
     def __init__(self) -> None:
-        self._abandoned = False
+        self._is_abandoned = False
         self._last_sign = time.monotonic()
 
     @property
@@ -114,7 +115,7 @@ class WatchedRequest:
 
     def abandon(self) -> None:
         """Stop sending this request, including botocore's retries."""
-        self._abandoned = True
+        self._is_abandoned = True
 
     def watch(self) -> None:
         """Watch the requests of this thread's context."""
@@ -123,7 +124,7 @@ class WatchedRequest:
     def check(self) -> None:
         """Record a sign of activity. Raise UploadGivenUp if the request was abandoned."""
         self._last_sign = time.monotonic()
-        if self._abandoned:
+        if self._is_abandoned:
             raise UploadGivenUp("The request was abandoned, because S3 already has the object.")
 
 
@@ -133,7 +134,7 @@ def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
         request.check()
     if (deadline := _CURRENT.get()) is not None:
         deadline.check()
-        deadline.sent(bytes_transferred)
+        deadline.record_sent(bytes_transferred)
 
 
 def forget_deadline() -> None:
@@ -143,15 +144,15 @@ def forget_deadline() -> None:
 
 def obey_deadlines(client: S3Client) -> None:
     """Make `client` send no request after the deadline, except one that aborts an upload."""
-    client.meta.events.register("before-send.s3", _before_send, unique_id="upload-deadline")
-    client.meta.events.register("after-call.s3", _after_call, unique_id="upload-deadline-answer")
+    client.meta.events.register("before-send.s3", _check_before_send, unique_id="upload-deadline")
+    client.meta.events.register("after-call.s3", _record_after_call, unique_id="upload-deadline-answer")
 
 
-def _before_send(event_name: str, **_: object) -> None:
+def _check_before_send(event_name: str, **_: object) -> None:
     if not event_name.endswith(".AbortMultipartUpload"):
         check_deadline()
 
 
-def _after_call(**_: object) -> None:
+def _record_after_call(**_: object) -> None:
     if (deadline := _CURRENT.get()) is not None:
-        deadline.answered()
+        deadline.record_answer()

@@ -1,4 +1,4 @@
-"""Downloading an S3 object to a local file, which appears complete or not at all."""
+"""Downloads an S3 object to a local file, which appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 _BREAKS = 5  # consecutive interruptions without new bytes in between
 
 REREAD_SECONDS = (0.2, 3.5)
-"""Pauses before wrong bytes are read again. If they are still wrong the third time, they are wrong in S3."""
+"""Pauses in seconds before an object whose bytes are wrong is read again. If they are also wrong the third
+time, they are wrong in S3."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def download(
 ) -> Iterator[FetchedObject]:
     """Download to a temporary file, let the caller verify it, then rename it to `to`; clean up on errors.
 
-    Before the caller gets the file, it is downloaded again if its hash differs from `sha256` or, without that
-    argument, from the SHA-256 in the object's metadata.
+    If the hash of the file differs from `sha256` or, without that argument, from the SHA-256 in the object's
+    metadata, the object is downloaded up to two more times before the caller gets the last result.
 
-    Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no
-    space, or not writable), StoreUnreachable and the other StoreErrors.
+    Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no space, or not
+    writable), StoreUnreachable and the other StoreErrors.
     """
     part = to.with_name(f".{to.name}.{uuid4().hex}.part")
     with _local_disk(to):

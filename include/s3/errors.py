@@ -27,7 +27,7 @@ class StoreError(ProjectError):
 
 
 class StoreUnavailable(StoreError, TransientError):
-    """S3 is currently unavailable; a retry may succeed."""
+    """S3 cannot serve the request now; a retry may succeed."""
 
 
 class StoreUnreachable(StoreUnavailable):
@@ -63,7 +63,7 @@ class UploadGivenUp(StoreUnavailable):
 
 
 class RefusedForNow(StoreUnavailable):
-    """The store is misconfigured, but a state could be lost, so requests are retried until it is fixed."""
+    """A setting for S3 is wrong. Requests are retried until it is corrected, so that no state is lost."""
 
 
 class StoreRefusal(StoreError, FinalError):
@@ -147,14 +147,14 @@ _UNAVAILABLE: dict[type[StoreUnavailable], set[str]] = {
 
 @contextmanager
 def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None]:
-    """Turn boto3's exceptions about `location` into StoreErrors that say what to do."""
+    """Turn the exceptions of boto3 in the block into StoreErrors about `location` that say what to do."""
     from botocore import exceptions as boto
 
     endpoint = client.meta.endpoint_url
     try:
         yield
     except boto.ClientError as error:
-        raise _explanation(error, endpoint, location) from error
+        raise _explain(error, endpoint, location) from error
     except boto.FlexibleChecksumError as error:
         raise CorruptObject(f"{location.uri} is damaged in S3: {error}") from error
     except (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError) as error:
@@ -175,13 +175,13 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
         ) from error
 
 
-def error_code(error: ClientError) -> str:
+def read_error_code(error: ClientError) -> str:
     """Return S3's code, such as `NoSuchKey`; the HTTP status if the response has none, as after a HEAD."""
     return error.response.get("Error", {}).get("Code", "")
 
 
-def _explanation(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
-    code = error_code(error)
+def _explain(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
+    code = read_error_code(error)
     message = error.response.get("Error", {}).get("Message", "").rstrip(".")
     if code == "NoSuchBucket":
         return BucketMissing(

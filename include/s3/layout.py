@@ -25,7 +25,11 @@ Callers validate the names and ids in these keys: none contains a slash.
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 CHECKPOINTS = "checkpoints/"
 MODELS = "models/"
@@ -36,6 +40,8 @@ UPLOADS = "uploads/"
 DATASETS = "datasets/"
 MANIFESTS = f"{DATASETS}manifests/"
 DIFFERENCES = f"{DATASETS}differences/"
+DATASET_REPORTS = f"{DATASETS}reports/"
+SAMPLES = f"{DATASETS}samples/"
 
 SIGNATURE_SUFFIX = ".sig"
 """Appended to the key of a signed file, this gives the key of its signature."""
@@ -43,86 +49,144 @@ SIGNATURE_SUFFIX = ".sig"
 StoredKind = Literal["best", "last", "last.previous"]
 """Checkpoints of a job in S3; last.previous is the last.pt that the current last.pt replaced."""
 
+CHECKPOINT_NAMES = frozenset(f"{kind}.pt" for kind in get_args(StoredKind))
+"""Names of all files that a training run stores under its job's prefix."""
+
 PROBE_KEY = f"{CHECKPOINTS}.probe"
 """An object that belongs to no job. It is never deleted, because a deletion would disturb concurrent
 probes."""
 
 
-def checkpoint_key(job_id: str, kind: StoredKind) -> str:
+def build_checkpoint_key(job_id: str, kind: StoredKind) -> str:
     """Return the key of a job's best.pt, last.pt or last.previous.pt."""
     return f"{CHECKPOINTS}{job_id}/{kind}.pt"
 
 
-def version_key(name: str, version: int) -> str:
+def build_version_key(name: str, version: int) -> str:
     """Return the key of a registered version of a model."""
     return f"{MODELS}{name}/versions/{version}/best.pt"
 
 
-def production_key(name: str) -> str:
+def build_production_key(name: str) -> str:
     """Return the key of a model's version in production."""
     return f"{MODELS}{name}/production/best.pt"
 
 
-def pictures_prefix(job_id: str) -> str:
+def build_pictures_prefix(job_id: str) -> str:
     """Return the key prefix of a job's pictures."""
     return f"{PICTURES}{job_id}/"
 
 
-def dataset_report_key(job_id: str) -> str:
+def build_dataset_report_key(job_id: str) -> str:
     """Return the key of the report on a job's dataset."""
     return f"{REPORTS}{job_id}/dataset.json"
 
 
-def version_report_key(fingerprint: str, task: str) -> str:
+def build_version_report_key(fingerprint: str, task: Task) -> str:
     """Return the key of the report on a registered dataset."""
-    return f"{DATASETS}reports/{fingerprint}-{task}.json"
+    return f"{DATASET_REPORTS}{fingerprint}-{task}.json"
 
 
-def checked_dataset_key(job_id: str) -> str:
+def build_checked_dataset_key(job_id: str) -> str:
     """Return the key of the dataset that a job started with."""
     return f"{DATASETS}jobs/{job_id}.json"
 
 
-def listing_key(fingerprint: str) -> str:
+def build_listing_key(fingerprint: str) -> str:
     """Return the key of the listing of a checked dataset."""
     return f"{DATASETS}{fingerprint}.jsonl.gz"
 
 
-def converted_prefix(fingerprint: str) -> str:
+def build_converted_prefix(fingerprint: str) -> str:
     """Return the key prefix of a dataset that was converted from a different format."""
     return f"{DATASETS}{fingerprint}/"
 
 
-def conversion_key(key: str) -> str:
+def build_conversion_key(key: str) -> str:
     """Return the key of an export's conversion record."""
     return f"{DATASETS}conversions/{key}.json"
 
 
-def manifest_key(fingerprint: str, task: str) -> str:
+def build_manifest_key(fingerprint: str, task: Task) -> str:
     """Return the key of the manifest of a registered dataset."""
     return f"{MANIFESTS}{fingerprint}-{task}.jsonl.gz"
 
 
-def difference_key(fingerprint: str, task: str, base_fingerprint: str, base_task: str) -> str:
+def build_difference_key(fingerprint: str, task: Task, base_fingerprint: str, base_task: Task) -> str:
     """Return the key of the difference between the files of a version and those of the version `base`."""
     return f"{DIFFERENCES}{fingerprint}-{task}/{base_fingerprint}-{base_task}.json"
 
 
-def pretrained_key(name: str) -> str:
+def build_pretrained_key(name: str) -> str:
     """Return the key of a file of pretrained weights."""
     return f"{PRETRAINED}{name}"
 
 
-def upload_prefix(upload_id: str) -> str:
+def build_upload_prefix(upload_id: str) -> str:
     """Return the key prefix of an upload."""
     return f"{UPLOADS}{upload_id}/"
 
 
-def upload_record_key(upload_id: str) -> str:
+def build_upload_record_key(upload_id: str) -> str:
     """Return the key of an upload's record: a hidden file, which is never part of the dataset."""
-    return f"{upload_prefix(upload_id)}.upload.json"
+    return f"{build_upload_prefix(upload_id)}.upload.json"
 
 
-def samples_prefix(fingerprint: str, task: str) -> str:
+def build_samples_prefix(fingerprint: str, task: Task) -> str:
     """Return the key prefix of a dataset's samples."""
-    return f"{DATASETS}samples/{fingerprint}-{task}/"
+    return f"{SAMPLES}{fingerprint}-{task}/"
+
+
+def find_checkpoint_job(key: str) -> str | None:
+    """Return the id of the job under whose prefix for checkpoints the key is; None for any other key."""
+    job_id, slash, _ = key.removeprefix(CHECKPOINTS).partition("/")
+    return job_id if key.startswith(CHECKPOINTS) and slash else None
+
+
+def find_picture_job(key: str) -> str | None:
+    """Return the id of the job to which a picture belongs; None if the key is not that of a picture."""
+    match = re.fullmatch(rf"{PICTURES}([^/]+)/[^/]+", key)
+    return match[1] if match else None
+
+
+def find_report_job(key: str) -> str | None:
+    """Return the id of the job whose dataset a report is on; None if the key is not that of such a report."""
+    match = re.fullmatch(rf"{REPORTS}([^/]+)/dataset\.json", key)
+    return match[1] if match else None
+
+
+def find_production_name(key: str) -> str | None:
+    """Return the name of the model whose file in production has this key; None for any other key."""
+    match = re.fullmatch(rf"{MODELS}([^/]+)/production/best\.pt", key)
+    return match[1] if match else None
+
+
+def find_upload(key: str) -> str | None:
+    """Return the id of the upload to which the object belongs; None if it belongs to no upload."""
+    match = re.match(rf"{UPLOADS}([^/]+)/", key)
+    return match[1] if match else None
+
+
+def find_derived_dataset(key: str) -> str | None:
+    """Return `{fingerprint}-{task}` of the registered dataset from which an object was derived.
+
+    Derived objects are manifests, differences, reports and samples. Returns None for any other key.
+    """
+    derived = "|".join((MANIFESTS, DIFFERENCES, DATASET_REPORTS, SAMPLES))
+    match = re.match(rf"(?:{derived})([0-9a-f]{{64}}-[a-z]+)[./]", key)
+    return match[1] if match else None
+
+
+class ConvertedKey(NamedTuple):
+    """The parts of a key below, or of, the prefix of a converted dataset."""
+
+    fingerprint: str
+    """Fingerprint of the converted dataset, which names its prefix."""
+    path: str | None
+    """The key without the prefix; None if the key is the prefix without its final slash."""
+
+    @classmethod
+    def parse(cls, key: str) -> ConvertedKey | None:
+        """Split the key; return None if it does not belong to a converted dataset."""
+        match = re.fullmatch(rf"{DATASETS}([0-9a-f]{{64}})(?:/(.*))?", key, re.DOTALL)
+        return cls(match[1], match[2]) if match else None

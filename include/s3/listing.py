@@ -1,4 +1,4 @@
-"""Listing a bucket page by page: a million objects take no more memory than a thousand."""
+"""Lists a bucket page by page: a million objects take no more memory than a thousand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from include.s3.errors import translate_s3_errors
-from include.s3.layout import CHECKPOINTS
+from include.s3.layout import CHECKPOINTS, find_checkpoint_job
 from include.s3.location import S3Location
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class ListedObject:
     """One object of a listing."""
 
     location: S3Location
+    """Address of the object."""
     size: int
     """In bytes."""
     etag: str
@@ -37,8 +38,7 @@ class ListedObject:
     @property
     def job_id(self) -> str | None:
         """Id of the job under whose prefix the object is; None for any other object."""
-        parts = self.location.key.removeprefix(CHECKPOINTS).split("/")
-        return parts[0] if self.location.key.startswith(CHECKPOINTS) and len(parts) > 1 else None
+        return find_checkpoint_job(self.location.key)
 
     @property
     def name(self) -> str:
@@ -46,10 +46,10 @@ class ListedObject:
         return self.location.key.removeprefix(f"{CHECKPOINTS}{self.job_id}/")
 
 
-def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
+def list_pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
     """Yield the objects below `prefix` in pages of at most PAGE_SIZE. Raises StoreErrors."""
-    for page in _pages(client, prefix):
-        yield list(_objects(page, prefix.bucket))
+    for page in _request_pages(client, prefix):
+        yield list(_parse_objects(page, prefix.bucket))
 
 
 def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterator[list[ListedObject | str]]:
@@ -58,12 +58,12 @@ def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterato
     Only keys and prefixes that come after `after` are listed. Raises StoreErrors.
     """
     start = {"StartAfter": after} if after else {}
-    for page in _pages(client, prefix, Delimiter="/", **start):
+    for page in _request_pages(client, prefix, Delimiter="/", **start):
         folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-        yield [*_objects(page, prefix.bucket), *folders]
+        yield [*_parse_objects(page, prefix.bucket), *folders]
 
 
-def _pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
+def _request_pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
     """Yield S3's responses, parsing their objects in a tenth of the time that botocore takes."""
     # A handler with an id is registered only once, however often this line runs.
     client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects, unique_id="read-objects")
@@ -77,9 +77,10 @@ def _pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListOb
 def _read_objects(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
-    """Parse a page's objects, and leave the rest to botocore; leave an unusual page entirely to botocore.
+    """Parse the objects of a page, and leave the rest of the page to botocore.
 
-    botocore would build a tree of all elements, and spend half of the time in the garbage collector.
+    botocore would build a tree of all elements, and spend half of the time in the garbage collector. A page
+    that is unusual is left to botocore as a whole.
     """
     body = response_dict.get("body")
     if not isinstance(body, bytes) or not _IN_UTF_8.match(body):
@@ -87,11 +88,11 @@ def _read_objects(
     objects = _OBJECT.findall(body)
     if objects and len(objects) == body.count(b"<Contents"):
         with suppress(ElementTree.ParseError, ValueError):
-            customized_response_dict["Contents"] = list(map(_fields, objects))
+            customized_response_dict["Contents"] = list(map(_parse_fields, objects))
             response_dict["body"] = _OBJECT.sub(b"", body)
 
 
-def _fields(item: bytes) -> dict[str, object]:
+def _parse_fields(item: bytes) -> dict[str, object]:
     return {
         name: _TYPES.get(name, str)(_unescape(text)) for name, text in _FIELD.findall(item.decode("utf-8"))
     }
@@ -123,7 +124,7 @@ _TYPES: dict[str, Callable[[str], object]] = {
 """Functions that parse the fields that are not strings."""
 
 
-def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> Iterator[ListedObject]:
+def _parse_objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> Iterator[ListedObject]:
     for item in page.get("Contents", ()):
         if not item["Key"].endswith("/"):  # folders, which some servers and clients create
             location = S3Location(bucket, item["Key"])

@@ -1,4 +1,4 @@
-"""A local file to upload: its hashes, and its pieces, which can be read only until a deadline."""
+"""A local file to upload: its hashes, and its parts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class TransferLimits:
     threshold: int = 5 * 1024**3
     """Size in bytes above which a file is uploaded in parts; a retry need not resend parts that arrived.
 
-    Smaller files are not split: S3 refuses a single PUT if its bytes do not match the checksum, or if its
-    condition does not hold. For parts, the checksum is only composite, and not every server checks the
-    condition atomically when it assembles the parts.
+    Smaller files are not split, because a single PUT is safer: S3 refuses it if its bytes do not match the
+    checksum of the whole file, or if its condition does not hold. With parts, S3 stores only a checksum of
+    the parts' checksums, and not every server checks the condition and assembles the parts in one atomic
+    step.
     """
     part_size: int = 64 * 1024**2
     """In bytes."""
@@ -50,6 +51,7 @@ class Part:
     size: int
     """In bytes."""
     sha256: bytes
+    """Hash of the piece, as 32 bytes."""
 
     @property
     def checksum(self) -> str:
@@ -62,6 +64,7 @@ class LocalFile:
     """A file and its hashes."""
 
     path: Path
+    """Where the file is on this machine."""
     size: int
     """In bytes."""
     sha256: str
@@ -73,8 +76,8 @@ class LocalFile:
     def read(cls, path: Path, limits: TransferLimits, sha256: str | None = None) -> LocalFile:
         """Hash the file. Raises FileNotFoundError if it does not exist.
 
-        If `sha256` is given, a file that is sent in one request is not read here, because S3 refuses content
-        that does not match the hash.
+        If `sha256` is given, a file that is sent in one request is not read: S3 refuses the request if the
+        content does not match that hash.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:
@@ -100,8 +103,8 @@ class LocalFile:
         return f"{in_base64(composite)}-{len(self.parts)}"
 
 
-def body(path: Path, offset: int, size: int) -> ReadFileChunk:
-    """Return a piece of the file; reading from it fails once the deadline has expired."""
+def open_body(path: Path, offset: int, size: int) -> ReadFileChunk:
+    """Return the `size` bytes from `offset` as a file; reading it raises UploadGivenUp after the deadline."""
     from s3transfer.utils import ReadFileChunk
 
     return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])

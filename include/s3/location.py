@@ -14,7 +14,9 @@ class S3Location:
     """The address of an object."""
 
     bucket: str
+    """Name of the bucket."""
     key: str
+    """Key of the object within the bucket, or a prefix of keys; empty for the whole bucket."""
 
     @property
     def uri(self) -> str:

@@ -1,4 +1,4 @@
-"""Uploading a file in parts; a retry sends only the parts that have not arrived."""
+"""Uploads a file in parts; a retry sends only the parts that have not arrived."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import IO, TYPE_CHECKING, cast
 
 from include.s3.errors import MultipartUploadEnded, StoreError, translate_s3_errors
-from include.s3.local_file import Part, body
+from include.s3.local_file import Part, open_body
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -109,7 +109,7 @@ class MultipartUpload:
             )
 
     def _send_part(self, file: LocalFile, part: Part) -> None:
-        with body(file.path, part.offset, part.size) as content:
+        with open_body(file.path, part.offset, part.size) as content:
             self._send_body(cast("IO[bytes]", content), part)
 
     def _send_body(self, content: IO[bytes] | bytes, part: Part) -> None:

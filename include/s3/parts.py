@@ -31,11 +31,14 @@ class UnfinishedUpload(NamedTuple):
     """A multipart upload that has been neither completed nor aborted."""
 
     location: S3Location
+    """Address of the object that the upload would create."""
     upload_id: str
+    """The id that S3 gave the multipart upload."""
     begun_at: datetime
+    """When the upload was begun, by S3's clock."""
 
 
-def begin_upload(bucket: Bucket, key: str) -> str:
+def begin_multipart_upload(bucket: Bucket, key: str) -> str:
     """Begin the multipart upload of an object; return the id that S3 gave the upload."""
     with translate_s3_errors(bucket.client, bucket.at(key)):
         return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]

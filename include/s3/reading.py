@@ -1,4 +1,4 @@
-"""Reading the metadata of objects, and their bytes: a stored checksum does not prove that they are intact."""
+"""Reads objects' metadata, and their bytes: a stored checksum does not prove that these are still intact."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """Return S3's response to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. After a failed HEAD, a GET is therefore sent, whose response has a body with the reason.
+    access is denied. A failed HEAD is therefore followed by a GET, whose response has the reason in its body.
     """
     from botocore.exceptions import ClientError
 
     try:
         with translate_s3_errors(client, location):
             with suppress(ClientError):
-                return _head(client, location)
+                return _send_head(client, location)
             client.get_object(Bucket=location.bucket, Key=location.key)["Body"].close()  # unread
-            return _head(client, location)  # the object was written in the meantime
+            return _send_head(client, location)  # the object was written in the meantime
     except ObjectNotFound:
         return None
 
 
-def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
+def _send_head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
     return client.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
 
 
-def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
+def read_settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     """Read an object until its content is certain, without relying on a stored SHA-256.
 
     The content is certain if the object's ETag is the MD5 of the received bytes. An ETag need not be an MD5,
@@ -63,7 +63,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
 
 
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
-    """Hash the whole object, updating the digests `more` as well; return its identity, but not its bytes.
+    """Read the whole object to hash it, also with the digests `more`; return its identity, not its bytes.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 NEW_OBJECT_HEADERS = {"If-None-Match": "*"}
-"""Headers that must be sent with the PUT of an upload_link."""
+"""Headers that must be sent with the PUT that `sign_upload` signs."""
 
 
-def download_link(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:
-    """Sign a GET of the object, which is saved as `filename`; the link expires after `seconds`."""
+def sign_download(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:
+    """Sign a GET of the object, which the browser saves as `filename`; the link expires after `seconds`."""
     return client.generate_presigned_url(
         "get_object",
         Params={
@@ -34,7 +34,7 @@ def download_link(client: S3Client, location: S3Location, filename: str, seconds
     )
 
 
-def upload_link(client: S3Client, location: S3Location, size: int, seconds: int) -> str:
+def sign_upload(client: S3Client, location: S3Location, size: int, seconds: int) -> str:
     """Sign a PUT of an object of exactly `size` bytes that does not replace an existing object."""
     return client.generate_presigned_url(
         "put_object",
@@ -48,7 +48,7 @@ def upload_link(client: S3Client, location: S3Location, size: int, seconds: int)
     )
 
 
-def part_link(
+def sign_part(
     client: S3Client, location: S3Location, upload_id: str, number: int, size: int, seconds: int
 ) -> str:
     """Sign a PUT of one part, of exactly `size` bytes, of a multipart upload."""
@@ -65,7 +65,7 @@ def part_link(
     )
 
 
-def origin_of_links(client: S3Client, bucket: str) -> str:
+def find_origin_of_links(client: S3Client, bucket: str) -> str:
     """Return scheme, host and port of the links that `client` signs for that bucket. Raises StoreErrors."""
     with translate_s3_errors(client, S3Location(bucket, "")):
         link = urlsplit(client.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket}))

@@ -1,7 +1,7 @@
 """Reads many small objects with obstore, a Rust client that needs a third of botocore's processor time.
 
-obstore only makes reading faster: if it cannot read an object, the boto3 client reads that object, with its
-own retries and errors. An error in obstore therefore never decides whether a dataset is accepted.
+obstore only makes reading faster: if it cannot read an object, the caller reads that object with boto3, which
+has its own retries and errors. An error in obstore therefore never decides whether a dataset is accepted.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SmallReads:
 
     def read(self, bucket: str, key: str, etag: str, start: int, stop: int) -> bytes | None:
         """Return bytes `start` to `stop` - 1 of the object with that ETag; None if boto3 has to read them."""
-        if self._failures >= _MOST_FAILURES or stop - start > LARGEST or os.getpid() != _process():
+        if self._failures >= _MOST_FAILURES or stop - start > LARGEST or os.getpid() != _get_first_process():
             return None
         from obstore.exceptions import BaseError
 
@@ -75,13 +75,13 @@ class SmallReads:
             endpoint=endpoint,
             region=self._client.meta.region_name,
             virtual_hosted_style_request=False,
-            credential_provider=self._credentials,
+            credential_provider=self._read_credentials,
             client_options=options,
             retry_config={"max_retries": 0},
         )
 
-    def _credentials(self) -> S3Credential:
-        found = _credentials_of(self._client).get_frozen_credentials()
+    def _read_credentials(self) -> S3Credential:
+        found = _find_credentials(self._client).get_frozen_credentials()
         return {
             "access_key_id": found.access_key,
             "secret_access_key": found.secret_key,
@@ -96,16 +96,16 @@ def _is_supported(client: S3Client) -> bool:
         config.signature_version == "s3v4"
         and not config.proxies
         and client.meta.region_name is not None
-        and _credentials_of(client) is not None
+        and _find_credentials(client) is not None
     )
 
 
-def _credentials_of(client: Any) -> Any:
+def _find_credentials(client: Any) -> Any:
     return client._get_credentials()  # as boto3.crt does
 
 
 @cache
-def _process() -> int:
+def _get_first_process() -> int:
     """Return the id of the process that read first.
 
     Only that process has obstore's threads; a read in a forked process would hang.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
 from include.s3.errors import translate_s3_errors
-from include.s3.local_file import TransferLimits, body
+from include.s3.local_file import TransferLimits, open_body
 from include.s3.multipart import MultipartUpload
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Condition(TypedDict, total=False):
     """`*`: the object must not exist."""
 
 
-def unless_changed_since(etag: str | None) -> Condition:
+def build_unchanged_condition(etag: str | None) -> Condition:
     """Return the condition that the object still has this ETag or, with None, is still missing."""
     return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
@@ -43,7 +43,7 @@ def put(
     Raises ConditionFailed, BytesRefused and other StoreErrors. After an error, the object in S3 is unchanged,
     unless S3 stored the file and only the response was lost.
     """
-    with translate_s3_errors(client, location), body(file.path, 0, file.size) as content:
+    with translate_s3_errors(client, location), open_body(file.path, 0, file.size) as content:
         return client.put_object(
             Bucket=location.bucket,
             Key=location.key,

@@ -1,1 +1,1 @@
-"""The schema of the training tables: plans, applies and verifies the revisions in sql/migrations."""
+"""The schema of the training tables: rehearses, applies and verifies the revisions in sql/migrations."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.sql import Identifier, Literal
+
 from include.schema import catalog
 from include.schema.columns import describe_difference
 from include.schema.errors import MigrationRefused
@@ -38,7 +40,7 @@ def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> No
 
     Raises MigrationRefused if an existing column cannot be used.
     """
-    actual = catalog.columns(revision.connection, table)
+    actual = catalog.read_columns(revision.connection, table)
     problems = _find_objections(revision.connection, table, columns, actual)
     if problems:
         raise MigrationRefused(problems)
@@ -50,11 +52,11 @@ def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> No
 
 
 def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> None:
-    """Refuse existing columns that hold values, because every training run overwrites them.
+    """Refuse existing columns that hold values, because training runs would overwrite these values.
 
     Raises MigrationRefused.
     """
-    actual = catalog.columns(revision.connection, table)
+    actual = catalog.read_columns(revision.connection, table)
     problems = []
     for name in (column.name for column in columns if column.name in actual):
         held = f"SELECT count(*) FROM {table} WHERE {name} IS NOT NULL"  # noqa: S608 - constants
@@ -74,9 +76,9 @@ def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> 
     table will hide it. Raises MigrationRefused if another application's table is in the first schema, where
     ours would be created. MLflow, for example, also has tables model_versions and datasets.
     """
-    if catalog.table_kind(revision.connection, table) is None:
+    if catalog.read_table_kind(revision.connection, table) is None:
         return False
-    actual = {name: column.type for name, column in catalog.columns(revision.connection, table).items()}
+    actual = {name: column.type for name, column in catalog.read_columns(revision.connection, table).items()}
     if {column.name: column.type for column in columns}.items() <= actual.items():
         return True
     if not catalog.is_in_first_schema(revision.connection, table):
@@ -94,10 +96,10 @@ def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> Non
     Raises MigrationRefused, which lists every obstacle.
     """
     connection = revision.connection
-    kind = catalog.table_kind(connection, table)
+    kind = catalog.read_table_kind(connection, table)
     if kind != "r":
         raise MigrationRefused([_describe_wrong_kind(table, kind)])
-    actual = catalog.columns(connection, table)
+    actual = catalog.read_columns(connection, table)
     key = _find_key(connection, table, actual)
     problems = _find_objections(connection, table, columns, actual)
     problems += _find_naming_problems(connection, table, actual, key)
@@ -113,9 +115,9 @@ def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> Non
         revision.add_column(
             table, next(column for column in columns if column.name == "job_id"), derived_from=key
         )
-    if key and ("job_id" not in actual or actual["job_id"].nullable):
+    if key and ("job_id" not in actual or actual["job_id"].is_nullable):
         _name_rows(revision, table, key)
-    if "job_id" not in catalog.unique_columns(connection, table):
+    if "job_id" not in catalog.find_unique_columns(connection, table):
         index = "training_schema_job_id"
         revision.create("index", table, index, f"CREATE UNIQUE INDEX {index} ON {table} (job_id)")
     add_missing(revision, table, columns)
@@ -129,9 +131,9 @@ def _find_objections(
 
 def _find_key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
     """Return a NOT NULL column that identifies the host application's rows; None if there is none."""
-    for name in catalog.unique_columns(connection, table):
+    for name in catalog.find_unique_columns(connection, table):
         column = actual[name]
-        if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:
+        if name != "job_id" and not column.is_nullable and column.base_type in KEY_TYPES:
             return name
     return None
 
@@ -141,7 +143,7 @@ def _find_naming_problems(
 ) -> list[str]:
     """Return the reasons why job_id could not identify rows."""
     problems = []
-    if key is None and ("job_id" not in actual or actual["job_id"].nullable):
+    if key is None and ("job_id" not in actual or actual["job_id"].is_nullable):
         problems.append(
             f"Table {table} has no single-column primary key of type integer, uuid, text or varchar to fill "
             f"job_id from: add such a key, or your own column job_id text NOT NULL UNIQUE."
@@ -167,13 +169,12 @@ def _name_rows(revision: Revision, table: str, key: str) -> None:
     if catalog.trigger_exists(connection, table, KEY_TRIGGER):
         return
     revision.create("function", table, "training_schema_job_id", _KEY_FUNCTION)
-    literal = key.replace("'", "''")
     revision.create(
         "trigger",
         table,
         KEY_TRIGGER,
         f"CREATE TRIGGER {KEY_TRIGGER} BEFORE INSERT ON {table} FOR EACH ROW WHEN (NEW.job_id IS NULL) "
-        f"EXECUTE FUNCTION training_schema_job_id('{literal}')",
+        f"EXECUTE FUNCTION training_schema_job_id({Literal(key).as_string()})",
     )
 
 
@@ -185,10 +186,10 @@ def _fill_job_id(revision: Revision, table: str, key: str) -> None:
     connection = revision.connection
     size = catalog.fetch_number(connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
     revision.warn(f"{table} ({size} MiB) is locked while it is rewritten to fill job_id from {key}.")
-    job_id = catalog.columns(connection, table)["job_id"]
+    job_id = catalog.read_columns(connection, table)["job_id"]
     revision.execute(
         f"ALTER TABLE {table} ALTER COLUMN job_id "
-        f"TYPE {job_id.type} USING COALESCE(job_id, {catalog.quote_identifier(key)}::text)"
+        f"TYPE {job_id.type} USING COALESCE(job_id, {Identifier(key).as_string()}::text)"
     )
 
 
@@ -199,7 +200,7 @@ def _warn_of_mandatory_columns(
     mandatory = [
         name
         for name, column in actual.items()
-        if name not in ours and not (column.nullable or column.has_default or column.generated)
+        if name not in ours and not (column.is_nullable or column.has_default or column.is_generated)
     ]
     if mandatory:
         revision.warn(

@@ -1,4 +1,4 @@
-"""The columns that the code relies on, and the conditions under which existing columns can replace them."""
+"""How migrations declare our columns, and when an existing column can stand in for one of them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Column:
     """One of our columns, as the migration creates it."""
 
     name: str
+    """Lower case, so that it needs no quotes in SQL."""
     type: str
     """Spelt as PostgreSQL reports it."""
     default: str | None = None
@@ -40,7 +41,7 @@ class Column:
     """Maximum length of the text written to the column; None for any length. An existing column must be at
     least this long."""
     values: tuple[str, ...] = ()
-    """All values ever written to the column, which an existing enum must accept; empty if not known."""
+    """All values ever written to the column, if they are known; an existing enum must accept them."""
     always_written: bool = False
     """Whether NULL is never written to the column."""
 
@@ -56,23 +57,28 @@ class ActualColumn:
     """A column in the database."""
 
     name: str
+    """Spelt as in the catalog, without quotes."""
     type: str
+    """Spelt as PostgreSQL reports it, with its length."""
     base_type: str
     """The type without its length, or the type that a domain is based on."""
     length: int | None
     """Maximum length of a varchar; None for any length."""
     kind: str
     """PostgreSQL's letter for the kind of type: b base type, e enum, d domain."""
-    nullable: bool
+    is_nullable: bool
+    """Whether the column may contain NULL."""
     has_default: bool
-    generated: bool
+    """Whether a row without a value for the column gets its default."""
+    is_generated: bool
+    """Whether the database computes the column from others, so that it cannot be written."""
 
 
 def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> str | None:
     """Return why `actual` cannot stand in for `expected`, and what to do about it; None if it can."""
     where = f"Column {table}.{expected.name}"
     alter = f"ALTER TABLE {table} ALTER COLUMN {expected.name}"
-    if actual.generated:
+    if actual.is_generated:
         return f"{where} is a generated column, but the trainer writes to it: rename it."
     if not _can_stand_in(expected, actual):
         return (
@@ -84,7 +90,7 @@ def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> s
             f"{where} has type {actual.type}, too short for the values written to it "
             f"({expected.longest or 'any number of'} characters): {alter} TYPE {expected.type}."
         )
-    if not actual.nullable and not (expected.required or expected.always_written):
+    if not actual.is_nullable and not (expected.required or expected.always_written):
         return (
             f"{where} is NOT NULL, but stays empty while a job is queued or running: {alter} DROP NOT NULL."
         )

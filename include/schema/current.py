@@ -22,7 +22,7 @@ BASE = "base"
 
 def require_current(connection: Connection[Any]) -> None:
     """Raise SchemaBehind unless the database is at this code's newest revision."""
-    expected = revisions(MIGRATIONS)[-1]
+    expected = list_revisions(MIGRATIONS)[-1]
     current = read_revision(connection)
     if current == expected:
         return
@@ -31,7 +31,7 @@ def require_current(connection: Connection[Any]) -> None:
             f"The training database has no schema yet, but this code needs revision {expected}: "
             "run the Dag migrate_schema."
         )
-    if current in revisions(MIGRATIONS):
+    if current in list_revisions(MIGRATIONS):
         raise SchemaBehind(
             f"The training database is at schema revision {current}, but this code needs {expected}: "
             "run the Dag migrate_schema."
@@ -43,12 +43,13 @@ def describe_newer_schema(current: str) -> str:
     """Return the message for a schema whose revision this code does not contain."""
     return (
         f"The training database is at schema revision {current}, which this code does not know "
-        f"(it goes up to {revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that version."
+        f"(it goes up to {list_revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that "
+        "version."
     )
 
 
 @cache
-def revisions(scripts: Path) -> tuple[str, ...]:
+def list_revisions(scripts: Path) -> tuple[str, ...]:
     """Return all revisions in `scripts`, the oldest first."""
     from alembic.script import ScriptDirectory
 

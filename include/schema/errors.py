@@ -28,7 +28,7 @@ class SchemaBusy(SchemaError, TransientError):
 
 
 class MigrationRefused(SchemaError, FinalError):
-    """The migration would break or lose something. `problems` lists the reasons and their remedies.
+    """The migration would break or lose something.
 
     `reached` is the revision up to which the migration was applied; None if nothing was changed.
     """
@@ -41,3 +41,4 @@ class MigrationRefused(SchemaError, FinalError):
         )
         super().__init__(f"{done}, because:\n" + "\n".join(f"- {problem}" for problem in problems))
         self.problems = tuple(problems)
+        """The reasons, each with its remedy."""

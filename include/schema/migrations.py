@@ -1,4 +1,4 @@
-"""Migrates the training schema: plans, applies and verifies revisions."""
+"""Migrates the training schema: rehearses, applies and verifies revisions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from psycopg import ClientCursor
 from sqlalchemy import event
 
-from include.schema.current import BASE, MIGRATIONS, VERSION_TABLE, describe_newer_schema, revisions
+from include.schema.current import BASE, MIGRATIONS, VERSION_TABLE, describe_newer_schema, list_revisions
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
 from include.schema.privileges import (
     KEPT_TABLES,
@@ -25,7 +25,7 @@ from include.schema.privileges import (
     require_ownership,
 )
 from include.schema.session import DEFAULT_TIMEOUTS, open_exclusive_session, translate_database_errors
-from include.schema.verification import compare, promised_columns
+from include.schema.verification import collect_promised_columns, compare
 
 if TYPE_CHECKING:
     import psycopg
@@ -39,7 +39,7 @@ _STEPS = re.compile(r"[+-][0-9]+")
 
 
 @dataclass(frozen=True)
-class MigrationPlan:
+class Rehearsal:
     """A rehearsed migration, which was run and rolled back."""
 
     current: str
@@ -51,12 +51,13 @@ class MigrationPlan:
     statements: tuple[str, ...]
     """The SQL statements that change the database, in order."""
     warnings: tuple[str, ...]
+    """Sentences for the person who migrates, such as that a table is rewritten."""
     problems: tuple[str, ...]
     """The reasons why `apply` would refuse."""
 
     @property
     def report(self) -> str:
-        """The plan as text."""
+        """The rehearsal as text."""
         lines = [f"Schema: at {self.current}, target {self.target}."]
         if not (self.revisions or self.statements or self.problems):
             lines[0] += " Nothing to do."
@@ -71,14 +72,14 @@ class MigrationPlan:
         return "\n".join(lines)
 
 
-def plan(
+def rehearse(
     engine: Engine,
     target: str = "head",
     *,
     application_role: str | None = None,
     confirm_data_loss: bool = False,
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
-) -> MigrationPlan:
+) -> Rehearsal:
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
 
     `target` is "head", "base", a revision, or steps from the current one, such as "+1" or "-1".
@@ -97,14 +98,14 @@ def apply(
     confirm_data_loss: bool = False,
     scripts: Path = MIGRATIONS,
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
-) -> MigrationPlan:
+) -> Rehearsal:
     """Migrate to `target`, one transaction per revision, and return what was done.
 
     The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If a
     revision fails after that, for instance because a table is locked, the revisions before it stay, and
     applying again continues from there. `application_role` gets its rights at the end. Raises
     MigrationRefused, nearly always before anything is changed; otherwise the error names the revision that
-    was reached. Also raises the errors of `plan`.
+    was reached. Also raises the errors of `rehearse`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         migration = _Migration(connection, application_role, confirm_data_loss, timeouts, scripts)
@@ -127,7 +128,7 @@ def verify(engine: Engine, target: str = "head", *, application_role: str | None
     """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
     Raises SchemaUnverified if the database is at another revision, if columns are missing or unusable, or if
-    `application_role` lacks rights; also TargetUnknown and SchemaBehind, as `plan` does.
+    `application_role` lacks rights; also TargetUnknown and SchemaBehind, as `rehearse` does.
     """
     with engine.connect() as connection:
         migration = _Migration(connection, application_role)
@@ -145,20 +146,25 @@ def verify(engine: Engine, target: str = "head", *, application_role: str | None
 
 @dataclass(frozen=True)
 class _Migration:
-    """A migration over one connection, with the settings of `plan` and `apply`."""
+    """A migration over one connection, with the settings of `rehearse` and `apply`."""
 
     connection: Connection
+    """A connection that holds the lock for migrations, except for `verify`, which needs no lock."""
     application_role: str | None
+    """The role that gets, or must have, the rights on rows; None if it is the role that migrates."""
     confirm_data_loss: bool = False
+    """Whether a downgrade may drop columns and tables that hold data."""
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS
+    """How long to wait for locks."""
     scripts: Path = MIGRATIONS
+    """The folder with Alembic's `env.py` and the revisions."""
 
     @property
     def order(self) -> tuple[str, ...]:
         """The base and all revisions, the oldest first."""
-        return (BASE, *revisions(self.scripts))
+        return (BASE, *list_revisions(self.scripts))
 
-    def rehearse(self, target: str) -> MigrationPlan:
+    def rehearse(self, target: str) -> Rehearsal:
         """Migrate to `target`, roll that back, and return what was done."""
         current = self.read_current()
         resolved = self.resolve(target, current)
@@ -174,10 +180,10 @@ class _Migration:
             except MigrationRefused as refusal:
                 problems = refusal.problems
             rehearsal.rollback()
-        return MigrationPlan(
+        return Rehearsal(
             current=current,
             target=resolved,
-            revisions=self._revisions_between(current, resolved),
+            revisions=self._find_revisions(current, resolved),
             statements=tuple(statements),
             warnings=tuple(config.attributes["warnings"]),
             problems=problems,
@@ -199,12 +205,12 @@ class _Migration:
         """Run the revisions between `current` and `target`."""
         if current == target:
             return
-        upwards = self.order.index(target) > self.order.index(current)
+        is_upgrade = self.order.index(target) > self.order.index(current)
         with translate_database_errors(
             f"Another program has been using a table for more than {self.timeouts.table}. Try again later, "
             "or end the transaction that locks the table (pg_stat_activity shows it)."
         ):
-            (command.upgrade if upwards else command.downgrade)(config, target)
+            (command.upgrade if is_upgrade else command.downgrade)(config, target)
 
     def grant(self, revision: str) -> list[str]:
         """Grant the application's role its rights at that revision; return warnings about excess rights."""
@@ -219,7 +225,7 @@ class _Migration:
         """Return the tables at that revision; at base, only the one that a host application may have."""
         if revision == BASE:
             return ["training_jobs"]
-        return [*promised_columns(self.scripts, revision), *KEPT_TABLES]
+        return [*collect_promised_columns(self.scripts, revision), *KEPT_TABLES]
 
     def read_current(self) -> str:
         """Return the database's revision, read in a separate transaction."""
@@ -249,7 +255,7 @@ class _Migration:
             "or -1."
         )
 
-    def _revisions_between(self, current: str, target: str) -> tuple[str, ...]:
+    def _find_revisions(self, current: str, target: str) -> tuple[str, ...]:
         """Return the revisions whose upgrade or downgrade will run, in the order in which they run."""
         start, end = self.order.index(current), self.order.index(target)
         if end >= start:
@@ -271,7 +277,8 @@ def _collect_changes(connection: Connection) -> Iterator[list[str]]:
         _many: bool,
     ) -> None:
         if _CHANGES.match(statement):
-            statements.append(ClientCursor(cursor.connection).mogrify(statement.encode(), parameters).strip())
+            filled = ClientCursor(cursor.connection).mogrify(statement.encode(), parameters or None)
+            statements.append(filled.strip())
 
     event.listen(connection, "before_cursor_execute", collect)
     try:

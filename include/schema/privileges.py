@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.sql import Identifier
 from sqlalchemy.exc import ProgrammingError
 
 from include.schema import catalog
@@ -42,9 +43,9 @@ def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
     role = str(connection.exec_driver_sql("SELECT current_user").scalar_one())
     problems = [
         f"Table {table} belongs to role {owner}, and role {role}, which migrates, is not a member of role "
-        f"{owner}: run GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or give "
+        f"{owner}: run GRANT {Identifier(owner).as_string()} TO {Identifier(role).as_string()}, or give "
         "connection training_db_owner a role that is a member."
-        for table, owner in catalog.foreign_tables(connection, tables)
+        for table, owner in catalog.find_foreign_tables(connection, tables)
     ]
     if problems:
         raise MigrationRefused(problems)
@@ -58,14 +59,14 @@ def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
     for missing in find_missing(connection, role, tables):
         try:
             with connection.begin_nested():
-                connection.exec_driver_sql(_grant_statement(missing, role))
+                connection.exec_driver_sql(_build_grant(missing, role))
         except ProgrammingError as error:
             if error.connection_invalidated:
                 raise
     problems = [
         f"Role {role}, which connection training_db uses, needs {missing.privilege} on "
         f"{missing.object}, which the role that migrates may not grant: let its owner run "
-        f"{_grant_statement(missing, role)}."
+        f"{_build_grant(missing, role)}."
         for missing in find_missing(connection, role, tables)
     ]
     if problems:
@@ -85,17 +86,17 @@ def require_granted(connection: Connection, role: str, tables: Iterable[str]) ->
 def find_missing(connection: Connection, role: str, tables: Iterable[str]) -> Sequence[MissingPrivilege]:
     """Return the rights on these tables that the role needs and does not have."""
     needed = [(table, privilege) for table in tables for privilege in PRIVILEGES[table]]
-    return catalog.missing_privileges(connection, role, needed)
+    return catalog.find_missing_privileges(connection, role, needed)
 
 
 def describe_excess(connection: Connection, role: str, tables: Iterable[str]) -> list[str]:
     """Return a warning if the role, which should only read and write rows, can change the schema."""
-    reasons = "; ".join(catalog.schema_changing_reasons(connection, role, tables))
+    reasons = "; ".join(catalog.find_schema_changing_reasons(connection, role, tables))
     if not reasons:
         return []
     warning = f"Role {role}, which connection training_db uses, can change the schema: {reasons}."
     return [f"{warning} docs/deployment.md explains how to separate the two roles."]
 
 
-def _grant_statement(missing: MissingPrivilege, role: str) -> str:
-    return f"GRANT {missing.privilege} ON {missing.object} TO {catalog.quote_identifier(role)}"
+def _build_grant(missing: MissingPrivilege, role: str) -> str:
+    return f"GRANT {missing.privilege} ON {missing.object} TO {Identifier(role).as_string()}"

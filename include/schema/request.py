@@ -8,7 +8,7 @@ from include.request import Request
 
 
 class MigrationRequest(Request):
-    """Every parameter of `migrate_schema`. The form in Airflow's UI is generated from this class."""
+    """Every parameter of `migrate_schema`."""
 
     dag_id = "migrate_schema"
 

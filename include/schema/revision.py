@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
+
+from psycopg.sql import Identifier
 
 from include.schema import catalog
 from include.schema.errors import MigrationRefused
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 _CREATED = "training_schema_created"
 
-_DROP = {
+_CreatedKind = Literal["table", "column", "index", "function", "trigger"]
+
+_DROP: Mapping[_CreatedKind, str] = {
     "table": "DROP TABLE {name}",
     "column": "ALTER TABLE {table} DROP COLUMN IF EXISTS {name}",
     "index": "DROP INDEX IF EXISTS {name}",
@@ -30,12 +34,19 @@ _DROP = {
 
 @dataclass(frozen=True)
 class _Created:
-    kind: str
+    """An object that a revision created: one row of the journal."""
+
+    kind: _CreatedKind
+    """What it is."""
     table: str
+    """The table to which the object belongs; a table belongs to itself."""
     name: str
+    """Name of the object."""
     derived_from: str | None
+    """The column whose values fill a created column; None for other columns and objects."""
 
     def drop(self) -> str:
+        """Return the statement that drops the object."""
         return _DROP[self.kind].format(table=self.table, name=self.name)
 
 
@@ -64,7 +75,7 @@ class Revision:
         self.connection.exec_driver_sql(statement)
 
     def warn(self, warning: str) -> None:
-        """Add a warning for the person who plans or applies the migration."""
+        """Add a warning for the person who rehearses or applies the migration."""
         self._warnings.append(warning)
 
     def create_journal(self) -> None:
@@ -80,7 +91,7 @@ class Revision:
         self.execute(f"DROP TABLE {_CREATED}")
 
     def create(
-        self, kind: str, table: str, name: str, statement: str, *, derived_from: str | None = None
+        self, kind: _CreatedKind, table: str, name: str, statement: str, *, derived_from: str | None = None
     ) -> None:
         """Create an object with `statement`, and remember it for the journal.
 
@@ -158,7 +169,7 @@ class Revision:
         return [item for item in (_Created(*row) for row in rows) if self._exists(item)]
 
     def _exists(self, item: _Created) -> bool:
-        columns = catalog.columns(self.connection, item.table)
+        columns = catalog.read_columns(self.connection, item.table)
         return bool(columns) and (item.kind != "column" or item.name in columns)
 
     def _describe_loss(self, item: _Created) -> str | None:
@@ -167,13 +178,11 @@ class Revision:
         elif item.kind == "column":
             key = (
                 item.derived_from
-                if item.derived_from in catalog.columns(self.connection, item.table)
+                if item.derived_from in catalog.read_columns(self.connection, item.table)
                 else None
             )
             what = f"column {item.table}.{item.name}"
-            held = (
-                f"{item.name} IS DISTINCT FROM {f'{catalog.quote_identifier(key)}::text' if key else 'NULL'}"
-            )
+            held = f"{item.name} IS DISTINCT FROM {f'{Identifier(key).as_string()}::text' if key else 'NULL'}"
         else:
             return None
         rows = catalog.fetch_number(self.connection, f"SELECT count(*) FROM {item.table} WHERE {held}")  # noqa: S608

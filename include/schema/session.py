@@ -37,7 +37,7 @@ class LockTimeouts:
 DEFAULT_TIMEOUTS = LockTimeouts()
 
 
-def engine_over(connect: Callable[[], Any]) -> Engine:
+def make_engine(connect: Callable[[], Any]) -> Engine:
     """Return an engine that opens psycopg connections with `connect`, such as a hook's get_conn."""
 
     def connect_for_sqlalchemy() -> psycopg.Connection[Any]:
@@ -45,7 +45,13 @@ def engine_over(connect: Callable[[], Any]) -> Engine:
         connection.row_factory = tuple_row
         return connection
 
-    return create_engine("postgresql+psycopg://", creator=connect_for_sqlalchemy, poolclass=NullPool)
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=connect_for_sqlalchemy,
+        poolclass=NullPool,
+        # Otherwise, psycopg reads a percent sign in a host application's names as a placeholder.
+        execution_options={"no_parameters": True},
+    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg.sql import Identifier, Literal
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from include.schema import catalog
@@ -19,8 +20,8 @@ _ALSO_WRITTEN = {
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("error",),
 }
-"""For each status, the columns that are always set in a job with that status: a CHECK may involve several
-columns. A job may fail, or be stopped, before it gets a GPU."""
+"""For each status, the columns that are always set in a job with that status, because a CHECK may involve
+several columns. A job that failed or was stopped has a `started_at` only if it got a GPU."""
 
 
 def find_objections(
@@ -44,7 +45,7 @@ def _find_refused_values(
     if of_type:
         return [_describe_type_refusal(table, actual[column.name], of_type)]
     problems = []
-    for name, expression in catalog.column_checks(connection, table, column.name):
+    for name, expression in catalog.read_column_checks(connection, table, column.name):
         refused = [
             value
             for value in column.values
@@ -55,7 +56,7 @@ def _find_refused_values(
                 f"CHECK {name} rejects {table}.{column.name} = {', '.join(refused)}: "
                 f"drop it, or make it allow {', '.join(column.values)}."
             )
-    for name, listing, listed in catalog.column_references(connection, table, column.name):
+    for name, listing, listed in catalog.read_column_references(connection, table, column.name):
         refused = [value for value in column.values if not _is_listed(connection, listing, listed, value)]
         if refused:
             problems.append(
@@ -75,7 +76,7 @@ def _describe_type_refusal(table: str, actual: ActualColumn, refused: list[str])
 
 
 def _fits_type(connection: Connection, actual: ActualColumn, value: str) -> bool:
-    return _is_true(connection, f"SELECT CAST(%(value)s AS {actual.type}) IS NOT NULL", value)
+    return _is_true(connection, f"SELECT CAST({_quote(value)} AS {actual.type}) IS NOT NULL")
 
 
 def _passes(
@@ -83,30 +84,37 @@ def _passes(
 ) -> bool:
     """Evaluate the CHECK on a row like those that we write, without writing to the table."""
     literals = {name: "now()" if name.endswith("_at") else "'s3://'" for name in _ALSO_WRITTEN.get(value, ())}
-    literals[column] = "%(value)s"
+    literals[column] = _quote(value)
     fields = (
-        f"CAST({literals.get(name, 'NULL')} AS {other.type}) AS {catalog.quote_identifier(name)}"
+        f"CAST({literals.get(name, 'NULL')} AS {other.type}) AS {Identifier(name).as_string()}"
         for name, other in actual.items()
     )
     row = f"SELECT {', '.join(fields)}"
-    doubled = expression.replace("%", "%%")
-    passes = f"SELECT ({doubled}) IS NOT FALSE FROM ({row}) AS written"  # noqa: S608 - the database's own expression
-    return _is_true(connection, passes, value)
+    passes = f"SELECT ({expression}) IS NOT FALSE FROM ({row}) AS written"  # noqa: S608 - the database's own expression
+    return _is_true(connection, passes)
 
 
 def _is_listed(connection: Connection, listing: str, listed: str, value: str) -> bool:
-    listed_value = f"SELECT FROM {listing} WHERE {listed}::text = %(value)s"
-    return _is_true(connection, f"SELECT EXISTS ({listed_value})", value)
+    listed_value = f"SELECT FROM {listing} WHERE {listed}::text = {_quote(value)}"
+    return _is_true(connection, f"SELECT EXISTS ({listed_value})")
 
 
-def _is_true(connection: Connection, statement: str, value: str) -> bool:
-    """Return whether `statement` is true for `value`; False if PostgreSQL rejects the value.
+def _quote(value: str) -> str:
+    """Return the value as an SQL literal.
+
+    A parameter instead would make psycopg read a percent sign in a host application's names as a placeholder.
+    """
+    return Literal(value).as_string()
+
+
+def _is_true(connection: Connection, statement: str) -> bool:
+    """Return whether `statement` is true; False if PostgreSQL rejects a value in it.
 
     The transaction continues in either case. Raises OperationalError.
     """
     try:
         with connection.begin_nested():
-            return bool(connection.exec_driver_sql(statement, {"value": value}).scalar_one())
+            return bool(connection.exec_driver_sql(statement).scalar_one())
     except DBAPIError as error:
         # An OperationalError, such as a lock that times out, says nothing about the value.
         if error.connection_invalidated or isinstance(error, OperationalError):

@@ -25,7 +25,9 @@ class ColumnState:
     """One column, with its expected and its actual type."""
 
     table: str
+    """Name of the column's table."""
     name: str
+    """Name of the column."""
     expected: str
     """The type in a new table, with its length."""
     actual: str
@@ -44,8 +46,8 @@ def compare(connection: Connection, scripts: Path, revision: str) -> list[Column
     """Return the state of every column that `revision` declares. Raises SchemaUnverified."""
     states: list[ColumnState] = []
     problems: list[str] = []
-    for table, expected in promised_columns(scripts, revision).items():
-        actual = catalog.columns(connection, table)
+    for table, expected in collect_promised_columns(scripts, revision).items():
+        actual = catalog.read_columns(connection, table)
         for column in expected:
             if column.name not in actual:
                 problems.append(f"Column {table}.{column.name} {column.type} is missing.")
@@ -63,7 +65,7 @@ def compare(connection: Connection, scripts: Path, revision: str) -> list[Column
     return states
 
 
-def promised_columns(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
+def collect_promised_columns(scripts: Path, revision: str) -> dict[str, tuple[Column, ...]]:
     """Return the columns that the revisions up to `revision` declare, by table."""
     promised: dict[str, tuple[Column, ...]] = {}
     if revision != BASE:
@@ -76,13 +78,13 @@ def promised_columns(scripts: Path, revision: str) -> dict[str, tuple[Column, ..
 
 def _find_unnamed_rows(connection: Connection, table: str) -> list[str]:
     """Return the reasons why rows of the table might have no job_id, or share one."""
-    job_id = catalog.columns(connection, table).get("job_id")
+    job_id = catalog.read_columns(connection, table).get("job_id")
     if job_id is None:
         return []
     problems = []
-    if "job_id" not in catalog.unique_columns(connection, table):
+    if "job_id" not in catalog.find_unique_columns(connection, table):
         problems.append(f"Column {table}.job_id has no unique index: two rows could have the same job_id.")
-    if job_id.nullable and not catalog.trigger_exists(connection, table, KEY_TRIGGER):
+    if job_id.is_nullable and not catalog.trigger_exists(connection, table, KEY_TRIGGER):
         problems.append(
             f"Trigger {KEY_TRIGGER} of {table} is missing or disabled: new rows would get no job_id."
         )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.datastructures import Headers
 
-from include.limits import UPLOAD_BODY, WEIGHTS_BYTES, WEIGHTS_SECONDS
-from include.serving.problem import problem
+from include.limits import UPLOAD_BODY, WEIGHTS_BYTES, WEIGHTS_SECONDS, in_words
+from include.serving.problem import build_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,15 +39,9 @@ class BodyLimit:
     seconds: float
     """Time within which the complete body must arrive."""
 
-    def __str__(self) -> str:
-        """Return the size in MiB or KiB."""
-        kib = self.most_bytes // 1024
-        return f"{kib // 1024} MiB" if kib >= 1024 else f"{kib} KiB"
-
 
 SMALL = BodyLimit(64 * 1024, 10.0)
 """For logins, and for our routes, whose largest body is usually a completion callback of a few kB."""
-
 
 WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
 """For files of pretrained weights."""
@@ -81,27 +75,27 @@ class RequestLimits:
             return
         limit = self._find_limit(scope)
         refusal = _refuse_head(scope) if self._limits_heads else None
-        if refusal is None and _declared_size(scope) > limit.most_bytes:
-            refusal = _too_large(limit)
+        if refusal is None and _read_declared_size(scope) > limit.most_bytes:
+            refusal = _refuse_large(limit)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await _Upload(limit, receive, send).pass_to(self._app, scope)
+        await _TimedBody(limit, receive, send).pass_to(self._app, scope)
 
     def _find_limit(self, scope: Scope) -> BodyLimit:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         return next((limit for prefix, limit in self._limits if path.startswith(prefix)), self._default)
 
 
-class _Upload:
+class _TimedBody:
     """The body of one request, counted and timed while the application reads it."""
 
     def __init__(self, limit: BodyLimit, receive: Receive, send: Send) -> None:
         self._limit, self._receive_next, self._send_next = limit, receive, send
         self._deadline = anyio.current_time() + limit.seconds
         self._bytes = 0
-        self._complete = False
-        self._answered = False
+        self._is_complete = False
+        self._has_answered = False
         self._refusal: Response | None = None
 
     async def pass_to(self, app: ASGIApp, scope: Scope) -> None:
@@ -111,21 +105,21 @@ class _Upload:
         except Exception:  # an application may raise anything when the client disconnects
             if self._refusal is None:
                 raise
-        if self._refusal is not None and not self._answered:
+        if self._refusal is not None and not self._has_answered:
             await self._refusal(scope, self._receive_next, self._send_next)
 
     async def _receive(self) -> Message:
         """Receive the next message; if the body is refused, tell the application that the client has left."""
-        if self._complete:  # the application is waiting for the client to disconnect
+        if self._is_complete:  # the application is waiting for the client to disconnect
             return await self._receive_next()
         message = None if self._refusal else await self._receive_in_time()
         if message is None:
             return {"type": "http.disconnect"}
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limit.most_bytes:
-            self._refusal = _too_large(self._limit)
+            self._refusal = _refuse_large(self._limit)
             return {"type": "http.disconnect"}
-        self._complete = not message.get("more_body", False)
+        self._is_complete = not message.get("more_body", False)
         return message
 
     async def _receive_in_time(self) -> Message | None:
@@ -133,31 +127,31 @@ class _Upload:
             with anyio.fail_after(self._deadline - anyio.current_time()):
                 return await self._receive_next()
         except TimeoutError:
-            self._refusal = _too_slow(self._limit)
+            self._refusal = _refuse_slow(self._limit)
             return None
 
     async def _send(self, message: Message) -> None:
         """Send the application's response, unless the body was refused before the response began."""
-        if self._refusal is None or self._answered:
-            self._answered = True
+        if self._refusal is None or self._has_answered:
+            self._has_answered = True
             await self._send_next(message)
 
 
-def _declared_size(scope: Scope) -> int:
+def _read_declared_size(scope: Scope) -> int:
     declared = Headers(scope=scope).get("content-length", "")
     return int(declared) if declared.isdecimal() else 0
 
 
 def _refuse_head(scope: Scope) -> Response | None:
     if len(scope["query_string"]) > MOST_QUERY_BYTES:
-        return problem(
+        return build_problem(
             HTTPStatus.REQUEST_URI_TOO_LONG,
             f"The query string has {len(scope['query_string'])} bytes, and the limit is {MOST_QUERY_BYTES}: "
             "send a shorter query string.",
         )
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MOST_HEADER_BYTES:
-        return problem(
+        return build_problem(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             f"The headers have {size} bytes, and the limit is {MOST_HEADER_BYTES}: delete this site's "
             "cookies and log in again.",
@@ -165,19 +159,19 @@ def _refuse_head(scope: Scope) -> Response | None:
     return None
 
 
-def _too_large(limit: BodyLimit) -> Response:
-    return problem(
+def _refuse_large(limit: BodyLimit) -> Response:
+    return build_problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is larger than the limit of {limit}.",
+        f"The body is larger than the limit of {in_words(limit.most_bytes)}.",
     )
 
 
-def _too_slow(limit: BodyLimit) -> Response:
+def _refuse_slow(limit: BodyLimit) -> Response:
     """Return the response to a request whose body arrives too slowly.
 
     No other response is in transit, so closing the connection truncates nothing.
     """
-    return problem(
+    return build_problem(
         HTTPStatus.REQUEST_TIMEOUT,
         f"The body did not arrive within {limit.seconds:.0f} seconds: send the request again.",
         {"Connection": "close"},

@@ -17,8 +17,9 @@ from anyio import CapacityLimiter
 from cachetools import LRUCache, TTLCache
 from pydantic_core import from_json
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
 
-from include.serving.problem import problem
+from include.serving.problem import build_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,9 +52,9 @@ Key = tuple[Hashable, ...]
 class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    Once an account has logged in from an address, attempts on that account from that address have a separate
-    counter. So an account's owner is not locked out by failed attempts on that account from other addresses,
-    or by failed attempts on other accounts from the owner's address (a proxy's, for example).
+    Thanks to the separate count for known addresses, an account's owner is not locked out by failed attempts
+    from other addresses, or by failed attempts on other accounts from the owner's address, which may be a
+    proxy's.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,10 +68,11 @@ class LoginThrottle:
         if not _is_login(scope):
             await self._app(scope, receive, send)
             return
-        body = await _read(receive)
-        if body is None:
+        try:
+            body = await Request(scope, receive).body()
+        except ClientDisconnect:  # or RequestLimits refused the body as too large or too slow
             return
-        account, address = _account(scope, body), _address(scope)
+        account, address = _identify_account(scope, body), _identify_address(scope)
         async with self._capacity:
             if self._is_blocked(account, address):
                 await _refuse(scope, receive, send)
@@ -80,30 +82,31 @@ class LoginThrottle:
         if outcome.succeeded is not None:
             self._record(account, address, succeeded=outcome.succeeded)
 
-    def _limits(self, account: bytes, address: str) -> dict[Key, int]:
+    def _find_limits(self, account: bytes, address: str) -> dict[Key, int]:
         """Return the counters to which a failed attempt is added, with their limits."""
         if (account, address) in self._known:
             return {(account, address): MOST_FROM_ADDRESS}
         return {(address,): MOST_FROM_ADDRESS, (account,): MOST_FOR_ACCOUNT}
 
     def _is_blocked(self, account: bytes, address: str) -> bool:
-        limits = self._limits(account, address)
+        limits = self._find_limits(account, address)
         return any(self._refused.get(key, 0) >= most for key, most in limits.items())
 
     def _record(self, account: bytes, address: str, *, succeeded: bool) -> None:
         if succeeded:
             self._known[account, address] = True
             return
-        for key in self._limits(account, address):
+        for key in self._find_limits(account, address):
             self._refused[key] = self._refused.get(key, 0) + 1
 
 
 class _Outcome:
-    """Reads the outcome of an attempt from its response; `succeeded` is None if no password was checked."""
+    """Reads the outcome of an attempt from its response."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.succeeded: bool | None = None
+        """Whether the password was right; None if no password was checked."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -128,7 +131,7 @@ def _is_login(scope: Scope) -> bool:
     return path.startswith(_PATHS)
 
 
-def _account(scope: Scope, body: bytes) -> bytes:
+def _identify_account(scope: Scope, body: bytes) -> bytes:
     """Return a fixed-length digest of the user's name, or of the empty string if no name was sent."""
     try:
         if "json" in Headers(scope=scope).get("content-type", ""):
@@ -141,7 +144,7 @@ def _account(scope: Scope, body: bytes) -> bytes:
     return blake2b(str(name).strip().casefold().encode(errors="replace"), digest_size=16).digest()
 
 
-def _address(scope: Scope) -> str:
+def _identify_address(scope: Scope) -> str:
     """Return the client's address, or for IPv6 its /64 network, which usually belongs to one customer."""
     host = (scope.get("client") or ("", 0))[0]
     try:
@@ -149,18 +152,6 @@ def _address(scope: Scope) -> str:
     except ValueError:  # a Unix socket
         return ""
     return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """Read the body; None if the client disconnected, or the body was refused as too large or too slow."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -173,7 +164,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    refusal = problem(
+    refusal = build_problem(
         HTTPStatus.TOO_MANY_REQUESTS,
         f"Too many failed logins: wait {SECONDS} seconds, then try again.",
         {"Retry-After": str(SECONDS)},

@@ -37,9 +37,9 @@ class LimitedProtocol(HttpToolsProtocol):
     """One connection, which is closed if its client does not send a complete head in time."""
 
     _closing: TimerHandle | None = None
-    _in_head = False
+    _is_in_head = False
     _head_bytes = 0
-    _message_complete = True
+    _is_message_complete = True
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Start the timer for the first request."""
@@ -56,7 +56,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._in_head:
+        if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response(f"The head of a request must not exceed {MOST_HEAD_BYTES} bytes.")
@@ -66,24 +66,24 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the timer for the head."""
         super().on_message_begin()
-        self._in_head, self._head_bytes, self._message_complete = True, 0, False
+        self._is_in_head, self._head_bytes, self._is_message_complete = True, 0, False
         self._close_soon()
 
     def on_headers_complete(self) -> None:
         """Cancel the timer: the body has separate limits."""
-        self._in_head = False
+        self._is_in_head = False
         self._cancel_closing()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Record that the request has arrived completely."""
-        self._message_complete = True
+        self._is_message_complete = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Start the timer for the rest of the body if the response was sent before the body had arrived."""
         super().on_response_complete()
-        if not self._message_complete and not self.transport.is_closing():
+        if not self._is_message_complete and not self.transport.is_closing():
             self._close_soon()
 
     def _close_soon(self) -> None:

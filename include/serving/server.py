@@ -21,7 +21,7 @@ class ServerSettingError(ValueError):
     """A setting of the API server is invalid; the message is one sentence."""
 
 
-def root_middlewares(
+def list_root_middlewares(
     larger: Mapping[str, BodyLimit], environment: Mapping[str, str] = os.environ
 ) -> list[dict[str, Any]]:
     """Return `fastapi_root_middlewares` of our plugin, the innermost first. Raises ServerSettingError.
@@ -29,7 +29,7 @@ def root_middlewares(
     `larger` maps the prefixes of paths that accept larger bodies to their limits.
     """
     limits = {
-        "default": BodyLimit(_most_mib(environment) * 1024 * 1024, _SECONDS),
+        "default": BodyLimit(_read_most_mib(environment) * 1024 * 1024, _SECONDS),
         "limits": {"/auth/": SMALL, **larger},
         "limits_heads": False,
     }
@@ -39,7 +39,7 @@ def root_middlewares(
     ]
 
 
-def _most_mib(environment: Mapping[str, str]) -> int:
+def _read_most_mib(environment: Mapping[str, str]) -> int:
     given = environment.get("MAX_REQUEST_MIB") or str(MOST_MIB)
     if not given.isdecimal() or not 1 <= int(given) <= 4096:
         raise ServerSettingError(

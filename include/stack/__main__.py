@@ -11,6 +11,7 @@ from include.plain_text import escape_controls
 from include.stack.datasets import upload_dataset
 from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
+from include.stack.exports import render_exports
 from include.stack.local import STATE, Stack
 from include.stack.rotation import rotate
 from include.stack.state import StateFolder
@@ -24,7 +25,7 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Run one command; return the exit status."""
-    arguments = _arguments()
+    arguments = _parse_arguments()
     try:
         _run(arguments)
     except StackError as error:
@@ -40,7 +41,7 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m include.stack", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="start everything and train once on the bundled digits")
@@ -95,16 +96,16 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
                 steps.say(f"{name}: {state}")
         case "env":
             stack.require_running()
-            print("\n".join(stack.export_lines()))
+            print("\n".join(render_exports(stack)))
         case "logs":
-            _logs(stack)
+            _follow_logs(stack)
         case "pretrained":
             store_weights(stack, steps, arguments.file)
         case "dataset":
             upload_dataset(stack, steps, arguments.file, arguments.name, arguments.task)
 
 
-def _logs(stack: Stack) -> None:
+def _follow_logs(stack: Stack) -> None:
     logs = sorted(str(log) for log in (stack.state.path / "logs").glob("*.log"))
     print(f"The logs of tasks are in {stack.airflow.home / 'logs'}.", flush=True)
     os.execvp("tail", ["tail", "-n", "20", "-F", *logs])  # noqa: S606 - tail takes over this process

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from include.stack import processes
-from include.stack.errors import StackError, last_lines
-from include.stack.gpus import gpu_slots
+from include.stack.errors import StackError, read_last_lines
+from include.stack.gpus import count_gpu_slots
 from include.stack.ports import LOOPBACK, open_session
-from include.stack.private_files import UMASK, private_folder, write_private
+from include.stack.private_files import UMASK, make_private_folder, write_private
 from include.stack.processes import Service
 from include.stack.state import USERNAME
 
 if TYPE_CHECKING:
-    from include.stack.connections import Connections
+    from include.stack.connections import Connections, Part
     from include.stack.state import Credentials
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ OTHER_TASKS = 5
 TASK_STOP_SECONDS = 120.0
 """Running tasks are killed this long after the stop signal; training runs save their state before that."""
 
-PARTS = {
+PARTS: Mapping[Part, Sequence[str]] = {
     "api-server": (),
     "dag-processor": (),
     # These two parts would serve their logs on every network interface; the API server reads the log files
@@ -45,16 +45,50 @@ PARTS = {
     "scheduler": ("--skip-serve-logs",),
 }
 
+INTERVALS: Mapping[str, Mapping[str, object]] = {
+    # If a training run loses its supervisor, Airflow notices after half a minute (the timeout plus the
+    # detection interval), instead of five minutes. If the scheduler dies, its training runs count as orphaned
+    # after 30 seconds without a heartbeat from the scheduler.
+    "scheduler": {
+        "task_instance_heartbeat_sec": 5,
+        "task_instance_heartbeat_timeout": 30,
+        "task_instance_heartbeat_timeout_detection_interval": 5,
+        "orphaned_tasks_check_interval": 15,
+        "scheduler_idle_sleep_time": 0.2,
+    },
+    "workers": {
+        # A training run survives minutes without the API server, and soon notices its return.
+        "max_failed_heartbeats": 30,
+        "execution_api_retry_wait_max": 5,
+        # If a task's process is still ending, its supervisor checks again after this interval, and only then
+        # reports that the task was skipped, failed or killed.
+        "min_heartbeat_interval": 1,
+    },
+    # A changed Dag file is parsed within seconds; all Dag files are parsed again every minute.
+    "dag_processor": {
+        "refresh_interval": 10,
+        "min_file_process_interval": 60,
+        "parsing_processes": 2,
+        "print_stats_interval": 600,
+    },
+}
+"""Sections of airflow.cfg that decide how soon Airflow notices a change or a death."""
+
 
 @dataclass(frozen=True)
 class Airflow:
     """One Airflow deployment with its PostgreSQL database."""
 
     state: Path
+    """The stack's folder: `airflow/` below it is AIRFLOW_HOME; logs and pid files are there, too."""
     port: int
+    """Port of the UI and the REST API on the loopback interface."""
     database_url: str
+    """SQLAlchemy URL of Airflow's own database, with its password."""
     credentials: Credentials
+    """The stack's secrets; airflow.cfg contains those of Airflow."""
     connections: Connections
+    """Which of Airflow's parts and queues get which connections."""
     variables: Mapping[str, str]
     """Environment variables for the Dags, set in every process."""
 
@@ -70,9 +104,9 @@ class Airflow:
 
     def configure(self) -> None:
         """Write the configuration and the password of the UI."""
-        private_folder(self.home)
+        make_private_folder(self.home)
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read_dict(self._settings())
+        parser.read_dict(self._build_settings())
         text = io.StringIO()
         parser.write(text)
         write_private(self.home / "airflow.cfg", text.getvalue())
@@ -102,7 +136,8 @@ class Airflow:
             )
         if finished.returncode:
             raise StackError(
-                f"`airflow {' '.join(command)}` failed. Its log is {log} and ends with:\n{last_lines(log)}"
+                f"`airflow {' '.join(command)}` failed. Its log is {log} and ends with:\n"
+                f"{read_last_lines(log)}"
             )
 
     def is_migrated(self) -> bool:
@@ -111,7 +146,7 @@ class Airflow:
 
     def start(self) -> bool:
         """Start all parts and wait until they are healthy. Returns False if all were already running."""
-        before = [processes.running(service) for service in self.services]
+        before = [processes.find_process(service) for service in self.services]
         *others, scheduler = self.services
         # The scheduler comes last: the tasks that it starts would fail without the API server.
         for services in (others, [scheduler]):
@@ -121,7 +156,7 @@ class Airflow:
             # just restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
-        return before != [processes.running(service) for service in self.services]
+        return before != [processes.find_process(service) for service in self.services]
 
     def stop(self) -> bool:
         """Stop all parts. Returns False if none was running.
@@ -133,19 +168,15 @@ class Airflow:
         stopped = [processes.stop(scheduler), processes.stop(*others)]
         return any(stopped)
 
-    def running(self) -> bool:
-        """Return whether all parts are running."""
-        return all(map(processes.running, self.services))
-
-    def listening(self) -> bool:
+    def is_listening(self) -> bool:
         """Return whether the part that listens on the port is running."""
         [server] = [service for service in self.services if service.name == "api-server"]
-        return processes.running(server) is not None
+        return processes.find_process(server) is not None
 
     @cached_property
     def environment(self) -> dict[str, str]:
         """The environment that all processes share; each also gets its own connections."""
-        inherited = processes.base_environment(
+        inherited = processes.build_base_environment(
             "AIRFLOW", "AWS_", "CHECKPOINT_BUCKET", "PG", "S3_", "STACK_", "TRAINING_ROOT", "YOLO_"
         )
         own = {
@@ -157,9 +188,9 @@ class Airflow:
         }
         return inherited | own | dict(self.variables)
 
-    def environment_of(self, part: str) -> dict[str, str]:
+    def build_environment(self, part: Part) -> dict[str, str]:
         """Return the complete environment of the part's process."""
-        return self.environment | self.connections.environment_of(part)
+        return self.environment | self.connections.build_environment(part)
 
     @cached_property
     def services(self) -> tuple[Service, ...]:
@@ -168,7 +199,7 @@ class Airflow:
             Service(
                 name=name,
                 command=(self.program, name, *options),
-                environment=self.environment_of(name),
+                environment=self.build_environment(name),
                 directory=self.home,
                 state=self.state,
                 stop_seconds=TASK_STOP_SECONDS if name == "scheduler" else processes.STOP_SECONDS,
@@ -195,13 +226,13 @@ class Airflow:
     def _passwords_file(self) -> Path:
         return self.home / "passwords.json"
 
-    def _settings(self) -> dict[str, dict[str, object]]:
+    def _build_settings(self) -> dict[str, Mapping[str, object]]:
         return {
             "core": {
                 "dags_folder": REPOSITORY / "dags",
                 "plugins_folder": REPOSITORY / "plugins",
                 "executor": "include.stack.executor.QueueExecutor",
-                "parallelism": OTHER_TASKS + gpu_slots(),
+                "parallelism": OTHER_TASKS + count_gpu_slots(),
                 "load_examples": False,
                 "dags_are_paused_at_creation": False,
                 "fernet_key": self.credentials.airflow_fernet_key,
@@ -217,33 +248,9 @@ class Airflow:
                 "secret_key": self.credentials.airflow_secret_key,
             },
             "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
-            # If a training run loses its supervisor, Airflow notices after half a minute (the timeout plus
-            # the detection interval), instead of five minutes. If the scheduler dies, its training runs count
-            # as orphaned after 30 seconds without a heartbeat from the scheduler.
-            "scheduler": {
-                "task_instance_heartbeat_sec": 5,
-                "task_instance_heartbeat_timeout": 30,
-                "task_instance_heartbeat_timeout_detection_interval": 5,
-                "orphaned_tasks_check_interval": 15,
-                "scheduler_idle_sleep_time": 0.2,
-            },
-            "workers": {
-                # A training run survives minutes without the API server, and soon notices when it is back.
-                "max_failed_heartbeats": 30,
-                "execution_api_retry_wait_max": 5,
-                # If a task's process is still ending, its supervisor checks again after this interval, and
-                # only then reports that the task was skipped, failed or killed.
-                "min_heartbeat_interval": 1,
-            },
-            # A changed Dag file is parsed within seconds; all Dag files are parsed again every minute.
-            "dag_processor": {
-                "refresh_interval": 10,
-                "min_file_process_interval": 60,
-                "parsing_processes": 2,
-                "print_stats_interval": 600,
-            },
             "logging": {"base_log_folder": self.home / "logs"},
             "usage_data_collection": {"enabled": False},
+            **INTERVALS,
         }
 
     def _is_healthy(self, part: str) -> bool:

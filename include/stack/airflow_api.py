@@ -9,12 +9,11 @@ from typing import Any
 
 import requests
 
+from include.api import PREFIX
 from include.stack.errors import StackError
 from include.stack.ports import open_session
 
 SECONDS = 30
-TRAINING_API = "/training/api/v1"
-"""Repeats PREFIX of include/api/addresses.py, because importing that module would import Airflow."""
 
 
 class ApiRefusal(StackError):
@@ -30,8 +29,11 @@ class AirflowApi:
     """Calls Airflow's REST API as one user."""
 
     url: str
+    """Address of the API server, without a trailing slash."""
     username: str
+    """The user who logs in before the first request."""
     password: str
+    """The user's password."""
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Create the pool unless it exists; an existing pool keeps its number of slots."""
@@ -58,25 +60,25 @@ class AirflowApi:
         answer = self._call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
         return str(answer.json()["dag_run_id"])
 
-    def run_state(self, dag_id: str, run_id: str) -> str:
+    def get_run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of the run: queued, running, success or failed."""
         return str(self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}").json()["state"])
 
-    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    def list_task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the run's tasks, as Airflow describes them."""
         return list(
             self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances").json()["task_instances"]
         )
 
-    def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
+    def read_log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
         """Return the log of one attempt of a task, line by line."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         content = self._call("GET", path, accept={requests.codes.not_found}).json().get("content", [])
-        return [line for event in content for line in _lines(event)]
+        return [line for event in content for line in _format_event(event)]
 
-    def training(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def call_training_api(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the training API. Raises ApiRefusal with the detail of an error response."""
-        answer = self._request(method, f"{self.url}{TRAINING_API}/{path}", body)
+        answer = self._request(method, f"{self.url}{PREFIX}/{path}", body)
         try:
             content: dict[str, Any] = answer.json() if answer.content else {}
         except requests.JSONDecodeError:  # not from the training API: for example, the server is stopping
@@ -117,7 +119,7 @@ class AirflowApi:
             ) from error
 
 
-def _lines(event: Any) -> list[str]:
+def _format_event(event: Any) -> list[str]:
     """Return a structured log event as lines of text, with its exceptions.
 
     The markers that fold the log in the UI are omitted.

@@ -31,7 +31,8 @@ LOCKED = ["--require-hashes", "--only-binary", ":all:"]
 during installation."""
 
 NEEDED_GB = 8.0
-"""Size of the environment, most of it PyTorch with CUDA. uv's cache, if on another disk, needs as much."""
+"""Size of the environment, most of it PyTorch with CUDA. If uv's cache is on another disk, it needs as much
+there."""
 
 PIP_TO_UV = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -75,7 +76,7 @@ def _ensure(files: list[Path]) -> None:
     if not _is_installed(UV_LOCK):
         pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *LOCKED, "-r", str(UV_LOCK)], os.environ)
-        _stamp(UV_LOCK).write_text(_digest(UV_LOCK))
+        _find_stamp(UV_LOCK).write_text(_hash_file(UV_LOCK))
     names = ", ".join(file.name for file in files)
     size = "" if _has_airflow() else " (a download of about 3 GB, unless uv has cached it)"
     print(f"Installing {names}{size} ...", flush=True)
@@ -83,9 +84,9 @@ def _ensure(files: list[Path]) -> None:
     # On a terminal, show progress; otherwise skip the list of some 250 packages.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode"]
-    _run([*uv, *quiet, *LOCKED, "--excludes", str(EXCLUDED), *options], uv_environment())
+    _run([*uv, *quiet, *LOCKED, "--excludes", str(EXCLUDED), *options], build_uv_environment())
     for file in files:
-        _stamp(file).write_text(_digest(file))
+        _find_stamp(file).write_text(_hash_file(file))
     print(f"Environment .venv: ready ({time.monotonic() - started:.0f} s)", flush=True)
 
 
@@ -112,10 +113,10 @@ def _run(command: list[str], environment: os._Environ[str] | dict[str, str]) -> 
 
 def _diagnose(program: str) -> str:
     """Return why an installation failed: disk, network, or the installer's own message."""
-    free = _free_gb(VENV)
+    free = _measure_free_gb(VENV)
     if free < 1:
         return f"The disk with {VENV} is full ({free:.1f} GB free). Free up {NEEDED_GB:.0f} GB."
-    index = uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
+    index = build_uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
     try:
         with urllib.request.urlopen(f"{index.rstrip('/')}/pip/", timeout=20):  # noqa: S310 - the user's own index
             pass
@@ -131,7 +132,7 @@ def _diagnose(program: str) -> str:
     )
 
 
-def uv_environment() -> dict[str, str]:
+def build_uv_environment() -> dict[str, str]:
     """Return the environment variables for uv, which does not read pip's settings."""
     environment = dict(os.environ)
     environment.setdefault("UV_HTTP_TIMEOUT", environment.get("PIP_DEFAULT_TIMEOUT", "180"))
@@ -158,7 +159,7 @@ def _read_pip_settings() -> dict[str, str]:
 def _check_disk() -> None:
     if _has_airflow():
         return
-    free = _free_gb(VENV)
+    free = _measure_free_gb(VENV)
     if free < NEEDED_GB:
         raise BootstrapError(
             f"{REPOSITORY} has {free:.1f} GB of free disk space; the environment needs {NEEDED_GB:.0f} GB. "
@@ -171,21 +172,21 @@ def _has_airflow() -> bool:
     return (VENV / "bin" / "airflow").exists()
 
 
-def _free_gb(path: Path) -> float:
+def _measure_free_gb(path: Path) -> float:
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     return shutil.disk_usage(existing).free / 1e9
 
 
 def _is_installed(requirements: Path) -> bool:
-    stamp = _stamp(requirements)
-    return PYTHON.exists() and stamp.exists() and stamp.read_text() == _digest(requirements)
+    stamp = _find_stamp(requirements)
+    return PYTHON.exists() and stamp.exists() and stamp.read_text() == _hash_file(requirements)
 
 
-def _stamp(requirements: Path) -> Path:
+def _find_stamp(requirements: Path) -> Path:
     return VENV / f".installed-{requirements.name}"
 
 
-def _digest(requirements: Path) -> str:
+def _hash_file(requirements: Path) -> str:
     return hashlib.sha256(requirements.read_bytes()).hexdigest()
 
 

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from include.stack.ports import LOOPBACK
-from include.stack.private_files import private_folder, write_private
+from include.stack.private_files import make_private_folder, write_private
 
 VALIDITY = timedelta(days=3650)
 
@@ -46,18 +46,18 @@ def prepare_certificates(folder: Path) -> None:
 
     Existing certificates are kept until renewal is due: a server may be using them. Raises StackError.
     """
-    private_folder(folder)
-    configuration = _configuration(folder.resolve())
+    make_private_folder(folder)
+    configuration = _render_configuration(folder.resolve())
     if _is_usable(folder, configuration):
         return
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = _builder("SeaweedFS authority", authority_key).add_extension(
+    authority = _begin_certificate("SeaweedFS authority", authority_key).add_extension(
         x509.BasicConstraints(ca=True, path_length=0), critical=True
     )
     address = x509.IPAddress(ipaddress.ip_address(LOOPBACK))
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
-        _builder("SeaweedFS", key)
+        _begin_certificate("SeaweedFS", key)
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     )
@@ -69,12 +69,12 @@ def prepare_certificates(folder: Path) -> None:
     write_private(folder / "security.toml", configuration)
 
 
-def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _begin_certificate(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
-        .issuer_name(_name("SeaweedFS authority"))
-        .subject_name(_name(name))
+        .issuer_name(_build_name("SeaweedFS authority"))
+        .subject_name(_build_name(name))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCK_SKEW)
@@ -82,12 +82,15 @@ def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuil
     )
 
 
-def _name(common_name: str) -> x509.Name:
+def _build_name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _configuration(folder: Path) -> str:
-    """Return the content of security.toml, which must name every component: any other would not use TLS."""
+def _render_configuration(folder: Path) -> str:
+    """Return the content of security.toml.
+
+    The file names every component, because a component that is missing there would not use TLS.
+    """
     pair = f"cert = {_quote(folder / 'certificate.pem')}\nkey = {_quote(folder / 'key.pem')}\n"
     authority = f"ca = {_quote(folder / 'authority.pem')}\n"
     sections = [f"[grpc]\n{authority}"]

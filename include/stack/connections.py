@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.deployment.settings import (
     MAINTENANCE_QUEUE,
@@ -30,6 +30,9 @@ from include.stack.s3_identities import Role
 if TYPE_CHECKING:
     from include.stack.local import Stack
 
+Part = Literal["api-server", "dag-processor", "triggerer", "scheduler"]
+"""A process of Airflow, named after the command that starts it."""
+
 Connection = Mapping[str, object]
 """One connection in Airflow's JSON format."""
 
@@ -45,12 +48,12 @@ class Connections:
     queue.
     """
 
-    parts: Mapping[str, Mapping[str, Connection]]
-    """The connections of each part, such as `api-server`, by connection id."""
+    parts: Mapping[Part, Mapping[str, Connection]]
+    """The connections of each part, by connection id."""
     queues: Mapping[str, Mapping[str, Connection]]
     """The connections that each queue adds, by connection id."""
 
-    def environment_of(self, part: str) -> dict[str, str]:
+    def build_environment(self, part: Part) -> dict[str, str]:
         """Return the environment variables that give the part its connections."""
         own = as_variables(self.parts[part])
         if part != "scheduler":
@@ -58,8 +61,8 @@ class Connections:
         queues = {queue: as_variables(connections) for queue, connections in self.queues.items()}
         return own | {QUEUE_CONNECTIONS: json.dumps(queues)}
 
-    def of_every_task(self) -> dict[str, str]:
-        """Return the variables that every task gets, together with those that the queues add."""
+    def collect_task_variables(self) -> dict[str, str]:
+        """Return the variables for every connection that a task may have, whatever its queue."""
         variables = as_variables(self.parts["scheduler"])
         for connections in self.queues.values():
             variables |= as_variables(connections)
@@ -74,8 +77,8 @@ def as_variables(connections: Mapping[str, Connection]) -> dict[str, str]:
 def assign_connections(stack: Stack) -> Connections:
     """Return the connections that each part and each queue of this stack gets."""
     secret = stack.credentials
-    training_db = _database(stack, TRAINING_APPLICATION, secret.training_app_db_password)
-    owner = _database(stack, TRAINING_OWNER, secret.training_db_password)
+    training_db = _describe_database(stack, TRAINING_APPLICATION, secret.training_app_db_password)
+    owner = _describe_database(stack, TRAINING_OWNER, secret.training_db_password)
     training_airflow = {
         "conn_type": "http",
         "host": f"http://{LOOPBACK}:{stack.ports.airflow}",
@@ -85,26 +88,26 @@ def assign_connections(stack: Stack) -> Connections:
     signing_key = {"conn_type": "generic", "extra": {"path": str(stack.model_keys.private)}}
     return Connections(
         parts={
-            "api-server": {TRAINING_DB: training_db, TRAINING_S3: _s3(stack, Role.API)},
+            "api-server": {TRAINING_DB: training_db, TRAINING_S3: _describe_s3(stack, Role.API)},
             # The Dag processor records the failure of runs whose process was killed.
             "dag-processor": {TRAINING_DB: training_db},
             # Triggers read the rows of jobs that other runs wait for.
             "triggerer": {TRAINING_DB: training_db},
             "scheduler": {
                 TRAINING_DB: training_db,
-                TRAINING_S3: _s3(stack, Role.WORKER),
+                TRAINING_S3: _describe_s3(stack, Role.WORKER),
                 TRAINING_AIRFLOW: training_airflow,
             },
         },
         queues={
             MIGRATION_QUEUE: {TRAINING_DB_OWNER: owner},
             PROMOTION_QUEUE: {MODEL_SIGNING_KEY: signing_key},
-            MAINTENANCE_QUEUE: {TRAINING_S3_MAINTENANCE: _s3(stack, Role.MAINTENANCE)},
+            MAINTENANCE_QUEUE: {TRAINING_S3_MAINTENANCE: _describe_s3(stack, Role.MAINTENANCE)},
         },
     )
 
 
-def _database(stack: Stack, role: str, password: str) -> Connection:
+def _describe_database(stack: Stack, role: str, password: str) -> Connection:
     return {
         "conn_type": "postgres",
         "host": LOOPBACK,
@@ -115,7 +118,7 @@ def _database(stack: Stack, role: str, password: str) -> Connection:
     }
 
 
-def _s3(stack: Stack, role: Role) -> Connection:
+def _describe_s3(stack: Stack, role: Role) -> Connection:
     keys = stack.s3.keys[role]
     return {
         "conn_type": "aws",

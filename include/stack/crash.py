@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def kill_task(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> bool:
     """Kill (SIGKILL) the current attempt of a task. Returns whether the attempt had a process."""
-    instances = api.task_instances(dag_id, run_id)
+    instances = api.list_task_instances(dag_id, run_id)
     current = next(instance["id"] for instance in instances if instance["task_id"] == task_id)
     victims = find_task_processes(current)
     for process in victims:

@@ -22,7 +22,7 @@ from include.request import RequestRefused
 from include.stack.airflow_api import ApiRefusal
 from include.stack.errors import StackError
 from include.stack.ports import open_session
-from include.stack.private_files import hold_lock, private_folder, write_private
+from include.stack.private_files import hold_lock, make_private_folder, write_private
 
 if TYPE_CHECKING:
     from include.stack.airflow_api import AirflowApi
@@ -48,15 +48,16 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
         RegisterRequest.parse({"name": name, "source": f"s3://{DEFAULT_BUCKET}/", "task": task})
     except RequestRefused as refusal:
         raise StackError(str(refusal)) from None
-    stack.api.training("GET", "datasets")  # fails before the upload if the tables are missing
+    stack.api.call_training_api("GET", "datasets")  # fails before the upload if the tables are missing
     files = _find_files(source)
-    memory = stack.state.path / "uploads" / _digest(files)
+    memory = stack.state.path / "uploads" / _hash_files(files)
     # One sender at a time: a second sender of the same files would continue the first one's upload.
-    with steps.step(f"Upload {source}", spinner=False), hold_lock(stack.state.path / "uploads.lock"):
+    with steps.step(f"Upload {source}", with_spinner=False), hold_lock(stack.state.path / "uploads.lock"):
         upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
         body = {"source": data, "task": task, "note": None}
-        run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
+        path = f"datasets/{quote(name, safe='')}/versions"
+        run_id = stack.api.call_training_api("POST", path, body)["run_id"]
         # Forget the upload only now: if its check could not be started, the next attempt need not resend it.
         memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
@@ -78,7 +79,7 @@ def _find_files(source: Path) -> dict[str, Path]:
     return {path.as_posix(): file for path, file in found.items() if not is_ignored(path.parts)}
 
 
-def _digest(files: dict[str, Path]) -> str:
+def _hash_files(files: dict[str, Path]) -> str:
     """Return a digest of paths, sizes and modification times. Equal digests mean that no file has changed."""
     seen = [(path, file.stat().st_size, file.stat().st_mtime_ns) for path, file in files.items()]
     return sha256(json.dumps(seen).encode()).hexdigest()
@@ -90,7 +91,7 @@ def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
     Raises StackError if the API fails, for example during an outage; the upload can be continued later.
     """
     try:
-        return api.training("GET", f"uploads/{memory.read_text()}")
+        return api.call_training_api("GET", f"uploads/{memory.read_text()}")
     except FileNotFoundError:
         return None
     except ApiRefusal as refusal:
@@ -102,8 +103,8 @@ def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
 def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]:
     """Announce the files to the API, and store the upload's id until its check has been started."""
     announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
-    upload = stack.api.training("POST", "uploads", {"files": announced})
-    private_folder(memory.parent)
+    upload = stack.api.call_training_api("POST", "uploads", {"files": announced})
+    make_private_folder(memory.parent)
     write_private(memory, upload["upload_id"])
     return upload
 
@@ -116,15 +117,15 @@ def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path])
     """
     address = f"uploads/{upload['upload_id']}"
     for _ in range(_ROUNDS):
-        parts = _missing(upload)
+        parts = _list_missing_parts(upload)
         if not parts:
             break
         _send_parts(stack, steps, upload, files, parts)
-        upload = stack.api.training("GET", address)
-    return str(stack.api.training("POST", f"{address}/complete")["source"])
+        upload = stack.api.call_training_api("GET", address)
+    return str(stack.api.call_training_api("POST", f"{address}/complete")["source"])
 
 
-def _missing(upload: dict[str, Any]) -> list[dict[str, Any]]:
+def _list_missing_parts(upload: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"file": index, "part": number}
         for index, file in enumerate(upload["files"])
@@ -138,7 +139,7 @@ def _send_parts(
     """Send these parts, several at a time, with a progress bar on a terminal."""
     announced, address = upload["files"], f"uploads/{upload['upload_id']}"
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    total = sum(_size(announced[part["file"]], part["part"]) for part in parts)
+    total = sum(_compute_part_size(announced[part["file"]], part["part"]) for part in parts)
     with (
         Progress(*columns, console=steps.console, transient=True) as progress,
         ThreadPoolExecutor(_AT_ONCE) as threads,
@@ -151,11 +152,11 @@ def _send_parts(
 
         for start in range(0, len(parts), UPLOAD_LINKS):
             batch = parts[start : start + UPLOAD_LINKS]
-            links = stack.api.training("POST", f"{address}/parts", {"parts": batch})["links"]
+            links = stack.api.call_training_api("POST", f"{address}/parts", {"parts": batch})["links"]
             list(threads.map(send, links))
 
 
-def _size(file: dict[str, Any], part: int) -> int:
+def _compute_part_size(file: dict[str, Any], part: int) -> int:
     """Return the size of a part. All parts except the last have the same size."""
     return int(min(file["part_size"], file["size"] - (part - 1) * file["part_size"]))
 
@@ -187,7 +188,7 @@ def _wait_for_version(stack: Stack, name: str, run_id: str) -> int:
     """Return the version that the run registers. Raises StackError with the reason if the run fails."""
     path = f"datasets/{quote(name, safe='')}/registrations/{quote(run_id, safe='')}"
     while True:
-        found = stack.api.training("GET", path)
+        found = stack.api.call_training_api("GET", path)
         if found["state"] == "registered":
             version: int = found["version"]
             return version

@@ -15,7 +15,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.spec import DIGITS_MODEL
 from include.s3.location import S3Location
 from include.stack.errors import StackError, indent_last
-from include.stack.follow import Follower, quality
+from include.stack.follow import Follower, find_quality
 
 if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
@@ -66,8 +66,8 @@ def _train(
     stack: Stack, steps: Steps, title: str, conf: dict[str, Any], crash_after: int | None = None
 ) -> None:
     job_id: str = conf["job_id"]
-    steps.say(f"Watch the training run: {_page(stack, job_id)}")
-    steps.say(f"Log in to Airflow:      {login(stack, steps)}")
+    steps.say(f"Watch the training run: {_build_page_url(stack, job_id)}")
+    steps.say(f"Log in to Airflow:      {describe_login(stack, steps)}")
     _run(stack, steps, TRAINING_DAG, title, conf, job_id, crash_after)
     job = _get_job(stack, job_id)
     if job is None:
@@ -86,7 +86,7 @@ def _run(
 ) -> None:
     """Trigger the Dag over REST and wait for its run. Raises StackError with the reason if the run fails."""
     stack.api.wait_for_dag(dag_id)
-    with steps.step(title, spinner=False):
+    with steps.step(title, with_spinner=False):
         run_id = stack.api.trigger(dag_id, conf)
         state = Follower(stack, steps, dag_id, run_id, job_id, crash_after).follow()
         if state == "failed":
@@ -98,9 +98,9 @@ def _describe_failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None
     job = _get_job(stack, job_id) if job_id else None
     if job is not None and job.error:
         sentences.append(f"The row of job {job_id} says: {job.error}")
-    for task in stack.api.task_instances(dag_id, run_id):
+    for task in stack.api.list_task_instances(dag_id, run_id):
         if task["state"] == "failed":
-            lines = stack.api.log_lines(dag_id, run_id, task["task_id"], task["try_number"])
+            lines = stack.api.read_log(dag_id, run_id, task["task_id"], task["try_number"])
             sentences.append(f"The log of task {task['task_id']} ends with:\n{indent_last(lines)}")
     sentences.append(f"Details: {stack.url}/dags/{dag_id}/runs/{quote(run_id)}")
     return "\n".join(sentences)
@@ -112,7 +112,7 @@ def _get_job(stack: Stack, job_id: str) -> TrainingJob | None:
 
 
 def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
-    known = quality(job.metrics or {})
+    known = find_quality(job.metrics or {})
     trained = (job.epoch or 0) + 1
     say = steps.say
     say("")
@@ -120,17 +120,17 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
     say(f"Job {job.job_id} in training_jobs: {job.status}, epoch {trained} of {job.epochs}{attempts}")
     if known:
         say(f"  {known[0]:<9} {known[1]:.3f}")
-    say(_describe_object(stack, "best.pt", job.checkpoint("best")))
-    say(_describe_object(stack, "last.pt", job.checkpoint("last")))
+    say(_describe_object(stack, "best.pt", job.get_checkpoint("best")))
+    say(_describe_object(stack, "last.pt", job.get_checkpoint("last")))
     say("")
-    say(f"Curves and downloads:   {_page(stack, job.job_id)}")
-    say(f"Airflow's UI:           {stack.url}   ({login(stack, steps)})")
+    say(f"Curves and downloads:   {_build_page_url(stack, job.job_id)}")
+    say(f"Airflow's UI:           {stack.url}   ({describe_login(stack, steps)})")
     say(f"Train for more epochs:  make resume JOB={job.job_id} EPOCHS={trained + 5}")
     say('Set up psql, S3, curl:  eval "$(make -s env)"')
     say("Stop the stack:         make down   (`make up` starts it again; the data stay in .stack/)")
 
 
-def login(stack: Stack, steps: Steps) -> str:
+def describe_login(stack: Stack, steps: Steps) -> str:
     """Return how to log in, with the password only on a terminal, because other people may read a log."""
     # Not `is_terminal`, which FORCE_COLOR makes true even for a file.
     if steps.console.file.isatty():
@@ -138,7 +138,7 @@ def login(stack: Stack, steps: Steps) -> str:
     return f"user {stack.username}; `make env` prints the password (AIRFLOW_PASSWORD)"
 
 
-def _page(stack: Stack, job_id: str) -> str:
+def _build_page_url(stack: Stack, job_id: str) -> str:
     """Return the URL of the job's page in the console, within Airflow's UI."""
     return f"{stack.url}/plugin/trainings{PREFIX}/job?id={quote(job_id)}"
 

@@ -12,7 +12,7 @@ class StackError(Exception):
     """The local stack cannot continue. The message says what happened and what to do."""
 
 
-def last_lines(log: Path) -> str:
+def read_last_lines(log: Path) -> str:
     """Return the end of a log file, indented; empty if there is no log."""
     return indent_last(log.read_text(errors="replace").splitlines()) if log.exists() else ""
 

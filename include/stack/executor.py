@@ -1,7 +1,4 @@
-"""The local stack's executor: a LocalExecutor whose workers serve every queue.
-
-Each task gets the connections of its queue, and its worker has already imported the modules that tasks need.
-"""
+"""The local stack's executor: a LocalExecutor whose workers serve every queue."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from airflow.executors.workloads import ExecuteTask
 
 from include.stack.connections import QUEUE_CONNECTIONS
 from include.stack.gpus import trains_on_cpu
-from include.stack.preloading import OwnModules, import_ahead
+from include.stack.preloading import import_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,14 +21,15 @@ if TYPE_CHECKING:
 
     from airflow.executors.workloads import ExecutorWorkload
 
+    from include.stack.preloading import OwnModules
+
 
 class PreparedTasks:
     """Gives a worker its tasks, and prepares the worker's process, from which each task is forked.
 
-    A LocalExecutor ignores Airflow's queues, so the connections of the task's queue are set in the
-    environment of the process. (In other deployments, each queue has its own workers, with these connections
-    in their environment.) If files of the project have been edited since its modules were imported, the
-    modules are dropped.
+    The connections of the task's queue are set in the environment of the process. (In other deployments, each
+    queue has its own workers, which have these connections in their environment.) If files of the project
+    have been edited since its modules were imported, the modules are dropped.
     """
 
     def __init__(
@@ -64,18 +62,12 @@ class QueueExecutor(LocalExecutor):
     initialised CUDA cannot use CUDA, and libraries may initialise it on import.
     """
 
-    _by_queue: Mapping[str, Mapping[str, str]]
-    _modules: OwnModules
-
     def start(self) -> None:
         """Import the modules, then fork the workers."""
-        self._by_queue = json.loads(os.environ.pop(QUEUE_CONNECTIONS, "{}"))
-        self._modules = OwnModules(())
-        if self.is_mp_using_fork:
-            self._modules = import_ahead(with_torch=trains_on_cpu())
-            # Without this, each ending process would collect garbage among all imported objects several
-            # times.
-            atexit.register(gc.freeze)
+        self._by_queue: Mapping[str, Mapping[str, str]] = json.loads(os.environ.pop(QUEUE_CONNECTIONS, "{}"))
+        self._modules = import_ahead(with_torch=trains_on_cpu())
+        # Without this, each ending process would collect garbage among all imported objects several times.
+        atexit.register(gc.freeze)
         super().start()
 
     def _spawn_worker(self) -> None:

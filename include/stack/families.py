@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def start_of(process: psutil.Process) -> str:
+def identify_start(process: psutil.Process) -> str:
     """Return an identifier that distinguishes the process from later ones with the same pid.
 
     The identifier does not change when the clock is set. Raises psutil.NoSuchProcess.
@@ -26,7 +26,7 @@ def start_of(process: psutil.Process) -> str:
     try:
         ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
         return f"{_BOOT.read_text().strip()}:{ticks}"
-    except FileNotFoundError:  # not Linux, or no such process
+    except (FileNotFoundError, ProcessLookupError):  # no such process, or a kernel without these files
         return str(process.create_time())
 
 
@@ -39,8 +39,9 @@ class PidFile:
     """The content of a pid file."""
 
     pid: int
+    """Process id of the service's main process."""
     started: str
-    """What `start_of` returned for the process."""
+    """What `identify_start` returned for the process."""
     is_stopping: bool
     """Whether the service is being stopped."""
 
@@ -63,18 +64,22 @@ class PidFile:
             "if `ps -ef` shows one, and remove the file."
         )
 
-    def process(self) -> psutil.Process | None:
+    def find_process(self) -> psutil.Process | None:
         """Return the process if it is alive."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            if start_of(process) == self.started and process.status() != psutil.STATUS_ZOMBIE:
+            if identify_start(process) == self.started and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
 
     def is_pid_reused(self) -> bool:
-        """Return whether a later process has the pid; if so, the session that reserved the pid has ended."""
+        """Return whether a later process has the pid.
+
+        If so, no process is left in the session that the service led: the kernel does not reuse the id of a
+        session.
+        """
         with suppress(psutil.NoSuchProcess):
-            return start_of(psutil.Process(self.pid)) != self.started
+            return identify_start(psutil.Process(self.pid)) != self.started
         return False
 
 
@@ -98,28 +103,28 @@ def find_family(service: Service) -> Family:
     remembered = PidFile.read(service.pid_file)
     if remembered is None:
         return Family((), (), ())
-    head = remembered.process()
+    head = remembered.find_process()
     session = None if remembered.is_pid_reused() else remembered.pid
     left = {process for process in psutil.process_iter() if _is_child(process, service, session)}
     if head is None:
         pids = {process.pid for process in left}
-        eldest = tuple(process for process in left if _parent(process) not in pids)
+        eldest = tuple(process for process in left if _find_parent_pid(process) not in pids)
         # Do not wait for the eldest survivors: executor workers that have no task would wait forever for
         # their dead scheduler.
         return Family(tuple(left), eldest, tuple(left.difference(eldest)))
-    signalled = _children(head, recursive=False) if service.stops_children else []
-    members = left.union(_children(head)) - _processes_of_other_services(service)
+    signalled = _list_children(head, recursive=False) if service.stops_children else []
+    members = left.union(_list_children(head)) - _find_processes_of_other_services(service)
     return Family((head, *members), (head, *signalled), (head,))
 
 
-def _processes_of_other_services(service: Service) -> set[psutil.Process]:
+def _find_processes_of_other_services(service: Service) -> set[psutil.Process]:
     """Return the processes that must not be stopped with this service.
 
     When the supervisor is stopped, the services that it has restarted are among its children.
     """
     files = set(service.pid_file.parent.glob("*.pid")) - {service.pid_file}
-    heads = [remembered.process() for file in files if (remembered := PidFile.read(file))]
-    return {process for head in heads if head for process in (head, *_children(head))}
+    heads = [remembered.find_process() for file in files if (remembered := PidFile.read(file))]
+    return {process for head in heads if head for process in (head, *_list_children(head))}
 
 
 def _is_child(process: psutil.Process, service: Service, session: int | None) -> bool:
@@ -136,7 +141,10 @@ def _is_child(process: psutil.Process, service: Service, session: int | None) ->
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
-    """Return whether the process may belong to the service; a session id proves nothing: pids are reused."""
+    """Return whether the process works in `folder`, or may do so.
+
+    A session id alone does not prove that a process belongs to the service, because pids are reused.
+    """
     try:
         return Path(process.cwd()).is_relative_to(folder.resolve())
     except psutil.AccessDenied:
@@ -144,14 +152,14 @@ def _works_in(process: psutil.Process, folder: Path) -> bool:
         return process.uids().real == os.getuid()
 
 
-def _children(process: psutil.Process, *, recursive: bool = True) -> list[psutil.Process]:
+def _list_children(process: psutil.Process, *, recursive: bool = True) -> list[psutil.Process]:
     try:
         return process.children(recursive=recursive)
     except psutil.NoSuchProcess:
         return []
 
 
-def _parent(process: psutil.Process) -> int | None:
+def _find_parent_pid(process: psutil.Process) -> int | None:
     with suppress(psutil.NoSuchProcess):
         return process.ppid()
     return None

@@ -38,7 +38,7 @@ QUALITY = (
 )
 
 
-def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
+def find_quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
     """Return the most important metric with its short name: mAP50, or its counterpart in other tasks."""
     for name in QUALITY:
         value = metrics.get(name)
@@ -52,36 +52,44 @@ class Follower:
     """Follows one run until it ends."""
 
     stack: Stack
+    """The running stack whose Airflow executes the run."""
     steps: Steps
+    """Where the progress is printed."""
     dag_id: str
+    """The Dag of the run."""
     run_id: str
+    """The run that is followed."""
     job_id: str | None = None
     """The job, if the run is a training run."""
     crash_after: int | None = None
     """Number of recorded epochs after which the training process is killed; None to let it run."""
     _states: dict[str, str] = field(default_factory=dict)
+    """The state of each task's current attempt, as last printed."""
     _attempts: dict[str, int] = field(default_factory=dict)
+    """The newest attempt of each task that has been retried."""
     _epochs: list[RecordedEpoch] = field(default_factory=list)
+    """The recorded epochs of the job, at the last poll."""
     _history: int = 0
     """How many of the epochs were trained by the job that this one continues."""
     _planned: int | None = None
+    """Planned number of epochs; None if unknown."""
 
     def follow(self) -> str:
         """Show the run until it ends; return success or failed."""
         if not self.steps.console.is_terminal:
-            return self._until_ended(None)
+            return self._poll_until_ended(None)
         with Live(console=self.steps.console, refresh_per_second=4, transient=True) as live:
-            return self._until_ended(live)
+            return self._poll_until_ended(live)
 
-    def _until_ended(self, live: Live | None) -> str:
+    def _poll_until_ended(self, live: Live | None) -> str:
         api = self.stack.api
         while True:
-            state = api.run_state(self.dag_id, self.run_id)
-            self._note_tasks(api.task_instances(self.dag_id, self.run_id))
+            state = api.get_run_state(self.dag_id, self.run_id)
+            self._note_tasks(api.list_task_instances(self.dag_id, self.run_id))
             self._note_epochs()
             self._kill_training()
             if live is not None:
-                live.update(self._panel())
+                live.update(self._build_panel())
             if state in ENDED:
                 return state
             time.sleep(POLL_SECONDS)
@@ -109,7 +117,7 @@ class Follower:
             return
         with psycopg.connect(self.stack.training_db_url) as connection:
             jobs = JobRepository(connection)
-            epochs = jobs.epochs(self.job_id)
+            epochs = jobs.list_epochs(self.job_id)
             job = jobs.get(self.job_id)
         self._planned = job.epochs if job else None
         if job and job.resumed_epoch is not None:
@@ -117,7 +125,7 @@ class Follower:
             self._history = sum(epoch.epoch <= job.resumed_epoch for epoch in epochs)
         if not self.steps.console.is_terminal:
             for epoch in epochs[max(len(self._epochs), self._history) :]:
-                self.steps.say(f"    {self._progress(epoch)}  {_numbers(epoch)}")
+                self.steps.say(f"    {self._describe_progress(epoch)}  {_describe_metrics(epoch)}")
         self._epochs = epochs
 
     def _kill_training(self) -> None:
@@ -129,29 +137,28 @@ class Follower:
             )
         self.crash_after = None
 
-    def _progress(self, epoch: RecordedEpoch) -> str:
+    def _describe_progress(self, epoch: RecordedEpoch) -> str:
         total = f"/{self._planned}" if self._planned else ""
         left = f"  {timedelta(seconds=round(epoch.eta_seconds))} left" if epoch.eta_seconds else ""
         return f"epoch {epoch.epoch + 1}{total}{left}"
 
-    def _panel(self) -> RenderableType:
+    def _build_panel(self) -> RenderableType:
         active = [f"{name} {state}" for name, state in self._states.items() if state not in TASK_ENDED]
         lines: list[RenderableType] = [Text(f"  {', '.join(active) or 'waiting for the scheduler'} ...")]
         if len(self._epochs) > self._history and "record_checkpoints" not in self._states:
             last = self._epochs[-1]
             row = Table.grid(padding=(0, 1))
-            row.add_row(
-                "   ", ProgressBar(self._planned or 0, last.epoch + 1, width=30), self._progress(last)
-            )
-            lines += [row, Text(f"    {_numbers(last)}")]
+            bar = ProgressBar(self._planned or 0, last.epoch + 1, width=30)
+            row.add_row("   ", bar, self._describe_progress(last))
+            lines += [row, Text(f"    {_describe_metrics(last)}")]
         return Group(*lines)
 
 
-def _numbers(epoch: RecordedEpoch) -> str:
+def _describe_metrics(epoch: RecordedEpoch) -> str:
     losses = "  ".join(
         f"{name.removeprefix('train/').removesuffix('_loss')} {value:.3f}"
         for name, value in epoch.metrics.items()
         if name.startswith("train/") and value is not None
     )
-    known = quality(epoch.metrics)
+    known = find_quality(epoch.metrics)
     return f"loss: {losses}" + (f"  {known[0]} {known[1]:.3f}" if known else "")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 from include.training.contract import GpuLost
-from include.training.gpus import VISIBLE, list_gpus, should_have_gpu, visible_gpus
+from include.training.gpus import list_visible_gpus, should_have_gpu
 
 
 def count_gpus() -> int:
     """Return the number of GPUs that CUDA_VISIBLE_DEVICES allows; 0 if the driver does not respond."""
     try:
-        return len(visible_gpus(list_gpus(), os.environ.get(VISIBLE)))
+        return len(list_visible_gpus())
     except GpuLost:
         return 0
 
@@ -21,6 +19,6 @@ def trains_on_cpu() -> bool:
     return not count_gpus() and not should_have_gpu()
 
 
-def gpu_slots() -> int:
+def count_gpu_slots() -> int:
     """Return the number of slots of the pool `gpu`: one per GPU, or one for the CPU if there is no GPU."""
     return max(1, count_gpus())

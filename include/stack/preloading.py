@@ -43,7 +43,6 @@ OWN = (
     *(f"{include.tasks.__name__}.{found.name}" for found in pkgutil.iter_modules(include.tasks.__path__)),
     "include.attempt.attempt",
     "include.deployment.s3_hook",
-    "include.orchestration.current_schema",
 )
 """The project's modules that tasks import."""
 
@@ -58,7 +57,7 @@ class OwnModules:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._files = _files()
+        self._files = _list_files()
         before = set(sys.modules)
         for name in names:
             preload(name)
@@ -66,7 +65,7 @@ class OwnModules:
 
     def forget_if_edited(self) -> None:
         """Drop the modules from this process if a file was changed, added or removed since the import."""
-        if not self._names or _files() == self._files:
+        if not self._names or _list_files() == self._files:
             return
         log.info("The project was edited; from now on, each task imports the project's modules itself.")
         for name in self._names:
@@ -100,7 +99,7 @@ def preload(module: str) -> None:
         log.warning("%s could not be imported before tasks start.", module, exc_info=True)
 
 
-def _files() -> set[tuple[str, int, int]]:
+def _list_files() -> set[tuple[str, int, int]]:
     """Return path, size in bytes and modification time in nanoseconds of every file of the project."""
     found = set()
     for folder, folders, names in os.walk(Path(include.__path__[0])):

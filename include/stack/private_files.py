@@ -14,7 +14,7 @@ UMASK = 0o077
 """Umask of the stack's servers: other accounts on this machine cannot access the files that they create."""
 
 
-def private_folder(path: Path) -> Path:
+def make_private_folder(path: Path) -> Path:
     """Create the folder if it is missing, and let only its owner access it. Raises StackError."""
     try:
         path.mkdir(mode=0o700, exist_ok=True)

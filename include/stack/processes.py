@@ -15,9 +15,9 @@ from typing import TypedDict
 
 import psutil
 
-from include.stack.errors import StackError, last_lines
-from include.stack.families import PidFile, PidFileDamaged, find_family, start_of
-from include.stack.private_files import UMASK, hold_lock, private_folder, write_private
+from include.stack.errors import StackError, read_last_lines
+from include.stack.families import PidFile, PidFileDamaged, find_family, identify_start
+from include.stack.private_files import UMASK, hold_lock, make_private_folder, write_private
 
 STOP_SECONDS = 20.0
 
@@ -31,6 +31,7 @@ class Service:
     """
 
     name: str
+    """Name of the service, and of its log, its pid file and its lock."""
     command: tuple[str, ...]
     """Program and arguments, without secrets: every user of the machine can read them with ps."""
     environment: Mapping[str, str]
@@ -40,14 +41,15 @@ class Service:
     state: Path
     """Folder of the log, the pid file and the lock."""
     stop_signal: signal.Signals = signal.SIGTERM
+    """The signal that asks the service to end."""
     user: str | None = None
     """Account to run as; None for the current account."""
     stop_seconds: float = STOP_SECONDS
     """How long the service may take to stop before it is killed."""
     stops_children: bool = False
-    """Whether the children also get the stop signal; if not, the service waits for them to finish."""
+    """Whether the children also get the stop signal. If not, the process passes it on or waits for them."""
     children_directory: Path | None = None
-    """Folder of the children's working directories, if they may start new sessions."""
+    """The folder in which all children work. Set only if children may leave the session of the process."""
 
     @property
     def log(self) -> Path:
@@ -64,10 +66,10 @@ class Service:
         return self.state / "pids" / f"{self.name}.pid"
 
 
-def running(service: Service) -> psutil.Process | None:
+def find_process(service: Service) -> psutil.Process | None:
     """Return the service's process, or None if it is not running. Raises PidFileDamaged."""
     remembered = PidFile.read(service.pid_file)
-    return remembered.process() if remembered else None
+    return remembered.find_process() if remembered else None
 
 
 def has_died(service: Service) -> bool:
@@ -79,7 +81,7 @@ def has_died(service: Service) -> bool:
         remembered = PidFile.read(service.pid_file)
     except PidFileDamaged:
         return False
-    return remembered is not None and not remembered.is_stopping and remembered.process() is None
+    return remembered is not None and not remembered.is_stopping and remembered.find_process() is None
 
 
 def start(service: Service) -> psutil.Process:
@@ -90,7 +92,7 @@ def start(service: Service) -> psutil.Process:
     """
     with _lock(service):
         remembered = PidFile.read(service.pid_file)
-        process = remembered.process() if remembered and not remembered.is_stopping else None
+        process = remembered.find_process() if remembered and not remembered.is_stopping else None
         if process is None:
             _end([service])
             return _start(service)
@@ -108,7 +110,7 @@ def revive(service: Service) -> bool:
 
 
 def _start(service: Service) -> psutil.Process:
-    private_folder(service.log.parent)
+    make_private_folder(service.log.parent)
     with service.log.open("ab") as log:
         child = subprocess.Popen(
             service.command,
@@ -123,7 +125,7 @@ def _start(service: Service) -> psutil.Process:
         )
     process = psutil.Process(child.pid)
     try:
-        write_private(service.pid_file, f"{process.pid} {start_of(process)}\n")
+        write_private(service.pid_file, f"{process.pid} {identify_start(process)}\n")
     except BaseException:
         # Without a pid file (the disk is full, say), nothing would ever stop the process and its children.
         os.killpg(child.pid, signal.SIGKILL)
@@ -141,7 +143,7 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
     """
     deadline = time.monotonic() + seconds
     while not ready():
-        if running(service) is None:
+        if find_process(service) is None:
             raise StackError(_describe_failure(service, "ended during startup"))
         if time.monotonic() > deadline:
             raise StackError(_describe_failure(service, f"was not ready after {seconds:.0f} seconds"))
@@ -161,7 +163,8 @@ def stop(*services: Service) -> bool:
                 write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
     was_running = _end(services)
     for service in services:
-        # If a process survives even SIGKILL because it waits for a disk, the next stop has to end it.
+        # A process that waits for a disk survives even SIGKILL. Its pid file is kept, so that the next stop
+        # can end the process.
         if not find_family(service).members:
             service.pid_file.unlink(missing_ok=True)
     return was_running
@@ -189,20 +192,23 @@ def _end(services: Sequence[Service]) -> bool:
 
 def _lock(service: Service) -> AbstractContextManager[None]:
     """Allow one start or stop of a service at a time."""
-    private_folder(service.pid_file.parent)
-    return hold_lock(private_folder(service.state / "locks") / service.name)
+    make_private_folder(service.pid_file.parent)
+    return hold_lock(make_private_folder(service.state / "locks") / service.name)
 
 
 class Identity(TypedDict, total=False):
     """The arguments of subprocess that set the account of a program."""
 
     user: int
+    """User id; the program keeps the current user if it is missing."""
     group: int
+    """Group id of the user."""
     extra_groups: list[int]
+    """Supplementary groups; always empty."""
 
 
 def as_user(user: str | None) -> Identity:
-    """Return the arguments of subprocess that run a program as `user`, only in the user's primary group.
+    """Return the arguments of subprocess that run a program as `user`, without supplementary groups.
 
     None means the current user.
     """
@@ -212,7 +218,7 @@ def as_user(user: str | None) -> Identity:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-def base_environment(*foreign: str) -> dict[str, str]:
+def build_base_environment(*foreign: str) -> dict[str, str]:
     """Return this process's environment without variables that would affect a server.
 
     Variables whose names start with one of the prefixes in `foreign` are also omitted.
@@ -226,5 +232,5 @@ def base_environment(*foreign: str) -> dict[str, str]:
 
 
 def _describe_failure(service: Service, what: str) -> str:
-    tail = last_lines(service.log)
+    tail = read_last_lines(service.log)
     return f"{service.name} {what}. Its log is {service.log}" + (f" and ends with:\n{tail}" if tail else ".")

@@ -50,7 +50,7 @@ class Restarts:
         return f"restarted {times}, last at {last:%Y-%m-%d %H:%M:%S}"
 
 
-def pause_before(in_row: int) -> float:
+def compute_pause(in_row: int) -> float:
     """Return the seconds to wait after this many consecutive restarts."""
     return min(2.0**in_row, LONGEST_PAUSE) if in_row else 0.0
 

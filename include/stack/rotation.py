@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def rotate(stack: Stack, steps: Steps) -> Stack:
     """Replace the secrets, start all services with the new secrets, and return the stack that uses them.
 
-    If the replacement is interrupted, the stack does not start until the rotation is repeated, which uses the
-    new secrets that were already chosen. Raises StackError.
+    If the replacement is interrupted, the stack does not start until the rotation has been repeated. The
+    repetition uses the new secrets that were already chosen. Raises StackError.
     """
     stack.down(steps)
-    new = stack.state.next_credentials()
+    new = stack.state.prepare_next_credentials()
     with steps.step("Replace the passwords and keys"):
         server = _start_postgres(stack, new)
         if stack.airflow.is_migrated():
@@ -56,7 +56,7 @@ def _start_postgres(stack: Stack, new: Credentials) -> Postgres:
 def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
     """Re-encrypt Airflow's stored connections and Variables with the new Fernet key."""
     keys = f"{new.airflow_fernet_key},{stack.credentials.airflow_fernet_key}"
-    database = server.url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    database = server.build_url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
     try:
         stack.airflow.run_command(
             "rotate-fernet-key", AIRFLOW__CORE__FERNET_KEY=keys, AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database

@@ -13,7 +13,7 @@ from include.stack import ports, processes
 from include.stack.certificates import prepare_certificates
 from include.stack.errors import StackError
 from include.stack.ports import GRPC_OFFSET, LOOPBACK
-from include.stack.private_files import private_folder, write_private
+from include.stack.private_files import make_private_folder, write_private
 from include.stack.processes import Service
 from include.stack.s3_identities import Role, render_identities
 
@@ -34,21 +34,30 @@ class S3Ports:
     """Every port that the server opens; if one were not given, the server would use a well-known default."""
 
     s3: int
+    """HTTP port of the S3 API, the only one that clients use."""
     s3_grpc: int
+    """gRPC port of the S3 API's gateway."""
     filer: int
+    """HTTP port of the filer, which stores the objects' names."""
     filer_grpc: int
+    """gRPC port of the filer."""
     volume: int
+    """HTTP port of the volume server, which stores the objects' content."""
     volume_grpc: int
+    """gRPC port of the volume server."""
     master: int
+    """HTTP port of the master, which assigns objects to volumes."""
     master_grpc: int
+    """gRPC port of the master."""
     admin: int
+    """HTTP port of the admin server; its gRPC port is GRPC_OFFSET higher."""
 
     @classmethod
     def choose(cls) -> S3Ports:
         """Choose free ports."""
         return cls(**{field.name: ports.choose(with_grpc=field.name == "admin") for field in fields(cls)})
 
-    def all(self) -> set[int]:
+    def list_numbers(self) -> set[int]:
         """Return all port numbers, including the gRPC port of the admin server."""
         return {getattr(self, field.name) for field in fields(self)} | {self.admin + GRPC_OFFSET}
 
@@ -60,11 +69,13 @@ class S3:
     state: Path
     """Folder of the server's data, log and pid file."""
     ports: S3Ports
+    """The ports of all parts of the server."""
     keys: Mapping[Role, Keys]
     """The keys of each role."""
     buckets: Sequence[str]
     """Buckets to which the policies apply; the names may contain `*`. The owner may use every bucket."""
     region: str = REGION
+    """The region for which clients sign their requests."""
 
     @property
     def access_key(self) -> str:
@@ -86,28 +97,29 @@ class S3:
 
         Returns False if it was already running.
         """
-        before = processes.running(self.service)
+        before = processes.find_process(self.service)
         if before is None:
-            private_folder(self._data)
+            make_private_folder(self._data)
             prepare_certificates(self.security)
         if self._store_identities() and before is not None:
             before.send_signal(signal.SIGHUP)
         process = processes.start(self.service)
-        # A running server may not be ready yet, if an earlier start was interrupted or it has just restarted.
+        # A running server may not be ready yet if an earlier start was interrupted, or if the server has just
+        # restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
     def stop(self) -> bool:
         """Stop the server, and remove its sockets from /tmp. Returns False if it was not running."""
         was_running = processes.stop(self.service)
-        for port in filter(ports.is_free, self.ports.all()):  # the others are used by another server by now
-            for each in ports.grpc_sockets(port):
+        for port in filter(ports.is_free, self.ports.list_numbers()):  # another server may use a port by now
+            for each in ports.find_grpc_sockets(port):
                 each.unlink(missing_ok=True)
         return was_running
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Return whether the server is running."""
-        return processes.running(self.service) is not None
+        return processes.find_process(self.service) is not None
 
     def client(self, role: Role = Role.OWNER) -> S3Client:
         """Return a client with the role's keys. Its requests fail immediately if the server is down."""
@@ -176,15 +188,15 @@ class S3:
                 f"-config_dir={self.security}",
                 f"-logdir={self._data}",
                 "mini",
-                *self._options(),
+                *self._list_options(),
             ),
             # If the environment contained keys, the server would add another administrator.
-            environment=processes.base_environment("AWS_", "S3_"),
+            environment=processes.build_base_environment("AWS_", "S3_"),
             directory=self._data,
             state=self.state,
         )
 
-    def _options(self) -> list[str]:
+    def _list_options(self) -> list[str]:
         """Return every option: for a missing one, `weed mini` would use the value from its last start."""
         listen = self.ports
         options: dict[str, object] = {

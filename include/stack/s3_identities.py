@@ -40,20 +40,22 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys that S3 accepts from a role."""
+    """A pair of keys with which a role signs its requests to S3."""
 
     access_key: str
+    """Public part: names the keys in each request."""
     secret_key: str
+    """Secret part: signs the requests."""
 
 
-def policy_of(role: Role, buckets: Sequence[str] = (DEFAULT_BUCKET,)) -> dict[str, Any]:
+def build_policy(role: Role, buckets: Sequence[str]) -> dict[str, Any]:
     """Return the role's policy for these buckets, whose names may contain `*`."""
     policy: dict[str, Any] = json.loads((POLICIES / f"{role}.json").read_text())
     for statement in policy["Statement"]:
-        statement["Resource"] = _each(statement["Resource"], buckets)
+        statement["Resource"] = _repeat_per_bucket(statement["Resource"], buckets)
         for condition in statement.get("Condition", {}).values():
             for key, value in condition.items():
-                condition[key] = _each(value, buckets)
+                condition[key] = _repeat_per_bucket(value, buckets)
     return policy
 
 
@@ -73,14 +75,14 @@ def render_identities(keys: Mapping[Role, Sequence[Keys]], buckets: Sequence[str
         for role, accepted in keys.items()
     ]
     policies = [
-        {"name": str(role), "content": json.dumps(policy_of(role, buckets))}
+        {"name": str(role), "content": json.dumps(build_policy(role, buckets))}
         for role in keys
         if role is not Role.OWNER
     ]
     return json.dumps({"identities": identities, "policies": policies}, indent=2) + "\n"
 
 
-def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
+def _repeat_per_bucket(value: str | list[str], buckets: Sequence[str]) -> list[str]:
     """Return each value once per bucket, with the bucket's name in place of the default bucket's."""
     values = [value] if isinstance(value, str) else value
     return [each.replace(DEFAULT_BUCKET, bucket) for each in values for bucket in buckets]

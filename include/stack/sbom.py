@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from include.stack.bootstrap import LOCKED, REPOSITORY, uv_environment
+from include.stack.bootstrap import LOCKED, REPOSITORY, build_uv_environment
 
 FOLDER = REPOSITORY / "sbom"
 TARGETS = {"platform": "requirements-airflow.txt", "trainer": "requirements-trainer.txt"}
@@ -61,6 +61,7 @@ class Package:
     name: str
     """Name in PyPI's normalised form."""
     version: str
+    """The installed version; of a library, the version in the console's table."""
     licence: str
     """An SPDX expression, or whatever else the package declares."""
 
@@ -113,11 +114,11 @@ def write(target: str, lock: Path, python: str, folder: Path) -> None:
 
 def read_packages(found: Iterable[Distribution]) -> list[Package]:
     """Return the packages, sorted by name."""
-    packages = (Package(_normalize(each.name), each.version, licence_of(each)) for each in found)
+    packages = (Package(_normalize(each.name), each.version, find_licence(each)) for each in found)
     return sorted(packages, key=lambda package: package.name)
 
 
-def licence_of(distribution: Distribution) -> str:
+def find_licence(distribution: Distribution) -> str:
     """Return the declared licence: an SPDX expression, or classifiers, or the first line of free text."""
     fields = distribution.metadata.get_all
     classifiers = fields("Classifier", [])
@@ -129,11 +130,11 @@ def licence_of(distribution: Distribution) -> str:
     return expression or "; ".join(licences) or text.strip().partition("\n")[0] or UNDECLARED
 
 
-def read_libraries(table: Path = VENDORED) -> list[Library]:
+def read_libraries() -> list[Library]:
     """Return the JavaScript libraries in the console's table, without duplicates."""
     rows = [
         line.split("|")
-        for line in table.read_text(encoding="utf-8").splitlines()
+        for line in VENDORED.read_text(encoding="utf-8").splitlines()
         if "registry.npmjs.org" in line
     ]
     libraries = {}
@@ -160,7 +161,7 @@ def _describe(environment: Path, bill: Path) -> None:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, env=uv_environment(), check=True, capture_output=True, text=True)
+    subprocess.run(command, env=build_uv_environment(), check=True, capture_output=True, text=True)
 
 
 def _complete(
@@ -170,7 +171,7 @@ def _complete(
     licences = {package.name: package.licence for package in packages}
     for component in bill["components"]:
         component.setdefault("licenses", [{"license": {"name": licences[_normalize(component["name"])]}}])
-    bill["components"] += [_component(library) for library in libraries]
+    bill["components"] += [_build_component(library) for library in libraries]
     bill["metadata"]["component"]["name"] = f"yolo-training-{target}"
     root = bill["metadata"]["component"]["bom-ref"]
     needed = {ref for entry in bill["dependencies"] for ref in entry.get("dependsOn", [])}
@@ -180,7 +181,7 @@ def _complete(
     return bill
 
 
-def _component(library: Library) -> dict[str, Any]:
+def _build_component(library: Library) -> dict[str, Any]:
     return {
         "type": "library",
         "bom-ref": f"{library.name}=={library.version}",
@@ -199,12 +200,12 @@ def _list_licences(target: str, packages: list[Package], libraries: list[Library
         "Licences as the packages declare them. Packages of the base image are not listed. "
         "The image's own code is under AGPL-3.0-only.\n\n"
         "## With conditions beyond a notice\n\n"
-        f"{_table(package for package in every if not package.is_permissive)}\n"
-        f"## Permissive\n\n{_table(package for package in every if package.is_permissive)}"
+        f"{_render_table(package for package in every if not package.is_permissive)}\n"
+        f"## Permissive\n\n{_render_table(package for package in every if package.is_permissive)}"
     )
 
 
-def _table(packages: Iterable[Package]) -> str:
+def _render_table(packages: Iterable[Package]) -> str:
     rows = [f"| {package.name} | {package.version} | {package.licence} |\n" for package in packages]
     return "".join(["| package | version | licence |\n|---|---|---|\n", *rows])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.stack import ports
 from include.stack.errors import StackError
-from include.stack.private_files import private_folder, write_private
+from include.stack.private_files import make_private_folder, write_private
 from include.stack.s3 import S3Ports
 from include.stack.s3_identities import Keys, Role
 
@@ -27,23 +27,39 @@ class Credentials:
     """The secrets of one stack except its model keys."""
 
     identity: str
-    """Distinguishes stacks; not secret."""
+    """Distinguishes the stacks of one machine; not secret."""
     postgres_password: str
+    """Password of PostgreSQL's superuser."""
     airflow_db_password: str
+    """Password of the role `airflow`, which owns Airflow's own database."""
     training_db_password: str
+    """Password of the role that owns the training database (TRAINING_OWNER)."""
     training_app_db_password: str
+    """Password of the role that reads and writes its rows (TRAINING_APPLICATION)."""
     s3_access_key: str
+    """Access key of Role.OWNER."""
     s3_secret_key: str
+    """Secret key of Role.OWNER."""
     s3_worker_access_key: str
+    """Access key of Role.WORKER."""
     s3_worker_secret_key: str
+    """Secret key of Role.WORKER."""
     s3_api_access_key: str
+    """Access key of Role.API."""
     s3_api_secret_key: str
+    """Secret key of Role.API."""
     s3_maintenance_access_key: str
+    """Access key of Role.MAINTENANCE."""
     s3_maintenance_secret_key: str
+    """Secret key of Role.MAINTENANCE."""
     airflow_password: str
+    """Password of USERNAME for Airflow's UI and REST API."""
     airflow_fernet_key: str
+    """Encrypts connections and Variables in Airflow's database: 32 bytes in URL-safe base64."""
     airflow_jwt_secret: str
+    """Signs the tokens of users and tasks for Airflow's APIs."""
     airflow_secret_key: str
+    """Signs browser sessions of the UI (`[api] secret_key`)."""
 
     @classmethod
     def generate(cls) -> Credentials:
@@ -66,20 +82,23 @@ class Credentials:
 
 @dataclass(frozen=True)
 class StackPorts:
-    """The ports of one stack, kept until another program has taken one of them."""
+    """The ports of one stack. They stay the same until another program takes one of them."""
 
     postgres: int
+    """TCP port of PostgreSQL."""
     airflow: int
+    """HTTP port of Airflow's API server."""
     s3: S3Ports
+    """The ports of the S3 server's parts."""
 
     @classmethod
     def choose(cls) -> StackPorts:
         """Choose free ports."""
         return cls(postgres=ports.choose(), airflow=ports.choose(), s3=S3Ports.choose())
 
-    def all(self) -> set[int]:
+    def list_numbers(self) -> set[int]:
         """Return all port numbers."""
-        return {self.postgres, self.airflow} | self.s3.all()
+        return {self.postgres, self.airflow} | self.s3.list_numbers()
 
 
 @dataclass(frozen=True)
@@ -87,6 +106,7 @@ class StateFolder:
     """The folder that contains all files of one stack, such as `.stack/` in the repository."""
 
     path: Path
+    """Path of the folder."""
 
     @property
     def credentials_file(self) -> Path:
@@ -111,46 +131,46 @@ class StateFolder:
         except OSError as error:
             raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
 
-    def private(self, name: str) -> Path:
+    def make_private(self, name: str) -> Path:
         """Create a subfolder that only its owner can access, and return its path."""
-        return private_folder(self.path / name)
+        return make_private_folder(self.path / name)
 
     def exists(self) -> bool:
-        """Return whether a stack was ever started from this folder, even if some of its files are missing."""
+        """Return whether a stack was ever started from this folder. Some of its files may be missing."""
         pid_files = (self.path / "pids").glob("*.pid")
         return self.credentials_file.exists() or self.ports_file.exists() or any(pid_files)
 
-    def credentials(self) -> Credentials:
+    def load_credentials(self) -> Credentials:
         """Return the stored credentials, generating those that are missing. Raises StackError."""
         stored = _load(self.credentials_file) if self.credentials_file.exists() else {}
         complete = asdict(Credentials.generate()) | stored
         if complete != stored:
             write_private(self.credentials_file, json.dumps(complete, indent=2) + "\n")
-        return _credentials(self.credentials_file, complete)
+        return _parse_credentials(self.credentials_file, complete)
 
-    def next_credentials(self) -> Credentials:
+    def prepare_next_credentials(self) -> Credentials:
         """Return the credentials that will replace the stored ones, generating them if necessary."""
         if not self.next_credentials_file.exists():
-            replacing = replace(Credentials.generate(), identity=self.credentials().identity)
+            replacing = replace(Credentials.generate(), identity=self.load_credentials().identity)
             write_private(self.next_credentials_file, json.dumps(asdict(replacing), indent=2) + "\n")
-        return _credentials(self.next_credentials_file, _load(self.next_credentials_file))
+        return _parse_credentials(self.next_credentials_file, _load(self.next_credentials_file))
 
     def adopt_next_credentials(self) -> None:
         """Replace the stored credentials with the next ones."""
         self.next_credentials_file.replace(self.credentials_file)
 
-    def ports(self) -> StackPorts:
+    def load_ports(self) -> StackPorts:
         """Return the stored ports, choosing and storing free ones if necessary. Raises StackError."""
         if not self.ports_file.exists():
             self.store_ports(StackPorts.choose())
         stored = _load(self.ports_file)
         try:
             found = StackPorts(stored["postgres"], stored["airflow"], S3Ports(**stored["s3"]))
-            numbers = all(isinstance(port, int) for port in found.all())
+            numbers = all(isinstance(port, int) for port in found.list_numbers())
         except (KeyError, TypeError) as error:
-            raise _damaged(self.ports_file, "does not name the port of each service") from error
+            raise _describe_damage(self.ports_file, "does not name the port of each service") from error
         if not numbers:
-            raise _damaged(self.ports_file, "has a port that is not a number")
+            raise _describe_damage(self.ports_file, "has a port that is not a number")
         return found
 
     def store_ports(self, chosen: StackPorts) -> None:
@@ -166,25 +186,25 @@ class StoppingState(StateFolder):
     replaced by new ones, which are not stored.
     """
 
-    def credentials(self) -> Credentials:
+    def load_credentials(self) -> Credentials:
         """Return the stored credentials, or new ones if they cannot be read."""
         try:
-            return super().credentials()
+            return super().load_credentials()
         except StackError:
             return Credentials.generate()
 
-    def ports(self) -> StackPorts:
+    def load_ports(self) -> StackPorts:
         """Return the stored ports, or free ones if they cannot be read."""
         try:
-            return super().ports()
+            return super().load_ports()
         except StackError:
             return StackPorts.choose()
 
 
-def _credentials(file: Path, stored: Mapping[str, Any]) -> Credentials:
+def _parse_credentials(file: Path, stored: Mapping[str, Any]) -> Credentials:
     found = {field.name: stored.get(field.name) for field in fields(Credentials)}
     if lacking := [name for name, value in found.items() if not value or not isinstance(value, str)]:
-        raise _damaged(file, f"has no {lacking[0]}")
+        raise _describe_damage(file, f"has no {lacking[0]}")
     return Credentials(**{name: str(value) for name, value in found.items()})
 
 
@@ -192,13 +212,13 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(file.read_text())
     except ValueError as error:
-        raise _damaged(file, f"is not readable as JSON ({error})") from error
+        raise _describe_damage(file, f"is not readable as JSON ({error})") from error
     if not isinstance(loaded, dict):
-        raise _damaged(file, "is not a JSON object")
+        raise _describe_damage(file, "is not a JSON object")
     return loaded
 
 
-def _damaged(file: Path, problem: str) -> StackError:
+def _describe_damage(file: Path, problem: str) -> StackError:
     return StackError(
         f"{file} {problem}. Restore it, or run `make down` and remove {file.parent} to start over without "
         "its data."

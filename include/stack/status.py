@@ -33,7 +33,7 @@ def describe_services(stack: Stack) -> dict[str, str]:
 
 def describe_service(service: Service, where: str, restarts: Restarts | None) -> str:
     """Return the service's address or "stopped", and how often the supervisor restarted it."""
-    is_running = processes.running(service) is not None
+    is_running = processes.find_process(service) is not None
     shown = [where if is_running else "stopped"]
     if restarts and restarts.last:
         shown.append(str(restarts))

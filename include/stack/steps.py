@@ -25,16 +25,23 @@ class Steps:
     """Prints steps to the terminal, or as plain lines if the output is not a terminal."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False))
+    """Where the steps are printed: by default, standard output."""
+
+    @classmethod
+    def quiet(cls) -> Steps:
+        """Return steps that print nothing."""
+        return cls(Console(quiet=True))
 
     @contextmanager
-    def step(self, title: str, *, spinner: bool = True) -> Iterator[Step]:
+    def step(self, title: str, *, with_spinner: bool = True) -> Iterator[Step]:
         """Announce the step, and report its result and duration when it is done.
 
-        Pass `spinner=False` for steps that print their own lines: the announcement then stays on the screen.
+        Pass `with_spinner=False` for steps that print their own lines: the announcement then stays on the
+        screen.
         """
         step = Step()
         started = time.monotonic()
-        if spinner and self.console.is_terminal:
+        if with_spinner and self.console.is_terminal:
             with self.console.status(f"{title} ..."):
                 yield step
         else:
@@ -45,8 +52,3 @@ class Steps:
     def say(self, text: str) -> None:
         """Print the text literally, with control characters escaped."""
         self.console.print(escape_controls(text), markup=False, soft_wrap=True)
-
-
-def quiet() -> Steps:
-    """Return steps that print nothing."""
-    return Steps(Console(quiet=True))

@@ -1,9 +1,9 @@
 """Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
 
 The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
-supervised from its start until it is stopped on purpose; its pid file shows whether that has happened. If a
-service keeps dying soon after its start, the pauses between restarts become longer; after several attempts,
-the supervisor gives up until the next `make up`.
+supervised from its start until somebody stops it; its pid file shows that it was stopped. If a service keeps
+dying soon after its start, the pauses between restarts become longer. After several attempts, the supervisor
+gives up until the next `make up`.
 
 supervisord and circus are not used, because both supervise only their own children: if they died, all
 services would have to be stopped, including training runs. This supervisor finds running services by their
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from include.stack import processes
 from include.stack.errors import StackError
-from include.stack.restarts import Restarts, pause_before
+from include.stack.restarts import Restarts, compute_pause
 
 if TYPE_CHECKING:
     from include.stack.processes import Service
@@ -42,51 +42,47 @@ STEADY_SECONDS = 300.0
 CHECK_SECONDS = 1.0
 
 
-class Supervisor:
-    """Supervises the services in order: those that others depend on come first."""
+def restart_dead(
+    services: Sequence[Service], history: History, pause: Callable[[int], float] = compute_pause
+) -> None:
+    """Restart the services that have died, after their pauses, unless they have died too often.
 
-    def __init__(
-        self, services: Sequence[Service], history: History, pause: Callable[[int], float] = pause_before
-    ) -> None:
-        self._services = services
-        self._history = history
-        self._pause = pause
+    `services` begins with those that others depend on.
+    """
+    recorded = history.read()
+    for service in services:
+        restarts, now = recorded.get(service.name, Restarts()), time.time()
+        since_last = now - restarts.last
+        if since_last < 0:
+            since_last = math.inf  # the clock was set back, which must not lengthen a pause
+        if processes.has_died(service):
+            if not restarts.is_given_up and since_last >= pause(restarts.in_row):
+                _revive(service, history, restarts, now)
+        elif restarts.in_row and since_last > STEADY_SECONDS:
+            history.note(service.name, replace(restarts, in_row=0))
 
-    def restart_dead(self) -> None:
-        """Restart the services that have died, after their pauses, unless they have died too often."""
-        history = self._history.read()
-        for service in self._services:
-            restarts, now = history.get(service.name, Restarts()), time.time()
-            since_last = now - restarts.last
-            if since_last < 0:
-                since_last = math.inf  # the clock was set back, which must not lengthen a pause
-            if processes.has_died(service):
-                if not restarts.is_given_up and since_last >= self._pause(restarts.in_row):
-                    self._revive(service, restarts, now)
-            elif restarts.in_row and since_last > STEADY_SECONDS:
-                self._history.note(service.name, replace(restarts, in_row=0))
 
-    def _revive(self, service: Service, before: Restarts, now: float) -> None:
-        # The attempt is recorded first: if a full disk prevented the recording afterwards, there would be
-        # neither pauses nor a limit.
-        restarts = before.add_failure(now)
-        self._history.note(service.name, restarts)
-        try:
-            has_died = processes.revive(service)
-        except (OSError, StackError):
-            log.exception("%s has died and could not be restarted.", service.name)
-        else:
-            restarts = before.add_one(now) if has_died else before
-            self._history.note(service.name, restarts)
-            if not has_died:
-                return
-            log.warning("%s has died: %s. Its log is %s.", service.name, restarts, service.log)
-        if restarts.is_given_up:
-            log.error(
-                "%s died %d times in a row: if it dies again, it stays down until `make up`.",
-                service.name,
-                restarts.in_row,
-            )
+def _revive(service: Service, history: History, before: Restarts, now: float) -> None:
+    # The attempt is recorded first: if a full disk prevented the recording afterwards, there would be neither
+    # pauses nor a limit.
+    restarts = before.add_failure(now)
+    history.note(service.name, restarts)
+    try:
+        has_died = processes.revive(service)
+    except (OSError, StackError):
+        log.exception("%s has died and could not be restarted.", service.name)
+    else:
+        restarts = before.add_one(now) if has_died else before
+        history.note(service.name, restarts)
+        if not has_died:
+            return
+        log.warning("%s has died: %s. Its log is %s.", service.name, restarts, service.log)
+    if restarts.is_given_up:
+        log.error(
+            "%s died %d times in a row: if it dies again, it stays down until `make up`.",
+            service.name,
+            restarts.in_row,
+        )
 
 
 def main() -> None:
@@ -103,7 +99,7 @@ def main() -> None:
                 pass
         try:
             # The services are read again each time, because `make up` may have chosen other ports.
-            Supervisor(stack.supervised(), stack.restarts).restart_dead()
+            restart_dead(stack.list_supervised(), stack.restarts)
         except Exception:
             # The disk may be full, for example. The supervisor itself must not die.
             log.exception("Checking again in %.0f s.", CHECK_SECONDS)

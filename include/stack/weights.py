@@ -24,7 +24,7 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
     An earlier file of that name is replaced. Raises StackError if S3 is not running or fails, or if the file
     is not a checkpoint that may be loaded.
     """
-    if not stack.s3.running():
+    if not stack.s3.is_running():
         raise StackError("The stack is not running. Start it with `make up`.")
     try:
         name = parse_weights_name(file.name)

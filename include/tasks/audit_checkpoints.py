@@ -13,11 +13,11 @@ from include.audit.audit import AuditScope, audit
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
 from include.deployment.connections import open_maintenance_bucket, open_training_db
-from include.deployment.model_keys import verification
+from include.deployment.model_keys import load_verification
 from include.deployment.settings import Settings
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
-from include.orchestration.runs import live_runs
+from include.orchestration.runs import build_live_runs
 from include.s3.conditional_writes import probe_conditional_writes, require_conditional_deletes
 
 if TYPE_CHECKING:
@@ -37,21 +37,21 @@ def run_audit(context: Context) -> None:
     settings = Settings.from_environment()
     with no_retry():
         request = AuditRequest.parse(context["dag_run"].conf)
-        request.policy(_read_deployed_policy())  # so that an invalid policy fails before anything is done
+        request.choose_policy(_read_deployed_policy())  # an invalid policy must fail before anything is done
     with open_training_db() as connection, no_retry():
         bucket = open_maintenance_bucket(settings)
         scope = AuditScope(
             connection,
             bucket,
             settings.training_root,
-            live_runs(context),
+            build_live_runs(context),
             datetime.now(UTC),
             probe_conditional_writes(bucket),
-            verification(settings),
+            load_verification(settings),
         )
         report = audit(scope, request, context["run_id"])
-    log.info("\n%s", report.markdown())
-    context["ti"].xcom_push(SUMMARY, report.summary())
+    log.info("\n%s", report.to_markdown())
+    context["ti"].xcom_push(SUMMARY, report.summarize())
     leave_note(context, report.sentence)
     if report.failure is not None:
         raise AirflowFailException(report.failure)
@@ -60,18 +60,18 @@ def run_audit(context: Context) -> None:
 def run_retention(context: Context) -> RetentionSummary:
     """Apply the retention policy; return its figures."""
     with no_retry():
-        policy = AuditRequest.parse(context["dag_run"].conf).policy(_read_deployed_policy())
+        policy = AuditRequest.parse(context["dag_run"].conf).choose_policy(_read_deployed_policy())
     with open_training_db() as connection, no_retry():
         bucket = open_maintenance_bucket(Settings.from_environment())
         if not policy.dry_run:
             require_conditional_deletes(bucket)
-        report = retain(connection, bucket, policy, live_runs(context))
-    log.info("\n%s", report.markdown())
+        report = retain(connection, bucket, policy, build_live_runs(context))
+    log.info("\n%s", report.to_markdown())
     # There is no summary if `audit` was marked as success by hand.
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}
     sentences = (audited.get("sentence"), report.sentence)
     leave_note(context, "\n\n".join(sentence for sentence in sentences if sentence))
-    return report.summary()
+    return report.summarize()
 
 
 def _read_deployed_policy() -> str | None:

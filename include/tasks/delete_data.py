@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from include.audit.dataset_deletion import delete_unused_objects, delete_version
 from include.audit.deletion import Deletion, DeletionRefused, delete_job
 from include.audit.deletion_request import DeletionRequest
-from include.audit.report import human
+from include.audit.report import format_size
 from include.deployment.connections import open_maintenance_bucket, open_training_db
 from include.deployment.retrying import retry_while_unavailable
 from include.deployment.settings import Settings
@@ -46,7 +46,7 @@ def delete_data(context: Context) -> Deletion:
             else:
                 deleted = _delete_version(connection, bucket, request, user)
     what = request.job_id or request.dataset
-    sentence = f"Deleted {what}: {deleted.objects} objects, {human(deleted.bytes)}."
+    sentence = f"Deleted {what}: {deleted.objects} objects, {format_size(deleted.bytes)}."
     log.info("%s", sentence)
     leave_note(context, sentence)
     return deleted
@@ -58,7 +58,7 @@ def _delete_job(
     job = JobRepository(connection).get(job_id)
     if job is None:
         return Deletion(0, 0)
-    if not ownership.may_change(ownership.owner_for(user), job):
+    if not ownership.may_change(ownership.determine_owner(user), job):
         raise DeletionRefused(f"{ownership.explain(job)} delete it")
     return delete_job(connection, bucket, job, is_running)
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import hash_file
 from include.checkpoints.store import CheckpointStore
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listing import S3Listings
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.model_keys import verification
+from include.deployment.model_keys import load_verification
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
@@ -27,7 +27,7 @@ from include.orchestration.failures import no_retry
 from include.s3.errors import CorruptObject
 from include.tasks.retrain_payloads import Evaluations
 from include.training.evaluate import evaluate
-from include.training.gpus import claim_gpus
+from include.training.gpu_claims import claim_gpus
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _FOLDER = ".evaluation-"
 
 _LEFTOVER_SECONDS = 24 * 3600.0
-"""Age from which an evaluation's folder counts as left behind by a kill."""
+"""Age at which an evaluation's folder is assumed to have been left behind by a killed task."""
 
 
 def evaluate_models(
@@ -71,9 +71,9 @@ def evaluate_models(
             settings.dataset_cache_limit,
         ) as local,
         tempfile.TemporaryDirectory(
-            prefix=_FOLDER, dir=_without_leftovers(make_trusted_folder(settings.training_root))
+            prefix=_FOLDER, dir=_remove_leftovers(make_trusted_folder(settings.training_root))
         ) as folder,
-        claim_gpus(_first_device(plan), settings.gpu_locks) as device,
+        claim_gpus(_choose_first_device(plan), settings.gpu_locks) as device,
     ):
         measure = _prepare_evaluation(
             plan, local.data, dataset.split, CheckpointStore(bucket), Path(folder), device
@@ -89,8 +89,8 @@ def evaluate_models(
     )
 
 
-def _without_leftovers(root: Path) -> Path:
-    """Remove the folders of evaluations that were killed long ago, and return `root`."""
+def _remove_leftovers(root: Path) -> Path:
+    """Remove the folders that killed evaluations left in `root`, and return `root`."""
     for folder in root.glob(f"{_FOLDER}*"):
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
@@ -101,14 +101,14 @@ def _without_leftovers(root: Path) -> Path:
 def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersion | None:
     """Return the version in production, once its signature has been verified; None if there is none."""
     with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
-        champion = ModelRepository(connection).production(name)
+        champion = ModelRepository(connection).find_production(name)
         if champion is not None:
-            verification(settings).require_genuine(bucket.client, champion)
+            load_verification(settings).require_genuine(bucket.client, champion)
         return champion
 
 
 def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
-    """Return the dataset that `train_yolo` found, because the data may have changed since then."""
+    """Return the dataset as `train_yolo` found it, because the data may have changed since then."""
     found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(
@@ -119,9 +119,9 @@ def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
     return DatasetReference.model_validate(found)
 
 
-def _first_device(plan: RetrainPlan) -> str | None:
+def _choose_first_device(plan: RetrainPlan) -> str | None:
     """Return the first of the plan's devices."""
-    device = plan.spec().device
+    device = plan.build_spec().device
     return device.partition(",")[0] if device else None
 
 
@@ -129,16 +129,16 @@ def _prepare_evaluation(
     plan: RetrainPlan, data: Path, split: Split, store: CheckpointStore, folder: Path, device: str | None
 ) -> Callable[[str, str], Evaluation]:
     """Return a function that evaluates a model; both models are evaluated with the same settings."""
-    spec = plan.spec()
+    spec = plan.build_spec()
     batch = int(spec.batch) if spec.batch is not None and spec.batch >= 1 else None
 
     def measure(uri: str, sha256: str) -> Evaluation:
         weights = folder / f"{sha256}.pt"
         store.fetch_object(uri, weights)
-        fetched = Checkpoint.of_file(weights, epoch=-1)
-        if fetched.sha256 != sha256:
+        found = hash_file(weights)
+        if found != sha256:
             raise CorruptObject(
-                f"{uri} has SHA-256 {fetched.sha256}, but {sha256} was recorded: the file has been "
+                f"{uri} has SHA-256 {found}, but {sha256} was recorded: the file has been "
                 "replaced since then; restore it, or promote another version"
             )
         return evaluate(
@@ -149,7 +149,7 @@ def _prepare_evaluation(
             imgsz=spec.imgsz,
             batch=batch,
             device=device,
-            arguments=spec.arguments(),
+            arguments=spec.build_arguments(),
         )
 
     return measure

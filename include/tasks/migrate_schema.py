@@ -15,7 +15,7 @@ from include.schema import migrations
 from include.schema.current import BASE, read_revision
 from include.schema.errors import SchemaUnverified
 from include.schema.request import MigrationRequest
-from include.schema.session import engine_over
+from include.schema.session import make_engine
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,14 +28,14 @@ def plan_migration(context: Context) -> MigrationRequest:
     """Log the SQL that would run; return the request with its target resolved to a revision."""
     with no_retry():
         request = MigrationRequest.parse(context["dag_run"].conf)
-        planned = migrations.plan(
-            _engine(),
+        rehearsed = migrations.rehearse(
+            _create_engine(),
             request.target,
             application_role=_find_application_role(),
             confirm_data_loss=request.confirm_data_loss,
         )
-    log.log(logging.ERROR if planned.problems else logging.INFO, "%s", planned.report)
-    return request.model_copy(update={"target": planned.target})
+    log.log(logging.ERROR if rehearsed.problems else logging.INFO, "%s", rehearsed.report)
+    return request.model_copy(update={"target": rehearsed.target})
 
 
 def apply_migration(request: MigrationRequest) -> str:
@@ -45,7 +45,7 @@ def apply_migration(request: MigrationRequest) -> str:
         raise AirflowSkipException("dry_run")
     with no_retry():
         done = migrations.apply(
-            _engine(),
+            _create_engine(),
             request.target,
             application_role=_find_application_role(),
             confirm_data_loss=request.confirm_data_loss,
@@ -57,7 +57,7 @@ def apply_migration(request: MigrationRequest) -> str:
 def verify_migration(target: str) -> None:
     """Compare all columns with the revision and log them; require that workers see the same revision."""
     with no_retry():
-        for column in migrations.verify(_engine(), target, application_role=_find_application_role()):
+        for column in migrations.verify(_create_engine(), target, application_role=_find_application_role()):
             log.info("%s", column)
         with open_training_db() as connection:
             seen = read_revision(connection) or BASE
@@ -69,10 +69,10 @@ def verify_migration(target: str) -> None:
     log.info("The training database matches schema revision %s.", target)
 
 
-def _engine() -> Engine:
+def _create_engine() -> Engine:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    return engine_over(PostgresHook(postgres_conn_id=_find_owner()).get_conn)
+    return make_engine(PostgresHook(postgres_conn_id=_find_owner()).get_conn)
 
 
 def _find_application_role() -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.model_keys import signing
+from include.deployment.model_keys import load_signing
 from include.deployment.settings import Settings
-from include.models.promotion import choose, promote
+from include.models.promotion import find_version_to_promote, promote
 from include.models.request import PromotionRequest
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.orchestration.failures import no_retry
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def choose_version(context: Context) -> ChosenVersion:
     """Return the version to promote; nothing is written yet."""
     with open_training_db() as connection, no_retry():
-        return choose(connection, PromotionRequest.parse(context["dag_run"].conf))
+        return find_version_to_promote(connection, PromotionRequest.parse(context["dag_run"].conf))
 
 
 def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
@@ -43,7 +43,7 @@ def promote_and_announce(
     deployment that handles the event late still gets this version.
     """
     settings = Settings.from_environment()
-    promoted = promote(connection, open_bucket(settings), chosen, by=by, signing=signing(settings))
+    promoted = promote(connection, open_bucket(settings), chosen, by=by, signing=load_signing(settings))
     context["outlet_events"][PRODUCTION_MODEL].extra = promoted.model_dump(
         mode="json", include={"name", "version", "path", "sha256", "job_id"}
     )

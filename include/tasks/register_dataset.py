@@ -86,7 +86,9 @@ def compare_with_base(registered: RegisteredVersion) -> None:
     difference.
     """
     with open_training_db() as connection:
-        versions = DatasetRepository(connection).versions(registered.name, limit=1, before=registered.version)
+        versions = DatasetRepository(connection).list_versions(
+            registered.name, limit=1, before=registered.version
+        )
         version = DatasetRepository(connection).require_version(registered.name, registered.version)
     if not versions:
         return

@@ -11,7 +11,7 @@ from include.claim.claimant import RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.plans import deployed_plans
+from include.deployment.plans import load_deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
@@ -64,7 +64,7 @@ def resolve_plan(context: Context, plan: str | None) -> Retraining:
     require_current_schema()
     with no_retry():
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
-        chosen = request.apply_to(deployed_plans().require(request.plan))
+        chosen = request.apply_to(load_deployed_plans().require(request.plan))
     _skip_unless_about_plan(chosen, context)
     user = dag_run.triggering_user_name
     run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, user)
@@ -76,7 +76,7 @@ def check_retraining_data(retraining: Retraining) -> DatasetReference:
     plan = retraining.plan
     with no_retry():
         settings = Settings.from_environment()
-        rules = check_rules(plan.spec().arguments())
+        rules = check_rules(plan.build_spec().build_arguments())
         found = check_parameter(plan.dataset, plan.task, settings, open_bucket(settings), rules)
     return found.reference
 
@@ -99,18 +99,18 @@ def build_challenge(
 ) -> Challenge:
     """Return the request to `train_yolo`. Raises NothingToDo, and PlanError if the plan was changed."""
     plan, job_id = retraining.plan, retraining.job_id
-    champion, parameters = models.production(plan.name), plan.fingerprint()
+    champion, parameters = models.find_production(plan.name), plan.compute_fingerprint()
     if not retraining.force:
         same = models.find_trained_with(plan.name, data=dataset.fingerprint, parameters=parameters)
         reason = find_reason_to_skip(champion, same, job_id=job_id)
         if reason:
             raise NothingToDo(f"Nothing was trained: {reason}.")
     start = champion.path if champion and plan.start_from == "champion" else None
-    spec = plan.spec(start)
+    spec = plan.build_spec(start)
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)
-    elif dataset.version is not None:  # pinned: newer data were not compared with the champion's
+    elif dataset.version is not None:  # newer versions were not compared with the champion's data
         spec = spec.model_copy(update={"dataset": str(dataset.version)})
     return Challenge(
         job_id=job_id,
@@ -122,7 +122,7 @@ def build_challenge(
 
 
 def judge(retraining: Retraining, challenge: Challenge, measured: Evaluations, context: Context) -> Verdict:
-    """Register the challenger with both evaluations, and apply the gate; reject it if the gate fails."""
+    """Register the challenger with both evaluations, and apply the gate; reject a challenger that fails."""
     plan = retraining.plan
     decision = decide(measured.challenger, measured.champion, plan.gate)
     evidence: dict[str, Any] = {
@@ -144,7 +144,7 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Evaluations, c
             parameters_fingerprint=challenge.parameters_fingerprint,
             **evidence,
         )
-        # A task that was cleared and runs again may have found another champion.
+        # If this task was cleared, the version is already registered, but the champion may be another one.
         models.measure(plan.name, version.version, **evidence)
         if not decision.passed:
             models.reject(plan.name, version.version, decision.reason)
@@ -166,7 +166,7 @@ def promote_challenger(
 ) -> ModelVersion:
     """Promote the challenger if it passed the gate and, where required, was approved; emit the asset.
 
-    Raises AirflowSkipException if the challenger was refused. The run's note gives the reason in either case.
+    Raises AirflowSkipException if the challenger is refused. In either case, the run's note says why.
     """
     refusal = find_refusal(verdict, approval)
     if refusal:
@@ -207,7 +207,8 @@ def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
     """Raise AirflowSkipException if all events that triggered the run are about other datasets.
 
-    One asset represents all datasets. An event without a dataset counts as an event about every dataset.
+    All datasets share one asset, so an event about any of them triggers the run. An event that names no
+    dataset counts as an event about every dataset.
     """
     if context["dag_run"].run_type != "asset_triggered":
         return
@@ -229,8 +230,8 @@ def _note_skip(context: Context, reason: str) -> AirflowSkipException:
 def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     """Return the spec that the job was started with, so that a cleared run resumes its training.
 
-    The spec keeps the champion from which training started, even if another version is the champion now.
-    Raises PlanError if other parameters have changed.
+    If the plan starts from the champion, the spec keeps the version that was the champion at that time.
+    Raises PlanError if the plan's other parameters have changed since then.
     """
     started = TrainingSpec.parse_stored(dict(row.spec or {}))
     pinned = spec.with_version_of(started)

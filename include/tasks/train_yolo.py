@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
+from include.attempt.elsewhere import retry_elsewhere
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
@@ -24,7 +25,7 @@ from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.rules import check_rules
 from include.deployment.backend import notify
-from include.deployment.connections import open_bucket, open_training_db, training_db_factory
+from include.deployment.connections import open_bucket, open_training_db, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
@@ -32,7 +33,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.usage import UsageRepository
 from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import mark_explained, start_attempt
-from include.orchestration.runs import creation_of, is_running, live_runs
+from include.orchestration.runs import build_live_runs, find_creation, is_running
 from include.s3.conditional_writes import require_conditional_writes, require_verified_writes
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
     from include.claim.resolved_job import ResolvedJob
     from include.datasets.reference import DatasetReference
+    from include.jobs.quota import Quotas
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +56,12 @@ def record_unrecorded_failures(context: Context) -> None:
     recorded: list[str] = []
     try:
         with open_training_db() as connection:
-            for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
+            for found in find_stuck(connection, build_live_runs(context), datetime.now(UTC), repair=True):
                 log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
                 if found.job_id and found.repair:
                     recorded.append(found.job_id)
         for job_id in recorded:
-            track_recorded(job_id, training_db_factory())
+            track_recorded(job_id, prepare_training_db())
     except Exception:
         log.warning("Could not search for runs with an unrecorded failure.", exc_info=True)
 
@@ -78,7 +80,7 @@ def resolve_config(context: Context) -> ResolvedJob:
         again_at = datetime.now(UTC) + wait.pause
         raise AirflowRescheduleException(again_at) from None  # type: ignore[no-untyped-call]
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
-    track_recorded(job.job_id, training_db_factory())
+    track_recorded(job.job_id, prepare_training_db())
     return job
 
 
@@ -89,7 +91,7 @@ def _claim(context: Context) -> ResolvedJob:
         dag_run.run_id,
         dag_run.run_after,
         dag_run.triggering_user_name,
-        creation_of(context["ti"].id),
+        find_creation(context["ti"].id),
         dag_run.start_date,
     )
     # Read the conf, not `params`: only the conf contains unknown keys, which must be refused.
@@ -125,13 +127,13 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
             _record_dataset(job, reference)
             return reference
         try:
-            rules = check_rules(job.spec.arguments())
-            with show_preparation(job, training_db_factory()):
+            rules = check_rules(job.spec.build_arguments())
+            with show_preparation(job, prepare_training_db()):
                 found = check_parameter(job.spec.dataset, job.spec.task, settings, bucket, rules)
         except DatasetError as error:
             raise attach_report(error, job, settings) from error
         reference = found.reference
-        require_same_classes(job, reference, _store())
+        require_same_classes(job, reference, CheckpointStore(bucket))
         store_report(found, job, settings)
         checked.save(job, reference)
         _record_dataset(job, reference)
@@ -155,29 +157,27 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
             f"The XCom of check_dataset is for {dataset.parameter!r}, but the job's dataset is "
             f"{job.spec.dataset!r}: the XCom was edited. Clear check_dataset with its downstream tasks."
         )
+    settings = Settings.from_environment()
     attempt = TrainingAttempt(
         job,
         dataset,
         context["ti"].try_number,
-        Settings.from_environment(),
-        lambda: _store(job.origin_run_id),
+        settings,
+        lambda: CheckpointStore(open_bucket(settings), run_id=job.origin_run_id),
     )
-    with (
-        record_final_failure(context),
-        attempt.retry_elsewhere_if_resumable(),
-    ):
-        retry_while_unavailable(lambda: require_hours_to_begin(job.job_id))
-        start_attempt(context, retry_while_unavailable(attempt.durable_progress), attempt.trace())
+    with record_final_failure(context), retry_elsewhere(attempt.is_resumable):
+        retry_while_unavailable(lambda: require_hours_to_begin(job.job_id, settings.quotas))
+        start_attempt(context, retry_while_unavailable(attempt.read_durable_progress), attempt.read_trace())
         return attempt.run()
 
 
-def require_hours_to_begin(job_id: str) -> None:
+def require_hours_to_begin(job_id: str, quotas: Quotas) -> None:
     """Refuse a job that has not begun if its user's GPU hours were used up while it waited for its GPU."""
     with open_training_db() as connection:
         row = JobRepository(connection).get(job_id)
         if row is not None and row.started_at is None:
-            quotas, usage = Settings.from_environment().quotas, UsageRepository(connection)
-            QuotaCheck(quotas, usage, datetime.now(UTC)).of(row.triggered_by).require_hours()
+            check = QuotaCheck(quotas, UsageRepository(connection), datetime.now(UTC))
+            check.of(row.triggered_by).require_hours()
 
 
 def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:
@@ -187,13 +187,15 @@ def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context:
         with open_training_db() as connection:
             # If an old run's upload task is cleared, it must not touch checkpoints that another run owns now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
-        return upload(manifest, kind, _store(manifest.origin_run_id), Settings.from_environment())
+        settings = Settings.from_environment()
+        store = CheckpointStore(open_bucket(settings), run_id=manifest.origin_run_id)
+        return upload(manifest, kind, store, settings)
 
 
 def notify_backend(job: ResolvedJob, context: Context) -> int:
     """Send the job's row to MLflow and to the host application's backend; return the HTTP status."""
     _require_this_run(job, context)
-    open_database = training_db_factory()
+    open_database = prepare_training_db()
     with open_database() as connection:
         recorded = JobRepository(connection).get(job.job_id)
     if recorded is None:
@@ -215,8 +217,3 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
             f"An XCom of this run says run_id={payload.run_id!r}, but the run is {context['run_id']!r}: "
             "the XCom was edited. Clear resolve_config with its downstream tasks."
         )
-
-
-def _store(origin_run_id: str | None = None) -> CheckpointStore:
-    """Return the checkpoint store; to write to it, give the Dag run that began the training run."""
-    return CheckpointStore(open_bucket(Settings.from_environment()), run_id=origin_run_id)

@@ -40,7 +40,7 @@ class TriggerTrainingOperator(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
     If the challenge's run has ended without completing the job, the run is cleared, so that it resumes from
-    its last durable state. When this task is retried or cleared, it therefore continues the existing job.
+    the job's last durable state. A retry of this task therefore continues the existing job.
     """
 
     template_fields = ("challenge",)
@@ -105,11 +105,11 @@ class WaitForTrainingOperator(BaseOperator):
 
 
 class JobEnded(BaseTrigger):
-    """Fires when the job's row says how its training ended, or at the deadline (seconds since 1970).
+    """Fires when the job's row says how its training ended, or at `deadline`, in seconds since 1970.
 
     The row decides, not the state of the run: a run may fail after its row was completed, and a run succeeds
     even if its job was stopped. Unless the row is completed, the run must also have ended. If the database or
-    the API server is unavailable, it is polled again.
+    the API server is unavailable, the trigger asks again later.
     """
 
     def __init__(self, job_id: str, run_id: str, deadline: float, pause: float = POLL_SECONDS) -> None:
@@ -159,15 +159,16 @@ def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
 def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out: bool) -> Challenger:
     """Return the best.pt of a completed job.
 
-    Raises AirflowSkipException for a job that was stopped, and AirflowFailException for any other.
+    Raises AirflowSkipException if the job was stopped, and AirflowFailException if it is not completed for
+    another reason.
     """
     status = job.status if job else None
-    best = job.checkpoint("best") if job else None
+    best = job.get_checkpoint("best") if job else None
     if status == JobStatus.COMPLETED and best and best.sha256:
         return Challenger(job_id=challenge.job_id, path=best.path, sha256=best.sha256)
     if status == JobStatus.STOPPED:
         raise AirflowSkipException(f"Job {challenge.job_id} was stopped, so there is nothing to compare.")
-    remedy = "clear trigger_training with its downstream tasks to resume from its last durable state"
+    remedy = "clear trigger_training with its downstream tasks to resume the job from its last durable state"
     if job and status == JobStatus.FAILED:
         raise AirflowFailException(
             f"Job {challenge.job_id} failed ({job.error}). Fix the cause, then {remedy}."

@@ -1,8 +1,8 @@
 """The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
 
 The content at an address is compared with the last announcement about that address and, for each dataset that
-was registered from there, with the newest version from that address. An archived version counts as well: data
-that users archived, or replaced with an upload, are not registered again.
+was registered from there, with the newest version from that address. Archived versions count as well, so data
+that users have archived, or replaced with an upload, are not registered again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from pydantic import Field
 
-from include.datasets.caching.content import stored_fingerprint
+from include.datasets.caching.content import compute_stored_fingerprint
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import S3File, S3Tree, parse_source
-from include.deployment.connections import open_training_db, s3_client
+from include.deployment.connections import create_s3_client, open_training_db
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
@@ -106,7 +106,7 @@ def list_registrations(conf: dict[str, Any], plans: Plans) -> list[RegistrationR
     """
     with no_retry():
         request = WatchRequest.parse(conf)
-        reader = S3ObjectReader(s3_client())
+        reader = S3ObjectReader(create_s3_client())
         with open_training_db() as connection:
             watched = find_watched(request.dataset, plans, DatasetRepository(connection))
     found = (build_registration(each, reader) for each in watched)
@@ -122,7 +122,7 @@ def find_watched(requested: str | None, plans: Plans, datasets: DatasetRepositor
         return (
             _watch_named(datasets.require(named), datasets)
             if named
-            else _watch(datasets.at_source(requested))
+            else _watch(datasets.find_at_source(requested))
         )
     watched: dict[str, WatchedDataset] = {}
     for plan in plans.valid.values():
@@ -138,14 +138,14 @@ def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedD
         return _watch_named(newest, datasets) if newest and named.version is None else []
     if not plan.dataset.startswith("s3://"):
         return []
-    registered = _watch(datasets.at_source(plan.dataset))
+    registered = _watch(datasets.find_at_source(plan.dataset))
     if registered or parse_registered(plan.name) is None:  # "digits" is reserved for the bundled data
         return registered
     return [WatchedDataset(plan.name, plan.dataset, plan.task, None)]
 
 
 def _watch_named(version: DatasetVersion, datasets: DatasetRepository) -> list[WatchedDataset]:
-    return _watch(datasets.at_source(version.origin or version.source, version.name))
+    return _watch(datasets.find_at_source(version.origin or version.source, version.name))
 
 
 def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
@@ -159,12 +159,12 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> Registratio
     """Return the run that registers the current content; None if it is registered already or cannot be read.
 
     The run's id identifies the change, so data whose registration failed are not checked again until they
-    change. After each new version, data that need a conversion are checked once more: a version records only
-    the fingerprint of the converted data, so the source seems to have changed. Raises StoreErrors other than
-    StoreRefusal.
+    change. Data that need a conversion are checked once more after each new version: the version records only
+    the fingerprint of the converted data, which differs from that of the source. Raises StoreErrors other
+    than StoreRefusal.
     """
     try:
-        fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
+        fingerprint = compute_stored_fingerprint(_require_s3(watched.source), s3)
     except (DatasetError, StoreRefusal) as error:  # one dataset must not keep others from being watched
         log.warning("%s is not watched: %s", watched.name, error)
         return None
@@ -190,7 +190,9 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
     """
     events = context["inlet_events"][TRAINING_DATASET].ascending(False).limit(_REMEMBERED_EVENTS)
     with no_retry():
-        news = find_change(dataset, (event.extra or {} for event in events), S3ObjectReader(s3_client()))
+        news = find_change(
+            dataset, (event.extra or {} for event in events), S3ObjectReader(create_s3_client())
+        )
     if news is None:
         raise AirflowSkipException(f"{dataset} has not changed since the last announcement.")
     context["outlet_events"][TRAINING_DATASET].extra = {**news}
@@ -206,7 +208,7 @@ def find_change(
     `announced` contains the extras of previous events, newest first. Raises DatasetError if there are no
     data, and StoreErrors.
     """
-    fingerprint = stored_fingerprint(_require_s3(dataset), s3)
+    fingerprint = compute_stored_fingerprint(_require_s3(dataset), s3)
     known = (
         extra["fingerprint"] for extra in announced if is_about(extra, dataset) and "fingerprint" in extra
     )

@@ -1,8 +1,8 @@
 """A client for the few calls of MLflow's REST API that a job needs.
 
-MLflow's own client is not used: it retries a call for minutes before it gives up, sends telemetry, and would
-install a dozen packages on every worker, which also restrict the versions of Airflow's packages. The calls
-used here have been the same in every version of MLflow since 1.0.
+MLflow's own client is not used: it retries a call for minutes before it gives up, and sends telemetry. It
+would also install a dozen packages on every worker, and these restrict the versions of Airflow's packages.
+The calls used here have been the same in every version of MLflow since 1.0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from include.tracking.answers import Experiment, ExperimentAnswer, HistoryAnswer
 from include.tracking.errors import TrackingRefused, TrackingSettingsError, TrackingUnavailable
 
 if TYPE_CHECKING:
-    from include.tracking.answers import Metric, Run
+    from include.tracking.answers import Metric, Run, RunStatus
 
 DEFAULT_EXPERIMENT = "train_yolo"
 
@@ -71,17 +71,17 @@ class TrackingServer:
         uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
         if not uri:
             return None
-        url, credentials = _without_credentials(uri)
+        url, credentials = _split_credentials(uri)
         username = environment.get("MLFLOW_TRACKING_USERNAME")
         if username:
             credentials = (username, environment.get("MLFLOW_TRACKING_PASSWORD", ""))
-        insecure = environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
+        is_insecure = environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}
         return cls(
             url=url,
             experiment=environment.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
             credentials=credentials,
             token=environment.get("MLFLOW_TRACKING_TOKEN") or None,
-            verify=not insecure and (environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True),
+            verify=not is_insecure and (environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True),
         )
 
     @property
@@ -90,7 +90,7 @@ class TrackingServer:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
-    def experiment_id(self) -> str:
+    def require_experiment(self) -> str:
         """Return the id of the experiment, creating it if it does not exist."""
         try:
             return self._find_experiment()
@@ -105,8 +105,11 @@ class TrackingServer:
                 raise
         return self._find_experiment()  # another process created it first
 
-    def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
-        """List the 1000 oldest runs with this tag, oldest first; `value` must not contain quotes."""
+    def find_runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
+        """List the runs whose tag has this value, but at most 1000, the oldest first.
+
+        `value` must not contain quotes.
+        """
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
@@ -121,11 +124,11 @@ class TrackingServer:
             "experiment_id": experiment_id,
             "run_name": name,
             "start_time": started,
-            "tags": _entries(tags, LONGEST_TAG),
+            "tags": _build_entries(tags, LONGEST_TAG),
         }
         return self._call("POST", "runs/create", RunAnswer, body=body).run
 
-    def history(self, run_id: str, key: str) -> list[Metric]:
+    def fetch_history(self, run_id: str, key: str) -> list[Metric]:
         """Return every value of a metric."""
         query: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": _HISTORY_PAGE}
         metrics: list[Metric] = []
@@ -141,7 +144,7 @@ class TrackingServer:
     ) -> None:
         """Add metrics and parameters, and set tags. The value of an existing parameter must not change."""
         numbers = [metric.model_dump() for metric in metrics]
-        given, labels = _entries(params, LONGEST_PARAM), _entries(tags, LONGEST_TAG)
+        given, labels = _build_entries(params, LONGEST_PARAM), _build_entries(tags, LONGEST_TAG)
         while numbers or given or labels:
             body = {
                 "run_id": run_id,
@@ -152,11 +155,8 @@ class TrackingServer:
             self._call("POST", "runs/log-batch", _Nothing, body=body)
             numbers, given, labels = numbers[_MOST_METRICS:], given[_MOST_OTHERS:], labels[_MOST_OTHERS:]
 
-    def set_status(self, run_id: str, status: str, ended: int | None) -> None:
-        """Set the run's status: SCHEDULED, RUNNING, FINISHED, FAILED or KILLED.
-
-        `ended` is in milliseconds since 1970.
-        """
+    def set_status(self, run_id: str, status: RunStatus, ended: int | None) -> None:
+        """Set the run's status; `ended` is in milliseconds since 1970."""
         body = {"run_id": run_id, "status": status} | ({"end_time": ended} if ended is not None else {})
         self._call("POST", "runs/update", _Nothing, body=body)
 
@@ -176,11 +176,11 @@ class TrackingServer:
         else:
             return session
 
-        def login(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
             request.headers["Authorization"] = authorization
             return request
 
-        session.auth = login  # the user's .netrc would override a header of the session
+        session.auth = authorize  # the user's .netrc would override a header of the session
         return session
 
     def _call(
@@ -207,24 +207,24 @@ class TrackingServer:
         except (requests.RequestException, UnicodeError, OSError) as error:
             raise TrackingUnavailable(f"cannot be reached ({type(error).__name__})") from None
         if response.status_code != requests.codes.ok:
-            raise TrackingRefused(response.status_code, _error_code(response))
+            raise TrackingRefused(response.status_code, _read_error_code(response))
         try:
             return answer.model_validate_json(response.content)
         except ValidationError:
             raise TrackingUnavailable(f"did not respond to {endpoint} as MLflow would") from None
 
 
-def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
+def _split_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
     """Return the http(s) address without credentials, and the credentials. Raises TrackingSettingsError."""
     try:
         parts = urlsplit(uri)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable:
+        is_usable = False
+    if not is_usable:
         raise TrackingSettingsError(
-            "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server; file and "
-            "database stores are not shared between workers"
+            "MLFLOW_TRACKING_URI must be the http:// or https:// address of a tracking server, because jobs "
+            "are sent to its REST API"
         )
     url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
     if parts.username is None:
@@ -232,14 +232,14 @@ def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:
     return url, (unquote(parts.username), unquote(parts.password or ""))
 
 
-def _entries(values: Mapping[str, str], longest: int) -> list[dict[str, str]]:
+def _build_entries(values: Mapping[str, str], longest: int) -> list[dict[str, str]]:
     return [
         {"key": key, "value": value if len(value) <= longest else f"{value[: longest - 1]}…"}
         for key, value in values.items()
     ]
 
 
-def _error_code(response: requests.Response) -> str:
+def _read_error_code(response: requests.Response) -> str:
     """Return MLflow's error code, or an empty string."""
     try:
         code = str(response.json()["error_code"])

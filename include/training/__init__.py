@@ -1,5 +1,5 @@
-"""The trainer: torch and Ultralytics, without Airflow and without S3. `python -m include.training --help`.
+"""The trainer needs torch and Ultralytics, but neither Airflow nor S3: `python -m include.training --help`.
 
-Importing the package has no side effects, because Airflow's processes import its contract too. Code that
-trains, evaluates or loads a checkpoint must call `isolate_ultralytics` first.
+This file imports nothing: Airflow's processes, which may lack torch, import some modules of the package.
+Code that imports Ultralytics must call `isolate_ultralytics` first.
 """

@@ -51,7 +51,7 @@ FILES: dict[str, str] = {
 Ultralytics would open any path and fetch any URL."""
 
 _INT8 = {"8", "8.0", "int8", "w8a8"}
-"""Values that make Ultralytics do 8-bit quantization-aware training."""
+"""Values of `quantize` for which Ultralytics does 8-bit quantization-aware training."""
 
 
 def _is_number(value: object) -> bool:
@@ -70,7 +70,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 @cache
-def known_arguments() -> dict[str, dict[str, Any]]:
+def read_known_arguments() -> dict[str, dict[str, Any]]:
     """Return the pinned version's arguments by name.
 
     Each has `kinds` and `optional`; some have a `minimum` or `choices`.
@@ -82,15 +82,15 @@ def known_arguments() -> dict[str, dict[str, Any]]:
 def check_overrides(overrides: Mapping[str, object]) -> None:
     """Check training arguments by name, kind and range.
 
-    Raises ValueError with one sentence about the first argument that Ultralytics would not accept, that makes
-    no sense, that needs a package that is not installed, or that the job sets itself.
+    Raises ValueError with one sentence about the first argument that is wrong: Ultralytics would not accept
+    it, it makes no sense, it needs a package that is not installed, or the job sets it itself.
     """
     _require_small(overrides)
     for name, value in overrides.items():
         if name in OURS:
             raise ValueError(f"{name} cannot be overridden: {OURS[name]}")
-        if name not in known_arguments():
-            raise ValueError(f"{name:.80} is not a training argument of Ultralytics{_suggestion(name)}")
+        if name not in read_known_arguments():
+            raise ValueError(f"{name:.80} is not a training argument of Ultralytics{_suggest_name(name)}")
         _check_value(name, value)
 
 
@@ -129,7 +129,7 @@ def _require_small(overrides: Mapping[str, object]) -> None:
 
 
 def _check_value(name: str, value: Any) -> None:
-    argument = known_arguments()[name]
+    argument = read_known_arguments()[name]
     if value is None:
         if argument["optional"]:
             return
@@ -157,8 +157,8 @@ def _in_words(argument: Mapping[str, Any]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _suggestion(name: str) -> str:
-    close = get_close_matches(name, known_arguments(), n=1)
+def _suggest_name(name: str) -> str:
+    close = get_close_matches(name, read_known_arguments(), n=1)
     return (
         f"; did you mean {close[0]}?"
         if close

@@ -18,8 +18,8 @@ MAX_PARAMETERS = 500_000_000
 million."""
 
 MORE_PARAMETERS = 50_000_000
-"""Number of parameters allowed beyond twice as many as the initial weights have, because the data may have
-more classes."""
+"""A model that starts from weights may have twice as many parameters as the weights, and this many more,
+because the data may have more classes."""
 
 MAX_PARTS = 50_000
 """Maximum number of layers, including nested ones; YOLOv9e has 2,500."""
@@ -29,8 +29,8 @@ MAX_PARTS = 50_000
 def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
     """Stop the construction of a model before it fills the memory. Raises TrainingError.
 
-    PyTorch announces each parameter when its memory is reserved but not yet touched. `weights` is the model
-    that training starts from, if any.
+    PyTorch announces each parameter when its memory is reserved but not yet used. `weights` is the model that
+    training starts from, if any.
     """
     known = None if weights is None else sum(each.numel() for each in weights.parameters())
     limit = MAX_PARAMETERS if known is None else 2 * known + MORE_PARAMETERS

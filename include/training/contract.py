@@ -1,16 +1,17 @@
 """The input and output of a training run.
 
-This module uses only the standard library, because Airflow's processes import it too.
+This module imports neither torch nor Ultralytics, because Airflow's processes import it too.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, SupportsFloat
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 from include.errors import AttemptError, FinalError
@@ -19,10 +20,10 @@ from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.ultralytics_tasks import TASKS, Task  # noqa: TC001 - dataclass fields are read at run time
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training run ended; "stopped" means that its reporter or `stop` in its request ended it. Unless the
-reason is "completed", fewer epochs than planned may have run."""
+"""Why a training run ended; "stopped" means that its reporter, or `was_stopped` in its request, ended it.
+Unless the reason is "completed", fewer epochs than planned may have run."""
 
-MODEL_SUFFIX: Mapping[str, str] = {
+MODEL_SUFFIX: Mapping[Task, str] = {
     "detect": "",
     "segment": "-seg",
     "semantic": "-sem",
@@ -31,7 +32,7 @@ MODEL_SUFFIX: Mapping[str, str] = {
     "pose": "-pose",
     "obb": "-obb",
 }
-"""Suffix of each task's model names, by which Ultralytics chooses the head, regardless of `task`."""
+"""The suffix of each task's model names. Ultralytics chooses a model's head by its name, not by `task`."""
 
 
 class TrainingError(FinalError):
@@ -77,7 +78,7 @@ to."""
 def is_disk_error(error: BaseException) -> bool:
     """Return whether `error` concerns this machine's disk or folders.
 
-    An SSLError does not: its errno is an error number of OpenSSL.
+    An SSLError never does, because its errno is an error number of OpenSSL.
     """
     return isinstance(error, OSError) and error.errno in _DISK_ERRORS and not isinstance(error, ssl.SSLError)
 
@@ -87,7 +88,7 @@ class DiskError(AttemptError):
 
 
 class NotResumable(TrainingError):
-    """The file holds the state of another task, or none at all, for example because it was stripped."""
+    """The file holds the state of another task, or no state at all, for example because it was stripped."""
 
 
 class StateMismatch(NotResumable):
@@ -106,6 +107,12 @@ def require_task(name: str) -> Task:
     raise TrainingError(f"task={name!r} is unknown; give one of {', '.join(TASKS)}")
 
 
+def normalize_metrics(metrics: Mapping[str, SupportsFloat]) -> dict[str, float | None]:
+    """Return the metrics as plain numbers; None replaces numbers that are not finite, which JSON lacks."""
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
 @dataclass(frozen=True)
 class TrainingRequest:
     """One training run, in the terms that Ultralytics uses. Nothing is ever downloaded.
@@ -119,7 +126,7 @@ class TrainingRequest:
     task: Task
     """The task of the model."""
     model: str
-    """Name or YAML of an architecture, which is trained from scratch, or path of a .pt on this machine."""
+    """Name or YAML of an architecture to train from scratch, or path of a local .pt to start from."""
     data: Path
     """Ultralytics' `data`: a YAML file, or a directory for classify."""
     save_dir: Path
@@ -130,23 +137,23 @@ class TrainingRequest:
     device: str | None = None
     """auto (or None), cpu, mps, a GPU's number, or several numbers ("0,1") of GPUs that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
-    """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
-    changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
-    the weights. The arguments in KEPT (changes.py) cannot be changed. If the checkpoint's run had used up its
-    patience, the count of epochs without improvement starts over."""
+    """All other training arguments of Ultralytics that were given. With `resume_from`, they are deliberate
+    changes (lr0, batch, workers, patience, …), and inexact_reason in the reports names those that affect the
+    weights. The arguments in KEPT (resumed_arguments.py) cannot be changed. If the earlier training run had
+    used up its patience, the count of epochs without improvement starts over."""
     resume_from: Path | None = None
     """A last.pt with the complete state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
-    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. If None, best.pt
-    first holds the state in `resume_from` if the last epoch of that state was the best so far; otherwise, the
-    best of the epochs that follow becomes best.pt."""
+    """The best.pt that belongs to `resume_from`; it is kept until an epoch is better. If this is None,
+    `resume_from` itself becomes best.pt, provided that its last epoch was the best so far; otherwise, the
+    best of the following epochs becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
     """Plain values that identify this training run; last.pt stores them. With `recover`, a state with a
     different identity is refused."""
     recover: bool = False
     """Whether `resume_from` is this training run's own state."""
-    stop: bool = False
-    """Whether a recovered training run skips further training and only does the final validation."""
+    was_stopped: bool = False
+    """Whether a user has stopped the recovered training run: only its final validation is left."""
     loss_rules: LossRules = NO_RULES
     """What to do if the loss jumps or is not a number."""
     heartbeats: Heartbeats | None = None
@@ -165,16 +172,18 @@ class EpochReport:
     """Metrics by Ultralytics' names, as in results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`). An
     epoch without validation (`val=false`) has no validation metrics."""
     fitness: float | None
-    """The number by which Ultralytics compares epochs; None also if the epoch had no validation."""
+    """The number by which Ultralytics compares epochs; None if it is not finite, or if the epoch had no
+    validation."""
     seconds: float
-    """Time since the end of the previous epoch, over all attempts; it includes validation and saving."""
+    """Time since the end of the previous epoch, including validation and saving. If several attempts trained
+    the epoch, their times are added."""
     eta_seconds: float
     """Expected duration of the remaining epochs, estimated from the average epoch of this attempt."""
     is_best: bool
     """Whether this epoch's weights are best.pt."""
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if they are the same."""
-    trained_seconds: float = 0.0
+    trained_seconds: float
     """The same as `TrainingProgress.trained_seconds`."""
 
 
@@ -184,8 +193,8 @@ class EpochReporter(Protocol):
     def report(self, epoch: EpochReport) -> bool:
         """Record `epoch`; return whether to continue.
 
-        Unless there is a StateReporter, last.pt already holds the state of this epoch. If this returns False,
-        training ends with this epoch, and last.pt can be resumed.
+        Without a StateReporter, last.pt already holds the state of this epoch. If this returns False,
+        training ends with this epoch, and can be resumed from last.pt.
         """
 
 
@@ -203,8 +212,8 @@ class TrainingProgress:
     """Seconds of training and validation over all attempts, excluding work that was lost when an attempt was
     killed."""
     is_repeated: bool = False
-    """Whether the epoch is repeated, after a NaN or with half the batch size. No state within a repeated
-    epoch is saved: one that was saved in it before the repetition, after more batches, would look newer."""
+    """Whether the epoch is repeated, after a NaN or with half the batch size. No state is saved within a
+    repeated epoch: if the first pass had saved one after more batches, that one would look newer."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +225,8 @@ class SavedState:
     batch: int
     """Number of batches finished after that epoch; 0 at an epoch's end."""
     is_best: bool
-    """Whether best.pt holds this state's weights, ready to deploy, because no earlier epoch was better. False
-    if val=false."""
+    """Whether best.pt holds this state's weights, ready to deploy, because no earlier epoch was better. With
+    val=false, this is always False."""
     trained_seconds: float
     """The same as `TrainingProgress.trained_seconds`."""
 
@@ -228,7 +237,7 @@ class StateReporter(Protocol):
     An exception that it raises ends training.
     """
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Return whether to save the state now.
 
         Called after each batch or, with several GPUs, twice a second, in the thread that called `train`.
@@ -236,7 +245,7 @@ class StateReporter(Protocol):
         because another state is still being written, the reporter is asked again later.
         """
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Receive the state in last.pt, which stays there until this returns.
 
         Called in a background thread or, with several GPUs, in the thread that called `train`. last.pt must
@@ -253,9 +262,10 @@ class TrainingResult:
     last: Checkpoint
     """The complete training state."""
     epoch: int
-    """Last finished epoch."""
+    """Last finished epoch; -1 if training was stopped before one was finished."""
     best_epoch: int
-    """Epoch in which best.pt was saved."""
+    """Epoch in which best.pt was saved; -1 if no epoch was finished, or if best.pt is from plain Ultralytics
+    and does not record its epoch."""
     epochs: int
     """Planned number of epochs; fewer may have run if stop_reason is not "completed"."""
     start_epoch: int

@@ -12,11 +12,14 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.training import architectures, arguments
 from include.training.contract import MODEL_SUFFIX
 from include.training.environment import isolate_ultralytics
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
 """Names of models whose trainers this project does not use (YOLOWorld, YOLOE, RTDETR)."""
@@ -59,12 +62,14 @@ def derive_architectures() -> dict[str, Any]:
         "release": f"https://github.com/{downloads.GITHUB_ASSETS_REPO}/releases/download/{release}",
         "defaults": cfg.TASK2MODEL,
         "metrics": cfg.TASK2METRIC,
-        "architectures": {path.stem: _architecture(path) for path in sorted(models.glob("*/*.yaml"))},
-        "pretrained": {name: _task_of_weights(name) for name in weights},
+        "architectures": {
+            path.stem: _describe_architecture(path) for path in sorted(models.glob("*/*.yaml"))
+        },
+        "pretrained": {name: _find_task_of_weights(name) for name in weights},
     }
 
 
-def _architecture(path: Path) -> dict[str, str | None]:
+def _describe_architecture(path: Path) -> dict[str, str | None]:
     """Return the task of an architecture (None if we do not train it) and the letters of its sizes."""
     import yaml
     from ultralytics.nn.tasks import guess_model_task
@@ -74,7 +79,7 @@ def _architecture(path: Path) -> dict[str, str | None]:
     return {"task": task, "sizes": "".join(description.get("scales", ()))}
 
 
-def _task_of_weights(name: str) -> str | None:
+def _find_task_of_weights(name: str) -> Task | None:
     if not _OF_YOLO.match(name) or _OTHER_TRAINERS.search(name):
         return None
     return next((task for task, suffix in MODEL_SUFFIX.items() if suffix and suffix in name), "detect")
@@ -89,14 +94,14 @@ def derive_arguments() -> dict[str, Any]:
     text = Path(cfg.DEFAULT_CFG_PATH).read_text(encoding="utf-8")
     defaults = yaml.safe_load(text)
     table = {
-        name: _argument(name, defaults[name], types)
-        for section, name, types in _lines(text)
+        name: _describe_argument(name, defaults[name], types)
+        for section, name, types in _parse_lines(text)
         if section in _SECTIONS or name in _READ_IN_TRAINING_TOO
     }
     return {"ultralytics": __version__, "arguments": dict(sorted(table.items()))}
 
 
-def _lines(text: str) -> list[tuple[str, str, list[str]]]:
+def _parse_lines(text: str) -> list[tuple[str, str, list[str]]]:
     """Split default.yaml into (section, name, types named in the comment)."""
     section, found = "", []
     for line in text.splitlines():
@@ -108,7 +113,7 @@ def _lines(text: str) -> list[tuple[str, str, list[str]]]:
     return found
 
 
-def _argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
+def _describe_argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
     from ultralytics import cfg
 
     checked = {

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _DEFAULT_BATCH = 16
 _SINGLE_GPU_ONLY = {  # the job's parameter that contains the argument, and why it is refused
-    "rect": ("overrides", "they would stack images of different shapes"),
+    "rect": ("overrides", "the images of a batch would have different shapes"),
     # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
     "time": ("time", "they would not agree on when to stop"),
 }
@@ -72,10 +72,10 @@ def choose_device(requested: str | None) -> str:
         return name
     if numbers := parse_numbers(name, gpus):
         return ",".join(map(str, numbers))
-    raise DeviceNotAvailable(f"device={requested} is not available: {_remedy(gpus)}")
+    raise DeviceNotAvailable(f"device={requested} is not available: {_suggest_device(gpus)}")
 
 
-def _remedy(gpus: int) -> str:
+def _suggest_device(gpus: int) -> str:
     if not gpus:
         return (
             "this machine has no GPU that torch can use; use device=cpu (slow) or auto, or use a GPU machine"

@@ -4,7 +4,7 @@ Ultralytics would start such processes from a generated file with pickled callba
 reports from them. Here each rank gets a TrainingPlan and a connection to this process. Over its connection,
 rank 0 reports each epoch and each saved state, and waits for the answer, because this process records epochs,
 publishes states and handles interruptions. A rank exits when its connection closes, so that no rank outlives
-this process, however it ends.
+this process, however this process ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
 gradients are averaged over all ranks after every batch. Only the running statistics of batch normalization
@@ -89,6 +89,7 @@ class RankWork:
     """The work of a rank."""
 
     plan: TrainingPlan
+    """The training run, the same for all ranks."""
     saves_states: bool
     """Whether rank 0 also reports its progress and every saved state."""
 
@@ -99,17 +100,20 @@ class Answer:
 
     should_continue: bool | None = None
     """The answer to an EpochReport: whether to continue."""
-    taken: bool = False
-    """Whether the file of the last SavedState is no longer needed."""
-    save: bool = False
+    has_taken_state: bool = False
+    """Whether this process no longer needs the file of the last SavedState."""
+    should_save: bool = False
     """Whether to save the state after the current batch."""
 
 
 @dataclass(frozen=True)
 class _Rank:
     number: int
+    """Its rank, from 0."""
     process: subprocess.Popen[bytes]
+    """The process that trains; it leads a process group, to which its loader workers belong."""
     connection: Connection[Any, Any]
+    """This process's end of the connection to the rank."""
 
     def receive(self) -> object:
         """Return the next message or, if the connection was closed, the error that explains why."""
@@ -209,11 +213,11 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
             elif isinstance(message, EpochReport):
                 rank.answer(Answer(should_continue=reporter.report(message)))
             elif isinstance(message, TrainingProgress) and states is not None:
-                if states.progress(message):
-                    rank.answer(Answer(save=True))
+                if states.report_progress(message):
+                    rank.answer(Answer(should_save=True))
             elif isinstance(message, SavedState) and states is not None:
-                states.saved(message)
-                rank.answer(Answer(taken=True))
+                states.report_state(message)
+                rank.answer(Answer(has_taken_state=True))
             elif isinstance(message, TrainingResult):
                 return message
 
@@ -233,10 +237,10 @@ def _await_deaths(ranks: Sequence[_Rank]) -> list[RankDied | ProcessKilled]:
 
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
-    """Raise the error that is most likely the cause: when one rank fails, the other ranks fail too.
+    """Raise the error that is most likely the cause, if there are any errors.
 
-    ProcessKilled takes precedence: if a rank is killed while it reads labels, the ranks that wait for it
-    report an error in the data.
+    When one rank fails, the other ranks fail too. ProcessKilled takes precedence: if a rank is killed while
+    it reads labels, the ranks that wait for it report an error in the data.
     """
     for kind in (ProcessKilled, TrainingError, MachineUnusable, DiskError, RankDied, OSError, Exception):
         for error in errors:

@@ -15,8 +15,13 @@ _WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|e
 
 def format_error(error: BaseException) -> str:
     """Return the message of `error` as one line of at most 400 characters, without emoji."""
-    text = "".join(c for c in str(error) or type(error).__name__ if unicodedata.category(c) != "So")
+    text = remove_emoji(str(error) or type(error).__name__)
     return textwrap.shorten(text.replace(" .", "."), 400, placeholder=" …")
+
+
+def remove_emoji(text: str) -> str:
+    """Return `text` without emoji, with which Ultralytics begins many of its messages."""
+    return "".join(c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

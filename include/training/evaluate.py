@@ -1,16 +1,14 @@
-"""Evaluates a model on a split of a dataset, so that the same files give the same numbers on one machine."""
+"""Evaluates a model on a split of a dataset; on one machine, the same files always give the same numbers."""
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import TrainingError, require_task
-from include.training.environment import isolate_ultralytics
+from include.training.contract import TrainingError, normalize_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.quiet import tame_ultralytics
 
@@ -72,13 +70,12 @@ def evaluate(
     UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use, and
     ProcessKilled if a loader worker was killed.
     """
-    isolate_ultralytics()
+    tame_ultralytics()
     from include.training.devices import choose_device
     from include.training.killed_workers import recognize_killed_workers
     from include.training.validators import VALIDATORS
 
     _require_model_for(task, weights)
-    tame_ultralytics()
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
         judged = {name: value for name, value in (arguments or {}).items() if name in EVALUATION_ARGUMENTS}
         settings: dict[str, Any] = {
@@ -104,10 +101,9 @@ def evaluate(
 
 def _require_model_for(task: Task, weights: Path) -> None:
     """Refuse a file that is not a model for `task`. Raises TrainingError and UnreadableCheckpoint."""
-    from include.training.loading import load_checkpoint, task_of
+    from include.training.loading import load_checkpoint, read_task
 
-    require_task(task)
-    built_for = task_of(load_checkpoint(weights))
+    built_for = read_task(load_checkpoint(weights))
     if built_for != task:
         raise TrainingError(
             f"{weights} is a model for {built_for}, so it cannot be evaluated for task={task}"
@@ -119,7 +115,7 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
 
     try:
         if settings["task"] != "classify":
-            # Without the YAML's `download`, which Ultralytics would run, even if it is a script.
+            # Fails if images are missing; Ultralytics would then run the YAML's `download`, even a script
             check_det_dataset(settings["data"], autodownload=False, split=settings["split"])
         metrics = validator(model=weights)
     except Exception as error:
@@ -133,7 +129,4 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
                 f"{weights.name} cannot be evaluated on {settings['data']}: {format_error(error)}"
             ) from error
         raise
-    return Evaluation(
-        metrics={name: float(value) if math.isfinite(value) else None for name, value in metrics.items()},
-        classes=validator.per_class(),
-    )
+    return Evaluation(metrics=normalize_metrics(metrics), classes=validator.measure_classes())

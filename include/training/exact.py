@@ -20,7 +20,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.order import derive_seed
 from include.training.own_random import OWN
-from include.training.profile import differences, numeric_profile
+from include.training.profile import list_differences, read_numeric_profile
 from include.training.resumable_loader import fix_order, seed_samples
 
 if TYPE_CHECKING:
@@ -30,22 +30,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ExactMixin(BaseTrainer):  # type: ignore[misc]
+class ExactMixin(BaseTrainer):
     """Saves and restores the complete state, and makes each epoch depend on that state alone."""
 
     epoch: int
+    """The current epoch, or the last finished one, from 0; Ultralytics sets it when an epoch begins."""
     start_epoch: int
+    """First epoch of this attempt, counted from 0."""
     tloss: dict[str, torch.Tensor] | None
+    """Mean of each loss over the batches of the current epoch, by name; None before its first batch."""
     loss: torch.Tensor
+    """Sum of the losses of the last batch."""
     collective_timeout = timedelta(minutes=40)
-    """How long ranks wait for each other, unless Heartbeats sets another time. It must exceed the duration of
-    the work that rank 0 does alone: scanning labels, filling caches, computing validation metrics, writing
+    """How long ranks wait for each other, unless Heartbeats sets another time. This must exceed the duration
+    of the work that rank 0 does alone: scanning labels, filling caches, computing validation metrics, writing
     the state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
         """Why the guarantee of equal weights no longer holds; None as long as it does."""
         self.profile: dict[str, str | int] = {}
+        """The numeric profile of this attempt, and its number of processes; empty until set-up."""
         self._accumulate = 1
         self._pending = 0  # batches whose gradient waits for an optimizer step
         self._in_batch = False
@@ -79,24 +84,24 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
             self._loader_epoch = None
         else:
             fix_order(loader, self.args.seed)
-        return loader  # type: ignore[no-any-return]
+        return loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Preprocess a batch, after seeding the random numbers for dropout and multi_scale.
 
-        multi_scale draws the image size, which must be the same on all GPUs.
+        multi_scale draws the image size from OWN. Its seed is the same on all GPUs, as the size has to be.
         """
         batch_seed = derive_seed("batch", self.args.seed, self.epoch, self._batch)
         OWN.seed(batch_seed)
         torch.manual_seed(derive_seed(batch_seed, self._order.rank))
-        return super().preprocess_batch(batch)  # type: ignore[no-any-return]
+        return super().preprocess_batch(batch)
 
     def _close_dataloader_mosaic(self) -> None:
         super()._close_dataloader_mosaic()
         self._begin_order()  # Ultralytics now resets the loader and discards prefetched batches
 
     def _align_loader(self) -> None:
-        """Make the loader deliver this epoch, which it would not do after a resume or a repeated epoch."""
+        """Make the loader deliver this epoch: it would deliver another after a resume or a repeated epoch."""
         if self._loader_epoch != self.epoch:
             self.train_loader.reset()
             self._begin_order()
@@ -111,7 +116,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def accumulate(self) -> float:
         """The number of batches per optimizer step; during a batch, 0 if a step is due, else infinity.
 
-        Ultralytics compares this number with its own count of batches, which restarts with each attempt.
+        Ultralytics compares this number with its own count of the batches since the last step. That count
+        restarts with each attempt, so `_pending` decides instead.
         """
         if not self._in_batch:
             return self._accumulate
@@ -131,7 +137,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.train_loader.is_cut = False
         self._batch, self._in_batch = self.train_loader.first_batch - 1, False
         self._align_loader()
-        if self._gradients:  # not in resume_training: Ultralytics zeroes gradients after it
+        if self._gradients:  # only now, because Ultralytics zeroes gradients after resume_training
             for name, parameter in unwrap_model(self.model).named_parameters():
                 if name in self._gradients:
                     parameter.grad = self._gradients[name].to(parameter.device, copy=True)
@@ -156,12 +162,12 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.lr = {f"lr/pg{number}": rate for number, rate in enumerate(self._resumed_rates)}
 
     def _restore_losses(self) -> None:
-        """Restore the running losses, in the first batch because Ultralytics resets them just before it."""
+        """Restore the running losses, after Ultralytics has reset them just before the first batch."""
         if self._resumed_losses is not None:
             self.tloss, self._resumed_losses = self._resumed_losses, None
 
     def _build_train_pipeline(self) -> None:
-        halved = self._in_batch  # Ultralytics starts over with half the batch size if memory runs out
+        halved = self._in_batch  # if memory runs out in a batch, Ultralytics starts over with half the size
         self._in_batch, self._pending = False, 0
         super()._build_train_pipeline()
         if halved:
@@ -177,15 +183,15 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         if repeat:
             self._pending = 0
             criterion = unwrap_model(self.model).criterion
-            if hasattr(criterion, "update"):  # it has already been updated for this epoch
+            if hasattr(criterion, "update"):  # undo its update at the end of this epoch
                 criterion.updates = epoch - 1
                 criterion.update()
         return repeat
 
     # State
 
-    def exact_state(self, batches: int) -> dict[str, Any]:
-        """Return the state that Ultralytics' checkpoint lacks, as plain values and uncopied tensors.
+    def build_exact_state(self, batches: int) -> dict[str, Any]:
+        """Return the state that Ultralytics' checkpoint lacks: plain values, and tensors that are not copied.
 
         `batches` is how many batches of an unfinished epoch the state includes; 0 between epochs.
         """
@@ -206,7 +212,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         }
 
     def mark_inexact(self, reason: str) -> None:
-        """Record and log, once, why an interrupted run may differ from an uninterrupted one from here on."""
+        """Record and log the first reason why an interrupted run may differ from an uninterrupted one."""
         if self.inexact_reason is None:
             self.inexact_reason = reason
             log.warning("Identical weights are no longer guaranteed: %s.", reason)
@@ -216,7 +222,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         torch.distributed.set_timeout(self.collective_timeout)  # Ultralytics: three hours
 
     def _setup_train(self) -> None:
-        self.profile = numeric_profile(self.device) | {"processes": max(self.world_size, 1)}
+        self.profile = read_numeric_profile(self.device) | {"processes": max(self.world_size, 1)}
         super()._setup_train()
         if self.args.time:
             self.mark_inexact(f"time={self.args.time} ends training after a fixed time, not after all epochs")
@@ -226,7 +232,9 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def auto_batch(self, *args: Any, **options: Any) -> int:
         """Let Ultralytics choose a batch size for this machine's memory, which makes the result inexact."""
         chosen = int(super().auto_batch(*args, **options))
-        self.mark_inexact(f"batch={self.batch_size} chose batch size {chosen} to fit this machine's memory")
+        self.mark_inexact(
+            f"batch={self.batch_size} let Ultralytics choose batch size {chosen} to fit this machine's memory"
+        )
         return chosen
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:
@@ -234,7 +242,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         if ckpt["epoch"] >= 0:
             super().resume_training(ckpt)
         else:
-            self._load_checkpoint_state(ckpt)  # Ultralytics does this only for later epochs
+            self._load_checkpoint_state(ckpt)  # Ultralytics does this only if an epoch has ended
             self.start_epoch = 0
         exact = ckpt.get(EXACT)
         if exact is None:
@@ -265,7 +273,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self._resumed_rates = [group["lr"] for group in ckpt["optimizer"]["param_groups"]]
         model = unwrap_model(self.model)
         if getattr(model, "criterion", None) is None:
-            model.criterion = model.init_criterion()  # nothing else creates it if no batch is left
+            model.criterion = model.init_criterion()  # the first batch would create it, but none may be left
         # States within this epoch also carry the metrics of the previous one.
         self.metrics = {name: value for name, value in ckpt["train_metrics"].items() if name != "fitness"}
         self.fitness = ckpt["train_metrics"]["fitness"]
@@ -274,5 +282,5 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         """Use as many threads as before; mark the run inexact if the machine differs in other ways."""
         torch.set_num_threads(int(before["threads"]))
         self.profile["threads"] = torch.get_num_threads()
-        if changed := differences(before, self.profile):
+        if changed := list_differences(before, self.profile):
             self.mark_inexact(f"epoch {self.start_epoch + 1} continues with {', '.join(changed)}")

@@ -40,8 +40,8 @@ _FLIP_CODES = {"vertical": 0, "horizontal": 1}
 class _Canvas:
     """A mosaic of four colour images that has yet to be painted.
 
-    Until it is painted, it has only a shape. Between Mosaic and RandomPerspective, Ultralytics reads nothing
-    else of an image.
+    Until then, it has only a shape and a dtype. Between Mosaic and RandomPerspective, Ultralytics reads only
+    the shape of an image.
     """
 
     dtype = np.dtype(np.uint8)
@@ -67,24 +67,24 @@ def _is_colour(image: np.ndarray | _Canvas) -> bool:
     return image.shape[-1] == 3 and image.dtype == np.uint8
 
 
-class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
+class UnpaintedMosaic(Mosaic):
     """Leaves painting to the FourChannelWarp that follows, which paints only the visible part."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         images = [place["labels_patch"]["img"] for place in params["layout"]] if self.n == 4 else []
         if not images or not all(map(_is_colour, images)):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         labels["img"] = _Canvas(self.imgsz * 2, params["layout"])
         return labels
 
 
-class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
-    """Adds an unused fourth channel to a colour image: OpenCV then warps it in less than half the time."""
+class FourChannelWarp(RandomPerspective):
+    """Adds an unused fourth channel to a colour image, so that OpenCV warps it in less than half the time."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         image = labels["img"]
         if not _is_colour(image):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         height, width = image.shape[:2]
         rows, columns = slice(0, height), slice(0, width)
         if not self.perspective:
@@ -100,17 +100,19 @@ class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
 
 
 def find_seen(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Return which rows and columns of an image are read when it is warped by `matrix`: at least one of each.
+    """Return which rows and columns of an image a warp by `matrix` reads: at least one of each.
 
     `matrix` is affine, shape (2, 3); `size` is the (width, height) of the result, `shape` the (height, width)
     of the image.
     """
     inverse = cv2.invertAffineTransform(matrix.astype(np.float64))  # as cv2.warpAffine computes it
-    columns, rows = (_span(row, size, end) for row, end in zip(inverse.tolist(), shape[::-1], strict=True))
+    columns, rows = (
+        _find_span(row, size, end) for row, end in zip(inverse.tolist(), shape[::-1], strict=True)
+    )
     return rows, columns
 
 
-def _span(row: list[float], size: tuple[int, int], end: int) -> slice:
+def _find_span(row: list[float], size: tuple[int, int], end: int) -> slice:
     """Return which part of an axis of length `end` the warp reads; `row` is the axis's row of the inverse."""
     across, down, origin = row[0] * size[0], row[1] * size[1], row[2]
     low = origin + min(across, 0) + min(down, 0) - _MARGIN
@@ -119,13 +121,13 @@ def _span(row: list[float], size: tuple[int, int], end: int) -> slice:
     return slice(start, int(min(max(high, start), end - 1)) + 1)
 
 
-class PlanarHSV(RandomHSV):  # type: ignore[misc]
+class PlanarHSV(RandomHSV):
     """Looks up each channel separately, which OpenCV does faster than all three together."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         image = labels["img"]
         if not _is_colour(image) or not (self.hgain or self.sgain or self.vgain):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         hue, saturation, value = np.random.uniform(-1, 1, 3) * [self.hgain, self.sgain, self.vgain]
         levels = np.arange(256.0)
         tables = [(levels + hue * 180) % 180, levels * (saturation + 1), levels * (value + 1)]
@@ -138,18 +140,21 @@ class PlanarHSV(RandomHSV):  # type: ignore[misc]
         return labels
 
 
-class CopyingFlip(RandomFlip):  # type: ignore[misc]
+class CopyingFlip(RandomFlip):
     """Flips a colour image in memory. A flipped view, as Ultralytics makes it, is slow to copy later."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         if not params["flip"] or not _is_colour(labels["img"]):
-            return super().apply_image(labels, params)  # type: ignore[no-any-return]
+            return super().apply_image(labels, params)
         labels["img"] = cv2.flip(labels["img"], _FLIP_CODES[params["direction"]])
         return labels
 
 
-class _Planar:
-    """Hands Format a colour image as planes in the order of the tensor, so that Format need not copy it."""
+class PlanarFormat(Format):
+    """Passes colour images to Format as planes in the tensor's order, so that Format need not copy them.
+
+    Formats images with boxes, outlines or keypoints.
+    """
 
     def _format_img(self, img: np.ndarray) -> Tensor:
         if _is_colour(img):
@@ -157,18 +162,14 @@ class _Planar:
             blue_first = planes[::-1]
             cv2.split(np.ascontiguousarray(img), list(blue_first))
             img = blue_first.transpose(1, 2, 0)
-        return super()._format_img(img)  # type: ignore[misc,no-any-return]
+        return super()._format_img(img)
 
 
-class PlanarFormat(_Planar, Format):  # type: ignore[misc]
-    """Formats images with boxes, outlines or keypoints."""
-
-
-class PlanarSemanticFormat(_Planar, SemanticFormat):  # type: ignore[misc]
+class PlanarSemanticFormat(PlanarFormat, SemanticFormat):
     """Formats images with a class for each pixel."""
 
 
-class PlanarDepthFormat(_Planar, DepthFormat):  # type: ignore[misc]
+class PlanarDepthFormat(PlanarFormat, DepthFormat):
     """Formats images with a distance for each pixel."""
 
 
@@ -204,5 +205,5 @@ def speed_up(transforms: Any) -> None:
 
 
 def _find_active(steps: Iterable[Any]) -> list[Any]:
-    """Return the steps without an inactive CopyPaste; by default there is one after Mosaic."""
+    """Return the steps without a CopyPaste that is never applied; by default, there is one after Mosaic."""
     return [step for step in steps if not (isinstance(step, CopyPaste) and step.p == 0)]

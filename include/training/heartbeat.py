@@ -2,7 +2,8 @@
 
 Each training process has a file of a few bytes, `{pid}.beat`, and writes into it after each batch. The file
 is mapped into memory, so that a beat costs a microsecond, needs no thread, and can be read after a SIGKILL.
-This module uses only the standard library, because the watchdog, which runs without torch, imports it too.
+Importing this module takes only the standard library, because the watchdog, which runs without torch, imports
+it too.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Phase(IntEnum):
     STARTING = 1
     """Up to the end of the first batch; with `compile`, up to the end of the first epoch."""
     TRAINING = 2
+    """Within an epoch, once its first batch has begun."""
     BETWEEN = 3
     """From an epoch's last batch to the next epoch's first batch: validation, saving, final validation."""
 
@@ -50,8 +52,8 @@ class Heartbeats:
     folder: Path
     """Folder for the heartbeat files."""
     rank_timeout: timedelta
-    """How long ranks wait for each other before they fail. This exceeds the watchdog's limit outside batches,
-    so that the watchdog, which reports the reason, acts first."""
+    """How long ranks wait for each other before they fail. It is longer than the watchdog's limit outside
+    batches, so that the watchdog acts first: it also reports the reason."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,11 @@ class Beat:
     """The latest heartbeat of a process."""
 
     pid: int
+    """Process ID of the training process."""
     rank: int
     """-1 if one process trains alone."""
     phase: Phase
+    """What the process is doing."""
     beats: int
     """Increases with each trained or validated batch and, before the first batch, whenever a progress bar
     moves (reading labels, caching images)."""
@@ -75,7 +79,7 @@ def read_beats(folder: Path) -> list[Beat]:
     """Read the latest beat of each process in the folder, sorted by rank."""
     beats = []
     for path in folder.glob("*.beat"):
-        # The folder may be removed at any time, and a file that has just been created is empty.
+        # The folder may be removed at any time, and a file is empty until its first bytes are written.
         with suppress(OSError, struct.error):
             rank, phase, *position = _FORMAT.unpack(path.read_bytes())
             beats.append(Beat(int(path.stem), rank, Phase(phase), *position))
@@ -151,7 +155,7 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
     enable_stack_dumps(heartbeats.folder)
     path = heartbeats.folder / f"{os.getpid()}.beat"
     try:
-        path.write_bytes(bytes(_FORMAT.size))  # not sparse, so that a beat cannot crash on a full disk
+        path.write_bytes(bytes(_FORMAT.size))  # allocated now, so that a beat cannot crash on a full disk
     except OSError as error:
         log.warning(
             "%s could not be written (%s): a hang of this training run will not be detected.", path, error

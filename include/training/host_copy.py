@@ -12,18 +12,18 @@ from torch import nn
 def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], None]]:
     """Copy each tensor in nested containers and modules; return the copy, and a function that waits for it.
 
-    Changes that training makes after this call are not in the copy. On a GPU the copies are only enqueued
-    here, on a separate stream and into pinned memory: the GPU's next work waits for them, but this thread
-    does not. On mps, tensors stay on the device. Modules in `state` are moved, not copied, so nothing else
-    may use them. Tensors that occur several times in `state` are copied once.
+    Changes that training makes after this call are not in the copy. On a GPU, this only enqueues the copies,
+    on a separate stream and into pinned memory: the GPU's next work waits for them, but this thread does not.
+    On mps, tensors stay on the device. Modules in `state` are moved, not copied, so nothing else may use
+    them. A tensor that occurs several times in `state` is copied once.
     """
     if device.type != "cuda":
-        return _Copier(torch.Tensor.clone, nn.Module.cpu).of(state), lambda: None
+        return _Copier(torch.Tensor.clone, nn.Module.cpu).copy_value(state), lambda: None
     training = torch.cuda.current_stream(device)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(training)
     with torch.cuda.stream(stream):
-        copy = _Copier(_copy_to_pinned_memory, _move).of(state)
+        copy = _Copier(_copy_to_pinned_memory, _move).copy_value(state)
     # Memory that is freed from now on is reused only by the training stream, which waits for the copy.
     training.wait_stream(stream)
     return copy, stream.record_event().synchronize
@@ -48,18 +48,18 @@ class _Copier:
         self._copy, self._move = copy, move
         self._copies: dict[tuple[object, ...], torch.Tensor] = {}
 
-    def of(self, value: Any) -> Any:
+    def copy_value(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return self._of_tensor(value.detach())
+            return self._copy_tensor(value.detach())
         if isinstance(value, nn.Module):
             return self._move(value)
         if isinstance(value, Mapping):
-            return {key: self.of(each) for key, each in value.items()}
+            return {key: self.copy_value(each) for key, each in value.items()}
         if isinstance(value, (list, tuple)):
-            return type(value)(self.of(each) for each in value)
+            return type(value)(self.copy_value(each) for each in value)
         return value
 
-    def _of_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _copy_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.numel() == 0:
             return self._copy(tensor)
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)

@@ -2,8 +2,8 @@
 
 Ultralytics pickles its scan of a dataset and unpickles the file at the next start, so anyone who can write to
 a dataset could run code on the training machine. This project writes JSON instead. A file is ignored if it
-has a different format, if its owner is neither this account nor root, or if everyone may write to it. In that
-case, the dataset is scanned again, and the file is replaced.
+has a different format, if its owner is neither this account nor root, or if everyone may write to it. The
+dataset is then scanned again, and the file is replaced.
 """
 
 from __future__ import annotations

@@ -48,11 +48,11 @@ def hand_over(path: Path, state: dict[str, Any], reads: int = 1) -> None:
     was handed over last is kept, and only until it has been read `reads` times.
     """
     _handed_over.clear()
-    _handed_over[_identity(path)] = state, reads
+    _handed_over[_identify_file(path)] = state, reads
 
 
 def _take_handed_over(path: Path) -> dict[str, Any] | None:
-    if not path.is_file() or (found := _handed_over.pop(identity := _identity(path), None)) is None:
+    if not path.is_file() or (found := _handed_over.pop(identity := _identify_file(path), None)) is None:
         return None
     state, reads = found
     if reads > 1:
@@ -60,7 +60,7 @@ def _take_handed_over(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def _identity(path: Path) -> tuple[int, ...]:
+def _identify_file(path: Path) -> tuple[int, ...]:
     """Return numbers that change whenever the file is replaced or written to."""
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
@@ -70,29 +70,28 @@ _handed_over: dict[tuple[int, ...], tuple[dict[str, Any], int]] = {}
 
 
 def load_inspected(path: Path) -> dict[str, Any]:
-    """Load any checkpoint as `load_checkpoint` does, even one of a model that was never trained."""
-    isolate_ultralytics()
-    from ultralytics.nn.tasks import torch_safe_load
-
+    """Load a checkpoint as `load_checkpoint` does, but also one of a model that was never trained."""
     if not path.is_file():  # otherwise Ultralytics would look for the name elsewhere
         raise UnreadableCheckpoint(f"{path} does not exist; give the path of a checkpoint on this machine")
     enforce_safe_loading()
+    from ultralytics.nn.tasks import torch_safe_load
+
     try:
         _preload_modules(inspect_file(path).modules)
         with reading_only():
             state, _ = unwrap(torch_safe_load)(path.absolute(), safe_only=True)
     except InspectionError as error:
-        raise _unsafe(path, error) from None
+        raise _build_error(path, error) from None
     except SideEffect as error:
-        raise _unsafe(path, error) from error
+        raise _build_error(path, error) from error
     except MemoryError as error:
-        raise _unsafe(path, "needs more memory than this machine has") from error
+        raise _build_error(path, "needs more memory than this machine has") from error
     except OSError:
         raise
     except Exception as error:  # a damaged file can make the unpickler raise anything
         if reports_killed_worker(error):
             raise
-        raise _unsafe(
+        raise _build_error(
             path, "is damaged, or was saved by a version of PyTorch or Ultralytics that cannot be read here"
         ) from error
     return dict(state)
@@ -101,8 +100,8 @@ def load_inspected(path: Path) -> dict[str, Any]:
 def _preload_modules(modules: Sequence[str]) -> None:
     """Import the modules that loading needs: an import may write bytecode, which is refused while loading.
 
-    The inspection has approved all of them. Modules of older versions may no longer exist, because other
-    modules have replaced them.
+    The inspection has approved all of them. A file from an older version may name modules that no longer
+    exist, because other modules have replaced them.
     """
     for module in (*modules, "ultralytics.utils.loss"):
         with suppress(ModuleNotFoundError):
@@ -128,31 +127,25 @@ def enforce_safe_loading() -> None:
 def _load_for_ultralytics(weight: str | Path, safe_only: bool | None = None) -> tuple[dict[str, Any], str]:
     from ultralytics.utils.downloads import attempt_download_asset
 
-    file = attempt_download_asset(weight)  # also searches Ultralytics' folders; downloads nothing
+    file = attempt_download_asset(weight)  # also searches Ultralytics' folders, but downloads nothing
     state = _take_handed_over(Path(file))
     return load_inspected(Path(file)) if state is None else state, file
 
 
-def _unsafe(path: Path, why: object) -> UnreadableCheckpoint:
+def _build_error(path: Path, why: object) -> UnreadableCheckpoint:
     return UnreadableCheckpoint(
         f"{path} is not a checkpoint that can be loaded safely: it {why}. Nothing in it was run"
     )
 
 
-def task_of(state: Mapping[str, Any]) -> str:
-    """Return the task that a checkpoint was trained for."""
+def read_task(state: Mapping[str, Any]) -> str:
+    """Return the task that a checkpoint says it was trained for; a foreign file may name any."""
     return str(state["train_args"].get("task", "detect"))
 
 
-def batches_into_epoch(state: Mapping[str, Any]) -> int:
+def count_batches_into_epoch(state: Mapping[str, Any]) -> int:
     """Return how many batches of an unfinished epoch a state includes; 0 if plain Ultralytics saved it."""
     return int((state.get(EXACT) or {}).get(BATCH, 0))
-
-
-def task_of_weights(path: Path) -> str:
-    """Return the task of a model, which may be untrained. Raises UnreadableCheckpoint."""
-    load_inspected(path)
-    return inspect_file(path).task
 
 
 def load_training_state(path: Path, task: Task | None = None) -> dict[str, Any]:
@@ -164,13 +157,13 @@ def load_training_state(path: Path, task: Task | None = None) -> dict[str, Any]:
     state = load_checkpoint(path)
     has_optimizer = bool(state.get("optimizer"))  # its `state` is empty until the first step
     epoch = -1 if state.get("epoch") is None else state["epoch"]
-    if not has_optimizer or (epoch < 0 and not batches_into_epoch(state)):
+    if not has_optimizer or (epoch < 0 and not count_batches_into_epoch(state)):
         lacks = "has no epoch" if has_optimizer else "holds no optimizer state"
         raise NotResumable(
             f"{path} cannot be resumed: it {lacks}, because it was stripped for deployment; resume from a "
             "last.pt that was not stripped, or start a new training run with this file as its model"
         )
-    trained = task_of(state)
+    trained = read_task(state)
     if task is not None and trained != task:
         raise NotResumable(
             f"{path} was trained for task {trained}, but task={task} was requested; give task={trained}"

@@ -41,15 +41,19 @@ log = logging.getLogger(__name__)
 _REPETITIONS = 3
 """How many times Ultralytics repeats an epoch that ends in NaN."""
 
+GENTLER = "a smaller lr0 and an optimizer other than auto, which ignores lr0"
+"""The parameters that errors about a diverged training run recommend."""
+
 
 class LossGuardMixin(ExactMixin):
     """Checks the loss of each batch if a rule needs it.
 
-    Reading the loss does not make training wait for the GPU: Ultralytics has just read the running losses for
-    its progress bar.
+    Reading the loss does not make training wait for the GPU, because Ultralytics has just read the running
+    losses for its progress bar.
     """
 
     lf: Callable[[int], float]
+    """Returns, for an epoch counted from 0, the factor by which the initial learning rates are multiplied."""
 
     def __init__(self, overrides: dict[str, Any], rules: LossRules) -> None:
         self._rules = rules
@@ -71,12 +75,12 @@ class LossGuardMixin(ExactMixin):
         self.scheduler.lr_lambdas = [self.lf] * len(self.optimizer.param_groups)
 
     def _keep_epoch_start(self) -> None:
-        """Copy the state at the start of this epoch to host memory, because training needs the GPU memory.
+        """Copy the state at the start of this epoch to host memory, because training needs the GPU's memory.
 
-        An attempt that resumes within an epoch already has a state from an epoch's start; if it has none,
-        because no rule needed one before, it keeps the state that it resumes from. If the last losses of the
-        previous epoch may be the first of several that break a rule, this state is kept only if there is no
-        older one. A repeated epoch keeps the state from before its first pass.
+        A repeated epoch keeps the state from before its first pass. In two more cases, no new state is kept
+        if there is an older one: the last losses of the previous epoch may be the first of several that break
+        a rule, or the attempt resumes within this epoch. An attempt that resumes within an epoch has no older
+        state if no rule needed one before; it then keeps the state that it resumes from.
         """
         if self.epoch_starts and self.epoch_starts[-1]["epoch"] == self.epoch:
             return
@@ -99,9 +103,9 @@ class LossGuardMixin(ExactMixin):
 
     def _check_batch(self) -> None:
         ends_epoch = self._batch + 1 == len(self.train_loader)
-        loss = self._mean_loss()
+        loss = self._average_loss()
         if ends_epoch and not self._has_finite_weights():
-            loss = math.nan  # it was finite before the last step
+            loss = math.nan  # it was computed before the step that spoilt the weights
         finding = self._watch.check(loss, ends_epoch=ends_epoch)
         if finding is None:
             return
@@ -110,20 +114,18 @@ class LossGuardMixin(ExactMixin):
             log.warning("%s.", what)
         elif finding.action is Action.STOP:
             raise TrainingError(
-                f"{what}, and {finding.rule}='stop'. Check the data, then start a new job with a smaller "
-                "lr0 and a named optimizer, or continue this one in a new job with resume_from and "
-                f"{finding.rule}='roll back'"
+                f"{what}, and {finding.rule}='stop'. Check the data, then start a new job with {GENTLER}; or "
+                f"continue this one in a new job with resume_from and {finding.rule}='roll back'"
             )
         elif self._roll_backs == MOST_ROLL_BACKS:
             raise TrainingError(
                 f"{what}, even after {MOST_ROLL_BACKS} rollbacks and at {self._rate:.2g} times the "
-                "planned learning rate. Check the data and the labels, then start a new job with a smaller "
-                "lr0 and a named optimizer"
+                f"planned learning rate. Check the data and the labels, then start a new job with {GENTLER}"
             )
         else:
             self._roll_back(what)
 
-    def _mean_loss(self) -> float:
+    def _average_loss(self) -> float:
         """Return the batch's total loss, averaged over all processes, and so the same in each of them."""
         loss = torch.stack([part.detach().float() for part in self.loss_items.values()]).sum().reshape(1)
         if RANK == -1:
@@ -157,7 +159,7 @@ class LossGuardMixin(ExactMixin):
         self.ema = ModelEMA(self.model)
         self.ema.ema.load_state_dict(epoch_start["ema"])
         self.ema.updates = epoch_start["updates"]
-        # The groups keep their learning rates and momenta, because warm-up may have progressed since then.
+        # The groups keep their learning rates and momenta: warm-up may have progressed since that epoch.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": deepcopy(epoch_start["optimizer"]), "param_groups": groups})
         self.scaler.load_state_dict(epoch_start["scaler"])
@@ -176,7 +178,7 @@ class LossGuardMixin(ExactMixin):
             return False
         is_finite = self._has_finite_weights()
         if not is_finite:
-            self.loss = torch.full_like(self.loss, math.nan)  # it was finite before the last step
+            self.loss = torch.full_like(self.loss, math.nan)  # Ultralytics does not check weights
         try:
             repeat = super()._handle_nan_recovery(epoch)
         except RuntimeError as error:
@@ -184,24 +186,23 @@ class LossGuardMixin(ExactMixin):
                 raise
             raise TrainingError(
                 f"Epoch {epoch + 1} ended with a loss that is not a number, and so did its {_REPETITIONS} "
-                "repetitions. Check the data and the labels, then start a new job with a smaller lr0 and a "
-                "named optimizer or with amp=false, or continue this one in a new job with resume_from and "
-                "on_nan='roll back'"
+                "repetitions. Check the data and the labels, then start a new job with amp=false, or with "
+                f"{GENTLER}; or continue this one in a new job with resume_from and on_nan='roll back'"
             ) from error
         if not repeat and not is_finite:
             raise TrainingError(
                 "The weights became NaN or infinite in the first epoch, so there is no earlier state to "
-                "go back to. Check the data and the labels, then start a new job with a smaller lr0 and a "
-                "named optimizer or with amp=false"
+                "go back to. Check the data and the labels, then start a new job with amp=false, or with "
+                f"{GENTLER}"
             )
         return repeat
 
     # State
 
-    def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the state of the rules, but not `epoch_starts`: they never change, so they need no copy."""
-        watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
-        return super().exact_state(batches) | {LOSS_WATCH: watch}
+    def build_exact_state(self, batches: int) -> dict[str, Any]:
+        """Add the state of the rules. `_save` adds `epoch_starts` without copying them: they never change."""
+        watch = {"seen": self._watch.copy_state(), "rate": self._rate, "roll_backs": self._roll_backs}
+        return super().build_exact_state(batches) | {LOSS_WATCH: watch}
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:
         """Restore the training state and the state of the rules."""

@@ -15,7 +15,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +41,11 @@ class Action(StrEnum):
     """What happens when a rule is broken."""
 
     WARN = "warn"
+    """Log a warning."""
     STOP = "stop"
+    """Fail the training run."""
     ROLL_BACK = "roll back"
+    """Restore an earlier state, and continue from it with a lower learning rate."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,13 @@ class LossRules:
     on_spike: Action | None = None
     """Action after IN_A_ROW losses above `factor` times the largest recent one."""
     on_nan: Action | None = None
-    """Action (STOP or ROLL_BACK) after IN_A_ROW losses that are not finite, or after one in the last batch of
-    an epoch. If None, Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
+    """Action (STOP or ROLL_BACK) after IN_A_ROW losses that are not finite, or after a single one in the last
+    batch of an epoch. If None, Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
     factor: float = 2.0
+    """How many times larger than the largest recent loss a loss has to be to count as a spike."""
     states: int = 1
-    """Number of states that are kept: a rollback goes back to the start of the current epoch (1), of the
-    previous one (2), and so on."""
+    """Number of kept states, each from the start of an epoch. A rollback goes back to the oldest of them: the
+    start of the current epoch (1), of the previous one (2), and so on."""
     rate: float = 0.5
     """Factor by which a rollback multiplies the learning rate."""
 
@@ -82,9 +86,10 @@ class BrokenRule:
 
     what: str
     """How the loss broke the rule: the words that follow "The loss" in a message."""
-    rule: str
-    """The rule's name."""
+    rule: Literal["on_loss_spike", "on_nan"]
+    """The job's parameter that is the rule."""
     action: Action
+    """What the rule demands."""
 
 
 class LossWatch:
@@ -125,7 +130,7 @@ class LossWatch:
             self._usual.extend(row)
             return None
         if action is not Action.ROLL_BACK:
-            self._usual.extend(row)  # only now, or the second high loss would be compared with the first
+            self._usual.extend(row)  # not earlier: the second high loss would be compared with the first
         return BrokenRule(
             f"exceeded {self._rules.factor:g} times the largest loss of the previous {compared} batches "
             f"({largest:.4g}) in {IN_A_ROW} consecutive batches; it is now {loss:.4g}",
@@ -138,7 +143,7 @@ class LossWatch:
         """Whether the last batch may turn out to be one of several that break a rule."""
         return bool(self._high) or (self._nans > 0 and self._rules.on_nan is not None)
 
-    def state(self) -> dict[str, Any]:
+    def copy_state(self) -> dict[str, Any]:
         """Return the remembered losses, in the form that `restore` accepts."""
         return {"usual": list(self._usual), "high": list(self._high), "nans": self._nans}
 

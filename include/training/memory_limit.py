@@ -10,7 +10,7 @@ import psutil
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def memory_limit() -> int:
+def read_memory_limit() -> int:
     """Return the memory limit of this machine or, if lower, of its container, in bytes."""
     limit = psutil.virtual_memory().total
     for path in _CGROUP_LIMITS:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
-from include.training.architectures import default_architecture, file_names, is_architecture
+from include.checkpoints.inspection.inspect import inspect_file
+from include.training.architectures import find_default_architecture, is_architecture, list_file_names
 from include.training.arguments import FILES
 from include.training.contract import NotResumable, TrainingError
-from include.training.loading import task_of_weights
+from include.training.loading import load_inspected
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
@@ -25,14 +26,14 @@ def resolve_model(model: str, task: Task) -> str:
     """
     path = Path(model)
     if path.suffix == ".pt":
-        source, built_for = model, _task_of_weights("model", path)
+        source, built_for = model, _read_task_of_weights("model", path)
     else:
         source = model if path.suffix in {".yaml", ".yml"} else f"{model}.yaml"
-        built_for = _task_of_architecture(model, source)
+        built_for = _guess_task_of_architecture(model, source)
     if built_for != task:
         raise TrainingError(
             f"model={model} is a model for {built_for}, but task={task}; give task={built_for}, or a model "
-            f"for {task} such as {default_architecture(task)}"
+            f"for {task} such as {find_default_architecture(task)}"
         )
     return source
 
@@ -42,14 +43,14 @@ def check_weights_arguments(arguments: Mapping[str, object]) -> None:
     for name in FILES:
         value = arguments.get(name)
         if isinstance(value, str):
-            _task_of_weights(name, Path(value))
+            _read_task_of_weights(name, Path(value))
 
 
 def _refuse_shadowed(model: str) -> None:
     """Refuse a shipped architecture if Ultralytics would use a file in the working directory instead."""
     if not is_architecture(model):
         return
-    for name in file_names(model):
+    for name in list_file_names(model):
         if Path(name).exists():
             raise TrainingError(
                 f"model={model} is an architecture of Ultralytics, but {Path(name).resolve()} would be used "
@@ -57,16 +58,17 @@ def _refuse_shadowed(model: str) -> None:
             )
 
 
-def _task_of_weights(argument: str, path: Path) -> str:
+def _read_task_of_weights(argument: str, path: Path) -> str:
     try:
-        return task_of_weights(path)
+        load_inspected(path)
+        return inspect_file(path).task
     except NotResumable as error:
         raise TrainingError(
             f"{argument}={path} cannot be used: {error}. Nothing is ever downloaded"
         ) from error
 
 
-def _task_of_architecture(model: str, yaml: str) -> str:
+def _guess_task_of_architecture(model: str, yaml: str) -> str:
     from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 
     unknown = TrainingError(
@@ -81,7 +83,7 @@ def _task_of_architecture(model: str, yaml: str) -> str:
     except (OSError, AssertionError) as error:
         raise unknown from error
     except ValueError:
-        # Not chained: Ultralytics' message quotes the file, which may be any file.
+        # Not chained, because Ultralytics' message quotes the file, and that may be any file.
         raise TrainingError(f"model={model} is not valid YAML; correct the file") from None
     if "head" not in architecture:
         raise TrainingError(

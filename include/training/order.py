@@ -43,7 +43,7 @@ class EpochOrder(Sampler[int]):
     the first ones are repeated, as in torch's DistributedSampler.
     """
 
-    def __init__(self, samples: int, rank: int = 0, replicas: int = 1) -> None:
+    def __init__(self, samples: int, rank: int, replicas: int) -> None:
         self.samples = samples
         self.rank, self.replicas = rank, replicas
         self._next = (0, 0)

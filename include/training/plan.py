@@ -40,7 +40,7 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
         request,
         data=request.data.resolve(),
         save_dir=request.save_dir.resolve(),
-        device=_device_of(request),
+        device=_choose_device_for(request),
     )
     _check(request)
     tame_ultralytics()
@@ -65,7 +65,7 @@ class TrainingPlan:
 
     @property
     def device(self) -> str:
-        """The devices that `choose_device` chose; only the first if only the final validation is left."""
+        """The devices that `choose_device` chose; only the first if just the final validation is left."""
         device = str(self.request.device)
         only_validates = self.restored and (self.restored.has_ended or self.restored.was_stopped)
         return device.partition(",")[0] if only_validates else device
@@ -94,14 +94,14 @@ class TrainingPlan:
                 trainer.collective_timeout = heartbeats.rank_timeout
                 heart.follow(trainer)
             trainer.train()
-        return _result(trainer, seconds=time.monotonic() - started)
+        return _build_result(trainer, seconds=time.monotonic() - started)
 
 
-def _device_of(request: TrainingRequest) -> str:
+def _choose_device_for(request: TrainingRequest) -> str:
     """Choose the device.
 
-    Raises GpuLost if the state to recover is from a GPU and this machine has none, unless the CPU was
-    requested.
+    Raises GpuLost if the state to recover was trained on a GPU and this machine has none, unless the request
+    names the CPU.
     """
     try:
         device = choose_device(request.device)
@@ -192,11 +192,11 @@ def _clear(save_dir: Path) -> None:
     for name in _REPLACED:
         (save_dir / "weights" / name).unlink(missing_ok=True)
     clear_staged(save_dir / "weights")
-    # Ultralytics would remove it too, but several processes would do so simultaneously.
+    # Otherwise Ultralytics would remove it, in several processes at once.
     (save_dir / "results.csv").unlink(missing_ok=True)
 
 
-def _result(trainer: ResumableMixin, seconds: float) -> TrainingResult:
+def _build_result(trainer: ResumableMixin, seconds: float) -> TrainingResult:
     from ultralytics import __version__
 
     metrics = dict(trainer.best_metrics)

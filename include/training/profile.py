@@ -30,7 +30,7 @@ _KEPT_LATER = ("cpu", "instructions", "opencv")
 """Names that some states of version 0.1.0 lack."""
 
 
-def numeric_profile(device: torch.device) -> dict[str, str | int]:
+def read_numeric_profile(device: torch.device) -> dict[str, str | int]:
     """Return the versions of numeric libraries, the device, the CPU, and the number of CPU threads.
 
     Even if a GPU trains the model, the CPU decodes and augments images, and OpenCV and NumPy choose code that
@@ -39,26 +39,26 @@ def numeric_profile(device: torch.device) -> dict[str, str | int]:
     """
     import torch
 
-    profile: dict[str, str | int] = {name: found for name in _LIBRARIES if (found := _version(name))}
+    profile: dict[str, str | int] = {name: found for name in _LIBRARIES if (found := _find_version(name))}
     if device.type == "cuda":
         profile |= {
             "device": torch.cuda.get_device_name(device),
             "cuda": str(torch.version.cuda),
             "cudnn": int(torch.backends.cudnn.version() or 0),  # type: ignore[no-untyped-call]
-            "cpu": _cpu_model(),
+            "cpu": _read_cpu_model(),
         }
     elif device.type == "cpu":
-        profile["device"] = _cpu_model()
+        profile["device"] = _read_cpu_model()
     else:
         profile["device"] = f"{device.type} {platform.processor()}"
     return profile | {
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "opencv": _opencv(),
+        "opencv": _identify_opencv(),
         "threads": torch.get_num_threads(),
     }
 
 
-def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
+def list_differences(before: NumericProfile, now: NumericProfile) -> list[str]:
     """List the differences, such as "torch 2.14.0 instead of 2.15.0".
 
     Names that earlier versions of this project did not store in a state are not compared.
@@ -68,14 +68,14 @@ def differences(before: NumericProfile, now: NumericProfile) -> list[str]:
     return [f"{name} {now.get(name, 'none')} instead of {before.get(name, 'none')}" for name in names]
 
 
-def _version(library: str) -> str | None:
+def _find_version(library: str) -> str | None:
     try:
         return version(library)
     except PackageNotFoundError:
         return None
 
 
-def _opencv() -> str:
+def _identify_opencv() -> str:
     """Identify the build of OpenCV, and the instructions that it uses on this CPU."""
     import cv2
 
@@ -83,7 +83,7 @@ def _opencv() -> str:
     return f"{build} {cv2.getCPUFeaturesLine()}"
 
 
-def _cpu_model() -> str:
+def _read_cpu_model() -> str:
     """Return the model of the CPU from Linux's /proc/cpuinfo, or on other systems from Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -6,17 +6,17 @@ import logging
 import math
 import os
 import re
-import unicodedata
 from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
 from include.training.environment import isolate_ultralytics
+from include.training.error_text import remove_emoji
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
-"""The text that follows this is removed, because it may quote a file that replaced a label after the
-check."""
+"""Ultralytics' warning about a corrupt image or label. What follows it is removed, because it may quote a
+file that replaced a label after the check."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -30,10 +30,8 @@ class PlainLines(logging.Filter):
         text = _CORRUPT.sub(r"\1; `check_dataset` says why", text)
         if text.startswith((" ", "Optimizer stripped from")):
             return False  # rows of tables under progress bars, or the name of a temporary file
-        kept = "".join(
-            c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}"
-        )
-        record.msg, record.args = "; ".join(" ".join(line.split()) for line in kept.splitlines()), None
+        lines = remove_emoji(text).splitlines()
+        record.msg, record.args = "; ".join(" ".join(line.split()) for line in lines), None
         return bool(record.msg)
 
 
@@ -47,8 +45,8 @@ def tame_ultralytics() -> None:
     YOLO_OFFLINE does not stop every download: the mixed-precision check and the search for a font use the
     network first and read that variable only afterwards. Both tolerate a ConnectionError.
 
-    The time limit of non-maximum suppression is removed: a validation that exceeded it would skip the rest of
-    a batch, and the fitness would depend on the load of the machine.
+    Non-maximum suppression gets no time limit. A validation that exceeded it would skip the rest of a batch,
+    so the fitness would depend on the load of the machine.
     """
     isolate_ultralytics()
     from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads, nms

@@ -65,7 +65,7 @@ class _Parent(QueueHandler):
         self.send(epoch)
         return self._go_on.get()
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         """Report progress to the parent about twice a second; return whether it has requested a state."""
         now = time.monotonic()
         if now >= self._reported_at + _PROGRESS_SECONDS or progress.batch == progress.batches:
@@ -75,13 +75,13 @@ class _Parent(QueueHandler):
         self._state_wanted.clear()
         return wanted
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         """Report the state to the parent, and wait until the parent no longer needs the file."""
         self.send(state)
         self._taken.get()
 
     def wait_to_be_killed(self) -> None:
-        """Wait for the parent to kill this process, which would count as failed if it exited first."""
+        """Wait for the parent to kill this process; exiting first would count as a failure."""
         self._thread.join()
 
     def _listen(self) -> None:
@@ -94,9 +94,9 @@ class _Parent(QueueHandler):
     def _take(self, answer: Answer) -> None:
         if answer.should_continue is not None:
             self._go_on.put(answer.should_continue)
-        if answer.taken:
+        if answer.has_taken_state:
             self._taken.put(True)
-        if answer.save:
+        if answer.should_save:
             self._state_wanted.set()
 
     def _forget(self) -> None:

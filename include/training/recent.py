@@ -2,9 +2,9 @@
 
 The other images of a mosaic come from recent batches, which other workers have decoded. The images are in
 anonymous memory that the workers inherit, so the size of /dev/shm does not matter. They form a ring of
-batches: a new batch replaces an old one that is no longer needed or, if memory is short, one that is still
-needed. So a writer locks the slot, and a reader checks after reading whether the slot was overwritten. If it
-was, the reader builds the sample again.
+batches: a new batch replaces the oldest one, which may still be needed if memory is short. So a writer locks
+the slot, and a reader checks after reading whether the slot was overwritten. If it was, the reader builds the
+sample again.
 
 This relies on writes being visible in order, as on x86. On other processors, each worker has its own ring.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from include.training.memory_limit import memory_limit
+from include.training.memory_limit import read_memory_limit
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
@@ -52,14 +52,14 @@ class RecentImages:
     def __init__(self, batches: int, batch_size: int, side: int, channels: int) -> None:
         self._pixels_size = side * side * channels
         share = _SHARE_OF_MEMORY / int(os.environ.get("WORLD_SIZE") or 1)  # all ranks are on this machine
-        fitting = int(memory_limit() * share) // self._pixels_size
+        fitting = int(read_memory_limit() * share) // self._pixels_size
         self._batch_size, self._channels = batch_size, channels
         self._batches = max(1, min(batches, min(MOST_IMAGES, fitting) // batch_size))
         images = self._batches * batch_size
         self._heads = np.frombuffer(_allocate(images * _HEAD * 8), np.int64).reshape(images, _HEAD)
         self._pixels = np.frombuffer(_allocate(images * self._pixels_size), np.uint8)
         self._taken: list[tuple[int, int]] = []
-        # One byte for each place in the ring; the kernel releases the lock of a worker that is killed.
+        # One byte for each place in the ring. When a worker is killed, the kernel releases its locks.
         self._locks = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the ring exists
 
     def get(self, slot: Slot) -> Image | None:

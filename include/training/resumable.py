@@ -1,4 +1,4 @@
-"""The changes to Ultralytics' trainers that all tasks share, except changes to saving (states.py).
+"""The changes to Ultralytics' trainers that all tasks share, besides exact.py, loss_guard.py and states.py.
 
 Each epoch is reported once, the error for a wrong argument or dataset is one sentence, and last.pt keeps its
 training state.
@@ -6,7 +6,6 @@ training state.
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +16,13 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.changes import apply_changes, optimizer_settings
 from include.training.construction import limit_model_size
-from include.training.contract import EpochReport, MemoryTaken, TrainingError
+from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
-from include.training.saving import snapshot, strip
+from include.training.loss_guard import GENTLER
+from include.training.resumed_arguments import apply_changes, copy_optimizer_settings
+from include.training.saving import link_or_copy, strip
 from include.training.states import StateSavingMixin
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class ResumableMixin(StateSavingMixin):
     """
 
     epochs: int
+    """Planned number of epochs."""
 
     def __init__(
         self,
@@ -59,10 +60,10 @@ class ResumableMixin(StateSavingMixin):
         self._reporter = reporter
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
-        self._stopped = restored is not None and restored.was_stopped
+        self._was_stopped = restored is not None and restored.was_stopped
         self._fits_memory_of = restored.fits_memory_of if restored else None
         self._changed = restored.changed if restored else ()
-        self._ended = self._stopped or (restored is not None and restored.has_ended)
+        self._has_ended = self._was_stopped or (restored is not None and restored.has_ended)
         self.batches = 0
         """Number of batches that last.pt includes after `epoch`; 0 unless training was stopped within an
         epoch."""
@@ -96,7 +97,7 @@ class ResumableMixin(StateSavingMixin):
 
     def _train(self) -> None:
         try:
-            if self._ended:
+            if self._has_ended:
                 self._setup_train()
                 self.final_eval()
             else:
@@ -123,7 +124,7 @@ class ResumableMixin(StateSavingMixin):
         """Read the dataset's description, without downloading. Raises TrainingError if it is wrong."""
         with self._data_errors():
             if self.args.task != "classify":
-                # Ultralytics would run the YAML's `download` (even a script) for missing images
+                # Fails if images are missing; Ultralytics would then run the YAML's `download`, even a script
                 check_det_dataset(self.args.data, autodownload=False, split=self.args.split)
             data: dict[str, Any] = super().get_dataset()
         return data
@@ -153,7 +154,8 @@ class ResumableMixin(StateSavingMixin):
 
     def _setup_scheduler(self) -> None:
         # With `time`, Ultralytics estimates after each epoch how many epochs fit into the budget, and uses
-        # this number as the total. A resumed training run would therefore stop after its first epoch.
+        # this number as the total, without the epochs of earlier attempts. A resumed training run would
+        # therefore stop after its first epoch.
         if self.args.time and getattr(self, "epoch_time", None) is not None:
             self.epochs = self.args.epochs = self.epochs + self.start_epoch
         super()._setup_scheduler()
@@ -170,8 +172,8 @@ class ResumableMixin(StateSavingMixin):
         """
         if ckpt is None or not self.resume:
             return
-        if not self._ended:
-            fresh = optimizer_settings(self.optimizer)
+        if not self._has_ended:
+            fresh = copy_optimizer_settings(self.optimizer)
             super().resume_training(ckpt)
             apply_changes(self._changed, fresh, self.optimizer)
             return
@@ -192,12 +194,12 @@ class ResumableMixin(StateSavingMixin):
         another epoch.
         """
         self.state_writer.flush()
-        if not self.best.exists() and self._stopped and self.last.exists():
-            snapshot(self.last, self.best)  # stopped in the first epoch: there is nothing better
+        if not self.best.exists() and self._was_stopped and self.last.exists():
+            link_or_copy(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
             raise TrainingError(
                 "The fitness was NaN in every epoch, so there is no best.pt: training diverged. Check the "
-                "labels, then start a new job with a smaller lr0 and a named optimizer"
+                f"labels, then start a new job with {GENTLER}"
             )
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:
@@ -208,12 +210,12 @@ class ResumableMixin(StateSavingMixin):
                     super().plot_training_labels()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
-        self.best_metrics = _finite(self.validator(model=self.best))
+        self.best_metrics = normalize_metrics(self.validator(model=self.best))
 
     @property
     def stop_reason(self) -> StopReason:
         """Why the training loop ended."""
-        if self._stopped:
+        if self._was_stopped:
             return "stopped"
         if not self.args.time and self.epoch + 1 >= self.epochs:
             return "completed"
@@ -225,7 +227,7 @@ class ResumableMixin(StateSavingMixin):
     def _free_device(self, error: BaseException) -> None:
         """Free the device's memory now: uploads may take long, and the next attempt needs the memory.
 
-        The stack frames of the error hold the batch and the loss.
+        The stack frames of the error are cleared, because they hold the batch and the loss.
         """
         raised: BaseException | None = error
         while raised is not None:
@@ -241,7 +243,7 @@ class ResumableMixin(StateSavingMixin):
         return self._fits_memory_of is not None and self._fits_memory_of == self.profile.get("device")
 
     def _keep_batch(self) -> None:
-        """Keep Ultralytics from halving a batch that fit in memory before: use up the retries it allows."""
+        """Use up Ultralytics' retries, so that it does not halve a batch that fitted in memory before."""
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
 
@@ -254,14 +256,14 @@ class ResumableMixin(StateSavingMixin):
             EpochReport(
                 epoch=self.epoch,
                 epochs=max(self.epochs, self.epoch + 1),
-                metrics=_finite(
+                metrics=normalize_metrics(
                     {
                         k: v
                         for k, v in self._epoch_metrics.items()
                         if validated or k.startswith(("train/", "lr/"))
                     }
                 ),
-                fitness=_finite({"fitness": self.fitness})["fitness"] if validated else None,
+                fitness=normalize_metrics({"fitness": self.fitness})["fitness"] if validated else None,
                 seconds=seconds,
                 eta_seconds=remaining * sum(self._seconds) / len(self._seconds),
                 is_best=self.best_fitness == self.fitness,
@@ -270,8 +272,4 @@ class ResumableMixin(StateSavingMixin):
             )
         )
         if not go_on and not self.stop:
-            self._stopped = self.stop = True
-
-
-def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
+            self._was_stopped = self.stop = True

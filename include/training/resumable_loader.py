@@ -14,7 +14,7 @@ from include.training.own_random import isolate
 from include.training.seeded_datasets import SEEDED, SeededImages
 
 
-class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
+class ResumableLoader(InfiniteDataLoader):
     """Delivers an epoch's batches, beginning with `first_batch`, until `is_cut` is set.
 
     The sampler must be set to begin there, too. The loader's length remains that of a complete epoch.
@@ -23,8 +23,11 @@ class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
     """
 
     first_batch = 0
+    """Number of the epoch's first batch that is delivered, from 0; set for each epoch."""
     is_cut = False
+    """Whether to deliver no more batches of this epoch."""
     iterator: Any
+    """PyTorch's iterator, which delivers one epoch after another; None until the first epoch begins."""
 
     def __iter__(self) -> Iterator[Any]:
         if self.iterator is None:
@@ -49,7 +52,8 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     data = loader.dataset
     # Not a copy, which would double the memory for labels and, with cache="ram", for images.
     data.__class__ = SEEDED[type(data)]
-    data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
+    data.seed = seed
+    data.is_shuffled = not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
         data.prepare(loader.num_workers, replicas, on_gpu=on_gpu)
     loader.__class__ = ResumableLoader

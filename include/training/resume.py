@@ -1,8 +1,8 @@
 """Prepares the continuation of a training run: its new folder, and a private copy of the state to start from.
 
-When Ultralytics resumes, it can change only some arguments, not the number of epochs, and it uses whatever
-results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and its results.csv and
-best.pt are restored with it.
+When Ultralytics resumes, it can change only some arguments, and the number of epochs is not among them. It
+also uses whatever results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and its
+results.csv and best.pt are restored with it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
-from include.refusals import show_value
-from include.training.arguments import OURS, check_overrides, known_arguments
-from include.training.changes import KEPT, changed_arguments, describe_changes
-from include.training.contract import NotResumable, StateMismatch, TrainingError, UnreadableCheckpoint
+from include.training.contract import NotResumable, StateMismatch
 from include.training.devices import count_devices
-from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
+from include.training.loading import count_batches_into_epoch, hand_over, load_checkpoint, load_training_state
+from include.training.resumed_arguments import (
+    describe_changes,
+    find_changed_arguments,
+    merge_arguments,
+    recover_arguments,
+    select_trusted_arguments,
+)
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
@@ -41,18 +45,19 @@ class RestoredState:
     path: Path
     """A private copy of the complete state."""
     best_epoch: int
-    """Epoch of the restored best.pt; -1 if there is no best.pt."""
-    is_within_epoch: bool = False
+    """Epoch of the restored best.pt, counted from 0; -1, as in the file itself, if there is no best.pt or its
+    epoch is unknown."""
+    is_within_epoch: bool
     """Whether the state has batches of an epoch that has not ended."""
-    has_ended: bool = False
+    has_ended: bool
     """Whether no epoch is left to train."""
-    was_stopped: bool = False
+    was_stopped: bool
     """Whether a user has stopped the training run."""
-    fits_memory_of: str | None = None
+    fits_memory_of: str | None
     """The device (as in the numeric profile) on which epochs were trained with this batch and image size."""
-    inexact_reason: str | None = None
-    """Why the weights may differ from those of an uninterrupted training run, if that is known already."""
-    changed: tuple[str, ...] = ()
+    inexact_reason: str | None
+    """Why the weights may differ from those of an uninterrupted training run, if this is already known."""
+    changed: tuple[str, ...]
     """Names of the arguments that were changed on purpose."""
 
 
@@ -63,26 +68,50 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     another training run, TrainingError if no epoch is left to train or the teacher is missing, DiskError or
     OSError if the disk is full.
     """
-    from include.training.saving import clear_staged, save
-    from include.training.state_writer import epoch_end_path
+    from include.training.saving import save
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
-    trained = _known_arguments(request, state["train_args"], source)
+    trained = select_trusted_arguments(request, state["train_args"], source)
     has_ended = False
     changed: tuple[str, ...] = ()
     restarted: str | None = None
     if request.recover:
         require_identity(state, request.identity, source)
-        state["train_args"] = _recovered_arguments(request, trained)
+        state["train_args"] = recover_arguments(request, trained)
         has_ended = bool(state[EXACT]["ended"])
-        if has_ended or request.stop:
+        if has_ended or request.was_stopped:
             _validate_on_one_device(state)
     else:
-        state["train_args"] = _resumed_arguments(request, trained, finished)
-        changed = changed_arguments(request.arguments, trained)
+        state["train_args"] = merge_arguments(request, trained, finished)
+        changed = find_changed_arguments(request.arguments, trained)
         _renew_patience(state, finished)
         restarted = _adopt_state(state, trained, request)
+    best_epoch, lost = _restore_files(request, source, state)
+    private = request.save_dir / "resumed.pt"
+    save(state, private)
+    if count_devices(request.device) == 1:  # with several devices, other processes read the file
+        hand_over(private, state, reads=2)  # Ultralytics loads it for its arguments, and again to continue
+    reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), restarted, lost))
+    return RestoredState(
+        private,
+        best_epoch,
+        is_within_epoch=count_batches_into_epoch(state) > 0,
+        has_ended=has_ended,
+        was_stopped=request.was_stopped and not has_ended,
+        fits_memory_of=_find_device_that_fits(
+            request, state, trained, only_validates=has_ended or request.was_stopped
+        ),
+        inexact_reason="; ".join(reasons) or None,
+        changed=changed,
+    )
+
+
+def _restore_files(request: TrainingRequest, source: Path, state: dict[str, Any]) -> tuple[int, str | None]:
+    """Put the files that belong to `state` into save_dir, and return what `_restore_best` returns."""
+    from include.training.saving import clear_staged
+    from include.training.state_writer import locate_epoch_end
+
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     clear_staged(weights)
@@ -91,30 +120,24 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     # Ultralytics needs last.pt as well if an epoch ends in NaN.
     last = weights / "last.pt"
     _copy(source, last)
-    _keep_epoch_end(state, request, epoch_end_path(last))
+    _keep_epoch_end(state, request, locate_epoch_end(last))
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
-    private = request.save_dir / "resumed.pt"
-    save(state, private)
-    if count_devices(request.device) == 1:  # with several, other processes read the file
-        hand_over(private, state, reads=2)  # Ultralytics loads it for its arguments, and again to continue
+    return best_epoch, lost
+
+
+def _find_device_that_fits(
+    request: TrainingRequest, state: Mapping[str, Any], trained: Mapping[str, Any], *, only_validates: bool
+) -> str | None:
+    """Return the device that trained the earlier epochs if a batch needs no more of its memory than before.
+
+    A batch that fewer devices share needs more memory on each of them. This does not matter for the final
+    validation.
+    """
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     profile = state.get(EXACT, {}).get("profile", {})
-    larger_share = profile.get("processes", 1) > count_devices(request.device) and not (
-        has_ended or request.stop
-    )
-    fits = finished > 0 and same and not larger_share
-    is_within_epoch = batches_into_epoch(state) > 0
-    reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), restarted, lost))
-    return RestoredState(
-        private,
-        best_epoch,
-        is_within_epoch,
-        has_ended,
-        request.stop and not has_ended,
-        profile.get("device") if fits else None,
-        "; ".join(reasons) or None,
-        changed,
-    )
+    larger_share = profile.get("processes", 1) > count_devices(request.device) and not only_validates
+    fits = state["epoch"] >= 0 and same and not larger_share
+    return profile.get("device") if fits else None
 
 
 def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> str | None:
@@ -131,7 +154,7 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     exact["trained_seconds"] = 0.0
     exact[LOSS_WATCH] = {"rate": exact.get(LOSS_WATCH, {}).get("rate", 1.0)}
     data = [identity.get("data") for identity in (exact.get("identity", {}), request.identity)]
-    if batches_into_epoch(state) and (
+    if count_batches_into_epoch(state) and (
         data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")
     ):
         log.warning("The data or the image size has changed: the unfinished epoch restarts.")
@@ -141,20 +164,21 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
 
 
 def _validate_on_one_device(state: dict[str, Any]) -> None:
-    """Set the batch size for the final validation on one device to the batch size per device in training."""
+    """Set the batch size to that of a single device in training: one device does the final validation."""
     batch, processes = state["train_args"].get("batch"), state[EXACT]["profile"].get("processes", 1)
     if isinstance(batch, int) and batch > 0:
         state["train_args"] = state["train_args"] | {"batch": max(1, batch // processes)}
 
 
 def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Path) -> None:
-    """Keep the epoch-end state left at `path` if the current epoch starts from it; otherwise remove it."""
+    """Keep the epoch-end state left at `path` if the unfinished epoch began with it; otherwise remove it."""
     if not path.exists():
         return
     try:
         found = load_training_state(path, request.task)
         require_identity(found, request.identity, path)
-        if (found["epoch"], batches_into_epoch(found)) == (state["epoch"], 0) and batches_into_epoch(state):
+        starts_epoch = found["epoch"] == state["epoch"] and not count_batches_into_epoch(found)
+        if starts_epoch and count_batches_into_epoch(state):
             return
     except NotResumable as error:
         log.info("The state in %s is not used: %s.", path, error)
@@ -175,65 +199,8 @@ def require_identity(
     )
 
 
-def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """Return the training arguments in the checkpoint that are safe to use.
-
-    Raises UnreadableCheckpoint for invalid values. Files that the checkpoint refers to are not opened. If it
-    was distilled from a teacher, the request must name the same teacher; otherwise TrainingError is raised.
-    """
-    table = known_arguments()
-    known = {name: value for name, value in trained.items() if name in table or name in OURS}
-    try:
-        check_overrides({k: v for k, v in known.items() if v is not None and k not in OURS})
-    except ValueError as error:
-        raise UnreadableCheckpoint(f"{source} cannot be resumed: in its train_args, {error}") from None
-    teacher = request.arguments.get("distill_model")
-    if known.get("distill_model") not in {None, teacher}:
-        raise TrainingError(
-            f"{source} was distilled from the teacher {show_value(known['distill_model'])}, but a path in a "
-            "checkpoint is not trusted; to confirm it, set distill_model to exactly that path"
-        )
-    return known
-
-
-def _recovered_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same arguments as before, except workers, which may differ without changing the result."""
-    arguments = _without_workers_of_cpu(request, trained)
-    if "workers" in request.arguments:
-        arguments["workers"] = request.arguments["workers"]
-    return arguments
-
-
-def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop workers=0, which Ultralytics sets on a CPU, if training continues on a GPU.
-
-    Without workers, the GPU would wait for its data.
-    """
-    moves = request.device != "cpu" and trained.get("device") == "cpu"
-    return {name: value for name, value in trained.items() if not (moves and name == "workers")}
-
-
-def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], finished: int) -> dict[str, Any]:
-    changes = dict(request.arguments)
-    trained = _without_workers_of_cpu(request, trained)
-    for name in KEPT:
-        value = changes.pop(name, None)
-        if value not in {None, "auto", trained.get(name)}:
-            log.warning("%s=%s is ignored: training continues with %s.", name, value, trained.get(name))
-    arguments = {**trained, **changes}
-    epochs = request.epochs or int(trained["epochs"])
-    if arguments.get("time"):
-        epochs = finished + 100  # as in a new run; Ultralytics corrects it after the first epoch
-    elif epochs <= finished:
-        raise TrainingError(
-            f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
-            f"set epochs to more than {finished}"
-        )
-    return {**arguments, "epochs": epochs}
-
-
 def _renew_patience(state: dict[str, Any], finished: int) -> None:
-    """Reset the patience if it is used up, because training would otherwise stop after one epoch."""
+    """Renew the patience if it is used up; otherwise training would stop after one epoch."""
     stopper = state.get("stopper")
     patience = state["train_args"].get("patience") or math.inf
     if stopper and finished - stopper["best_epoch"] >= patience:
@@ -254,7 +221,7 @@ def _restore_best(
         kept = load_checkpoint(request.best_from)
         by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # the stopper counts from 1
         kept_epoch = int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper))
-    # best.pt in S3 is older than the state's own best if there was no disk space to make a newer one.
+    # best_from may be older than the state's own best, if the disk had no space for a newer one.
     if _is_best_epoch(state) and kept_epoch < state["epoch"]:
         _copy(source, best)
         return int(state["epoch"]), None
@@ -282,7 +249,7 @@ def _is_best_epoch(state: Mapping[str, Any]) -> bool:
 
     A state within an epoch is never the best: its weights are not those at the end of any epoch.
     """
-    if batches_into_epoch(state):
+    if count_batches_into_epoch(state):
         return False
     fitness = state["best_fitness"]
     if fitness is None:
@@ -291,11 +258,11 @@ def _is_best_epoch(state: Mapping[str, Any]) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    from include.training.saving import staged_path
+    from include.training.saving import prepare_staged_path
 
     if target.exists() and target.samefile(source):
         return
-    staged = staged_path(target)
+    staged = prepare_staged_path(target)
     shutil.copyfile(source, staged)
     staged.replace(target)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ONLY_FOR_TRAINING = ("optimizer", "best_fitness", "stopper", "ema", "updates", "scaler", EXACT)
 
 
-def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
+def build_whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     """Return everything a training run needs to continue, under Ultralytics' keys and one more (EXACT).
 
     If `batches` is given, this is the state after that many batches of the current epoch; otherwise, it is
@@ -69,12 +69,12 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
         "version": ultralytics.__version__,
         "license": "AGPL-3.0 (https://ultralytics.com/license)",
         "docs": "https://docs.ultralytics.com",
-        EXACT: trainer.exact_state(batches),
+        EXACT: trainer.build_exact_state(batches),
     }
 
 
 def has_finite_weights(trainer: ExactMixin) -> bool:
-    """Return whether the live weights and their average are finite; other states are not worth keeping."""
+    """Return whether the live weights and their average are finite; otherwise the state is not saved."""
     models = (unwrap_model(trainer.model), trainer.ema.ema)
     return all(are_finite(model.state_dict().values()) for model in models)
 
@@ -90,7 +90,7 @@ def are_finite(weights: Iterable[torch.Tensor]) -> bool:
 
 
 def _replace_non_finite(trainer: ExactMixin) -> None:
-    """Replace EMA tensors that are not finite with the live ones, because NaNs would stay in an average."""
+    """Replace EMA tensors that are not finite with the live ones, because an average never loses a NaN."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return
@@ -115,9 +115,9 @@ def put_in_place(staged: Path, path: Path) -> None:
 def write(state: dict[str, Any], path: Path) -> Path:
     """Write a checkpoint to a file next to `path`, and return that file's path. Raises DiskError.
 
-    `put_in_place` then replaces `path` with the file.
+    To replace `path` with the file, call `put_in_place`.
     """
-    staged = staged_path(path)
+    staged = prepare_staged_path(path)
     try:
         torch.save(state, staged)
         flush_file(staged)  # otherwise a power cut after the renaming could leave an empty file
@@ -134,12 +134,12 @@ def write(state: dict[str, Any], path: Path) -> Path:
     return staged
 
 
-def snapshot(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Keep the current content of `source` at `target`: as a hard link, which costs nothing, or as a copy.
 
     The link keeps its content because no code here writes into a file that already has its final name.
     """
-    staged = staged_path(target)
+    staged = prepare_staged_path(target)
     try:
         os.link(source, staged)
     except OSError:  # no hard links, or two different file systems
@@ -156,20 +156,20 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
     state = load_checkpoint(source)
     if results is None and state["epoch"] < 0 and BEST_EPOCH in state:
         if source != target:
-            snapshot(source, target)
+            link_or_copy(source, target)
         return int(state[BEST_EPOCH])
-    stripped = deployable(state)
+    stripped = strip_state(state)
     if results is not None:
         stripped["train_results"] = results
     save(stripped, target)
     return int(stripped[BEST_EPOCH])
 
 
-def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
+def strip_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checkpoint without its training state, with half-precision EMA weights as its model.
 
-    Its best_epoch is the epoch of `state`, or the one recorded in a stripped `state`; -1 if there is none.
-    This changes the module in `state`, so nothing else may use that module.
+    Its best_epoch is the epoch of `state` or, if `state` has been stripped, the one that it records; -1 if
+    there is none. This changes the module in `state`, so nothing else may use that module.
 
     The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
     That function accepts only a file: it would read the whole state again for every improvement, which takes
@@ -196,10 +196,10 @@ def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def staged_path(path: Path) -> Path:
+def prepare_staged_path(path: Path) -> Path:
     """Return the path at which this process writes a file before renaming it to `path`.
 
-    A leftover there is removed first, because it may be a hard link to a file that is still needed.
+    A file that was left there is removed first: it may be a hard link to a file that is still needed.
     """
     staged = path.with_name(f"{path.name}.{os.getpid()}.part")
     staged.unlink(missing_ok=True)

@@ -41,9 +41,9 @@ _PREFETCH = 4
 _LANES = (8, 4, 2, 1)
 """Possible distances between the batches from which a mosaic's partners come.
 
-Training uses the largest distance for which an epoch has enough batches. This is usually 8, because
-Ultralytics has 8 workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps
-the distance is 1, because Ultralytics uses no workers.
+Training uses the largest distance for which an epoch has enough batches. The distance imitates Ultralytics,
+which has 8 workers by default, so that the buffer of each worker holds every eighth batch. On a CPU or mps,
+Ultralytics uses no workers, and the distance is 1.
 """
 
 
@@ -51,9 +51,11 @@ class _SeededSamples:
     """A mixin for training datasets whose samples are indexed by EpochOrder's numbers."""
 
     seed: int
-    shuffle: bool
+    """The training argument `seed`."""
+    is_shuffled: bool
+    """Whether each epoch has a random order; otherwise, the samples are in the dataset's order."""
 
-    def _sample(self, number: int) -> tuple[int, int]:
+    def _seed_sample(self, number: int) -> tuple[int, int]:
         """Seed every generator for the sample, and return its epoch and its position in the epoch."""
         epoch, position = divmod(number, len(self))  # type: ignore[arg-type]
         own = derive_seed("sample", self.seed, epoch, position)
@@ -63,18 +65,18 @@ class _SeededSamples:
         torch.default_generator.manual_seed(own)
         return epoch, position
 
-    def _indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
+    def _find_indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Return the samples at these positions of the epoch."""
-        order = shuffle_indices(len(self), self.seed, epoch) if self.shuffle else None  # type: ignore[arg-type]
+        order = shuffle_indices(len(self), self.seed, epoch) if self.is_shuffled else None  # type: ignore[arg-type]
         return positions if order is None else order[positions]
 
 
-class SeededClassification(ClassificationDataset, _SeededSamples):  # type: ignore[misc]
+class SeededClassification(ClassificationDataset, _SeededSamples):
     """Images of one class each, indexed by EpochOrder's numbers."""
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        epoch, position = self._sample(number)
-        return super().__getitem__(int(self._indices(epoch, np.array(position))))  # type: ignore[no-any-return]
+        epoch, position = self._seed_sample(number)
+        return super().__getitem__(int(self._find_indices(epoch, np.array(position))))
 
 
 class _Partners(list[int]):
@@ -89,38 +91,49 @@ class _Window:
     """The samples that a batch's mosaics may use, and the slots of their images in the ring."""
 
     batch: int
+    """Number of the last batch in the window, counted from the start of training."""
     rank: int
+    """The GPU whose batches are meant, from 0."""
     partners: _Partners
+    """Indices of the images in all batches of the window."""
     slots: dict[int, Slot]
+    """For each of these indices, where the ring keeps the image."""
 
 
-class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
+class SeededImages(YOLODataset, _SeededSamples):
     """Labelled images, indexed by EpochOrder's numbers.
 
-    The partners of a mosaic come from its own batch and the batches before it, including those of the
-    previous epoch; with lanes=8, only from every eighth batch. Which images are still in memory affects only
-    the speed.
+    The partners of a mosaic come from its own batch and from earlier ones, including those of the previous
+    epoch; with lanes=8, only from every eighth batch. Which images are still in memory affects only the
+    speed.
     """
 
     max_buffer_length: float
+    """Number of images in Ultralytics' own buffer; infinite, so that it evicts none."""
     longest = 1.0
-    """Highest aspect ratio of kept images. 1 suffices here, because the longer side is scaled to imgsz."""
+    """Highest aspect ratio of the images that are kept in memory. Here, the longer side of each image is
+    scaled to imgsz, so an image of any ratio fits."""
 
     def prepare(self, workers: int, replicas: int, *, on_gpu: bool) -> None:
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
         self.replicas = replicas
         self.batches = math.ceil(len(self) / (self.batch_size * replicas))
+        """Number of batches in an epoch."""
         possible = _LANES if on_gpu else (1,)
         self.lanes = next(lanes for lanes in possible if self.batches >= lanes * _WINDOW or lanes == 1)
+        """Distance between the batches from which a mosaic's partners come."""
         self.window: _Window | None = None
-        self._own: int | None = None
+        """The window of the last sample; None before the first sample."""
+        self._own: int | None = None  # index of the sample's own image
         self.all_fit = False
+        """Whether the ring has room for the whole dataset."""
         self.recent: RecentImages | None = None
+        """The ring of decoded images; None if no mosaic needs it or there is no memory for it."""
         self.max_buffer_length = math.inf  # load_image below evicts images; YOLODataset must not
         speed_up(self.transforms)
         mosaics = [one for one in find_transforms(self.transforms) if isinstance(one, Mosaic)]
         for mosaic in mosaics:
-            mosaic.buffer_enabled = True  # off for cache="ram", even after Ultralytics drops that cache
+            mosaic.buffer_enabled = True  # off with cache="ram", even if Ultralytics has dropped that cache
         if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
             self.recent = self._make_room(workers)
 
@@ -157,11 +170,11 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         return sample
 
     def _build(self, number: int) -> dict[str, Any]:
-        epoch, position = self._sample(number)
+        epoch, position = self._seed_sample(number)
         if self.recent is not None:
             self.recent.start_sample()
-        self.buffer = self._window_of(epoch, position).partners
-        self._own = int(self._indices(epoch, np.array(position)))
+        self.buffer = self._find_window(epoch, position).partners
+        self._own = int(self._find_indices(epoch, np.array(position)))
         sample: dict[str, Any] = super().__getitem__(self._own)
         return sample
 
@@ -180,13 +193,13 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
             self.recent.put(slot, image)
         return image
 
-    def _window_of(self, epoch: int, position: int) -> _Window:
+    def _find_window(self, epoch: int, position: int) -> _Window:
         """Return the window that ends with the batch that contains this position."""
         step, rank = divmod(position, self.replicas)
         batch = epoch * self.batches + step // self.batch_size
         if self.window is None or (self.window.batch, self.window.rank) != (batch, rank):
             numbers = [batch - back * self.lanes for back in range(_WINDOW)]
-            samples = {number: self._batch(number, rank) for number in numbers if number >= 0}
+            samples = {number: self._list_batch(number, rank) for number in numbers if number >= 0}
             slots = {
                 index: Slot(index, 0) if self.all_fit else Slot(number, place)
                 for number in sorted(samples)  # an image that occurs in two epochs gets its later slot
@@ -196,14 +209,14 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
             self.window = _Window(batch, rank, partners, slots)
         return self.window
 
-    def _batch(self, number: int, rank: int) -> list[int]:
+    def _list_batch(self, number: int, rank: int) -> list[int]:
         """Return the samples of one GPU's batch; batches are counted from the start of training."""
         epoch, batch = divmod(number, self.batches)
         positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
-        return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]
+        return self._find_indices(epoch, positions[positions < len(self)]).tolist()
 
 
-class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
+class SeededMasks(SeededImages, SemanticDataset):
     """Images with a class for each pixel.
 
     Ultralytics keeps the masks of images that mosaics may use. Which masks are in memory does not affect the
@@ -211,17 +224,17 @@ class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
     """
 
     longest = 2.0
-    """The aspect ratio of Cityscapes' images. Here the shorter side is scaled to imgsz; images with a greater
-    ratio are not kept."""
+    """The aspect ratio of Cityscapes' images. Here, the shorter side is scaled to imgsz, and images with a
+    greater ratio are not kept."""
 
 
-class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]
+class SeededPolygons(SeededImages, PolygonSemanticDataset):
     """Images with outlines, which are drawn as masks with a class for each pixel."""
 
     longest = SeededMasks.longest
 
 
-class SeededDepths(SeededImages, DepthDataset):  # type: ignore[misc]
+class SeededDepths(SeededImages, DepthDataset):
     """Images with a distance for each pixel."""
 
 

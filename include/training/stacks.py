@@ -1,8 +1,8 @@
 """The stacks of a training process and its loader workers, which they write when the watchdog asks for them.
 
 On STACKS_SIGNAL, the main thread first writes its own stack, even if it cannot run Python code. If it can, it
-adds the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler could
-write all threads' stacks, but it crashes a process whose threads are running
+then writes the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler
+could write the stacks of all threads itself, but it crashes a process whose threads are running
 (https://github.com/python/cpython/issues/116008).
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STACKS_SIGNAL = signal.SIGUSR1
 
 
-def stacks_file(folder: Path, pid: int) -> Path:
+def locate_stacks_file(folder: Path, pid: int) -> Path:
     """Return the file that a process writes its stacks to."""
     return folder / f"{pid}.stacks"
 
@@ -36,9 +36,10 @@ class _Stacks:
     folder: Path | None = None
     """Folder of the stack files; None while this process writes no stacks."""
     file: FileIO
+    """This process's stack file, once it could be opened."""
     previous: Any
     """The handler of STACKS_SIGNAL to restore."""
-    inherited = False
+    is_inherited = False
     """Whether each child that this process forks registers a separate stack file."""
 
 
@@ -47,9 +48,9 @@ def enable_stack_dumps(folder: Path) -> None:
 
     Call it in the main thread.
     """
-    if not _Stacks.inherited:
+    if not _Stacks.is_inherited:
         os.register_at_fork(after_in_child=_register)
-        _Stacks.inherited = True
+        _Stacks.is_inherited = True
     if _Stacks.folder is None:  # a second call would replace faulthandler's own handler
         _Stacks.previous = signal.signal(STACKS_SIGNAL, _write_other_threads)
     _Stacks.folder = folder
@@ -67,7 +68,7 @@ def _register() -> None:
     """Register faulthandler. Each loader worker, which is forked, gets a separate stack file."""
     if _Stacks.folder is not None:
         with suppress(OSError):  # a full disk must not prevent training
-            _Stacks.file = stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
+            _Stacks.file = locate_stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
             faulthandler.register(STACKS_SIGNAL, file=_Stacks.file, all_threads=False, chain=True)
 
 

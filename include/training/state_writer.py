@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from include.training.contract import DiskError
 from include.training.error_text import format_error
-from include.training.saving import deployable, put_in_place, save, snapshot, write
+from include.training.saving import link_or_copy, put_in_place, save, strip_state, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def epoch_end_path(last: Path) -> Path:
+def locate_epoch_end(last: Path) -> Path:
     """Return the path of the state at the end of the last finished epoch.
 
     It is kept while last.pt holds a state within the next epoch. If that epoch is repeated, it starts from
@@ -32,9 +32,13 @@ def epoch_end_path(last: Path) -> Path:
 @dataclass(frozen=True)
 class _Job:
     state: dict[str, Any]
+    """A copy that nothing else changes; it is complete once `wait` returns."""
     wait: Callable[[], None]
+    """Waits until the GPU has copied all tensors of `state`."""
     saved: SavedState
+    """What is announced once last.pt is in place."""
     becomes_best: bool
+    """Whether to write best.pt as well."""
 
 
 class StateWriter:
@@ -50,11 +54,11 @@ class StateWriter:
         best: Path,
         on_saved: Callable[[SavedState], object],
         *,
-        goes_on_within_epoch: bool = False,
+        last_is_within_epoch: bool = False,
     ) -> None:
         self._last, self._best, self._on_saved = last, best, on_saved
-        self.goes_on_within_epoch = goes_on_within_epoch
-        """Whether last.pt holds a state within an epoch, not at an epoch's end."""
+        self.last_is_within_epoch = last_is_within_epoch
+        """Whether last.pt holds a state within an epoch, not one at an epoch's end."""
         self._changed = threading.Condition()  # guards everything below
         self._job: _Job | None = None
         self._error: BaseException | None = None
@@ -104,7 +108,7 @@ class StateWriter:
         self.check()
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
+        while (job := self._wait_for_job()) is not None:
             try:
                 self._save(job)
             except BaseException as error:
@@ -113,7 +117,7 @@ class StateWriter:
                 self._job = None
                 self._changed.notify_all()
 
-    def _next(self) -> _Job | None:
+    def _wait_for_job(self) -> _Job | None:
         with self._changed:
             self._changed.wait_for(lambda: self._job is not None or self._has_ended)
             return self._job
@@ -121,14 +125,14 @@ class StateWriter:
     def _save(self, job: _Job) -> None:
         job.wait()
         staged = write(job.state, self._last)
-        epoch_end = epoch_end_path(self._last)
+        epoch_end = locate_epoch_end(self._last)
         saved = job.saved
         if job.becomes_best and not self._write_best(job.state, staged):
             saved = replace(saved, is_best=False)
-        if saved.batch and not self.goes_on_within_epoch and self._last.exists():
-            snapshot(self._last, epoch_end)
+        if saved.batch and not self.last_is_within_epoch and self._last.exists():
+            link_or_copy(self._last, epoch_end)
         put_in_place(staged, self._last)
-        self.goes_on_within_epoch = bool(saved.batch)
+        self.last_is_within_epoch = bool(saved.batch)
         if not saved.batch:
             epoch_end.unlink(missing_ok=True)
         self._on_saved(saved)
@@ -137,12 +141,12 @@ class StateWriter:
         """Write best.pt, before last.pt refers to it; return whether best.pt is ready to deploy.
 
         If the disk is full, best.pt becomes a hard link to the complete state, because a link takes no space.
-        It is replaced with the stripped model at the end of training.
+        At the end of training, the stripped model replaces it.
         """
         try:
-            save(deployable(state), self._best)
+            save(strip_state(state), self._best)
         except DiskError as error:
             log.warning("best.pt is not uploaded until training ends or a later epoch is better: %s", error)
-            snapshot(whole, self._best)
+            link_or_copy(whole, self._best)
             return False
         return True

@@ -1,4 +1,4 @@
-"""Saves the states of a training run: decides when, and adds values to those that Ultralytics saves."""
+"""Decides when the state of a training run is saved, and adds values to those that Ultralytics saves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from include.checkpoints.keys import BEGINNINGS, BEST_EPOCH, EXACT
 from include.training.contract import SavedState, TrainingProgress
 from include.training.host_copy import copy_to_host
 from include.training.loss_guard import LossGuardMixin
-from include.training.saving import has_finite_weights, whole_state
-from include.training.state_writer import StateWriter, epoch_end_path
+from include.training.saving import build_whole_state, has_finite_weights
+from include.training.state_writer import StateWriter, locate_epoch_end
 
 if TYPE_CHECKING:
     from include.training.contract import StateReporter
@@ -30,8 +30,11 @@ class StateSavingMixin(LossGuardMixin):
     """Saves the whole state at each epoch's end, and within epochs when a StateReporter requests it."""
 
     stop: bool
+    """Whether training ends after the current epoch."""
     last: Path
+    """Path of last.pt."""
     best: Path
+    """Path of best.pt."""
 
     def __init__(
         self,
@@ -46,10 +49,10 @@ class StateSavingMixin(LossGuardMixin):
         self._is_under_way = False
         self._repeated_epoch: int | None = None
         self._trained_before = 0.0  # seconds of training in earlier attempts
-        self.seconds_before = self._resumed_seconds = 0.0  # those in the epoch that is resumed
+        self.seconds_before = self._resumed_seconds = 0.0  # those of them that belong to the resumed epoch
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
-        """Epoch of best.pt, counted from 0; -1 until it is known."""
+        """Epoch of best.pt, counted from 0; -1 until it is known, as in the saved states."""
         super().__init__(overrides, loss_rules)
         self.add_callback("on_train_start", StateSavingMixin._begin_loop)
         self.add_callback("on_train_epoch_start", StateSavingMixin._begin_epoch_clock)
@@ -57,8 +60,8 @@ class StateSavingMixin(LossGuardMixin):
         self.state_writer = StateWriter(
             self.last,
             self.best,
-            states.saved if states else lambda _: None,
-            goes_on_within_epoch=restored is not None and restored.is_within_epoch,
+            states.report_state if states else lambda _: None,
+            last_is_within_epoch=restored is not None and restored.is_within_epoch,
         )
         """Writes states in the background, atomically: a kill never leaves half a file."""
 
@@ -77,7 +80,7 @@ class StateSavingMixin(LossGuardMixin):
         return True
 
     def _save(self, batches: int, *, becomes_best: bool) -> None:
-        state = whole_state(self, batches)
+        state = build_whole_state(self, batches)
         # Without validation every epoch counts as the best, so best.pt is published only at the end.
         is_best = becomes_best and self.fitness is not None
         saved = SavedState(state["epoch"], batches, is_best, state[EXACT]["trained_seconds"])
@@ -104,7 +107,7 @@ class StateSavingMixin(LossGuardMixin):
         progress = TrainingProgress(
             self.epoch - 1, batches, len(self.train_loader), self.trained_seconds, is_repeated
         )
-        if not self._states.progress(progress) or is_repeated or self.state_writer.is_busy:
+        if not self._states.report_progress(progress) or is_repeated or self.state_writer.is_busy:
             return
         if self._watch.is_undecided:
             return
@@ -121,7 +124,7 @@ class StateSavingMixin(LossGuardMixin):
         self.state_writer.flush()
         if RANK != -1:
             dist.barrier()  # rank 0 writes the files that all ranks read
-        last, epoch_end = self.last, epoch_end_path(self.last)
+        last, epoch_end = self.last, locate_epoch_end(self.last)
         if epoch_end.exists():
             self.last = epoch_end
         try:
@@ -130,20 +133,20 @@ class StateSavingMixin(LossGuardMixin):
             self.last = last
         if repeat:
             self._repeated_epoch = epoch
-        if repeat and self.state_writer.goes_on_within_epoch and not epoch_end.exists():
+        if repeat and self.state_writer.last_is_within_epoch and not epoch_end.exists():
             self.mark_inexact(
                 f"epoch {epoch + 1} ended in NaN after it was resumed midway: the state at its start was lost"
             )
         return repeat
 
-    def exact_state(self, batches: int) -> dict[str, Any]:
+    def build_exact_state(self, batches: int) -> dict[str, Any]:
         """Add to the state the run's identity, whether it has ended, its best epoch and its times."""
-        return super().exact_state(batches) | {
+        return super().build_exact_state(batches) | {
             "identity": self._identity,
             "ended": bool(self.stop),
             BEST_EPOCH: self.best_epoch,
             "trained_seconds": self.trained_seconds,
-            "epoch_seconds": self._seconds_of_epoch() if batches else 0.0,
+            "epoch_seconds": self._measure_epoch() if batches else 0.0,
         }
 
     def _build_train_pipeline(self) -> None:
@@ -165,5 +168,5 @@ class StateSavingMixin(LossGuardMixin):
         self._epoch_started = time.monotonic()
         self.seconds_before, self._resumed_seconds = self._resumed_seconds, 0.0
 
-    def _seconds_of_epoch(self) -> float:
+    def _measure_epoch(self) -> float:
         return self.seconds_before + time.monotonic() - self._epoch_started

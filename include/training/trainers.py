@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-class DetectTraining(ResumableMixin, DetectionTrainer):  # type: ignore[misc]
+class DetectTraining(ResumableMixin, DetectionTrainer):
     """Trains models that find boxes."""
 
 
-class SegmentTraining(ResumableMixin, SegmentationTrainer):  # type: ignore[misc]
+class SegmentTraining(ResumableMixin, SegmentationTrainer):
     """Trains models that find boxes and masks."""
 
 
-class SemanticTraining(ResumableMixin, SemanticSegmentationTrainer):  # type: ignore[misc]
+class SemanticTraining(ResumableMixin, SemanticSegmentationTrainer):
     """Trains models that predict a class for each pixel."""
 
 
-class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
+class DepthTraining(ResumableMixin, DepthTrainer):
     """Trains models that estimate a distance for each pixel."""
 
     def final_eval(self) -> None:
@@ -50,7 +50,7 @@ class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
             calibrate_depth(self.best, self.test_loader, self.device, self.data.get("max_depth"), pictures)
 
 
-class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[misc]
+class ClassifyTraining(ResumableMixin, ClassificationTrainer):
     """Trains models that predict a class for each image."""
 
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
@@ -65,11 +65,11 @@ class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[m
         return data
 
 
-class PoseTraining(ResumableMixin, PoseTrainer):  # type: ignore[misc]
+class PoseTraining(ResumableMixin, PoseTrainer):
     """Trains models that find boxes and keypoints."""
 
 
-class ObbTraining(ResumableMixin, OBBTrainer):  # type: ignore[misc]
+class ObbTraining(ResumableMixin, OBBTrainer):
     """Trains models that find oriented boxes."""
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.classify import ClassificationValidator
 from ultralytics.models.yolo.depth import DepthValidator
 from ultralytics.models.yolo.detect import DetectionValidator
@@ -26,12 +27,7 @@ from ultralytics.utils.metrics import ConfusionMatrix, SemanticMetrics
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 
-    # The mixins use attributes that every validator of Ultralytics has.
-    from ultralytics.engine.validator import BaseValidator as _Base
-
     from include.ultralytics_tasks import Task
-else:
-    _Base = object
 
 Names = Mapping[int, str]
 
@@ -42,7 +38,7 @@ _NOT_IN_DATA = -1
 _OTHER = "not in the data"
 
 
-class ClassNameMixin(_Base):  # type: ignore[misc]
+class ClassNameMixin(BaseValidator):
     """What the validators of all tasks share; list this mixin before the base class from Ultralytics."""
 
     @property
@@ -53,12 +49,12 @@ class ClassNameMixin(_Base):  # type: ignore[misc]
         names: dict[int, str] = check_class_names(dict(self.data["names"]))
         return names
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the metric of each class in the data, by name; empty if the task has no classes."""
         return {}
 
-    def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
-        """Replace class ids with names; classes that share a name get their id appended."""
+    def name_classes(self, numbers: Mapping[int, float]) -> dict[str, float]:
+        """Replace class numbers with names; if classes share a name, each gets its number appended."""
         names = self.data_names
         once = {name for name in names.values() if list(names.values()).count(name) == 1}
         return {
@@ -83,65 +79,66 @@ class _LabelFilesMixin(ClassNameMixin):
 
 
 class _BoxesMixin(_LabelFilesMixin):
-    """Validators of models that find objects. Predicted classes get the ids that they have in the data."""
+    """Validators of models that find objects. Predicted classes are renumbered as in the data."""
 
     part = "box"
+    """The metrics by which classes are judged, as an attribute of Ultralytics' `metrics`."""
 
     def init_metrics(self, model: Any) -> None:
         """Set up metrics by the classes of the data."""
         super().init_metrics(model)
         self.metrics.names = self.data_names
-        self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
+        self._to_data = torch.tensor(_match_classes(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Give predicted classes the ids that they have in the data; other classes match no label."""
+        """Renumber predicted classes as in the data; classes that the data lack match no label."""
         predictions: list[dict[str, torch.Tensor]] = super().postprocess(preds)
         for prediction in predictions:
             prediction["cls"] = self._to_data[prediction["cls"].long()].to(prediction["cls"].dtype)
         return predictions
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the AP50-95 of each class that has a label."""
         metric = getattr(self.metrics, self.part)
-        return self.by_class_name(
+        return self.name_classes(
             {int(c): float(ap) for c, ap in zip(metric.ap_class_index, metric.ap, strict=True)}
         )
 
 
-class DetectValidation(_BoxesMixin, DetectionValidator):  # type: ignore[misc]
+class DetectValidation(_BoxesMixin, DetectionValidator):
     """Validates models that find boxes."""
 
 
-class SegmentValidation(_BoxesMixin, SegmentationValidator):  # type: ignore[misc]
+class SegmentValidation(_BoxesMixin, SegmentationValidator):
     """Validates models that find boxes and masks; classes are judged by their masks."""
 
     part = "seg"
 
 
-class PoseValidation(_BoxesMixin, PoseValidator):  # type: ignore[misc]
+class PoseValidation(_BoxesMixin, PoseValidator):
     """Validates models that find boxes and keypoints; classes are judged by their keypoints."""
 
     part = "pose"
 
 
-class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
+class ObbValidation(_BoxesMixin, OBBValidator):
     """Validates models that find oriented boxes."""
 
 
-class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # type: ignore[misc]
+class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):
     """Validates models that predict a class for each pixel."""
 
     def init_metrics(self, model: Any) -> None:
         """Set up metrics by the data's classes; a pixel predicted as a class that the data lack is wrong.
 
-        If the data have a single class, a pixel either has that class or not, so any other predicted class
+        If the data have a single class, a pixel either has that class or not. Any other predicted class then
         means that the pixel does not have it. If the data have several classes, all predicted classes that
-        the data lack get one shared id, which no pixel of the data has. Ultralytics would omit pixels
-        predicted as an unknown class, and a model with more such pixels would look better.
+        the data lack get one shared number, which no pixel of the data has. Ultralytics would omit pixels
+        that are predicted as an unknown class, and a model with more such pixels would look better.
         """
         super().init_metrics(model)
         names = self.data_names
-        numbers = _numbers(model.names, names)
+        numbers = _match_classes(model.names, names)
         if len(names) == 1:
             other, measured, shown = 0, names, {0: _OTHER, 1: names[0]}
             numbers = [1 if number == 0 else 0 for number in numbers]
@@ -156,23 +153,23 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
         self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Give predicted classes the ids that they have in the data."""
+        """Renumber predicted classes as in the data."""
         found: torch.Tensor = super().postprocess(preds)
         return self._to_data[found.long()]
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the intersection over union of each class that at least one pixel has."""
         measured = zip(self.metrics.per_class_iou, self.metrics.nt_per_class, strict=True)
-        return self.by_class_name(
+        return self.name_classes(
             {number: float(iou) for number, (iou, pixels) in enumerate(measured) if pixels}
         )
 
 
-class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
+class DepthValidation(_LabelFilesMixin, DepthValidator):
     """Validates models that estimate a distance for each pixel; there are no classes."""
 
 
-class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]
+class ClassifyValidation(ClassNameMixin, ClassificationValidator):
     """Validates models that predict a class for each image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
@@ -183,11 +180,11 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: igno
     def init_metrics(self, model: Any) -> None:
         """Set up metrics by the classes of the data."""
         super().init_metrics(model)
-        self._to_data = _numbers(model.names, self.data_names)
+        self._to_data = _match_classes(model.names, self.data_names)
         self.names = self.data_names
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Reorder the scores by the data's class ids; a class that the model lacks scores lowest."""
+        """Reorder the scores by the class numbers of the data; a class that the model lacks scores lowest."""
         scores: torch.Tensor = super().postprocess(preds)
         ordered = scores.new_full((len(scores), len(self.data_names)), -torch.inf)
         for column, number in enumerate(self._to_data):
@@ -195,10 +192,10 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: igno
                 ordered[:, number] = scores[:, column]
         return ordered
 
-    def per_class(self) -> dict[str, float]:
+    def measure_classes(self) -> dict[str, float]:
         """Return the top-1 accuracy of each class that has an image."""
         right, targets = torch.cat(self.pred)[:, 0], torch.cat(self.targets)
-        return self.by_class_name(
+        return self.name_classes(
             {
                 number: float((right[targets == number] == number).float().mean())
                 for number in sorted(set(targets.tolist()))
@@ -217,12 +214,12 @@ VALIDATORS: dict[Task, type[ClassNameMixin]] = {
 }
 
 
-def _numbers(model: Names, data: Names) -> list[int]:
-    """Return, for each class of the model, the id of the class with the same name in the data.
+def _match_classes(model: Names, data: Names) -> list[int]:
+    """Return, for each class of the model, the number of the class with the same name in the data.
 
-    If the model and the data have no class name in common, the model's ids are taken to be those of the data,
-    as in Ultralytics. If several classes of the data have the same name, the one with the model's id is
-    chosen.
+    If the model and the data have no class name in common, the model's numbers are taken to be those of the
+    data, as in Ultralytics. If several classes of the data have the same name, the one with the model's
+    number is chosen.
     """
     if set(model.values()).isdisjoint(data.values()):
         return [number if number in data else _NOT_IN_DATA for number in model]

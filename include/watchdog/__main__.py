@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from include.watchdog.gpu_state import gpu_state
+from include.watchdog.gpu_state import describe_gpus
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
 from include.watchdog.processes import is_group_leader, kill_all, kill_group, list_members
@@ -47,11 +47,17 @@ def main() -> None:
 @dataclass(frozen=True)
 class _Watchdog:
     root: psutil.Process
+    """The process that runs the attempt: the trainer."""
     death: _Death
+    """Tells when that process has died."""
     folder: Path
+    """The attempt's folder for heartbeats, stack traces and the Trace."""
     attempt: int
+    """Number of the attempt, as in its Trace."""
     watch: Watch
+    """Detects a hang."""
     oom_kills: OomKills
+    """The kernel's recent OOM kills."""
 
     def run(self) -> None:
         while not self.death.wait(CHECK_SECONDS):
@@ -62,7 +68,7 @@ class _Watchdog:
 
     def _kill_attempt(self, hang: Hang) -> None:
         """Report what is known about the hang, and kill the attempt."""
-        ranks = self.watch.ranks()
+        ranks = self.watch.list_ranks()
         attempt = list_members(self.root, ranks)
         stuck = [f"{member} is {member.state}" for member in attempt if member.is_stuck]
         detail = "; ".join([hang.sentence, *stuck])
@@ -71,16 +77,16 @@ class _Watchdog:
         report.start()
         report.join(_REPORT_SECONDS)
         kill_all(list_members(self.root, ranks), [*ranks])
-        if self.death.led_group:
+        if self.death.was_group_leader:
             kill_group(self.root.pid)
         os._exit(0)  # does not wait for the report, whose reader may hang
 
     def _clean_up(self) -> None:
         """Record that the parent was killed; kill its ranks, and the rest of its group if it led one."""
         leave_trace(self.folder, self.attempt, self.oom_kills, "It was killed")
-        for rank in self.watch.ranks():
+        for rank in self.watch.list_ranks():
             kill_group(rank)
-        if self.death.led_group:
+        if self.death.was_group_leader:
             kill_group(self.root.pid)
 
 
@@ -94,7 +100,7 @@ class _Death:
         with suppress(ProcessLookupError):
             if self._has_descriptor:
                 self._poll.register(os.pidfd_open(pid), select.POLLIN)
-        self.led_group = is_group_leader(pid)
+        self.was_group_leader = is_group_leader(pid)
         """Whether the process led a process group."""
 
     def wait(self, seconds: float) -> bool:
@@ -117,9 +123,9 @@ def _report(detail: str, attempt: list[Member], folder: Path) -> None:
     )
     for member in sorted(attempt, key=lambda member: member.is_stopped):
         _write(f"--- {member.describe()}")
-        _write(member.stacks(folder) or "(no stack traces: this process did not write any)")
+        _write(member.read_stacks(folder) or "(no stack traces: this process did not write any)")
         member.stop()
-    for line in gpu_state():
+    for line in describe_gpus():
         _write(f"--- {line}")
 
 

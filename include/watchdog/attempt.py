@@ -35,8 +35,9 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
 
     If one of these processes sends heartbeats and then hangs, or if this process is suspended for too long,
     the watchdog writes the reason to stderr and a Trace into `folder`, and kills all of them with SIGKILL. If
-    this process is killed, the watchdog writes a Trace, kills the ranks and, if this process led a process
-    group, the rest of that group, and exits. Anything that an earlier attempt left in `folder` is removed.
+    this process is killed, the watchdog writes a Trace and kills the ranks. If this process led a process
+    group, the watchdog also kills the rest of the group. Anything that an earlier attempt left in `folder` is
+    removed.
 
     A Trace is also written when the block raises ProcessKilled, that is, when a child was killed. If the
     kernel probably killed the child because memory ran out, the message of the exception is extended to say

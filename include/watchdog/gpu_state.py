@@ -16,8 +16,8 @@ from include.python_path import add_project_to_path
 _SECONDS = 15.0
 
 
-def gpu_state() -> list[str]:
-    """Return one line per GPU; no lines if there is no NVIDIA driver, a single line if it hangs.
+def describe_gpus() -> list[str]:
+    """Return one line per GPU; no lines without an NVIDIA driver; a single line if the driver hangs.
 
     The driver is queried in another process, for at most _SECONDS.
     """
@@ -48,13 +48,13 @@ def main() -> None:
         return
     for number in range(pynvml.nvmlDeviceGetCount()):
         try:
-            line = _line(pynvml, pynvml.nvmlDeviceGetHandleByIndex(number))
+            line = _describe_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(number))
         except pynvml.NVMLError as error:
             line = f"the driver reports an error: {error}"
         sys.stdout.write(f"GPU {number}: {line}\n")
 
 
-def _line(nvml: Any, gpu: Any) -> str:
+def _describe_gpu(nvml: Any, gpu: Any) -> str:
     memory, busy = nvml.nvmlDeviceGetMemoryInfo(gpu), nvml.nvmlDeviceGetUtilizationRates(gpu)
     processes = ", ".join(str(process.pid) for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu))
     parts = [

@@ -42,7 +42,7 @@ class Limits:
             return cls(_TRAINING, _ELSEWHERE, _MEDIANS)
         return cls(hang_timeout, max(hang_timeout * _ELSEWHERE_FACTOR, _ELSEWHERE_AT_LEAST))
 
-    def limit(self, phase: Phase, batches: Collection[float]) -> float:
+    def find_limit(self, phase: Phase, batches: Collection[float]) -> float:
         """Return the limit for this phase, given the seconds that recent batches took."""
         is_known = bool(batches) or not self.medians
         fixed = self.training if phase is Phase.TRAINING and is_known else self.elsewhere

@@ -59,14 +59,14 @@ def count_oom_kills() -> int:
 
     Returns 0 if neither counter can be read.
     """
-    for path in (*_counter_files(), Path("/proc/vmstat")):
+    for path in (*_list_counter_files(), Path("/proc/vmstat")):
         with suppress(OSError):
             if found := re.search(r"^oom_kill (\d+)$", path.read_text(), flags=re.MULTILINE):
                 return int(found[1])
     return 0
 
 
-def _counter_files() -> list[Path]:
+def _list_counter_files() -> list[Path]:
     """List the counter files of control groups v2 and v1; a container sees its own group as the root."""
     paths = []
     with suppress(OSError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from include.training.stacks import STACKS_SIGNAL, stacks_file
+from include.training.stacks import STACKS_SIGNAL, locate_stacks_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +39,7 @@ class Member:
     """One process of an attempt."""
 
     process: psutil.Process
+    """The process, which may have ended by now."""
     role: str
     """A description of the process for people, such as "rank 1"."""
 
@@ -48,17 +49,17 @@ class Member:
     @property
     def is_stopped(self) -> bool:
         """Whether a signal or a debugger has stopped the process."""
-        return self._status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+        return self._read_status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
 
     @property
     def is_stuck(self) -> bool:
         """Whether the state of this process alone can explain a hang."""
-        return self.is_stopped or self._status() == psutil.STATUS_DISK_SLEEP
+        return self.is_stopped or self._read_status() == psutil.STATUS_DISK_SLEEP
 
     @property
     def state(self) -> str:
         """The state of the process, according to the kernel."""
-        status = self._status()
+        status = self._read_status()
         return _STATES.get(status, status)
 
     def describe(self) -> str:
@@ -69,18 +70,18 @@ class Member:
                 times = self.process.cpu_times()
         except psutil.Error:
             return f"{self}: {self.state}"
-        where = _kernel_function(self.process.pid)
+        where = _read_kernel_function(self.process.pid)
         waiting = f" in {where}" if where else ""
         used = times.user + times.system
         return f"{self}: {self.state}{waiting}; {memory:.1f} GiB, {used:.0f} s of CPU time"
 
-    def stacks(self, folder: Path) -> str:
+    def read_stacks(self, folder: Path) -> str:
         """Make the process write the stack traces of its threads, and return them.
 
         A stopped process is resumed to do so. Returns "" for a process that has no handler for the
         signal, is stuck in the kernel, or takes too long.
         """
-        path, pid = stacks_file(folder, self.process.pid), self.process.pid
+        path, pid = locate_stacks_file(folder, self.process.pid), self.process.pid
         if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
             return ""
         with suppress(ProcessLookupError):
@@ -94,7 +95,7 @@ class Member:
         with suppress(psutil.Error):
             self.process.suspend()
 
-    def _status(self) -> str:
+    def _read_status(self) -> str:
         try:
             return self.process.status()
         except psutil.Error:
@@ -108,16 +109,17 @@ def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]
     """
     found = [Member(root, "the trainer")]
     own = os.getpid()
-    for process in _children(root):
+    for process in _list_children(root):
         if process.pid == own:
             continue
         if process.pid in ranks:
             found.append(Member(process, f"rank {ranks[process.pid]}"))
             role = f"a loader worker of rank {ranks[process.pid]}"
         else:
-            found.append(Member(process, _role(process, root, "a loader worker")))
+            found.append(Member(process, _describe_role(process, root, "a loader worker")))
             role = "a child process of a loader worker"
-        found += [Member(child, _role(child, process, role)) for child in _children(process, deep=True)]
+        children = _list_children(process, recursive=True)
+        found += [Member(child, _describe_role(child, process, role)) for child in children]
     return found
 
 
@@ -154,14 +156,14 @@ def is_group_leader(pid: int) -> bool:
         return False
 
 
-def _children(process: psutil.Process, deep: bool = False) -> list[psutil.Process]:
+def _list_children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
     try:
-        return process.children(recursive=deep)
+        return process.children(recursive=recursive)
     except psutil.Error:
         return []
 
 
-def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
+def _describe_role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
     """Describe a child process by its command, or as `forked` if its parent has the same command line."""
     try:
         command = process.cmdline()
@@ -170,7 +172,7 @@ def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
         return "a process that has ended"
 
 
-def _kernel_function(pid: int) -> str:
+def _read_kernel_function(pid: int) -> str:
     try:
         name = Path(f"/proc/{pid}/wchan").read_text()
     except OSError:
@@ -189,7 +191,7 @@ def _handles_signal(pid: int, number: int) -> bool:
 
 
 def _signal_main_thread(pid: int, number: int) -> None:
-    """Send a signal that only the main thread handles; on systems other than Linux, any thread may do so.
+    """Send a signal that only the main thread handles; any thread may, if the C library lacks tgkill.
 
     Raises ProcessLookupError.
     """

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from include.training.heartbeat import read_beats
 from include.trusted_folders import make_trusted_folder
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 _FILE = "trace.json"
 
-HANG, MEMORY, UNKNOWN = "hang", "memory", "unknown"
+HANG: Final = "hang"
+MEMORY: Final = "memory"
+UNKNOWN: Final = "unknown"
+
+Cause = Literal["hang", "memory", "unknown"]
+"""Why an attempt was killed: it hung, memory ran out, or nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,9 @@ class Trace:
     """The end of an attempt that was killed, or that lost one of its processes to a signal."""
 
     attempt: int
-    cause: str
-    """HANG, MEMORY or UNKNOWN."""
+    """Number of the attempt, counted from 1."""
+    cause: Cause
+    """Why the attempt was killed."""
     detail: str
     """A sentence without its full stop."""
     epoch: int
@@ -67,7 +73,7 @@ def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
         return
     beats = read_beats(folder)
     epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))
-    cause = MEMORY if kills.has_killed else UNKNOWN
+    cause: Cause = MEMORY if kills.has_killed else UNKNOWN
     Trace(attempt, cause, kills.explain(what), epoch, batch).write(folder)
 
 
@@ -83,7 +89,7 @@ _REMEDY = {
 }
 
 
-def likely_cause(traces: Sequence[Trace | None]) -> str:
+def explain_kills(traces: Sequence[Trace | None]) -> str:
     """Say what most likely killed these consecutive attempts, and what to do about it.
 
     A trace is None if nothing is known about that attempt.
@@ -91,7 +97,7 @@ def likely_cause(traces: Sequence[Trace | None]) -> str:
     known = [trace for trace in traces if trace is not None]
     causes = Counter(trace.cause for trace in known if trace.cause != UNKNOWN)
     at = {(trace.epoch, trace.batch) for trace in known}
-    # All are known, and ended at the same position, within an epoch.
+    # Every trace is known, and all attempts ended at the same position within an epoch.
     same = len(known) == len(traces) and len(at) == 1 and known[0].epoch >= 0
     if causes:
         cause, times = causes.most_common(1)[0]

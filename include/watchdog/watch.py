@@ -27,8 +27,8 @@ _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""If an attempt uses at least this share of a processor before its first batch, it is working, not
-hanging."""
+"""An attempt that has not finished a batch yet is working, not hanging, if it has used at least this share of
+a processor for this many seconds."""
 
 _START_FACTOR = 12
 """Processor use counts as work for at most this multiple of the limit `elsewhere`, because a hanging process
@@ -50,7 +50,7 @@ class Clock:
     def read(self) -> float:
         """Return the seconds since the clock was created. Call it at every check."""
         now = time.monotonic()
-        self._seconds += min(max(now - self._last, 0.0), _MAX_CHECK_SECONDS)
+        self._seconds += min(now - self._last, _MAX_CHECK_SECONDS)
         self._last = now
         return self._seconds
 
@@ -92,19 +92,22 @@ class _CpuUse:
 
     def __init__(self, root: psutil.Process) -> None:
         self._root = root
-        self._checked, self._used = 0.0, _cpu_seconds(root)
+        self._checked, self._used = 0.0, _sum_cpu_seconds(root)
 
     def was_busy(self, now: float) -> bool:
-        """Return whether the attempt has been busy since the last check; False within 30 s of that check."""
+        """Return whether the attempt has been busy since the last measurement.
+
+        It is measured at most every 30 s; between two measurements, the result is False.
+        """
         if now - self._checked < _WORK_SECONDS:
             return False
-        used = _cpu_seconds(self._root)
+        used = _sum_cpu_seconds(self._root)
         is_busy = used - self._used >= _WORK_SHARE * (now - self._checked)
         self._checked, self._used = now, used
         return is_busy
 
 
-def _cpu_seconds(root: psutil.Process) -> float:
+def _sum_cpu_seconds(root: psutil.Process) -> float:
     """Sum the processor time of the process and its living descendants."""
     seconds = 0.0
     with suppress(psutil.Error):
@@ -139,12 +142,12 @@ class Watch:
                     seen.since = now
         return self._find_overdue(now) or self._find_stopped(now)
 
-    def position(self) -> tuple[int, int]:
+    def find_position(self) -> tuple[int, int]:
         """Return the epoch and number of finished batches of the process that is furthest behind."""
         beats = [beat for beat in read_beats(self._folder) if beat.phase is not Phase.OVER]
         return min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
 
-    def ranks(self) -> dict[int, int]:
+    def list_ranks(self) -> dict[int, int]:
         """Return the rank of each process, if several are training."""
         beats = read_beats(self._folder)
         return {beat.pid: beat.rank for beat in beats if beat.rank >= 0 and beat.phase is not Phase.OVER}
@@ -158,13 +161,13 @@ class Watch:
         late = [
             seen
             for seen in self._seen.values()
-            if now - seen.since > self._limits.limit(seen.beat.phase, seen.batches)
+            if now - seen.since > self._limits.find_limit(seen.beat.phase, seen.batches)
         ]
         if not late:
             return None
         seen = min(late, key=lambda seen: (seen.beat.epoch, seen.beat.batch, -seen.beat.phase))
         seconds, where = now - seen.since, _describe_phase(seen.beat)
-        limit = self._limits.limit(seen.beat.phase, seen.batches)
+        limit = self._limits.find_limit(seen.beat.phase, seen.batches)
         return Hang(
             seen.beat.epoch,
             seen.beat.batch,
@@ -180,7 +183,7 @@ class Watch:
         seconds = now - self._stopped_since
         if seconds <= self._limits.training:
             return None
-        return Hang(*self.position(), f"The trainer has been stopped for {seconds:.0f} s")
+        return Hang(*self.find_position(), f"The trainer has been stopped for {seconds:.0f} s")
 
 
 def _describe_phase(beat: Beat) -> str:

@@ -44,6 +44,7 @@ class DownloadLimits:
     silent_seconds: float = 30
     """Maximum time without a byte."""
     tries: int = 3
+    """Maximum number of requests for the file."""
     pause: float = 2
     """Seconds before a retry."""
 
@@ -90,10 +91,10 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
     except requests.exceptions.InvalidSchema:
         allowed = "https" if encrypted else "http or https"
         raise DownloadFailed(f"is, or redirects to, an address that is not {allowed}") from None
-    except requests.exceptions.InvalidURL:
+    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
         raise DownloadFailed("is not a valid URL") from None
     except requests.RequestException as error:
-        raise _BrokenOff(f"cannot be reached ({_short(error)})") from error
+        raise _BrokenOff(f"cannot be reached ({_describe(error)})") from error
     except OSError as error:
         raise DownloadFailed(f"could not be written to {file.name}: {error.strerror or error}") from error
 
@@ -114,7 +115,7 @@ def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadli
     received, hashes = 0, {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     if size is not None:
         _require_size(size, limits)
-    while block := _next_block(response, received, size):
+    while block := _read_block(response, received, size):
         received += len(block)
         _require_size(received, limits)
         if time.monotonic() > deadline:
@@ -133,21 +134,16 @@ def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadli
             )
 
 
-def _next_block(response: Response, received: int, size: int | None) -> bytes:
+def _read_block(response: Response, received: int, size: int | None) -> bytes:
     """Return the bytes that have arrived; waiting for a full block could take forever on a slow server."""
     from urllib3.exceptions import HTTPError
 
     try:
         block: bytes = response.raw.read1(BLOCK)
-    except HTTPError as error:
-        raise _BrokenOff(f"closed the connection after {_of(received, size)} ({_short(error)})") from error
-    if not block and size is not None and received != size:
-        raise _BrokenOff(f"closed the connection after {_of(received, size)}")
+    except HTTPError as error:  # also if fewer bytes arrived than the server announced
+        arrived = f"{received:,} bytes" if size is None else f"{received:,} of {size:,} bytes"
+        raise _BrokenOff(f"closed the connection after {arrived} ({_describe(error)})") from error
     return block
-
-
-def _of(received: int, size: int | None) -> str:
-    return f"{received:,} bytes" if size is None else f"{received:,} of {size:,} bytes"
 
 
 def _require_size(size: int, limits: DownloadLimits) -> None:
@@ -155,5 +151,5 @@ def _require_size(size: int, limits: DownloadLimits) -> None:
         raise DownloadFailed(f"is larger than {in_words(limits.size)}, the limit for pretrained files")
 
 
-def _short(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

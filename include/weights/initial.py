@@ -12,11 +12,11 @@ from include.jobs.model_reference import ModelKind, ModelReference, require_same
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.errors import ModelError, SignatureRefused
-from include.models.objects import production_name
+from include.models.objects import find_promoted_model
 from include.models.repository import ModelRepository
 from include.s3.errors import ObjectNotFound
 from include.s3.location import S3Location
-from include.s3.reading import settled_object
+from include.s3.reading import read_settled_object
 from include.weights.initial_weights import InitialWeights
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from include.weights.download import DownloadLimits
 
 
-def _refused(sentence: str) -> SpecError:
+def _blame_model(sentence: str) -> SpecError:
+    """Return the sentence as an error about the parameter `model`."""
     return SpecError(sentence).about("model")
 
 
@@ -40,7 +41,7 @@ def _translate_refusals() -> Iterator[None]:
     try:
         yield
     except (WeightsUnavailable, ValueError) as error:
-        raise _refused(str(error)) from error
+        raise _blame_model(str(error)) from error
 
 
 class InitialWeightsFinder:
@@ -96,7 +97,7 @@ class InitialWeightsFinder:
                 with _translate_refusals():
                     if not self._pretrained.is_stored(reference.name):
                         return
-                path = self._pretrained.location(reference.name).uri
+                path = self._pretrained.locate(reference.name).uri
             case ModelKind.OBJECT:
                 version = self._find_version_at(S3Location.parse(reference.name))
                 path = self._verify_registered(reference, version).path if version else reference.name
@@ -119,7 +120,7 @@ class InitialWeightsFinder:
         try:
             self._signing.require_genuine(self._bucket.client, version)
         except SignatureRefused as refusal:
-            raise _refused(f"model={reference.text!r}: {refusal}") from None
+            raise _blame_model(f"model={reference.text!r}: {refusal}") from None
         return found
 
     def _find_object(self, reference: ModelReference) -> InitialWeights:
@@ -134,24 +135,26 @@ class InitialWeightsFinder:
             raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
         if stored.sha256 is None:
             self._checkpoints.require_checkpoint(uri)  # cheaper than reading the whole object, so done first
-            return InitialWeights(path=uri, sha256=settled_object(self._bucket.client, location).sha256)
+            return InitialWeights(path=uri, sha256=read_settled_object(self._bucket.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self._jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.sha256, job_id=trained_by)
 
     def _find_version_at(self, location: S3Location) -> ModelVersion | None:
         """Return the version whose file or production copy is at this location; None if there is none."""
-        name = production_name(self._bucket, location)
-        return self._models.production(name) if name else self._models.at(location.uri)
+        name = find_promoted_model(self._bucket, location)
+        return self._models.find_production(name) if name else self._models.find_at(location.uri)
 
     def _find_best(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.name == job_id:
-            raise _refused(f"model={reference.text!r} is this job itself; give another job_id")
+            raise _blame_model(f"model={reference.text!r} is this job itself; give another job_id")
         job = self._jobs.get(reference.name)
         if job is None:
-            raise _refused(f"model={reference.text!r}: there is no such job; give the id of an existing job")
-        best = job.checkpoint("best")
+            raise _blame_model(
+                f"model={reference.text!r}: there is no such job; give the id of an existing job"
+            )
+        best = job.get_checkpoint("best")
         if best is None or best.sha256 is None:
-            raise _refused(
+            raise _blame_model(
                 f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with a "
                 "hash; wait until the job is completed, or give another job"
             )
@@ -161,15 +164,15 @@ class InitialWeightsFinder:
         try:
             if reference.version is not None:
                 return self._models.require(reference.name, reference.version)
-            production = self._models.production(reference.name)
+            production = self._models.find_production(reference.name)
             if production is not None:
                 return production
             newest = self._models.list(reference.name, limit=1)
             if not newest:
-                raise self._models.unknown(reference.name)
+                raise self._models.explain_unknown(reference.name)
         except ModelError as error:
-            raise _refused(f"model={reference.text!r}: {error}") from None
-        raise _refused(
+            raise _blame_model(f"model={reference.text!r}: {error}") from None
+        raise _blame_model(
             f"model={reference.text!r}: no version of this model is in production; name one, such as "
             f"model:{reference.name}@{newest[0].version}, which is the newest"
         )
@@ -180,9 +183,11 @@ class InitialWeightsFinder:
         location = S3Location.parse(path)
         stored = find_checkpoint(self._bucket.client, location)
         if stored is None:
-            raise _refused(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
+            raise _blame_model(
+                f"model={reference.text!r}: {path} was recorded, but does not exist; restore it"
+            )
         if stored.sha256 != sha256:
-            raise _refused(
+            raise _blame_model(
                 f"model={reference.text!r}: {path} has SHA-256 {stored.sha256 or 'unknown'}, but {sha256} "
                 "was recorded: the file has been replaced since then; restore it, or use another model"
             )

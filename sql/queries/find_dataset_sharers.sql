@@ -1,6 +1,7 @@
--- Whether anything else uses the objects of a version that has been deleted: its converted copy, which has its
--- own address (NULL if the data were not converted), the objects derived from its content for its task, and
--- its upload (NULL if the data were not uploaded). The address of a prefix may lack the final slash.
+-- Whether anything else uses the objects of a version that has been deleted: its converted copy (`copied`), the objects
+-- derived from its content for its task (`derived`), and its upload (`upload`). The parameters for the copy are NULL if
+-- the data were not converted; the one for the upload is NULL if they were not uploaded. A recorded address of a prefix
+-- may lack the final slash, so a slash is added for the comparison.
 SELECT
     EXISTS (
         SELECT

@@ -3,7 +3,6 @@
 -- more than one of thirty.
 SELECT
     requested.job_id,
-    latest.epoch,
     latest.seconds,
     latest.eta_seconds,
     latest.recorded_at,

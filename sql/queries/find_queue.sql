@@ -1,7 +1,7 @@
 -- All jobs of train_yolo that have a GPU or wait for one (but not for their user's quota), in queue order.
--- epoch_seconds is the time per epoch, with overhead but without waits, in the newest similar jobs; it is computed
--- once for all similar jobs. The remaining time of a running job counts from the start of its newest attempt, or from
--- the end of its last epoch if that is later.
+-- epoch_seconds is the time per epoch, with overhead but without waits, in the newest jobs with the same dataset, model
+-- and imgsz; it is computed once for all active jobs that have these in common. The remaining time of a running job
+-- counts from the start of its newest attempt, or from the end of its last epoch if that is later.
 WITH active AS (
     SELECT
         job_id::text AS job_id,

@@ -1,4 +1,4 @@
--- Compare-and-swap: writes no row if another run has become the owner since the caller read it, or if the job was
+-- Compare-and-swap: writes no row if another run has become the owner since the caller read the row, or if the job was
 -- cancelled while this run waited. The job waits for a GPU from now on. Earlier progress is kept; start_over.sql
 -- follows if this run trains from scratch.
 WITH before AS (

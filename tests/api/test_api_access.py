@@ -41,7 +41,7 @@ Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
-    """The stack with a model version, a dataset version, and jobs of ada, of the trainer and of no owner."""
+    """Yield the stack with versions of a model and a dataset, and jobs of ada, the trainer and no owner."""
     api_stack_connection.execute(
         "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
         "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
@@ -80,9 +80,9 @@ def all_requests() -> Requests:
 
 
 @pytest.fixture(scope="module")
-def server(served: Stack, all_requests: Requests) -> dict[str, Any]:
-    """The modules that an API server with FAB has loaded, and its answers to the requests."""
-    environment = served.airflow.environment_of("api-server") | {
+def fab_server(served: Stack, all_requests: Requests) -> dict[str, Any]:
+    """Return the modules that an API server with FAB has loaded, and its answers to the requests."""
+    environment = served.airflow.build_environment("api-server") | {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "config" / "oidc.py"),
         "JOB_ADMINISTRATORS": "administrator",
@@ -102,10 +102,10 @@ def server(served: Stack, all_requests: Requests) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def answers(all_requests: Requests, server: dict[str, Any]) -> Answers:
+def answers(all_requests: Requests, fab_server: dict[str, Any]) -> Answers:
     return {
         (method, path, who): answer
-        for (who, method, path, _), answer in zip(all_requests, server["answers"], strict=True)
+        for (who, method, path, _), answer in zip(all_requests, fab_server["answers"], strict=True)
     }
 
 
@@ -126,8 +126,8 @@ def test_the_table_has_every_dag(served: Stack) -> None:
     assert {dag["dag_id"] for dag in found} == set(STARTS)
 
 
-def test_a_task_loads_one_plugin_and_not_the_application(server: dict[str, Any]) -> None:
-    assert server["loaded"] == {
+def test_a_task_loads_one_plugin_and_not_the_application(fab_server: dict[str, Any]) -> None:
+    assert fab_server["loaded"] == {
         "plugins": ["training_console"],
         "application in a task": False,
         # The server has not imported any library that could open a checkpoint.

@@ -22,7 +22,7 @@ RUN = "/api/v2/dags/{dag_id}/dagRuns/{run_id}"
 
 @pytest.fixture
 def airflow(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
-    """An application in place of Airflow's; it has no routes yet."""
+    """Return an application in place of Airflow's; it has no routes yet."""
     app = FastAPI()
     monkeypatch.setitem(sys.modules, "airflow.api_fastapi.main", SimpleNamespace(app=app))
     return app

@@ -27,7 +27,7 @@ ELSEWHERE = "elsewhere.example"
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
-    """The stack with a job that has ended."""
+    """Yield the stack with a job that has ended."""
     api_stack_connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")
     yield api_stack
     api_stack_connection.execute("DELETE FROM training_jobs WHERE job_id = 'answers'")

@@ -16,11 +16,11 @@ import requests
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.deployment.connections import s3_signer
+from include.deployment.connections import create_s3_signer
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
 from include.s3.location import S3Location
-from include.s3.signed_links import download_link
+from include.s3.signed_links import sign_download
 from include.stack.s3 import S3
 from include.stack.s3_identities import Role
 from tests.support.airflow_connections import lead_to
@@ -33,7 +33,7 @@ Answer = Callable[..., requests.Response]
 
 
 @pytest.fixture
-def ask(
+def get_checkpoint(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
 ) -> Answer:
     """GET a checkpoint of a job, without following the redirect."""
@@ -81,13 +81,13 @@ def reason(answer: requests.Response) -> str:
 
 @pytest.mark.parametrize("kind", ["best", "last"])
 def test_a_link_downloads_the_stored_bytes_without_a_login(
-    ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
-    s3: S3, kind: str,
+    get_checkpoint: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str,
+    tmp_path: Path, s3: S3, kind: str,
 ) -> None:  # fmt: skip
     content = bytes(range(256)) * 5000
     checkpoint = stored(store, tmp_path, kind, content)
     completed(connection, bucket, **{kind: checkpoint})
-    answer = ask(kind)
+    answer = get_checkpoint(kind)
     assert answer.status_code == 307, answer.text
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "no-referrer"
@@ -103,22 +103,22 @@ def test_a_link_downloads_the_stored_bytes_without_a_login(
 
 
 def test_the_link_uses_the_public_endpoint(
-    ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    get_checkpoint: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     completed(connection, bucket, best=stored(store, tmp_path, "best", b"weights"))
     monkeypatch.setenv("S3_PUBLIC_ENDPOINT_URL", "https://files.example.org")
-    link = ask().headers["location"]
+    link = get_checkpoint().headers["location"]
     assert link.startswith(f"https://files.example.org/{bucket}/checkpoints/a/best.pt?")
 
 
 def test_without_a_public_endpoint_the_link_uses_that_of_the_connection(
-    ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, s3: S3,
+    get_checkpoint: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: S3,
 ) -> None:  # fmt: skip
     completed(connection, bucket, best=stored(store, tmp_path, "best", b"weights"))
     monkeypatch.delenv("S3_PUBLIC_ENDPOINT_URL")
-    link = ask().headers["location"]
+    link = get_checkpoint().headers["location"]
     assert link.startswith(f"{s3.endpoint_url}/{bucket}/checkpoints/a/best.pt?")
     assert requests.get(link, timeout=60).content == b"weights"
 
@@ -126,60 +126,66 @@ def test_without_a_public_endpoint_the_link_uses_that_of_the_connection(
 def test_a_link_to_amazons_own_s3_has_the_bucket_in_its_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
     amazon = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {"region_name": "eu-west-3"}}
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(amazon))
-    link = download_link(s3_signer(None), S3Location("models", "checkpoints/a/best.pt"), "a.pt", 60)
+    link = sign_download(create_s3_signer(None), S3Location("models", "checkpoints/a/best.pt"), "a.pt", 60)
     assert link.startswith("https://models.s3.eu-west-3.amazonaws.com/checkpoints/a/best.pt?")
 
 
 def test_a_changed_or_expired_link_is_refused(
-    ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path
+    get_checkpoint: Answer,
+    store: CheckpointStore,
+    connection: psycopg.Connection[Any],
+    bucket: str,
+    tmp_path: Path,
 ) -> None:
     completed(connection, bucket, best=stored(store, tmp_path, "best", b"weights"))
     stored(store, tmp_path, "last", b"state")
-    link = ask().headers["location"]
+    link = get_checkpoint().headers["location"]
     assert requests.get(link, timeout=60).status_code == 200
     assert requests.get(link.replace("best.pt?", "last.pt?"), timeout=60).status_code == 403
     assert requests.get(link.replace("X-Amz-Expires=300", "X-Amz-Expires=301"), timeout=60).status_code == 403
     assert requests.put(link, data=b"planted", timeout=60).status_code == 403
-    short = download_link(s3_signer(None), S3Location(bucket, "checkpoints/a/best.pt"), "a.pt", 1)
+    short = sign_download(create_s3_signer(None), S3Location(bucket, "checkpoints/a/best.pt"), "a.pt", 1)
     time.sleep(2.1)  # S3 counts in seconds
     assert requests.get(short, timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize("status", ["running", "failed"])
 def test_a_job_without_recorded_checkpoints_offers_those_of_its_own_run(
-    ask: Answer, store: CheckpointStore, jobs: JobRepository, tmp_path: Path, status: str
+    get_checkpoint: Answer, store: CheckpointStore, jobs: JobRepository, tmp_path: Path, status: str
 ) -> None:
     started(jobs, epochs=1)
     if status == "failed":
         jobs.fail_run("train_yolo", "run1", "out of memory")
-    assert f"none has been stored yet, and the job is {status}" in reason(ask("last"))
+    assert f"none has been stored yet, and the job is {status}" in reason(get_checkpoint("last"))
     stored(store, tmp_path, "last", b"after one epoch")
-    assert requests.get(ask("last").headers["location"], timeout=60).content == b"after one epoch"
+    assert requests.get(get_checkpoint("last").headers["location"], timeout=60).content == b"after one epoch"
 
 
 def test_a_checkpoint_of_an_earlier_run_of_the_job_is_not_offered(
-    ask: Answer, store: CheckpointStore, jobs: JobRepository, tmp_path: Path
+    get_checkpoint: Answer, store: CheckpointStore, jobs: JobRepository, tmp_path: Path
 ) -> None:
     started(jobs, epochs=1)
     stored(store, tmp_path, "last", b"of run1")
     jobs.fail_run("train_yolo", "run1", "out of memory")
     claim(jobs, run_id="run2", expected="run1", fresh=True)
-    assert "belongs to another training run; this training run has not stored one" in reason(ask("last"))
+    assert "belongs to another training run; this training run has not stored one" in reason(
+        get_checkpoint("last")
+    )
 
 
 def test_a_file_that_differs_from_the_recorded_one_is_not_offered(
-    ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
-    s3_client: S3Client,
+    get_checkpoint: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str,
+    tmp_path: Path, s3_client: S3Client,
 ) -> None:  # fmt: skip
     completed(connection, bucket, best=stored(store, tmp_path, "best", b"weights"))
     s3_client.put_object(Bucket=bucket, Key="checkpoints/a/best.pt", Body=b"planted")
-    assert "has since been replaced in S3 by another file" in reason(ask())
+    assert "has since been replaced in S3 by another file" in reason(get_checkpoint())
     s3_client.delete_object(Bucket=bucket, Key="checkpoints/a/best.pt")
-    assert "is no longer in S3" in reason(ask())
+    assert "is no longer in S3" in reason(get_checkpoint())
 
 
 def test_an_expired_state_says_when_it_was_deleted(
-    ask: Answer, connection: psycopg.Connection[Any], bucket: str
+    get_checkpoint: Answer, connection: psycopg.Connection[Any], bucket: str
 ) -> None:
     completed(connection, bucket)
     connection.execute(
@@ -187,27 +193,29 @@ def test_an_expired_state_says_when_it_was_deleted(
         "last_checkpoint_expired_at = '2026-03-04 12:00+00'"
     )
     connection.commit()
-    assert "the retention policy deleted it on 2026-03-04; best.pt is kept" in reason(ask("last"))
+    assert "the retention policy deleted it on 2026-03-04; best.pt is kept" in reason(get_checkpoint("last"))
 
 
 def test_a_path_that_a_host_application_recorded_is_named_and_not_opened(
-    ask: Answer, connection: psycopg.Connection[Any], bucket: str, s3_client: S3Client
+    get_checkpoint: Answer, connection: psycopg.Connection[Any], bucket: str, s3_client: S3Client
 ) -> None:
     completed(connection, bucket)
     for path in (f"s3://{bucket}/checkpoints/b/best.pt", "s3://platform/a/best.pt"):
         connection.execute("UPDATE training_jobs SET best_checkpoint_path = %s", [path])
         connection.commit()
-        assert f"it is recorded at {path}, not at s3://{bucket}/checkpoints/a/best.pt" in reason(ask())
+        assert f"it is recorded at {path}, not at s3://{bucket}/checkpoints/a/best.pt" in reason(
+            get_checkpoint()
+        )
 
 
-def test_an_unknown_job_has_no_checkpoints(ask: Answer, jobs: JobRepository) -> None:
+def test_an_unknown_job_has_no_checkpoints(get_checkpoint: Answer, jobs: JobRepository) -> None:
     started(jobs)
-    assert "job_id='nobody' does not exist" in reason(ask(job_id="nobody"))
-    assert ask("last.previous").status_code == 422
+    assert "job_id='nobody' does not exist" in reason(get_checkpoint(job_id="nobody"))
+    assert get_checkpoint("last.previous").status_code == 422
 
 
 def test_an_outage_of_s3_is_reported_without_details(
-    ask: Answer, connection: psycopg.Connection[Any], bucket: str, monkeypatch: pytest.MonkeyPatch
+    get_checkpoint: Answer, connection: psycopg.Connection[Any], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     completed(connection, bucket)
     connection.execute(
@@ -217,7 +225,7 @@ def test_an_outage_of_s3_is_reported_without_details(
     away = {"conn_type": "aws", "login": "key", "password": "secret",
             "extra": {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}}  # fmt: skip
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
-    answer = ask()
+    answer = get_checkpoint()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "10"
     assert "S3 does not respond" in answer.json()["detail"]

@@ -15,7 +15,7 @@ import requests
 
 from include.checkpoints.store import CheckpointStore
 from include.jobs.callback import TrainingCompletionCallback
-from include.jobs.completion import Completion, CompletionConflict
+from include.jobs.completion import CompletionConflict, record_completion
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
 from tests.api.conftest import refused, row
@@ -65,10 +65,10 @@ def test_both_paths_are_enough(
         assert shown[f"{kind}_checkpoint_size"] == len(content)
     store = CheckpointStore(Bucket(s3_client, bucket))
     for kind, content in (("best", BEST), ("last", LAST)):
-        there = store.head("a", kind)  # type: ignore[arg-type]
-        assert there is not None
-        assert there.checkpoint is not None
-        assert (there.job_id, there.checkpoint.sha256) == ("a", hashlib.sha256(content).hexdigest())
+        stored = store.head("a", kind)  # type: ignore[arg-type]
+        assert stored is not None
+        assert stored.checkpoint is not None
+        assert (stored.job_id, stored.checkpoint.sha256) == ("a", hashlib.sha256(content).hexdigest())
         body = s3_client.get_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt")["Body"].read()
         assert body == content
 
@@ -289,7 +289,7 @@ def test_a_job_that_was_taken_over_while_its_files_were_read_is_not_completed(
         best_checkpoint_path=f"{place}/best.pt", last_checkpoint_path=f"{place}/last.pt"
     )
     with pytest.raises(CompletionConflict, match="while its files were being read"):
-        Completion("a", completion, opening, Bucket(s3_client, bucket), "ada").record()
+        record_completion("a", completion, opening, Bucket(s3_client, bucket), "ada")
     assert recorded(jobs).status == "failed"
 
 

@@ -26,7 +26,7 @@ def opened() -> list[Connection]:
 
 
 @pytest.fixture
-def connect(database_url: str, opened: list[Connection]) -> Callable[[], Connection]:
+def connect_to_database(database_url: str, opened: list[Connection]) -> Callable[[], Connection]:
     def connect() -> Connection:
         opened.append(psycopg.connect(database_url))
         return opened[-1]
@@ -35,8 +35,8 @@ def connect(database_url: str, opened: list[Connection]) -> Callable[[], Connect
 
 
 @pytest.fixture
-def pool(connect: Callable[[], Connection]) -> Iterator[QueuePool]:
-    pool = create_pool(connect)
+def pool(connect_to_database: Callable[[], Connection]) -> Iterator[QueuePool]:
+    pool = create_pool(connect_to_database)
     yield pool
     pool.dispose()
 
@@ -72,7 +72,7 @@ def test_a_server_that_hangs_delays_a_request_once_and_not_for_each_connection(
     hung: list[Connection] = []
     waited: list[Connection] = []
 
-    class Impatient(TimeLimitedConnection):
+    class QuicklyTimedOut(TimeLimitedConnection):
         """Waits only a second for a server that hangs."""
 
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -82,7 +82,7 @@ def test_a_server_that_hangs_delays_a_request_once_and_not_for_each_connection(
                 waited.append(self)
                 raise
 
-    pool = create_pool(lambda: Impatient.connect(database_url))
+    pool = create_pool(lambda: QuicklyTimedOut.connect(database_url))
     with ExitStack() as requests, ExitStack() as resumed:
         kept = [requests.enter_context(pooled_connection(pool)) for _ in range(3)]
         requests.close()
@@ -110,10 +110,10 @@ def test_a_connection_with_an_open_transaction_is_not_reused(
 
 
 def test_an_old_connection_is_not_reused(
-    connect: Callable[[], Connection], opened: list[Connection], monkeypatch: pytest.MonkeyPatch
+    connect_to_database: Callable[[], Connection], opened: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "MAX_AGE_SECONDS", 1)
-    pool = create_pool(connect)
+    pool = create_pool(connect_to_database)
     with pooled_connection(pool):
         pass
     time.sleep(1.1)

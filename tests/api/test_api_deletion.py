@@ -34,7 +34,7 @@ VERSION = (
 
 
 @pytest.fixture
-def delete(api_url: str) -> Delete:
+def delete_over_api(api_url: str) -> Delete:
     def send(job_id: str = "a", confirm: str = "a") -> requests.Response:
         return requests.delete(f"{api_url}/jobs/{job_id}", params={"confirm": confirm}, timeout=60)
 
@@ -52,12 +52,12 @@ def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S
 
 
 def test_nothing_is_deleted_by_the_api_itself(
-    delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
+    delete_over_api: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
-    assert delete().status_code == 503  # there is no Airflow here that could run delete_data
+    assert delete_over_api().status_code == 503  # there is no Airflow here that could run delete_data
     assert jobs.get("a") is not None
     assert keys(s3_client, bucket) == {*KEYS, *OTHERS}
-    assert delete("b", "b").status_code == 404
+    assert delete_over_api("b", "b").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_nothing_is_deleted_by_the_api_itself(
     ],
 )
 def test_a_job_that_is_still_needed_is_kept(
-    delete: Delete,
+    delete_over_api: Delete,
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
     bucket: str,
@@ -87,13 +87,15 @@ def test_a_job_that_is_still_needed_is_kept(
 ) -> None:
     connection.execute(change)
     connection.commit()
-    answer = delete()
+    answer = delete_over_api()
     assert answer.status_code == 409
     assert message in answer.json()["detail"]
     assert keys(s3_client, bucket) == {*KEYS, *OTHERS}
 
 
-def test_a_deletion_needs_the_id_as_confirmation(delete: Delete, jobs: JobRepository, api_url: str) -> None:
-    assert delete(confirm="b").status_code == 409
+def test_a_deletion_needs_the_id_as_confirmation(
+    delete_over_api: Delete, jobs: JobRepository, api_url: str
+) -> None:
+    assert delete_over_api(confirm="b").status_code == 409
     assert requests.delete(f"{api_url}/jobs/a", timeout=60).status_code == 422
     assert jobs.get("a") is not None

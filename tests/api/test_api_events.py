@@ -30,6 +30,7 @@ from tests.support.airflow_connections import lead_to
 from tests.support.api_server import open_app, serving
 from tests.support.event_streams import Listener, epochs
 from tests.support.jobs import claim, epoch_report, record_checkpoints, started
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,15 +75,6 @@ def finish(jobs: JobRepository, epoch: int, **metrics: float) -> None:
     jobs.record_epoch("a", "run1", 1, epoch_report(epoch, **metrics))
 
 
-def soon_idle(hub: Hub) -> bool:
-    """Whether the hub forgets all listeners within a minute."""
-    for _ in range(600):
-        if hub.idle:
-            return True
-        time.sleep(0.1)
-    return False
-
-
 def test_a_stream_begins_with_the_recorded_epochs_and_continues_with_new_ones(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any], hub: Hub
 ) -> None:
@@ -100,13 +92,13 @@ def test_a_stream_begins_with_the_recorded_epochs_and_continues_with_new_ones(
     finish(jobs, 2, loss=0.25)
     came = stream.until("epoch")
     assert epochs(came) == [2]
-    assert came[-1][2] == json.loads(jobs.epochs("a")[2].model_dump_json())
+    assert came[-1][2] == json.loads(jobs.list_epochs("a")[2].model_dump_json())
     assert came[0][2]["progress"]["finished_epochs"] == 3
     record_checkpoints(connection)
     last = list(stream)
     assert [name for name, _, _ in last] == ["job", "end"]
     assert last[0][2]["status"] == "completed"
-    assert soon_idle(hub)
+    until(lambda: hub.is_idle, "no listener is left", seconds=60, pause=0.1)
 
 
 @pytest.mark.parametrize("options", [{"after": 0}, {"last_event_id": 0}, {"after": -1, "last_event_id": 0}])
@@ -206,10 +198,10 @@ def test_a_client_that_disconnects_is_forgotten(
     streams = [listen() for _ in range(3)]
     for stream in streams:
         stream.until("job")
-    assert not hub.idle
+    assert not hub.is_idle
     for stream in streams:
         stream.close()
-    assert soon_idle(hub)
+    until(lambda: hub.is_idle, "no listener is left", seconds=60, pause=0.1)
 
 
 def test_a_hundred_viewers_need_one_database_connection(migrated_url: str, jobs: JobRepository) -> None:
@@ -274,7 +266,7 @@ def test_a_short_outage_of_the_database_does_not_interrupt_streams(
     started(jobs)
     stream = listen()
     stream.until("job")
-    with psycopg.connect(postgres.url("template1"), autocommit=True) as server:
+    with psycopg.connect(postgres.build_url("template1"), autocommit=True) as server:
         database = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(migrated_url)["dbname"]))
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
         try:

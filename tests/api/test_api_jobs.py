@@ -164,7 +164,7 @@ def test_pages_follow_each_other(ask: Any) -> None:
 def test_epochs_are_listed_in_pages(ask: Any, jobs: JobRepository) -> None:
     first = ask("/jobs/rest-b/epochs", limit=3).json()
     assert [epoch["epoch"] for epoch in first["epochs"]] == [0, 1, 2]
-    assert first["epochs"] == [epoch.model_dump(mode="json") for epoch in jobs.epochs("rest-b")[:3]]
+    assert first["epochs"] == [epoch.model_dump(mode="json") for epoch in jobs.list_epochs("rest-b")[:3]]
     rest = ask("/jobs/rest-b/epochs", limit=3, after=first["next"]).json()
     assert ([epoch["epoch"] for epoch in rest["epochs"]], rest["next"]) == ([3], None)
 

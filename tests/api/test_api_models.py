@@ -132,7 +132,7 @@ def test_an_outdated_schema_is_reported(ask: Any, api_stack_connection: psycopg.
 def test_an_outage_of_the_database_is_reported(
     ask: Any, api_stack: Stack, api_stack_connection: psycopg.Connection[Any]
 ) -> None:
-    with psycopg.connect(api_stack.postgres.url("postgres"), autocommit=True) as server:
+    with psycopg.connect(api_stack.postgres.build_url("postgres"), autocommit=True) as server:
         training = sql.Identifier("training")
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(training))
         # The API keeps connections open. Terminate them, as a restart of the server would.

@@ -36,7 +36,7 @@ Store = Callable[..., requests.Response]
 
 
 @pytest.fixture
-def store(api_url: str) -> Store:
+def put_weights(api_url: str) -> Store:
     def send(content: bytes, name: str = "own.pt", **query: str) -> requests.Response:
         return requests.put(f"{api_url}/pretrained/{name}", data=content, params=query, timeout=60)
 
@@ -59,9 +59,9 @@ def hash_of(content: bytes) -> str:
 
 
 def test_a_file_is_stored_with_its_hash_and_listed(
-    store: Store, weights: bytes, api_url: str, s3_client: S3Client, bucket: str
+    put_weights: Store, weights: bytes, api_url: str, s3_client: S3Client, bucket: str
 ) -> None:
-    answer = store(weights)
+    answer = put_weights(weights)
     place = f"s3://{bucket}/pretrained/own.pt"
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"name": "own.pt", "path": place, "sha256": hash_of(weights)}
@@ -74,40 +74,40 @@ def test_a_file_is_stored_with_its_hash_and_listed(
 
 
 def test_the_name_is_the_one_that_jobs_use(
-    store: Store, weights: bytes, s3_client: S3Client, bucket: str
+    put_weights: Store, weights: bytes, s3_client: S3Client, bucket: str
 ) -> None:
-    assert store(weights, "YOLO11N.pt").json()["name"] == "yolo11n.pt"
+    assert put_weights(weights, "YOLO11N.pt").json()["name"] == "yolo11n.pt"
     s3_client.head_object(Bucket=bucket, Key="pretrained/yolo11n.pt")
 
 
 def test_other_content_is_replaced_only_on_request(
-    store: Store, weights: bytes, other: bytes, s3_client: S3Client, bucket: str
+    put_weights: Store, weights: bytes, other: bytes, s3_client: S3Client, bucket: str
 ) -> None:
-    store(weights)
-    assert store(weights).status_code == 200
-    refused = store(other)
+    put_weights(weights)
+    assert put_weights(weights).status_code == 200
+    refused = put_weights(other)
     assert refused.status_code == 409
     assert hash_of(weights) in refused.json()["detail"]
     assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == weights
-    assert store(other, replace="true").json()["sha256"] == hash_of(other)
+    assert put_weights(other, replace="true").json()["sha256"] == hash_of(other)
     assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == other
 
 
 def test_stored_content_that_is_not_a_checkpoint_is_named_and_can_be_replaced(
-    store: Store, weights: bytes, s3_client: S3Client, bucket: str
+    put_weights: Store, weights: bytes, s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="pretrained/own.pt", Body=b"of another client")
-    refused = store(weights)
+    refused = put_weights(weights)
     assert refused.status_code == 409, refused.text
     assert "own.pt is already stored, but cannot be compared" in refused.json()["detail"]
     assert "is not a checkpoint" in refused.json()["detail"]
-    assert store(weights, replace="true").json()["sha256"] == hash_of(weights)
+    assert put_weights(weights, replace="true").json()["sha256"] == hash_of(weights)
 
 
 def test_a_file_that_is_deleted_during_the_comparison_is_named(
-    store: Store, weights: bytes, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+    put_weights: Store, weights: bytes, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store(weights)
+    put_weights(weights)
     find = ObjectWriter.find
 
     def find_and_delete(writer: ObjectWriter, location: S3Location) -> StoredCheckpoint | None:
@@ -117,20 +117,20 @@ def test_a_file_that_is_deleted_during_the_comparison_is_named(
 
     with monkeypatch.context() as patch:
         patch.setattr(ObjectWriter, "find", find_and_delete)
-        refused = store(weights)
+        refused = put_weights(weights)
     assert refused.status_code == 409, refused.text
     assert "own.pt was deleted while" in refused.json()["detail"]
-    assert store(weights).status_code == 200
+    assert put_weights(weights).status_code == 200
 
 
 def test_storing_survives_three_cut_connections(
-    store: Store, weights: bytes, s3: S3, monkeypatch: pytest.MonkeyPatch
+    put_weights: Store, weights: bytes, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with CuttingProxy(s3.endpoint_url, sent=16 * 1024, cuts=3) as proxy:
         connection = json.loads(os.environ["AIRFLOW_CONN_TRAINING_S3"])
         connection["extra"]["endpoint_url"] = proxy.endpoint_url
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(connection))
-        answer = store(weights)
+        answer = put_weights(weights)
     assert (answer.status_code, proxy.cuts) == (200, 3), answer.text
 
 
@@ -147,9 +147,9 @@ def test_storing_survives_three_cut_connections(
     ],
 )
 def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
-    store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, message: str
+    put_weights: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, message: str
 ) -> None:
-    answer = store(content, name)
+    answer = put_weights(content, name)
     assert answer.status_code in {404, 422}
     assert answer.status_code == 404 or message in answer.json()["detail"]
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
@@ -169,7 +169,7 @@ def test_a_file_whose_upload_is_interrupted_is_not_stored(
 
 @contextmanager
 def silent_client(api_url: str, sent: int = 1) -> Iterator[socket.socket]:
-    """A client that sends the first bytes of a file, and then nothing."""
+    """Yield a client that sends the first bytes of a file, and then nothing."""
     address = urlsplit(api_url)
     head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), 30) as connection:
@@ -195,14 +195,14 @@ def test_a_client_that_falls_silent_after_a_fast_start_is_cut_off(
 
 
 def test_a_third_upload_is_told_to_retry_while_two_are_running(
-    store: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
+    put_weights: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "_WAIT_SECONDS", 0.2)
     with silent_client(api_url), silent_client(api_url):
         # The server runs in this process. Wait for both uploads, or the third could start before them.
         until(lambda: pretrained._UPLOADS.borrowed_tokens == 2, "both send", 30, pause=0.05)
-        assert store(weights).status_code == 503
-    until(lambda: store(weights).status_code == 200, "a turn", 30)
+        assert put_weights(weights).status_code == 503
+    until(lambda: put_weights(weights).status_code == 200, "a turn", 30)
 
 
 @pytest.mark.parametrize(
@@ -215,19 +215,21 @@ def test_an_unknown_parameter_of_a_route_is_refused(api_url: str, method: str, p
     assert (answer.status_code, answer.json()["detail"]) == (422, "Unknown parameter dry_run.")
 
 
-def test_a_full_disk_is_reported(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
+def test_a_full_disk_is_reported(
+    put_weights: Store, weights: bytes, s3_client: S3Client, bucket: str
+) -> None:
     """Let this process, in which the API server runs, write files of at most one memory page."""
     with soft_limit(resource.RLIMIT_FSIZE, os.sysconf("SC_PAGE_SIZE")):
-        answer = store(weights)
+        answer = put_weights(weights)
     assert answer.status_code == 507
     assert "cannot store the file" in answer.json()["detail"]
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
 def test_a_machine_without_a_folder_for_temporary_files_is_reported(
-    store: Store, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    put_weights: Store, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    answer = store(weights)
+    answer = put_weights(weights)
     assert answer.status_code == 507, answer.text
     assert "cannot store the file" in answer.json()["detail"]

@@ -58,15 +58,15 @@ def _of(made_up: Any) -> dict[str, Any]:
     return getattr(made_up, "value", made_up) or {}
 
 
-def _with(made_up: Any, there: dict[str, Any]) -> Any:
+def _with(made_up: Any, existing: dict[str, Any]) -> Any:
     if isinstance(made_up, dict) or made_up is None:
-        return _of(made_up) | there
+        return _of(made_up) | existing
     return made_up
 
 
 @pytest.fixture(scope="module")
 def seeded(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
-    """The stack with jobs and a version of a model, so that requests find something."""
+    """Yield the stack with jobs and a version of a model, so that requests find something."""
     jobs = JobRepository(api_stack_connection)
     claim(jobs, "property-trained", "run1", spec={"model": "yolo11n", "dataset": "digits"})
     jobs.start_training("property-trained", "run1", 1, first_epoch=0)
@@ -97,7 +97,7 @@ def admin(seeded: Stack) -> Iterator[requests.Session]:
 
 @pytest.fixture(scope="module")
 def described(seeded: Stack) -> Any:
-    """The document as it is served; its requests use made-up values, and some existing ones."""
+    """Return the document as it is served; its requests use made-up values, and some existing ones."""
     document = get(seeded, "/openapi.json", token(seeded, "admin")).json()
     described = schemathesis.openapi.from_dict(document)
     described.config.update(base_url=f"{seeded.url}{PREFIX}")
@@ -106,8 +106,8 @@ def described(seeded: Stack) -> Any:
     def before_generate_path_parameters(context: Any, strategy: Any) -> Any:
         named = {name: st.sampled_from(values) for name, values in NAMED.items()}
         return strategy | st.builds(
-            lambda made_up, there: _with(
-                made_up, {name: there[name] for name in there if name in _of(made_up)}
+            lambda made_up, existing: _with(
+                made_up, {name: existing[name] for name in existing if name in _of(made_up)}
             ),
             strategy,
             st.fixed_dictionaries(named),

@@ -47,9 +47,9 @@ def idle(api_stack: Stack) -> Iterator[list[Connection]]:
 
 
 @pytest.fixture
-def server(api_stack: Stack) -> psutil.Process:
+def server_process(api_stack: Stack) -> psutil.Process:
     [service] = [each for each in api_stack.airflow.services if each.name == "api-server"]
-    process = processes.running(service)
+    process = processes.find_process(service)
     assert process is not None
     return process
 
@@ -67,25 +67,27 @@ def test_many_idle_connections_do_not_block_other_clients(api_stack: Stack, idle
 @pytest.mark.parametrize(("method", "path"), BODIES)
 @pytest.mark.parametrize("announced", [{"Transfer_Encoding": "chunked"}, {"Content_Length": HUGE}])
 def test_a_huge_body_is_refused_and_not_kept(
-    api_stack: Stack, server: psutil.Process, method: str, path: str, announced: dict[str, str | int]
+    api_stack: Stack, server_process: psutil.Process, method: str, path: str, announced: dict[str, str | int]
 ) -> None:
-    before = _memory(server)
+    before = _memory(server_process)
     with connect(api_stack.url) as connection:
         connection.send(head(method, path, Content_Type="application/json", **announced))
         sent = connection.upload(HUGE, chunked="Transfer_Encoding" in announced)
-        grown = _memory(server) - before
+        grown = _memory(server_process) - before
         answer = connection.answer()
     assert answer.status in {401, 413}
     assert sent < HUGE / 4
     assert grown < 100_000_000
 
 
-def test_an_endless_request_header_is_refused_and_not_kept(api_stack: Stack, server: psutil.Process) -> None:
-    before = _memory(server)
+def test_an_endless_request_header_is_refused_and_not_kept(
+    api_stack: Stack, server_process: psutil.Process
+) -> None:
+    before = _memory(server_process)
     with connect(api_stack.url) as connection:
         connection.send("GET /api/v2/version HTTP/1.1\r\nX-Endless: ")
         sent = connection.upload(HUGE, chunked=False)
-        grown = _memory(server) - before
+        grown = _memory(server_process) - before
         # The answer may be lost, because the server closes the connection with data unread.
         assert connection.closed_within(10)
     assert sent < HUGE / 4

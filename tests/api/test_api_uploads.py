@@ -36,7 +36,7 @@ FOLDER = {"data.yaml": b"names: [a]", "images/train/ä 1.jpg": b"jpeg", "labels/
 
 
 @pytest.fixture
-def ask(api_url: str) -> Ask:
+def ask_uploads(api_url: str) -> Ask:
     """Send a request to the routes of uploads."""
 
     def send(method: str, path: str = "", body: Any = None) -> requests.Response:
@@ -90,56 +90,60 @@ def send_all(ask: Ask, upload: dict[str, Any], files: dict[str, bytes]) -> None:
 
 
 def test_an_interrupted_upload_continues_with_the_missing_parts(
-    ask: Ask, s3_client: S3Client, bucket: str
+    ask_uploads: Ask, s3_client: S3Client, bucket: str
 ) -> None:
     files = {"set.zip": LARGE}
-    upload = begin(ask, files)
+    upload = begin(ask_uploads, files)
     upload_id = upload["upload_id"]
     (file,) = upload["files"]
     assert (file["part_size"], file["parts"], file["arrived"]) == (UPLOAD_PART, 2, [])
-    (link,) = sign(ask, upload_id, (0, 2))
+    (link,) = sign(ask_uploads, upload_id, (0, 2))
     assert send(link, LARGE[UPLOAD_PART:]) == 200
-    (file,) = ask("GET", f"/{upload_id}").json()["files"]
+    (file,) = ask_uploads("GET", f"/{upload_id}").json()["files"]
     assert file["arrived"] == [2]
-    send_all(ask, upload, files)
-    answer = ask("POST", f"/{upload_id}/complete")
+    send_all(ask_uploads, upload, files)
+    answer = ask_uploads("POST", f"/{upload_id}/complete")
     source = f"s3://{bucket}/uploads/{upload_id}/set.zip"
     assert answer.json() == {"upload_id": upload_id, "source": source}
     stored = s3_client.get_object(Bucket=bucket, Key=f"uploads/{upload_id}/set.zip")["Body"].read()
     assert stored == LARGE
-    state = ask("GET", f"/{upload_id}").json()
+    state = ask_uploads("GET", f"/{upload_id}").json()
     assert (state["source"], state["files"][0]["arrived"]) == (source, [1, 2])
 
 
 @pytest.mark.parametrize("arrived", [0, 1], ids=["the headers", "and a byte"])
-def test_a_file_whose_sender_was_cut_off_is_sent_again(ask: Ask, arrived: int) -> None:
-    upload = begin(ask, FOLDER)
-    first, *_ = sign(ask, upload["upload_id"], (1, 1))
+def test_a_file_whose_sender_was_cut_off_is_sent_again(ask_uploads: Ask, arrived: int) -> None:
+    upload = begin(ask_uploads, FOLDER)
+    first, *_ = sign(ask_uploads, upload["upload_id"], (1, 1))
     cut_off(first, FOLDER["images/train/ä 1.jpg"], arrived)
-    send_all(ask, upload, FOLDER)
-    assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
+    send_all(ask_uploads, upload, FOLDER)
+    assert ask_uploads("POST", f"/{upload['upload_id']}/complete").status_code == 200
 
 
-def test_an_uploaded_folder_is_referenced_by_its_prefix(ask: Ask, s3_client: S3Client, bucket: str) -> None:
-    upload = begin(ask, FOLDER)
-    send_all(ask, upload, FOLDER)
+def test_an_uploaded_folder_is_referenced_by_its_prefix(
+    ask_uploads: Ask, s3_client: S3Client, bucket: str
+) -> None:
+    upload = begin(ask_uploads, FOLDER)
+    send_all(ask_uploads, upload, FOLDER)
     prefix = f"uploads/{upload['upload_id']}/"
-    answer = ask("POST", f"/{upload['upload_id']}/complete")
+    answer = ask_uploads("POST", f"/{upload['upload_id']}/complete")
     assert answer.json()["source"] == f"s3://{bucket}/{prefix}"
     for path, content in FOLDER.items():
         assert s3_client.get_object(Bucket=bucket, Key=prefix + path)["Body"].read() == content
 
 
-def test_an_upload_with_a_missing_part_is_not_completed(ask: Ask, s3_client: S3Client, bucket: str) -> None:
-    upload = begin(ask, FOLDER | {"images/large.tif": LARGE})
-    first, *_ = sign(ask, upload["upload_id"], (3, 1))
+def test_an_upload_with_a_missing_part_is_not_completed(
+    ask_uploads: Ask, s3_client: S3Client, bucket: str
+) -> None:
+    upload = begin(ask_uploads, FOLDER | {"images/large.tif": LARGE})
+    first, *_ = sign(ask_uploads, upload["upload_id"], (3, 1))
     assert send(first, LARGE[:UPLOAD_PART]) == 200
-    answer = ask("POST", f"/{upload['upload_id']}/complete")
+    answer = ask_uploads("POST", f"/{upload['upload_id']}/complete")
     assert answer.status_code == 409
     assert "4 of 4 files have not arrived as announced ('data.yaml'" in answer.json()["detail"]
     assert keys(s3_client, bucket) == {f"uploads/{upload['upload_id']}/.upload.json"}
-    send_all(ask, upload, FOLDER | {"images/large.tif": LARGE})
-    assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
+    send_all(ask_uploads, upload, FOLDER | {"images/large.tif": LARGE})
+    assert ask_uploads("POST", f"/{upload['upload_id']}/complete").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -147,34 +151,38 @@ def test_an_upload_with_a_missing_part_is_not_completed(ask: Ask, s3_client: S3C
     [LARGE[: UPLOAD_PART - 1], LARGE[: UPLOAD_PART + 1], b""],
     ids=["a byte less", "a byte more", "nothing"],
 )
-def test_s3_refuses_a_file_whose_size_differs_from_the_announced_one(ask: Ask, content: bytes) -> None:
-    upload = begin(ask, {"set.zip": LARGE})
-    (link,) = sign(ask, upload["upload_id"], (0, 1))
+def test_s3_refuses_a_file_whose_size_differs_from_the_announced_one(
+    ask_uploads: Ask, content: bytes
+) -> None:
+    upload = begin(ask_uploads, {"set.zip": LARGE})
+    (link,) = sign(ask_uploads, upload["upload_id"], (0, 1))
     assert send(link, content) in {400, 403}
-    assert ask("GET", f"/{upload['upload_id']}").json()["files"][0]["arrived"] == []
+    assert ask_uploads("GET", f"/{upload['upload_id']}").json()["files"][0]["arrived"] == []
 
 
-def test_a_complete_upload_never_changes(ask: Ask, s3_client: S3Client, bucket: str) -> None:
-    upload = begin(ask, FOLDER)
+def test_a_complete_upload_never_changes(ask_uploads: Ask, s3_client: S3Client, bucket: str) -> None:
+    upload = begin(ask_uploads, FOLDER)
     upload_id = upload["upload_id"]
-    (kept,) = sign(ask, upload_id, (0, 1))
-    send_all(ask, upload, FOLDER)
-    completed = ask("POST", f"/{upload_id}/complete")
-    assert ask("POST", f"/{upload_id}/complete").json() == completed.json()
+    (kept,) = sign(ask_uploads, upload_id, (0, 1))
+    send_all(ask_uploads, upload, FOLDER)
+    completed = ask_uploads("POST", f"/{upload_id}/complete")
+    assert ask_uploads("POST", f"/{upload_id}/complete").json() == completed.json()
     assert send(kept, b"names: [b]") == 412
     key = f"uploads/{upload_id}/data.yaml"
     assert s3_client.get_object(Bucket=bucket, Key=key)["Body"].read() == FOLDER["data.yaml"]
-    signed = ask("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}]})
+    signed = ask_uploads("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}]})
     assert signed.status_code == 409
     assert key in keys(s3_client, bucket)
 
 
-def test_two_clients_that_complete_an_upload_simultaneously_get_the_same_answer(ask: Ask) -> None:
-    upload = begin(ask, {"set.zip": LARGE})
-    send_all(ask, upload, {"set.zip": LARGE})
+def test_two_clients_that_complete_an_upload_simultaneously_get_the_same_answer(ask_uploads: Ask) -> None:
+    upload = begin(ask_uploads, {"set.zip": LARGE})
+    send_all(ask_uploads, upload, {"set.zip": LARGE})
     answers: list[requests.Response] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(ask("POST", f"/{upload['upload_id']}/complete")))
+        threading.Thread(
+            target=lambda: answers.append(ask_uploads("POST", f"/{upload['upload_id']}/complete"))
+        )
         for _ in range(4)
     ]
     for thread in threads:
@@ -186,16 +194,16 @@ def test_two_clients_that_complete_an_upload_simultaneously_get_the_same_answer(
 
 
 def test_only_the_user_who_began_an_upload_may_continue_it(
-    ask: Ask, s3_client: S3Client, bucket: str
+    ask_uploads: Ask, s3_client: S3Client, bucket: str
 ) -> None:
     store = UploadStore(Bucket(s3_client, bucket))
     upload_id = store.begin(plan_upload([UploadFile(path="set.zip", size=3)], "grace")).upload_id
     part = {"parts": [{"file": 0, "part": 1}]}
     for answer in (
-        ask("GET", f"/{upload_id}"),
-        ask("POST", f"/{upload_id}/parts", part),
-        ask("POST", f"/{upload_id}/complete"),
-        ask("DELETE", f"/{upload_id}"),
+        ask_uploads("GET", f"/{upload_id}"),
+        ask_uploads("POST", f"/{upload_id}/parts", part),
+        ask_uploads("POST", f"/{upload_id}/complete"),
+        ask_uploads("DELETE", f"/{upload_id}"),
     ):
         assert answer.status_code == 403
         assert "was started by grace: only the person who started an upload" in answer.json()["detail"]
@@ -223,9 +231,9 @@ def test_only_the_user_who_began_an_upload_may_continue_it(
     ],
 )
 def test_files_that_cannot_be_uploaded_are_refused_before_anything_is_signed(
-    ask: Ask, s3_client: S3Client, bucket: str, paths: list[str], message: str
+    ask_uploads: Ask, s3_client: S3Client, bucket: str, paths: list[str], message: str
 ) -> None:
-    answer = ask("POST", body={"files": [{"path": path, "size": 1} for path in paths]})
+    answer = ask_uploads("POST", body={"files": [{"path": path, "size": 1} for path in paths]})
     assert answer.status_code == 422
     assert message in answer.json()["detail"]
     assert keys(s3_client, bucket) == set()
@@ -240,69 +248,72 @@ def test_files_that_cannot_be_uploaded_are_refused_before_anything_is_signed(
         ([UPLOAD_PART + 1] * 501, "501 files are larger than 16 MiB"),
     ],
 )
-def test_too_many_bytes_are_refused(ask: Ask, sizes: list[int], message: str) -> None:
+def test_too_many_bytes_are_refused(ask_uploads: Ask, sizes: list[int], message: str) -> None:
     files = [{"path": f"{number}.zip", "size": size} for number, size in enumerate(sizes)]
-    answer = ask("POST", body={"files": files})
+    answer = ask_uploads("POST", body={"files": files})
     assert answer.status_code == 422
     assert message in answer.json()["detail"]
 
 
-def test_a_part_that_an_upload_does_not_have_is_not_signed(ask: Ask) -> None:
-    upload_id = begin(ask, {"set.zip": LARGE})["upload_id"]
+def test_a_part_that_an_upload_does_not_have_is_not_signed(ask_uploads: Ask) -> None:
+    upload_id = begin(ask_uploads, {"set.zip": LARGE})["upload_id"]
     for part in ({"file": 1, "part": 1}, {"file": 0, "part": 3}, {"file": -1, "part": 1}):
-        assert ask("POST", f"/{upload_id}/parts", {"parts": [part]}).status_code == 422
-    assert ask("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}] * 101}).status_code == 422
+        assert ask_uploads("POST", f"/{upload_id}/parts", {"parts": [part]}).status_code == 422
+    assert (
+        ask_uploads("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}] * 101}).status_code
+        == 422
+    )
 
 
 @pytest.mark.parametrize(
     "upload_id", ["20260101-000000-0123456789abcdef", "..%2F..%2Fcheckpoints", "x", "%2e%2e"]
 )
-def test_an_unknown_upload_is_not_found(ask: Ask, upload_id: str) -> None:
+def test_an_unknown_upload_is_not_found(ask_uploads: Ask, upload_id: str) -> None:
     for method, path in (("GET", ""), ("POST", "/complete"), ("DELETE", "")):
-        assert ask(method, f"/{upload_id}{path}").status_code in {404, 405}
+        assert ask_uploads(method, f"/{upload_id}{path}").status_code in {404, 405}
 
 
-def test_an_aborted_upload_leaves_nothing_behind(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+def test_an_aborted_upload_leaves_nothing_behind(ask_uploads: Ask, s3_client: S3Client, bucket: str) -> None:
     files = FOLDER | {"images/large.tif": LARGE}
-    upload = begin(ask, files)
+    upload = begin(ask_uploads, files)
     upload_id = upload["upload_id"]
-    for link in sign(ask, upload_id, (0, 1), (3, 1)):
+    for link in sign(ask_uploads, upload_id, (0, 1), (3, 1)):
         content = FOLDER["data.yaml"] if link["file"] == 0 else LARGE[:UPLOAD_PART]
         assert send(link, content) == 200
-    assert ask("DELETE", f"/{upload_id}").status_code == 204
+    assert ask_uploads("DELETE", f"/{upload_id}").status_code == 204
     assert keys(s3_client, bucket) == set()
     assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
-    assert ask("GET", f"/{upload_id}").status_code == 404
+    assert ask_uploads("GET", f"/{upload_id}").status_code == 404
 
 
 def test_a_complete_upload_is_deleted_unless_a_dataset_or_a_job_uses_it(
-    ask: Ask, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+    ask_uploads: Ask, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
-    refused, registered = begin(ask, FOLDER), begin(ask, FOLDER)
+    refused, registered = begin(ask_uploads, FOLDER), begin(ask_uploads, FOLDER)
     for upload in (refused, registered):
-        send_all(ask, upload, FOLDER)
-        source = ask("POST", f"/{upload['upload_id']}/complete").json()["source"]
+        send_all(ask_uploads, upload, FOLDER)
+        source = ask_uploads("POST", f"/{upload['upload_id']}/complete").json()["source"]
     register(datasets, "parts", "a", source=source)
-    kept = ask("DELETE", f"/{registered['upload_id']}")
+    kept = ask_uploads("DELETE", f"/{registered['upload_id']}")
     assert kept.status_code == 409
     assert "is used by a version of a dataset or by a job" in kept.json()["detail"]
-    assert ask("DELETE", f"/{refused['upload_id']}").status_code == 204
+    assert ask_uploads("DELETE", f"/{refused['upload_id']}").status_code == 204
     assert {key.split("/")[1] for key in keys(s3_client, bucket)} == {registered["upload_id"]}
 
 
 def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(
-    ask: Ask,
+    ask_uploads: Ask,
     datasets: DatasetRepository,
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
     bucket: str,
 ) -> None:
-    left = begin(ask, FOLDER | {"images/large.tif": LARGE})["upload_id"]
-    used = begin(ask, FOLDER)["upload_id"]
+    left = begin(ask_uploads, FOLDER | {"images/large.tif": LARGE})["upload_id"]
+    used = begin(ask_uploads, FOLDER)["upload_id"]
     register(datasets, "parts", "a", source=f"s3://{bucket}/uploads/{used}")
-    complete = begin(ask, FOLDER)
-    send_all(ask, complete, FOLDER)
-    ask("POST", f"/{complete['upload_id']}/complete")
+    complete = begin(ask_uploads, FOLDER)
+    send_all(ask_uploads, complete, FOLDER)
+    ask_uploads("POST", f"/{complete['upload_id']}/complete")
     place = Bucket(s3_client, bucket)
     now = datetime.now(UTC)
     assert list(find_abandoned_uploads(connection, place, now + timedelta(days=6), repair=True)) == []
@@ -315,27 +326,29 @@ def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(
 
 
 def test_the_audit_keeps_an_upload_that_is_completed_while_it_runs(
-    ask: Ask, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+    ask_uploads: Ask, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
-    begun = sorted((begin(ask, FOLDER) for _ in range(2)), key=lambda upload: str(upload["upload_id"]))
+    begun = sorted(
+        (begin(ask_uploads, FOLDER) for _ in range(2)), key=lambda upload: str(upload["upload_id"])
+    )
     late = datetime.now(UTC) + timedelta(days=8)
     found = find_abandoned_uploads(connection, Bucket(s3_client, bucket), late, repair=True)
     assert (next(found).path or "").endswith(f"/{begun[0]['upload_id']}/")
-    send_all(ask, begun[1], FOLDER)
-    assert ask("POST", f"/{begun[1]['upload_id']}/complete").status_code == 200
+    send_all(ask_uploads, begun[1], FOLDER)
+    assert ask_uploads("POST", f"/{begun[1]['upload_id']}/complete").status_code == 200
     assert list(found) == []
-    assert ask("GET", f"/{begun[1]['upload_id']}").status_code == 200
+    assert ask_uploads("GET", f"/{begun[1]['upload_id']}").status_code == 200
 
 
 def test_an_upload_that_is_completed_while_the_audit_removes_it_is_whole_or_gone(
-    ask: Ask, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+    ask_uploads: Ask, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     place, late = Bucket(s3_client, bucket), datetime.now(UTC) + timedelta(days=8)
     with ThreadPoolExecutor(1) as threads:
         for _ in range(8):
-            upload = begin(ask, FOLDER)
-            send_all(ask, upload, FOLDER)
-            completing = threads.submit(ask, "POST", f"/{upload['upload_id']}/complete")
+            upload = begin(ask_uploads, FOLDER)
+            send_all(ask_uploads, upload, FOLDER)
+            completing = threads.submit(ask_uploads, "POST", f"/{upload['upload_id']}/complete")
             removed = list(find_abandoned_uploads(connection, place, late, repair=True))
             completed = completing.result().status_code == 200
             stored = {key for key in keys(s3_client, bucket) if upload["upload_id"] in key}
@@ -343,37 +356,37 @@ def test_an_upload_that_is_completed_while_the_audit_removes_it_is_whole_or_gone
 
 
 def test_an_upload_that_was_completed_after_the_audit_read_it_is_not_removed(
-    ask: Ask, s3_client: S3Client, bucket: str
+    ask_uploads: Ask, s3_client: S3Client, bucket: str
 ) -> None:
     store = UploadStore(Bucket(s3_client, bucket))
-    upload = begin(ask, FOLDER)
+    upload = begin(ask_uploads, FOLDER)
     read_before = store.find(upload["upload_id"])
-    send_all(ask, upload, FOLDER)
-    assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
+    send_all(ask_uploads, upload, FOLDER)
+    assert ask_uploads("POST", f"/{upload['upload_id']}/complete").status_code == 200
     with pytest.raises(UploadUnknown, match="just removed or completed by another request"):
         store.remove(read_before)
     assert len(keys(s3_client, bucket)) == len(FOLDER) + 1
 
 
 def test_nothing_is_added_to_an_upload_whose_removal_was_interrupted(
-    ask: Ask, s3_client: S3Client, bucket: str
+    ask_uploads: Ask, s3_client: S3Client, bucket: str
 ) -> None:
-    upload_id = begin(ask, FOLDER)["upload_id"]
+    upload_id = begin(ask_uploads, FOLDER)["upload_id"]
     record = f"uploads/{upload_id}/.upload.json"
     content = json.loads(s3_client.get_object(Bucket=bucket, Key=record)["Body"].read())
     interrupted = content | {"removed_at": datetime.now(UTC).isoformat()}
     s3_client.put_object(Bucket=bucket, Key=record, Body=json.dumps(interrupted))
-    signed = ask("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}]})
+    signed = ask_uploads("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}]})
     assert (signed.status_code, "is being removed" in signed.text) == (409, True)
-    assert ask("POST", f"/{upload_id}/complete").status_code == 404
-    assert ask("DELETE", f"/{upload_id}").status_code == 204
+    assert ask_uploads("POST", f"/{upload_id}/complete").status_code == 404
+    assert ask_uploads("DELETE", f"/{upload_id}").status_code == 204
     assert keys(s3_client, bucket) == set()
 
 
 def test_the_audit_waits_for_a_registration_and_keeps_its_upload(
-    ask: Ask, connection: psycopg.Connection[Any], migrated_url: str, s3_client: S3Client, bucket: str
+    ask_uploads: Ask, connection: psycopg.Connection[Any], migrated_url: str, s3_client: S3Client, bucket: str
 ) -> None:
-    upload_id = begin(ask, FOLDER)["upload_id"]
+    upload_id = begin(ask_uploads, FOLDER)["upload_id"]
     place, late = Bucket(s3_client, bucket), datetime.now(UTC) + timedelta(days=8)
     with ThreadPoolExecutor(1) as threads, psycopg.connect(migrated_url) as registering:
         with registering.transaction():
@@ -387,7 +400,7 @@ def test_the_audit_waits_for_a_registration_and_keeps_its_upload(
                 DatasetRepository(registering), "parts", "a", source=f"s3://{bucket}/uploads/{upload_id}"
             )
         assert removing.result() == []
-    assert ask("GET", f"/{upload_id}").status_code == 200
+    assert ask_uploads("GET", f"/{upload_id}").status_code == 200
 
 
 def test_the_list_of_files_may_be_larger_than_other_bodies(api_url: str) -> None:

@@ -14,7 +14,7 @@ from include import time_limited_connection as database
 from include.attempt import epoch_recorder
 from include.attempt.epoch_recorder import EpochRecorder
 from include.attempt.job_record import JobRecord
-from include.deployment.connections import training_db_factory
+from include.deployment.connections import prepare_training_db
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
 from include.time_limited_connection import TimeLimitedConnection
@@ -30,7 +30,7 @@ def row(migrated_url: str) -> JobRecord:
 
 
 def epochs_of(jobs: JobRepository) -> list[int]:
-    return [each.epoch for each in jobs.epochs("a")]
+    return [each.epoch for each in jobs.list_epochs("a")]
 
 
 def test_a_locked_row_does_not_delay_training(
@@ -140,7 +140,7 @@ def test_every_connection_has_timeouts_and_keeps_the_settings_of_the_deployment(
         "extra": {"application_name": "ours", "connect_timeout": 3, "sqlalchemy_scheme": "postgresql"},
     }
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", json.dumps(described))
-    open_database = training_db_factory()
+    open_database = prepare_training_db()
     monkeypatch.delenv("AIRFLOW_CONN_TRAINING_DB")
     with open_database() as connection:
         assert isinstance(connection, TimeLimitedConnection)

@@ -25,6 +25,7 @@ from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
 from include.training import gpus
 from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, ProcessKilled
+from include.training.gpu_claims import wait_for_gpus
 from include.training.gpus import Gpu
 from tests.support.dataset_steps import unused_client
 from tests.support.killed_reader import be_killed
@@ -36,7 +37,7 @@ GPU = Gpu("GPU-1", "NVIDIA H200")
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Return the settings of a machine; these tests contact neither S3 nor the database."""
-    monkeypatch.setattr(attempts, "training_db_factory", lambda: None)
+    monkeypatch.setattr(attempts, "prepare_training_db", lambda: None)
     monkeypatch.setattr(attempts, "open_bucket", lambda settings: Bucket(unused_client(), settings.bucket))
     monkeypatch.setattr(attempts, "_GPU_SECONDS", 0.0)
     return Settings("bucket", tmp_path / "training")
@@ -45,7 +46,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def attempt(
     settings: Settings, dataset: DatasetReference | None = None, device: str | None = None
 ) -> TrainingAttempt:
-    dataset = dataset or digits.reference()
+    dataset = dataset or digits.build_reference()
     spec = TrainingSpec(dataset=dataset.source, model="yolo11n", device=device).with_defaults()
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec)
 
@@ -80,7 +81,7 @@ def test_a_machine_without_the_required_hardware_fetches_nothing(
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
     monkeypatch.setattr(gpus, "has_hardware", lambda: False)
-    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
+    monkeypatch.setattr(TrainingAttempt, "read_durable_progress", lambda _: (0, 0))
     with pytest.raises(DeviceNotAvailable, match="its CPU, which is many times slower, was not requested"):
         attempt(settings).run()
     assert not is_fetched(settings)
@@ -92,7 +93,7 @@ def test_a_run_with_a_saved_state_continues_on_a_machine_with_a_gpu(
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
     monkeypatch.setattr(gpus, "has_hardware", lambda: False)
-    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (3, 0))
+    monkeypatch.setattr(TrainingAttempt, "read_durable_progress", lambda _: (3, 0))
     with pytest.raises(GpuLost, match="continues on another machine"):
         attempt(settings, device=device).run()
     assert not is_fetched(settings)
@@ -103,7 +104,7 @@ def test_a_machine_without_the_requested_gpu_fetches_nothing(
     device: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", lambda: [GPU])
-    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
+    monkeypatch.setattr(TrainingAttempt, "read_durable_progress", lambda _: (0, 0))
     with pytest.raises(DeviceNotAvailable, match=f"device={device} is not available"):
         attempt(settings, device=device).run()
     assert not is_fetched(settings)
@@ -116,7 +117,7 @@ def test_a_kill_of_the_process_that_reads_checked_data_counts_as_a_killed_attemp
     killed = attempt(settings, device="cpu")
     with pytest.raises(ProcessKilled, match="The process that reads dataset 'digits' was killed by SIGKILL"):
         killed.run()
-    trace = killed.trace()
+    trace = killed.read_trace()
     assert trace is not None
     assert trace.detail.startswith("The process that reads dataset 'digits' was killed by SIGKILL")
 
@@ -128,7 +129,7 @@ def test_data_that_change_while_the_job_waits_for_a_gpu_are_refused(
     source, roots = str(tmp_path / "data" / "data.yaml"), DatasetRoots((tmp_path / "data",))
     settings = replace(settings, dataset_folders=(tmp_path / "data",))
     checked = inspect_dataset(source, "detect", settings.dataset_cache, None, roots).reference
-    wait = gpus.wait_for_gpus
+    wait = wait_for_gpus
 
     def change_and_wait(*arguments: Any) -> AbstractContextManager[str | None]:
         (tmp_path / "data/labels/train/0.txt").write_text("0 0.5 0.5 0.3 0.3\n")

@@ -97,7 +97,7 @@ def test_a_swallowed_preemption_is_raised_again_by_check() -> None:
             with suppress(BaseException):
                 _ask_to_stop()
             steps.append("went on")
-            assert termination.requested
+            assert termination.is_requested
             termination.check()
 
     with pytest.raises(Preempted):
@@ -233,7 +233,7 @@ def test_a_signal_that_waits_for_a_batch_is_not_raised_after_training_has_ended(
         with handle_sigterm() as termination:
             termination.await_batch()
             _ask_to_stop()
-            assert termination.requested
+            assert termination.is_requested
             again = termination._again  # the timer that would send the signal again
             assert again is not None
             assert again.is_alive()

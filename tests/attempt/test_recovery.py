@@ -112,16 +112,16 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, s3_client: S3Client, bucket: str) -> Machine:
+def worker_machine(tmp_path: Path, s3_client: S3Client, bucket: str) -> Machine:
     return Machine(tmp_path, s3_client, bucket)
 
 
 @pytest.fixture
-def stored(machine: Machine, states: Path) -> Callable[..., None]:
+def store_states(worker_machine: Machine, states: Path) -> Callable[..., None]:
     """Return a function that stores the states of some epochs one after the other, as an attempt does."""
 
     def store(*epochs: int, job_id: str = "job", run_id: str = "manual__1") -> None:
-        writer = machine.store(run_id)
+        writer = worker_machine.store(run_id)
         files: list[tuple[str, int, CheckpointKind]] = [("best.pt", 0, "best")]
         files += [(f"{epoch}.pt", epoch, "last") for epoch in epochs]
         for name, epoch, kind in files:
@@ -130,16 +130,16 @@ def stored(machine: Machine, states: Path) -> Callable[..., None]:
     return store
 
 
-def test_a_new_job_begins_at_the_start(machine: Machine) -> None:
-    assert machine.begin(attempt=1) == StartingPoint()
+def test_a_new_job_begins_at_the_start(worker_machine: Machine) -> None:
+    assert worker_machine.begin(attempt=1) == StartingPoint()
 
 
 def test_another_machine_continues_from_the_state_in_s3(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1)
-    beginning = machine.begin(durable=(1, 0))
-    assert (beginning.epoch, beginning.own) == (1, True)
+    store_states(0, 1)
+    beginning = worker_machine.begin(durable=(1, 0))
+    assert (beginning.epoch, beginning.is_own) == (1, True)
     assert beginning.last is not None
     assert weights_of(beginning.last) == weights_of(states / "1.pt")
     assert beginning.best is not None
@@ -147,64 +147,66 @@ def test_another_machine_continues_from_the_state_in_s3(
 
 
 def test_after_a_takeover_the_older_attempt_is_refused_and_the_previous_generation_is_kept(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1)
-    older = machine.store()
+    store_states(0, 1)
+    older = worker_machine.store()
     older.head("job", "last")
-    machine.begin(attempt=7)
+    worker_machine.begin(attempt=7)
     with pytest.raises(FencedOut):
         older.upload(Checkpoint.of_file(states / "2.pt", 2), "job", "last", "8.4")
-    machine.client.download_file(machine.bucket, "checkpoints/job/last.pt", str(machine.folder / "now.pt"))
-    assert load_checkpoint(machine.folder / "now.pt")[EXACT]["attempt"] == 7
-    assert machine.epoch_of("last.previous") == 0
+    worker_machine.client.download_file(
+        worker_machine.bucket, "checkpoints/job/last.pt", str(worker_machine.folder / "now.pt")
+    )
+    assert load_checkpoint(worker_machine.folder / "now.pt")[EXACT]["attempt"] == 7
+    assert worker_machine.epoch_of("last.previous") == 0
 
 
 def test_a_concurrent_write_by_an_older_attempt_is_detected(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0)
-    store = machine.store()
+    store_states(0)
+    store = worker_machine.store()
     store.head("job", "last")
-    stored(1)
-    inputs = machine.folder / "inputs"
+    store_states(1)
+    inputs = worker_machine.folder / "inputs"
     inputs.mkdir()
     with pytest.raises(FencedOut):
-        Recovery(JOB, JOB.identity(), 2, store, inputs, machine.weights).find_starting_point((0, 0))
+        Recovery(JOB, JOB.identity(), 2, store, inputs, worker_machine.weights).find_starting_point((0, 0))
 
 
 @pytest.fixture
-def local(machine: Machine, states: Path) -> Path:
+def local(worker_machine: Machine, states: Path) -> Path:
     """Leave a last.pt of epoch 2 and its best.pt, neither of which is in S3, on the machine."""
-    machine.weights.mkdir()
-    shutil.copy(states / "2.pt", machine.weights / "last.pt")
+    worker_machine.weights.mkdir()
+    shutil.copy(states / "2.pt", worker_machine.weights / "last.pt")
     best = load_checkpoint(states / "2.pt")[EXACT][BEST_EPOCH]
-    shutil.copy(states / f"{best}.pt", machine.weights / "best.pt")
-    return machine.weights
+    shutil.copy(states / f"{best}.pt", worker_machine.weights / "best.pt")
+    return worker_machine.weights
 
 
 def test_a_newer_state_on_this_machine_is_preferred_and_stored_with_its_best(
-    machine: Machine, stored: Callable[..., None], local: Path
+    worker_machine: Machine, store_states: Callable[..., None], local: Path
 ) -> None:
-    stored(0)
-    beginning = machine.begin(durable=(0, 0))
+    store_states(0)
+    beginning = worker_machine.begin(durable=(0, 0))
     assert (beginning.epoch, beginning.best) == (2, local / "best.pt")
-    assert machine.epoch_of("last") == 2
-    assert machine.epoch_of("best") == load_checkpoint(local / "best.pt")["epoch"]
+    assert worker_machine.epoch_of("last") == 2
+    assert worker_machine.epoch_of("best") == load_checkpoint(local / "best.pt")["epoch"]
 
 
-def test_a_stripped_best_pt_is_stored_unchanged(machine: Machine, local: Path) -> None:
+def test_a_stripped_best_pt_is_stored_unchanged(worker_machine: Machine, local: Path) -> None:
     strip(local / "best.pt", local / "best.pt")
     content = (local / "best.pt").read_bytes()
-    machine.begin()
-    stored = machine.client.get_object(Bucket=machine.bucket, Key="checkpoints/job/best.pt")
+    worker_machine.begin()
+    stored = worker_machine.client.get_object(Bucket=worker_machine.bucket, Key="checkpoints/job/best.pt")
     assert stored["Body"].read() == content
 
 
 def test_a_local_best_pt_older_than_the_best_epoch_of_the_state_is_not_used(
-    machine: Machine, stored: Callable[..., None], local: Path
+    worker_machine: Machine, store_states: Callable[..., None], local: Path
 ) -> None:
-    stored(0)
+    store_states(0)
     state = load_checkpoint(local / "last.pt")
     state[EXACT][BEST_EPOCH] = 2
     save(state, local / "last.pt")
@@ -212,115 +214,117 @@ def test_a_local_best_pt_older_than_the_best_epoch_of_the_state_is_not_used(
     outdated = load_checkpoint(local / "best.pt")
     outdated[BEST_EPOCH] = 1
     save(outdated, local / "best.pt")
-    assert machine.begin(durable=(0, 0)).best == machine.folder / "inputs" / "best.pt"
+    assert worker_machine.begin(durable=(0, 0)).best == worker_machine.folder / "inputs" / "best.pt"
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
 def test_a_local_file_damaged_by_a_power_cut_is_not_used(
-    name: str, machine: Machine, stored: Callable[..., None], local: Path
+    name: str, worker_machine: Machine, store_states: Callable[..., None], local: Path
 ) -> None:
-    stored(0)
+    store_states(0)
     content = bytearray((local / name).read_bytes())
     content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
     (local / name).write_bytes(content)
-    beginning = machine.begin(durable=(0, 0))
+    beginning = worker_machine.begin(durable=(0, 0))
     assert beginning.epoch == (0 if name == "last.pt" else 2)
-    assert beginning.best == machine.folder / "inputs" / "best.pt"
+    assert beginning.best == worker_machine.folder / "inputs" / "best.pt"
 
 
 def test_an_older_state_on_this_machine_is_not_used(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1)
-    machine.weights.mkdir()
-    shutil.copy(states / "0.pt", machine.weights / "last.pt")
-    assert machine.begin().epoch == 1
+    store_states(0, 1)
+    worker_machine.weights.mkdir()
+    shutil.copy(states / "0.pt", worker_machine.weights / "last.pt")
+    assert worker_machine.begin().epoch == 1
 
 
 def test_a_state_that_is_also_on_this_machine_is_not_fetched(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1)
-    machine.weights.mkdir()
-    shutil.copy(states / "1.pt", machine.weights / "last.pt")
-    beginning = machine.begin(durable=(1, 0))
-    assert (beginning.epoch, beginning.last) == (1, machine.weights / "last.pt")
-    assert not (machine.folder / "inputs" / "last.pt").exists()
-    assert machine.epoch_of("last.previous") == 0
+    store_states(0, 1)
+    worker_machine.weights.mkdir()
+    shutil.copy(states / "1.pt", worker_machine.weights / "last.pt")
+    beginning = worker_machine.begin(durable=(1, 0))
+    assert (beginning.epoch, beginning.last) == (1, worker_machine.weights / "last.pt")
+    assert not (worker_machine.folder / "inputs" / "last.pt").exists()
+    assert worker_machine.epoch_of("last.previous") == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint"])
 def test_a_local_file_that_is_not_a_checkpoint_is_ignored(
-    machine: Machine, stored: Callable[..., None], content: bytes
+    worker_machine: Machine, store_states: Callable[..., None], content: bytes
 ) -> None:
-    stored(0)
-    machine.weights.mkdir()
-    (machine.weights / "last.pt").write_bytes(content)
-    assert machine.begin().epoch == 0
+    store_states(0)
+    worker_machine.weights.mkdir()
+    (worker_machine.weights / "last.pt").write_bytes(content)
+    assert worker_machine.begin().epoch == 0
 
 
 @pytest.mark.usefixtures("reread_at_once")
 def test_a_damaged_last_pt_is_noticed_and_the_previous_generation_is_used(
-    machine: Machine, stored: Callable[..., None], caplog: pytest.LogCaptureFixture
+    worker_machine: Machine, store_states: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    stored(0, 1)
-    machine.flip_a_byte("checkpoints/job/last.pt")
-    beginning = machine.begin(durable=(1, 0))
+    store_states(0, 1)
+    worker_machine.flip_a_byte("checkpoints/job/last.pt")
+    beginning = worker_machine.begin(durable=(1, 0))
     assert beginning.epoch == 0
     assert "last.pt is damaged" in caplog.text
     assert "Going back to" in caplog.text
-    assert machine.epoch_of("last.previous") == 0  # not the damaged generation
-    assert machine.begin(attempt=3).epoch == 0
+    assert worker_machine.epoch_of("last.previous") == 0  # not the damaged generation
+    assert worker_machine.begin(attempt=3).epoch == 0
 
 
 def test_a_missing_last_pt_is_replaced_by_the_previous_generation(
-    machine: Machine, stored: Callable[..., None]
+    worker_machine: Machine, store_states: Callable[..., None]
 ) -> None:
-    stored(0, 1)
-    machine.client.delete_object(Bucket=machine.bucket, Key="checkpoints/job/last.pt")
-    assert machine.begin(durable=(1, 0)).epoch == 0
+    store_states(0, 1)
+    worker_machine.client.delete_object(Bucket=worker_machine.bucket, Key="checkpoints/job/last.pt")
+    assert worker_machine.begin(durable=(1, 0)).epoch == 0
 
 
 @pytest.mark.usefixtures("reread_at_once")
 def test_two_damaged_generations_are_an_error_and_not_a_new_start(
-    machine: Machine, stored: Callable[..., None]
+    worker_machine: Machine, store_states: Callable[..., None]
 ) -> None:
-    stored(0, 1)
-    machine.flip_a_byte("checkpoints/job/last.pt")
-    machine.flip_a_byte("checkpoints/job/last.previous.pt")
+    store_states(0, 1)
+    worker_machine.flip_a_byte("checkpoints/job/last.pt")
+    worker_machine.flip_a_byte("checkpoints/job/last.previous.pt")
     message = r"no undamaged previous generation either: restore last\.pt or last\.previous\.pt .*fresh"
     with pytest.raises(CorruptObject, match=message):
-        machine.begin(durable=(1, 0))
+        worker_machine.begin(durable=(1, 0))
 
 
-def test_a_lost_state_is_an_error_and_not_a_new_start(machine: Machine) -> None:
+def test_a_lost_state_is_an_error_and_not_a_new_start(worker_machine: Machine) -> None:
     with pytest.raises(CheckpointNotFound, match=r"stored its state after epoch 2, but .* is gone"):
-        machine.begin(durable=(1, 0))
+        worker_machine.begin(durable=(1, 0))
 
 
 @pytest.mark.usefixtures("reread_at_once")
-def test_no_epoch_is_lost_if_best_pt_is_damaged(machine: Machine, stored: Callable[..., None]) -> None:
-    stored(0, 1)
-    machine.flip_a_byte("checkpoints/job/best.pt")
-    beginning = machine.begin()
+def test_no_epoch_is_lost_if_best_pt_is_damaged(
+    worker_machine: Machine, store_states: Callable[..., None]
+) -> None:
+    store_states(0, 1)
+    worker_machine.flip_a_byte("checkpoints/job/best.pt")
+    beginning = worker_machine.begin()
     assert (beginning.epoch, beginning.best) == (1, None)
 
 
 def test_other_parameters_are_refused_with_their_differences(
-    machine: Machine, stored: Callable[..., None]
+    worker_machine: Machine, store_states: Callable[..., None]
 ) -> None:
-    stored(0)
+    store_states(0)
     with pytest.raises(
         StateMismatch, match=r"batch was None and is 8\); give the parameters that it started"
     ):
-        machine.begin(batch=8)
+        worker_machine.begin(batch=8)
 
 
 def test_the_states_of_an_earlier_run_with_the_same_job_id_are_not_used(
-    machine: Machine, stored: Callable[..., None]
+    worker_machine: Machine, store_states: Callable[..., None]
 ) -> None:
-    stored(0, 1, run_id="manual__0")
-    assert machine.begin(attempt=1) == StartingPoint()
+    store_states(0, 1, run_id="manual__0")
+    assert worker_machine.begin(attempt=1) == StartingPoint()
 
 
 def child_of(states: Path, epoch: int) -> ResolvedJob:
@@ -331,101 +335,103 @@ def child_of(states: Path, epoch: int) -> ResolvedJob:
 
 
 def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1, job_id="parent", run_id="manual__0")
+    store_states(0, 1, job_id="parent", run_id="manual__0")
     child = child_of(states, 1)
-    beginning = machine.begin(attempt=1, job=child)
-    assert (beginning.epoch, beginning.own) == (1, False)
+    beginning = worker_machine.begin(attempt=1, job=child)
+    assert (beginning.epoch, beginning.is_own) == (1, False)
     for kind in ("best", "last"):  # a second crash loses nothing, even if the parent's objects are gone
-        machine.client.delete_object(Bucket=machine.bucket, Key=f"checkpoints/parent/{kind}.pt")
-    again = machine.begin(attempt=2, durable=(1, 0), job=child)
+        worker_machine.client.delete_object(Bucket=worker_machine.bucket, Key=f"checkpoints/parent/{kind}.pt")
+    again = worker_machine.begin(attempt=2, durable=(1, 0), job=child)
     assert again == beginning
     assert again.last is not None
     assert weights_of(again.last) == weights_of(states / "1.pt")
 
 
 def test_a_child_that_was_killed_after_its_first_best_pt_continues(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1, job_id="parent", run_id="manual__0")
+    store_states(0, 1, job_id="parent", run_id="manual__0")
     child = child_of(states, 1)
-    machine.begin(attempt=1, job=child)
-    own = machine.folder / "own.pt"
+    worker_machine.begin(attempt=1, job=child)
+    own = worker_machine.folder / "own.pt"
     strip(states / "2.pt", own)
-    machine.store().upload(Checkpoint.of_file(own, 2), "job", "best", "8.4")
-    beginning = machine.begin(attempt=2, durable=(1, 0), job=child)
-    assert (beginning.epoch, beginning.own) == (1, False)
+    worker_machine.store().upload(Checkpoint.of_file(own, 2), "job", "best", "8.4")
+    beginning = worker_machine.begin(attempt=2, durable=(1, 0), job=child)
+    assert (beginning.epoch, beginning.is_own) == (1, False)
     assert beginning.best is not None
     assert beginning.best.read_bytes() == own.read_bytes()
 
 
 def test_a_child_whose_last_pt_was_overwritten_with_its_parents_continues_from_the_previous_generation(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, job_id="parent", run_id="manual__0")
+    store_states(0, job_id="parent", run_id="manual__0")
     child = child_of(states, 0)
-    machine.begin(attempt=1, job=child)
-    stored(1, 2)
-    machine.put_back("0.pt", states)
-    beginning = machine.begin(attempt=2, durable=(2, 0), job=child)
-    assert (beginning.epoch, beginning.own) == (1, True)
-    assert machine.epoch_of("last") == 1
+    worker_machine.begin(attempt=1, job=child)
+    store_states(1, 2)
+    worker_machine.put_back("0.pt", states)
+    beginning = worker_machine.begin(attempt=2, durable=(2, 0), job=child)
+    assert (beginning.epoch, beginning.is_own) == (1, True)
+    assert worker_machine.epoch_of("last") == 1
 
 
 def test_a_last_pt_overwritten_with_an_older_state_is_not_preferred_to_the_previous_generation(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1, 2)
-    machine.put_back("0.pt", states)
-    assert machine.begin(attempt=2, durable=(2, 0)).epoch == 1
-    assert machine.epoch_of("last") == 1
-    assert machine.epoch_of("last.previous") == 1  # not the older state
+    store_states(0, 1, 2)
+    worker_machine.put_back("0.pt", states)
+    assert worker_machine.begin(attempt=2, durable=(2, 0)).epoch == 1
+    assert worker_machine.epoch_of("last") == 1
+    assert worker_machine.epoch_of("last.previous") == 1  # not the older state
 
 
 def test_a_child_that_lost_its_own_epochs_does_not_start_over_silently(
-    machine: Machine, stored: Callable[..., None], states: Path
+    worker_machine: Machine, store_states: Callable[..., None], states: Path
 ) -> None:
-    stored(0, 1, job_id="parent", run_id="manual__0")
+    store_states(0, 1, job_id="parent", run_id="manual__0")
     parent = ResumePoint(job_id="parent", last=Checkpoint.of_file(states / "1.pt", 1), best=None)
     with pytest.raises(CheckpointNotFound, match="stored its state after epoch 51"):
-        machine.begin(durable=(50, 0), job=JOB.model_copy(update={"resume": parent}))
+        worker_machine.begin(durable=(50, 0), job=JOB.model_copy(update={"resume": parent}))
 
 
 def test_the_metrics_of_every_finished_epoch_come_with_the_state(
-    machine: Machine, stored: Callable[..., None]
+    worker_machine: Machine, store_states: Callable[..., None]
 ) -> None:
-    stored(0, 1)
-    finished = machine.begin().finished
+    store_states(0, 1)
+    finished = worker_machine.begin().finished
     assert [epoch for epoch, _, _ in finished] == [0, 1]
     assert all(metrics["train/loss"] is not None for _, metrics, _ in finished)
 
 
 @pytest.mark.parametrize("at_stake", ["in S3", "on this machine", "nothing"])
 def test_a_missing_bucket_is_a_final_error_only_if_no_state_could_be_lost(
-    machine: Machine, at_stake: str
+    worker_machine: Machine, at_stake: str
 ) -> None:
-    machine.bucket = f"{machine.bucket}-gone"
+    worker_machine.bucket = f"{worker_machine.bucket}-gone"
     if at_stake == "on this machine":
-        machine.weights.mkdir()
-        (machine.weights / "last.pt").touch()
+        worker_machine.weights.mkdir()
+        (worker_machine.weights / "last.pt").touch()
     with pytest.raises(StoreError, match="CHECKPOINT_BUCKET") as caught:
-        machine.begin(durable=(3, 0) if at_stake == "in S3" else None)
+        worker_machine.begin(durable=(3, 0) if at_stake == "in S3" else None)
     assert is_transient(caught.value) == (at_stake != "nothing")
 
 
 def test_the_best_pt_of_a_run_without_validation_is_made_from_its_state(
-    machine: Machine, states: Path
+    worker_machine: Machine, states: Path
 ) -> None:
     state = load_checkpoint(states / "1.pt")
     state["best_fitness"] = None
     state["train_metrics"]["fitness"] = None
     state[EXACT][BEST_EPOCH] = 1
-    save(state, machine.folder / "state.pt")
-    machine.store().upload(Checkpoint.of_file(machine.folder / "state.pt", 1), "job", "last", "8.4")
+    save(state, worker_machine.folder / "state.pt")
+    worker_machine.store().upload(
+        Checkpoint.of_file(worker_machine.folder / "state.pt", 1), "job", "last", "8.4"
+    )
 
-    beginning = machine.begin(durable=(1, 0))
-    training_request = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    beginning = worker_machine.begin(durable=(1, 0))
+    training_request = request("classify", worker_machine.folder, epochs=3, identity=JOB.identity())
     training_request = dataclasses.replace(
         training_request, resume_from=beginning.last, best_from=beginning.best, recover=True
     )
@@ -437,16 +443,16 @@ def test_the_best_pt_of_a_run_without_validation_is_made_from_its_state(
 
 @pytest.mark.parametrize(("best_epoch", "kept"), [(2, 2), (1, 0)])
 def test_an_outdated_best_pt_is_made_from_the_state_only_if_the_state_is_the_best(
-    machine: Machine, states: Path, best_epoch: int, kept: int
+    worker_machine: Machine, states: Path, best_epoch: int, kept: int
 ) -> None:
     state = load_checkpoint(states / "2.pt")
     state[EXACT][BEST_EPOCH], state["best_fitness"] = best_epoch, 0.9
     state["train_metrics"]["fitness"] = 0.9 if best_epoch == 2 else 0.1
-    save(state, machine.folder / "state.pt")
-    training_request = request("classify", machine.folder, epochs=3, identity=JOB.identity())
+    save(state, worker_machine.folder / "state.pt")
+    training_request = request("classify", worker_machine.folder, epochs=3, identity=JOB.identity())
     training_request = dataclasses.replace(training_request, best_from=states / "best.pt", recover=True)
 
-    restored = restore(training_request, machine.folder / "state.pt")
+    restored = restore(training_request, worker_machine.folder / "state.pt")
 
     lost = None if kept == best_epoch else "the best.pt of epoch 2 was lost"
     assert (restored.best_epoch, restored.inexact_reason) == (kept, lost)

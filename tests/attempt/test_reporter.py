@@ -81,20 +81,22 @@ def reporter(
 
 def test_a_state_is_wanted_after_60_seconds_of_unsaved_training(reporter: Open) -> None:
     with reporter(Termination()) as opened:
-        wanted = [opened.progress(at(batch, seconds)) for batch, seconds in ((1, 59.0), (2, 60.0), (3, 61.0))]
+        wanted = [
+            opened.report_progress(at(batch, seconds)) for batch, seconds in ((1, 59.0), (2, 60.0), (3, 61.0))
+        ]
         assert wanted == [False, True, True]
-        opened.saved(saved(at(2, 60.0)))
-        assert not opened.progress(at(4, 119.0))
-        assert opened.progress(at(5, 121.0))
+        opened.report_state(saved(at(2, 60.0)))
+        assert not opened.report_progress(at(4, 119.0))
+        assert opened.report_progress(at(5, 121.0))
 
 
 def test_a_state_is_wanted_before_a_validation_that_would_exceed_the_interval(reporter: Open) -> None:
     with reporter(Termination()) as opened:
-        assert not opened.progress(at(BATCHES, 10.0))  # the duration of a validation is not known yet
+        assert not opened.report_progress(at(BATCHES, 10.0))  # the duration of a validation is not known yet
         opened.report(epoch_report(1))
-        opened.saved(SavedState(1, 0, is_best=False, trained_seconds=60.0))
-        assert not opened.progress(at(1, 61.0, epoch=1))
-        assert opened.progress(at(BATCHES, 71.0, epoch=1))
+        opened.report_state(SavedState(1, 0, is_best=False, trained_seconds=60.0))
+        assert not opened.report_progress(at(1, 61.0, epoch=1))
+        assert opened.report_progress(at(BATCHES, 71.0, epoch=1))
 
 
 def test_sigterm_waits_for_the_state_after_the_batch(
@@ -102,12 +104,12 @@ def test_sigterm_waits_for_the_state_after_the_batch(
 ) -> None:
     def train() -> None:
         with handle_sigterm() as termination, reporter(termination) as opened:
-            assert not opened.progress(at(1, 1.0))
+            assert not opened.report_progress(at(1, 1.0))
             os.kill(os.getpid(), signal.SIGTERM)
-            assert opened.progress(at(2, 2.0))
-            assert opened.progress(at(3, 3.0))  # an older state was still being written
-            opened.saved(saved(at(3, 3.0)))
-            opened.progress(at(4, 4.0))
+            assert opened.report_progress(at(2, 2.0))
+            assert opened.report_progress(at(3, 3.0))  # an older state was still being written
+            opened.report_state(saved(at(3, 3.0)))
+            opened.report_progress(at(4, 4.0))
 
     with pytest.raises(Preempted):
         train()
@@ -127,7 +129,7 @@ def test_sigterm_does_not_wait_for_a_batch_that_does_not_end(
 
     def train() -> None:
         with handle_sigterm() as termination, reporter(termination) as opened:
-            opened.progress(at(1, 1.0))
+            opened.report_progress(at(1, 1.0))
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
 
@@ -138,12 +140,12 @@ def test_sigterm_does_not_wait_for_a_batch_that_does_not_end(
 def test_a_job_with_a_stop_request_stops_when_its_state_is_saved(reporter: Open, jobs: JobRepository) -> None:
     def train() -> None:
         with reporter(Termination()) as opened:
-            assert not opened.progress(at(1, 1.0))
+            assert not opened.report_progress(at(1, 1.0))
             jobs.request_stop("a")
-            until(lambda: opened.progress(at(2, 1.0)), "the request", pause=0.1)
+            until(lambda: opened.report_progress(at(2, 1.0)), "the request", pause=0.1)
             newest = at(3, 2.0)
-            opened.saved(saved(newest))
-            opened.progress(newest)
+            opened.report_state(saved(newest))
+            opened.report_progress(newest)
 
     with pytest.raises(StoppedNow):
         train()
@@ -153,7 +155,7 @@ def test_a_job_that_is_asked_to_stop_after_the_epoch_finishes_it(reporter: Open,
     with reporter(Termination()) as opened:
         jobs.request_stop("a", after_epoch=True)
         for batch in range(1, 20):
-            assert not opened.progress(at(batch, 1.0))
+            assert not opened.report_progress(at(batch, 1.0))
             signal.sigtimedwait([], 0.02)
         assert opened.report(epoch_report(1)) is False
 
@@ -165,13 +167,13 @@ def test_in_a_repeated_epoch_a_stop_waits_for_the_end_but_sigterm_ends_the_job_i
 
     def train() -> None:
         with handle_sigterm() as termination, reporter(termination) as opened:
-            opened.saved(saved(at(80, 50.0)))
+            opened.report_state(saved(at(80, 50.0)))
             jobs.request_stop("a")
             for batch in range(1, 20):
-                assert not opened.progress(replace(at(batch, 200.0), is_repeated=True))
+                assert not opened.report_progress(replace(at(batch, 200.0), is_repeated=True))
                 signal.sigtimedwait([], 0.02)
             os.kill(os.getpid(), signal.SIGTERM)
-            opened.progress(replace(at(20, 200.0), is_repeated=True))
+            opened.report_progress(replace(at(20, 200.0), is_repeated=True))
 
     with pytest.raises(Preempted):
         train()
@@ -183,7 +185,7 @@ def test_an_attempt_that_lost_its_job_ends_within_the_epoch_and_stores_nothing(
     def train() -> None:
         with reporter(Termination()) as opened:
             jobs.start_training("a", "run1", 2, 0)
-            until(lambda: opened.progress(at(1, 1.0)), "the loss", pause=0.05)
+            until(lambda: opened.report_progress(at(1, 1.0)), "the loss", pause=0.05)
 
     with pytest.raises(OwnershipLost):
         train()
@@ -200,17 +202,17 @@ def test_an_attempt_whose_memory_grows_ends_when_its_state_is_saved(reporter: Op
 
     def train() -> None:
         with reporter(Termination(), memory) as opened:
-            assert not opened.progress(at(1, 1.0))
+            assert not opened.report_progress(at(1, 1.0))
             memory.check()
             ballast = b"1" * int(usual * 0.25)
             memory.check()
-            assert opened.progress(at(2, 2.0))
-            opened.saved(saved(at(2, 2.0)))
-            opened.progress(at(3, 3.0))
+            assert opened.report_progress(at(2, 2.0))
+            opened.report_state(saved(at(2, 2.0)))
+            opened.report_progress(at(3, 3.0))
             del ballast
 
-    said = r"GiB more than when training started\. The attempt saves its state"
-    with pytest.raises(MemoryShort, match=said):
+    message = r"GiB more than when training started\. The attempt saves its state"
+    with pytest.raises(MemoryShort, match=message):
         train()
 
 
@@ -246,6 +248,6 @@ def test_an_attempt_that_starts_with_high_memory_use_only_logs_a_warning(
     memory = MemoryWatch(limit=used_bytes(), least_seconds=0)
     with reporter(Termination(), memory) as opened:
         for batch in range(1, 4):
-            assert not opened.progress(at(batch, 1.0))
+            assert not opened.report_progress(at(batch, 1.0))
             memory.check()
     assert caplog.text.count(": the kernel may kill it. Set a smaller batch") == 1

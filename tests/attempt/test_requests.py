@@ -61,5 +61,5 @@ def test_no_bucket_is_listed_for_a_training_run(
         assert proxy.requests["PUT"] > 3
         assert proxy.requests["GET"] > 6
         assert "LIST" not in proxy.requests
-        list(open_bucket(settings).objects("datasets/"))
+        list(open_bucket(settings).list_objects("datasets/"))
         assert proxy.requests["LIST"] == 1  # proves that the proxy counts LIST requests

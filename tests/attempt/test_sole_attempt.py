@@ -41,6 +41,12 @@ class Holder(NamedTuple):
         return self.process.exitcode
 
 
+@pytest.fixture(autouse=True, scope="module")
+def imported_airflow() -> None:
+    """Import what `hold` imports before a test begins: the import replaces log handlers, also caplog's."""
+    import airflow.sdk.execution_time.supervisor  # noqa: F401
+
+
 def hold(locks: Path, run_id: str, attempt: int, held: Connection[Any, Any], *, with_a_worker: bool) -> None:
     """Hold the job until this process is killed; send the id of the last process that holds it."""
     from airflow.sdk.execution_time.supervisor import _make_process_nondumpable
@@ -55,8 +61,6 @@ def hold(locks: Path, run_id: str, attempt: int, held: Connection[Any, Any], *, 
 @contextmanager
 def holder(locks: Path, run_id: str, attempt: int, *, with_a_worker: bool = False) -> Iterator[Holder]:
     """Run a process that holds the job. It is forked, because importing Airflow takes seconds."""
-    import airflow.sdk.execution_time.supervisor  # noqa: F401 - the process imports it, too
-
     held, sender = FORK.Pipe()
     process = FORK.Process(
         target=hold, args=(locks, run_id, attempt, sender), kwargs={"with_a_worker": with_a_worker}

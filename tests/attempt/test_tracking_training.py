@@ -55,7 +55,7 @@ def worker(mlflow: MlflowServer, training_url: str, s3: S3, monkeypatch: pytest.
 
 def train(spec: ResolvedSpec, folder: Path, training_url: str, store: CheckpointStore) -> TrainingManifest:
     """Run the first attempt of the task `train`, after claiming the job and checking its dataset."""
-    settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
+    settings = Settings("unused", folder, dataset_folders=(folder.parent,), is_cpu_worker=True)
     reader = S3ObjectReader(store._bucket.client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference
@@ -79,12 +79,12 @@ def test_a_training_run_is_in_mlflow_when_train_has_ended(
     (run,) = mlflow.runs(EXPERIMENT, "a")
     assert run["status"] == "FINISHED"
     assert (run["params"]["imgsz"], run["params"]["plots"]) == ("64", "False")
-    for checkpoint, kind in manifest.checkpoints():
-        assert run["tags"][f"checkpoint.{kind}.path"] == store.uri("a", kind)
+    for checkpoint, kind in manifest.list_checkpoints():
+        assert run["tags"][f"checkpoint.{kind}.path"] == store.build_uri("a", kind)
         assert run["tags"][f"checkpoint.{kind}.sha256"] == checkpoint.sha256
         assert run["tags"][f"checkpoint.{kind}.size"] == str(checkpoint.size)
     with psycopg.connect(training_url) as connection:
-        epochs = JobRepository(connection).epochs("a")
+        epochs = JobRepository(connection).list_epochs("a")
     recorded = [(epoch.epoch, epoch.metrics["train/box_loss"]) for epoch in epochs]
     assert mlflow.history(run, "train/box_loss") == recorded
     assert len(recorded) == 2

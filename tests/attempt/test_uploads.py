@@ -40,7 +40,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 @pytest.fixture
 def manifest(settings: Settings) -> TrainingManifest:
     """Return the manifest of a finished training run, after writing its files on this machine."""
-    weights = settings.run_folder("job") / "weights"
+    weights = settings.find_run_folder("job") / "weights"
     weights.mkdir(parents=True)
 
     def file(name: str) -> Checkpoint:
@@ -76,9 +76,9 @@ def test_the_second_upload_removes_the_local_files(
     first, second = order
     stored = upload(manifest, first, store, settings)
     assert stored.path == f"s3://{settings.bucket}/checkpoints/job/{first}.pt"
-    assert settings.job_folder("job").exists()
+    assert settings.find_job_folder("job").exists()
     upload(manifest, second, store, settings)
-    assert not settings.job_folder("job").exists()
+    assert not settings.find_job_folder("job").exists()
     assert store.holds("job", "best", manifest.best)
     assert store.holds("job", "last", manifest.last)
 
@@ -89,7 +89,7 @@ def test_local_files_stay_if_keep_local_is_set(
     kept = manifest.model_copy(update={"keep_local": True})
     upload(kept, "best", store, settings)
     upload(kept, "last", store, settings)
-    assert (settings.run_folder("job") / "weights" / "last.pt").exists()
+    assert (settings.find_run_folder("job") / "weights" / "last.pt").exists()
 
 
 def test_on_another_machine_the_uploads_find_the_checkpoints_that_train_has_sent(
@@ -136,10 +136,10 @@ def test_files_in_a_folder_that_others_can_change_are_neither_sent_nor_removed(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings
 ) -> None:
     settings.training_root.chmod(0o777)
-    with pytest.raises(UntrustedFolder, match=f"can replace {settings.job_folder('job')}"):
+    with pytest.raises(UntrustedFolder, match=f"can replace {settings.find_job_folder('job')}"):
         upload(manifest, "best", store, settings)
     assert not store.holds("job", "best", manifest.best)
-    assert settings.job_folder("job").exists()
+    assert settings.find_job_folder("job").exists()
 
 
 @pytest.fixture
@@ -205,4 +205,4 @@ def test_an_upload_succeeds_if_the_files_are_only_in_s3(
     shutil.rmtree(settings.training_root)
     # As if the other upload were removing the folder at this moment.
     settings.training_root.symlink_to("/nonexistent")
-    assert upload(manifest, "best", store, settings).path == store.uri("job", "best")
+    assert upload(manifest, "best", store, settings).path == store.build_uri("job", "best")

@@ -145,7 +145,7 @@ def test_a_running_row_without_a_live_run_is_recorded_as_failed(world: World) ->
     assert row["status"] == "failed"
     assert row["error"].startswith(
         "Run run of a ended without recording why, as happens when all its processes are killed; "
-        "its state after epoch 7 is in S3"
+        "the job's state after epoch 7 is in S3"
     )
     assert world.finding()["finding"] == "stuck"
     assert world.finding()["repair"] == "recorded as failed"

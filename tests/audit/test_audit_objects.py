@@ -16,7 +16,7 @@ from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.models.version import ModelVersion
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from tests.support.auditing import BEST, LAST, World
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def version(world: World) -> ModelVersion:
+def model_version(world: World) -> ModelVersion:
     """Version 1 of model digits, in production, from job a."""
     world.job("a")
     register_copy(
@@ -47,7 +47,9 @@ def production(world: World) -> str:
     return f"s3://{world.bucket}/models/digits/production/best.pt"
 
 
-def test_nothing_is_found_where_all_objects_match_their_rows(world: World, version: ModelVersion) -> None:
+def test_nothing_is_found_where_all_objects_match_their_rows(
+    world: World, model_version: ModelVersion
+) -> None:
     report = world.audit(full=True)
     assert world.findings() == []
     assert report.failure is None
@@ -68,7 +70,7 @@ def test_a_missing_object_is_found(world: World, name: str) -> None:
     assert f"1 object that a row names is missing or damaged, and not repaired: {found['path']}" in (
         report.failure
     )
-    assert f"names {found['path']}, but there is no such object" in report.markdown()
+    assert f"names {found['path']}, but there is no such object" in report.to_markdown()
 
 
 def test_a_truncated_object_is_found_by_its_size(world: World) -> None:
@@ -110,7 +112,7 @@ def test_an_object_that_cannot_be_read_is_found_although_the_server_answers(worl
     world.change("a", last_checkpoint_sha256=whole.sha256, last_checkpoint_size=whole.size)
     with CuttingProxy(s3.endpoint_url, received=150_000) as proxy:
         world.client = boto3.client(
-            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config()
+            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=build_client_config()
         )
         world.audit(full=True)
     assert world.finding()["path"] == world.uri("a", "last.pt")
@@ -214,9 +216,11 @@ def test_the_state_of_a_run_that_starts_during_the_repair_is_kept(
 @pytest.mark.parametrize("harm", ["remove", "damage"])
 @pytest.mark.parametrize("which", ["job", "version", "production"])
 def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
-    world: World, version: ModelVersion, which: str, harm: str
+    world: World, model_version: ModelVersion, which: str, harm: str
 ) -> None:
-    uri = {"job": world.uri("a", "best.pt"), "version": version.path, "production": production(world)}[which]
+    uri = {"job": world.uri("a", "best.pt"), "version": model_version.path, "production": production(world)}[
+        which
+    ]
     before = world.metadata(uri)
     getattr(world, harm)(uri)
     report = world.audit(full=True)
@@ -227,7 +231,7 @@ def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
 def test_a_signature_is_restored_from_its_copy_and_is_not_an_orphan(
-    world: World, version: ModelVersion, harm: str
+    world: World, model_version: ModelVersion, harm: str
 ) -> None:
     key = new_key()
     world.signing = trusting(key, signs_with=key)
@@ -236,7 +240,7 @@ def test_a_signature_is_restored_from_its_copy_and_is_not_an_orphan(
         world.connection, bucket, "digits", 1, by="ada", reason=None, force=True, signing=world.signing
     )
     assert world.audit(full=True).sentence.endswith("Found: nothing.")
-    for uri in (version.signature_path, f"{production(world)}.sig"):
+    for uri in (model_version.signature_path, f"{production(world)}.sig"):
         before = world.body(uri), world.metadata(uri)
         getattr(world, harm)(uri)
         world.audit(full=True)
@@ -246,7 +250,7 @@ def test_a_signature_is_restored_from_its_copy_and_is_not_an_orphan(
 
 
 def test_production_is_not_repaired_with_a_file_that_was_not_signed(
-    world: World, version: ModelVersion
+    world: World, model_version: ModelVersion
 ) -> None:
     key = new_key()
     world.signing = trusting(key, signs_with=key)
@@ -254,7 +258,7 @@ def test_production_is_not_repaired_with_a_file_that_was_not_signed(
     promote_over_present(
         world.connection, bucket, "digits", 1, by="ada", reason=None, force=True, signing=world.signing
     )
-    tamper(world.connection, world.client, version, BEST[:-1] + b"!")
+    tamper(world.connection, world.client, model_version, BEST[:-1] + b"!")
     world.audit()
     found = world.finding()
     assert (found["finding"], found["path"], found["repair"]) == ("damaged", production(world), None)
@@ -262,7 +266,7 @@ def test_production_is_not_repaired_with_a_file_that_was_not_signed(
 
 
 def test_another_file_in_production_is_replaced_by_the_promoted_one(
-    world: World, version: ModelVersion
+    world: World, model_version: ModelVersion
 ) -> None:
     world.put(production(world), b"put there by hand")
     world.audit()
@@ -272,7 +276,7 @@ def test_another_file_in_production_is_replaced_by_the_promoted_one(
 
 
 def test_production_is_not_repaired_while_somebody_promotes(
-    world: World, version: ModelVersion, migrated_url: str
+    world: World, model_version: ModelVersion, migrated_url: str
 ) -> None:
     world.remove(production(world))
     with psycopg.connect(migrated_url) as other:
@@ -283,18 +287,18 @@ def test_production_is_not_repaired_while_somebody_promotes(
     assert world.audit().lost == 0
 
 
-def test_nothing_is_restored_from_a_damaged_copy(world: World, version: ModelVersion) -> None:
-    for uri in (world.uri("a", "best.pt"), version.path, production(world)):
+def test_nothing_is_restored_from_a_damaged_copy(world: World, model_version: ModelVersion) -> None:
+    for uri in (world.uri("a", "best.pt"), model_version.path, production(world)):
         world.damage(uri)
-    before = [world.body(uri) for uri in (world.uri("a", "best.pt"), version.path, production(world))]
+    before = [world.body(uri) for uri in (world.uri("a", "best.pt"), model_version.path, production(world))]
     assert world.audit(full=True).lost == 3
     assert [found["repair"] for found in world.findings()] == [None, None, None]
-    after = [world.body(uri) for uri in (world.uri("a", "best.pt"), version.path, production(world))]
+    after = [world.body(uri) for uri in (world.uri("a", "best.pt"), model_version.path, production(world))]
     assert after == before
 
 
 def test_without_repair_everything_is_found_and_nothing_is_changed(
-    world: World, version: ModelVersion
+    world: World, model_version: ModelVersion
 ) -> None:
     world.remove(production(world))
     assert world.audit(repair=False).lost == 1
@@ -344,7 +348,7 @@ def test_findings_beyond_the_limit_of_their_kind_are_counted_and_not_recorded(
     report = world.audit()
     assert report.found[FindingKind.MISSING] == 3
     assert len(world.findings()) == 2
-    assert "… and 1 more in table checkpoint_audits, 1 not recorded" in report.markdown()
+    assert "… and 1 more in table checkpoint_audits, 1 not recorded" in report.to_markdown()
 
 
 def _recorded(number: int) -> RecordedObject:

@@ -12,7 +12,7 @@ DEPLOYED = '{"keep_newest": 5, "expire_after_days": 90, "dry_run": false}'
 
 def _refusal(conf: dict[str, object], deployed: str | None = None) -> str:
     with pytest.raises(RequestRefused) as refusal:
-        AuditRequest.parse(conf).policy(deployed)
+        AuditRequest.parse(conf).choose_policy(deployed)
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
 
@@ -20,11 +20,13 @@ def _refusal(conf: dict[str, object], deployed: str | None = None) -> str:
 def test_nothing_is_deleted_by_default() -> None:
     request = AuditRequest.parse({})
     assert (request.repair, request.full, request.sample) == (True, False, 20)
-    assert request.policy() == RetentionPolicy(keep_newest=3, keep_best=3, expire_after_days=30, dry_run=True)
+    assert request.choose_policy(None) == RetentionPolicy(
+        keep_newest=3, keep_best=3, expire_after_days=30, dry_run=True
+    )
 
 
 def test_a_parameter_that_a_run_omits_comes_from_the_deployment() -> None:
-    policy = AuditRequest.parse({"keep_newest": 1, "keep_best": None}).policy(DEPLOYED)
+    policy = AuditRequest.parse({"keep_newest": 1, "keep_best": None}).choose_policy(DEPLOYED)
     assert policy == RetentionPolicy(keep_newest=1, keep_best=3, expire_after_days=90, dry_run=False)
 
 
@@ -33,7 +35,7 @@ def test_whole_floats_are_accepted() -> None:
 
 
 def test_a_run_that_asks_for_a_dry_run_gets_one_under_any_policy() -> None:
-    assert AuditRequest.parse({"dry_run": True}).policy(DEPLOYED).dry_run is True
+    assert AuditRequest.parse({"dry_run": True}).choose_policy(DEPLOYED).dry_run is True
 
 
 def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:

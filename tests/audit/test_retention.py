@@ -189,7 +189,7 @@ def test_a_dry_run_changes_nothing_and_reports_what_would_be_deleted(world: Worl
     assert (report.jobs, report.objects, report.bytes) == (2, 4, 2 * size)
     assert report.shown == {"job-1": size, "job-2": size}
     assert "states of 2 jobs, 4 objects, 30.0 kB would be deleted (dry run)" in report.sentence
-    assert "- job-1: 15.0 kB" in report.markdown()
+    assert "- job-1: 15.0 kB" in report.to_markdown()
     real = retained(world, policy.model_copy(update={"dry_run": False}))
     assert (real.jobs, real.objects, real.bytes) == (report.jobs, report.objects, report.bytes)
 

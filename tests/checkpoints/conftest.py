@@ -14,7 +14,7 @@ from botocore.config import Config
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from tests.support.dataset_steps import arguments
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Make = Callable[..., Checkpoint]
 @pytest.fixture(scope="module")
 def client(s3: S3) -> S3Client:
     """Return a client of the session's S3 server with our settings."""
-    return boto3.client("s3", **arguments(s3), config=client_config())
+    return boto3.client("s3", **arguments(s3), config=build_client_config())
 
 
 @pytest.fixture
@@ -47,8 +47,10 @@ def connect(s3: S3) -> Connect:
     """Return a function that opens a client with our settings, but with only two attempts per request."""
 
     def open_client(endpoint_url: str = s3.endpoint_url, **changes: Any) -> S3Client:
-        patient = client_config().merge(Config(retries={"mode": "standard", "total_max_attempts": 2}))
-        settings: dict[str, Any] = arguments(s3) | {"endpoint_url": endpoint_url, "config": patient}
+        two_attempts = build_client_config().merge(
+            Config(retries={"mode": "standard", "total_max_attempts": 2})
+        )
+        settings: dict[str, Any] = arguments(s3) | {"endpoint_url": endpoint_url, "config": two_attempts}
         client: S3Client = boto3.client("s3", **(settings | changes))
         return client
 

@@ -22,7 +22,7 @@ from include.checkpoints.publisher import BackgroundPublisher
 from include.checkpoints.snapshot import PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from include.s3.local_file import TransferLimits
 from include.stack.s3 import S3, S3Ports
 from include.stack.s3_identities import Keys, Role
@@ -40,11 +40,11 @@ log = logging.getLogger("include.checkpoints.publisher")
 
 SIZE = 4 * 1024**2
 LARGE = 32 * 1024**2  # larger than all socket buffers
-IMPATIENT = client_config().merge(
+SHORT_TIMEOUTS = build_client_config().merge(
     Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
 )
-PATIENT = client_config().merge(Config(connect_timeout=60, read_timeout=60))
-ONCE = PATIENT.merge(Config(retries={"total_max_attempts": 1}))
+LONG_TIMEOUTS = build_client_config().merge(Config(connect_timeout=60, read_timeout=60))
+ONCE = LONG_TIMEOUTS.merge(Config(retries={"total_max_attempts": 1}))
 """For faults that end a request immediately: with a short time-out, a slow server would seem faulty."""
 QUICK = PublishLimits(first_pause=0.1, longest_pause=0.5)
 
@@ -198,7 +198,7 @@ def test_late_writes_by_a_suspended_server_are_not_mistaken_for_another_attempt(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     # After SIGCONT the server executes the requests left in its sockets as well as their retries.
-    with Run(CheckpointStore(Bucket(connect(own_s3, config=IMPATIENT), own_bucket))) as run:
+    with Run(CheckpointStore(Bucket(connect(own_s3, config=SHORT_TIMEOUTS), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
         process_of(own_s3.state, "s3").send_signal(signal.SIGSTOP)
@@ -237,7 +237,7 @@ def test_a_snapshot_is_durable_once_wrong_keys_are_corrected(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     session = boto3.Session(own_s3.access_key, "wrong", region_name=own_s3.region)
-    client = session.client("s3", endpoint_url=own_s3.endpoint_url, config=IMPATIENT)
+    client = session.client("s3", endpoint_url=own_s3.endpoint_url, config=SHORT_TIMEOUTS)
     with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_failure("does not accept the keys of connection training_s3")
@@ -254,7 +254,7 @@ def test_an_upload_that_trickles_is_abandoned_and_repeated(
 ) -> None:
     limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=2, least_bytes=SIZE)
     with CuttingProxy(own_s3.endpoint_url, sent=LARGE // 2, then="trickle", cuts=1) as proxy:
-        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=LONG_TIMEOUTS)
         with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
             run.publisher.publish(snapshot(0, LARGE))
             run.wait_for_failure(
@@ -270,7 +270,7 @@ def test_an_upload_over_a_slow_link_is_not_abandoned(
 ) -> None:
     limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=3, least_bytes=64 * 1024)
     with CuttingProxy(own_s3.endpoint_url, sent=0, then="trickle") as proxy:
-        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
+        client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=LONG_TIMEOUTS)
         with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
             run.publisher.publish(snapshot(0, 5 * 256 * 1024))  # this upload takes four seconds
             run.wait_for_durable(0)
@@ -326,7 +326,7 @@ def test_a_state_whose_uploaded_parts_were_removed_is_sent_again(
 def test_a_stored_state_is_durable_although_the_response_never_arrives(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
-    forever = client_config().merge(Config(read_timeout=3600))
+    forever = build_client_config().merge(Config(read_timeout=3600))
     limits = TransferLimits(answer_seconds=0.5)
     with CuttingProxy(own_s3.endpoint_url, answer_to_large=SIZE, cuts=1, then="hang") as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=forever)
@@ -343,7 +343,7 @@ def test_a_stored_state_is_durable_although_the_response_never_arrives(
 def test_closing_aborts_a_hanging_upload(own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path) -> None:
     with CuttingProxy(own_s3.endpoint_url, sent=SIZE // 2, then="hang") as proxy:
         store = CheckpointStore(
-            Bucket(connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT), own_bucket)
+            Bucket(connect(own_s3, endpoint_url=proxy.endpoint_url, config=LONG_TIMEOUTS), own_bucket)
         )
         run = Run(store)
         with run:

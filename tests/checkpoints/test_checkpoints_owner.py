@@ -141,7 +141,7 @@ def test_a_damaged_last_does_not_replace_the_previous_generation(
     store = open_store()
     for epoch in range(2):
         store.upload(make(epoch), "job", "last", VERSION)
-    key = store.location("job", "last").key
+    key = store.locate("job", "last").key
     metadata = s3_client.head_object(Bucket=bucket, Key=key)["Metadata"]
     s3_client.put_object(Bucket=bucket, Key=key, Body=b"damaged", Metadata=metadata)
     newer = open_store()

@@ -21,6 +21,7 @@ from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import FencedOut
 from include.stack import ports
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,11 +50,6 @@ def snapshot(copies: Path) -> MakeSnapshot:
         return Snapshot(epoch, path, best)
 
     return make_snapshot
-
-
-@pytest.fixture
-def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(Bucket(s3_client, bucket))
 
 
 class Durable(Queue[int]):
@@ -90,16 +86,16 @@ class Gate:
 
 
 @pytest.fixture
-def gate(s3_client: S3Client) -> Iterator[Gate]:
+def gate(client: S3Client) -> Iterator[Gate]:
     gate = Gate()
-    s3_client.meta.events.register("before-send.s3.PutObject", gate)
+    client.meta.events.register("before-send.s3.PutObject", gate)
     yield gate
     gate.opened.set()
-    s3_client.meta.events.unregister("before-send.s3.PutObject", gate)
+    client.meta.events.unregister("before-send.s3.PutObject", gate)
 
 
 @pytest.fixture
-def written(s3_client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
+def written(client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
     """Yield the name and bytes of each object that is written, in order."""
     objects: list[tuple[str, bytes]] = []
 
@@ -107,9 +103,9 @@ def written(s3_client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
         objects.append((Path(request.url).name, request.body.read()))
         request.body.seek(0)
 
-    s3_client.meta.events.register("before-send.s3.PutObject", note)
+    client.meta.events.register("before-send.s3.PutObject", note)
     yield objects
-    s3_client.meta.events.unregister("before-send.s3.PutObject", note)
+    client.meta.events.unregister("before-send.s3.PutObject", note)
 
 
 def body(client: S3Client, bucket: str, name: str = "last.pt") -> bytes:
@@ -131,7 +127,7 @@ def nobody() -> CheckpointStore:
 
 def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
     store: CheckpointStore,
-    s3_client: S3Client,
+    client: S3Client,
     bucket: str,
     snapshot: MakeSnapshot,
     copies: Path,
@@ -145,8 +141,8 @@ def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
     assert stored is not None
     assert stored.checkpoint is not None
     assert (stored.checkpoint.epoch, 0) == publisher.durable == (4, 0)
-    assert body(s3_client, bucket) == b"state of epoch 4"
-    assert body(s3_client, bucket, "best.pt") == b"weights of epoch 4"
+    assert body(client, bucket) == b"state of epoch 4"
+    assert body(client, bucket, "best.pt") == b"weights of epoch 4"
     assert list(copies.iterdir()) == []
 
 
@@ -227,8 +223,7 @@ def test_a_snapshot_whose_file_was_removed_does_not_block_later_snapshots(
         removed = snapshot(0)
         removed.last.unlink()
         publisher.publish(removed)
-        while "last-0.pt is gone" not in caplog.text:
-            threading.Event().wait(0.02)
+        until(lambda: "last-0.pt is gone" in caplog.text, "a warning", pause=0.02)
         publisher.publish(snapshot(1))
         durable.wait_for(1)
     assert written == [("last.pt", b"state of epoch 1")]
@@ -255,14 +250,13 @@ def test_a_copy_that_cannot_be_examined_does_not_stop_the_publisher(
 ) -> None:
     with publisher_of(store, durable) as publisher:
         publisher.publish(Snapshot(0, copies / ("x" * 300)))  # the name is too long for any system call
-        while "The state after epoch 1 is not in S3 yet" not in caplog.text:
-            threading.Event().wait(0.02)
+        until(lambda: "The state after epoch 1 is not in S3 yet" in caplog.text, "a warning", pause=0.02)
         publisher.publish(snapshot(1))
     assert publisher.durable == (1, 0)
 
 
 def test_a_snapshot_is_stored_although_training_fails(
-    store: CheckpointStore, s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
+    store: CheckpointStore, client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
     def train() -> None:
         with publisher_of(store, durable) as publisher:
@@ -271,12 +265,12 @@ def test_a_snapshot_is_stored_although_training_fails(
 
     with pytest.raises(ZeroDivisionError):
         train()
-    assert body(s3_client, bucket) == b"state of epoch 2"
+    assert body(client, bucket) == b"state of epoch 2"
 
 
 def test_a_failing_callback_does_not_stop_the_publisher(
     store: CheckpointStore,
-    s3_client: S3Client,
+    client: S3Client,
     bucket: str,
     snapshot: MakeSnapshot,
     durable: Durable,
@@ -291,7 +285,7 @@ def test_a_failing_callback_does_not_stop_the_publisher(
         durable.wait_for(0)
         publisher.publish(snapshot(1))
 
-    assert body(s3_client, bucket) == b"state of epoch 1"
+    assert body(client, bucket) == b"state of epoch 1"
     assert "The state after epoch 1 is in S3, but this could not be recorded in the job's row" in caplog.text
 
 
@@ -301,8 +295,7 @@ def test_a_server_that_is_gone_does_not_stop_training(
     with publisher_of(nobody(), durable, drain_seconds=1) as publisher:
         publisher.publish(snapshot(0, is_best=True))
         publisher.publish(snapshot(1))
-        while "does not respond" not in caplog.text:
-            threading.Event().wait(0.02)
+        until(lambda: "does not respond" in caplog.text, "a warning", pause=0.02)
 
     assert "The state after epoch 2 is not in S3: its upload did not finish in time" in caplog.text
     assert publisher.durable is None
@@ -323,9 +316,9 @@ def test_a_failing_run_waits_for_a_missing_server_only_for_the_grace_time(
 
 
 def test_a_superseded_attempt_stops_and_overwrites_nothing(
-    s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, copies: Path, durable: Durable
+    client: S3Client, bucket: str, snapshot: MakeSnapshot, copies: Path, durable: Durable
 ) -> None:
-    older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
+    older, newer = CheckpointStore(Bucket(client, bucket)), CheckpointStore(Bucket(client, bucket))
     older.upload(Checkpoint.of_file(snapshot(0).last, 0), "job", "last", "8.4")
     newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
     publisher = publisher_of(older, durable)
@@ -336,15 +329,15 @@ def test_a_superseded_attempt_stops_and_overwrites_nothing(
     with pytest.raises(FencedOut):
         publisher.publish(snapshot(2))
 
-    assert body(s3_client, bucket) == b"state of epoch 7"
+    assert body(client, bucket) == b"state of epoch 7"
     assert newer.head("job", "best") is None
     assert {file.name for file in copies.iterdir()} == {"last-0.pt", "last-7.pt"}
 
 
 def test_a_superseded_run_that_fails_raises_its_own_error(
-    s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
+    client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
-    older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
+    older, newer = CheckpointStore(Bucket(client, bucket)), CheckpointStore(Bucket(client, bucket))
     older.head("job", "last")
     newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
 
@@ -359,14 +352,14 @@ def test_a_superseded_run_that_fails_raises_its_own_error(
 
 
 def test_an_unexpected_error_is_logged_with_its_type_and_retried(
-    s3_client: S3Client,
+    client: S3Client,
     bucket: str,
     snapshot: MakeSnapshot,
     durable: Durable,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store = CheckpointStore(Bucket(s3_client, bucket))
+    store = CheckpointStore(Bucket(client, bucket))
     upload = store.upload
 
     def fail_once(*_: object, **__: object) -> None:
@@ -379,7 +372,7 @@ def test_an_unexpected_error_is_logged_with_its_type_and_retried(
         publisher.publish(snapshot(1))
 
     assert "The state after epoch 2 is not in S3 yet: KeyError('ETag'). Retrying" in caplog.text
-    assert body(s3_client, bucket) == b"state of epoch 1"
+    assert body(client, bucket) == b"state of epoch 1"
 
 
 def test_a_publisher_with_a_missing_server_warns_of_the_lag(
@@ -388,8 +381,7 @@ def test_a_publisher_with_a_missing_server_warns_of_the_lag(
     limits = PublishLimits(first_pause=0.05, longest_pause=0.1, lag_epochs=2, lag_seconds=3600)
     publisher = publisher_of(nobody(), durable, limits)
     publisher.publish(snapshot(0))
-    while "not in S3 yet" not in caplog.text:
-        threading.Event().wait(0.05)
+    until(lambda: "not in S3 yet" in caplog.text, "a warning", pause=0.05)
     publisher.publish(snapshot(3))
     publisher.close(0)
 

@@ -15,13 +15,13 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from include.s3.location import S3Location
-from include.s3.reading import settled_object
-from tests.faults.hold import Hold
-from tests.faults.s3_faults import flip_bit
-from tests.faults.s3_proxy import Answer, Request, S3Proxy, corrupt
+from include.s3.reading import read_settled_object
 from tests.support.dataset_steps import arguments
+from tests.support.faults.hold import Hold
+from tests.support.faults.s3_faults import flip_bit
+from tests.support.faults.s3_proxy import Answer, Request, S3Proxy, corrupt
 from tests.support.untrained import best
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def wrong_first(s3: S3, times: int) -> Iterator[S3Client]:
         return corrupt(flip_bit)(request) if reads <= times else request.forward()
 
     with S3Proxy(s3.endpoint_url, Hold()) as proxy, proxy.behave_as(behave):
-        yield boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config())
+        yield boto3.client(
+            "s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=build_client_config()
+        )
 
 
 def test_a_state_that_arrives_corrupted_is_read_again(
@@ -65,7 +67,7 @@ def test_the_hash_of_an_object_is_that_of_its_stored_bytes(
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="model.pt", Body=CONTENT)
     with wrong_first(s3, times) as client:
-        found = settled_object(client, S3Location(bucket, "model.pt"))
+        found = read_settled_object(client, S3Location(bucket, "model.pt"))
     assert (found.sha256, found.size) == (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
 
 

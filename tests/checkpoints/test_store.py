@@ -72,7 +72,7 @@ def test_the_server_keeps_the_checksum_of_the_whole_file(
     checkpoint = make(epoch=1)
     store.upload(checkpoint, "job", "best", VERSION)
 
-    head = client.head_object(Bucket=bucket, Key=store.location("job", "best").key, ChecksumMode="ENABLED")
+    head = client.head_object(Bucket=bucket, Key=store.locate("job", "best").key, ChecksumMode="ENABLED")
 
     digest = hashlib.sha256(Path(checkpoint.path).read_bytes())
     assert checkpoint.sha256 == digest.hexdigest()
@@ -169,7 +169,7 @@ def test_an_object_that_another_program_wrote_is_recognised_as_foreign(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     client.put_object(
-        Bucket=bucket, Key=store.location("job", "last").key, Body=b"theirs", Metadata={"sha256": "no"}
+        Bucket=bucket, Key=store.locate("job", "last").key, Body=b"theirs", Metadata={"sha256": "no"}
     )
 
     found = store.head("job", "last")
@@ -185,7 +185,7 @@ def test_an_object_that_another_program_wrote_is_recognised_as_foreign(
 def test_an_object_that_another_program_wrote_is_kept_when_a_training_run_replaces_it(
     store: CheckpointStore, client: S3Client, bucket: str, make: Make
 ) -> None:
-    client.put_object(Bucket=bucket, Key=store.location("job", "last").key, Body=b"theirs")
+    client.put_object(Bucket=bucket, Key=store.locate("job", "last").key, Body=b"theirs")
 
     store.upload(make(epoch=0), "job", "last", VERSION)
 
@@ -230,7 +230,7 @@ def test_a_large_file_is_uploaded_in_parts_and_downloaded_whole(
 
     store.upload(checkpoint, "job", "last", VERSION)
 
-    head = client.head_object(Bucket=bucket, Key=store.location("job", "last").key, ChecksumMode="ENABLED")
+    head = client.head_object(Bucket=bucket, Key=store.locate("job", "last").key, ChecksumMode="ENABLED")
     assert head["ChecksumSHA256"].endswith("-2")
     assert store.download("job", "last", tmp_path / "got.pt").sha256 == checkpoint.sha256
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
@@ -258,7 +258,7 @@ def test_an_attempt_whose_objects_were_deleted_is_refused(
     store: CheckpointStore, client: S3Client, bucket: str, make: Make
 ) -> None:
     store.upload(make(epoch=0), "job", "last", VERSION)
-    client.delete_object(Bucket=bucket, Key=store.location("job", "last").key)
+    client.delete_object(Bucket=bucket, Key=store.locate("job", "last").key)
 
     with pytest.raises(FencedOut, match="has been deleted since this attempt last saw it"):
         store.upload(make(epoch=1), "job", "last", VERSION)
@@ -325,7 +325,7 @@ def test_job_ids_up_to_the_limits_are_accepted(
 @pytest.mark.parametrize("job_id", ["", "..", "../other", "a/b", "x" * 129, "기어", "a\n", "-a"])
 def test_job_ids_that_could_form_another_key_are_refused(store: CheckpointStore, job_id: str) -> None:
     with pytest.raises(ValueError, match="cannot name a checkpoint"):
-        store.uri(job_id, "best")
+        store.build_uri(job_id, "best")
 
 
 def test_a_client_with_the_defaults_of_boto3_also_works(

@@ -13,7 +13,7 @@ from botocore.config import Config
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from include.s3.deadline import Deadline
 from include.s3.errors import (
     CorruptObject,
@@ -164,7 +164,7 @@ def test_a_write_whose_response_was_lost_does_not_fence_out_its_own_writer(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
-    once = client_config().merge(Config(retries={"total_max_attempts": 1}))
+    once = build_client_config().merge(Config(retries={"total_max_attempts": 1}))
 
     with CuttingProxy(s3.endpoint_url, answer_to_large=SIZE, cuts=1) as proxy:
         store = CheckpointStore(Bucket(connect(proxy.endpoint_url, config=once), bucket))
@@ -192,8 +192,8 @@ def test_a_hanging_upload_is_abandoned_and_writes_nothing_later(
     deadline = Deadline(3600)
 
     with CuttingProxy(s3.endpoint_url, sent=2 * 1024**2, then=then) as proxy:
-        impatient = client_config().merge(Config(connect_timeout=silence, read_timeout=silence))
-        store = CheckpointStore(Bucket(connect(proxy.endpoint_url, config=impatient), bucket), limits)
+        short_timeouts = build_client_config().merge(Config(connect_timeout=silence, read_timeout=silence))
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url, config=short_timeouts), bucket), limits)
         with ThreadPoolExecutor(1) as threads:
             upload = threads.submit(store.upload, second, "job", "last", VERSION, deadline=deadline)
             assert proxy.failing.wait(60)

@@ -26,8 +26,8 @@ from include.s3.errors import (
     StoreUnreachable,
 )
 from tests.checkpoints.conftest import VERSION, Connect, checkpoint_file
-from tests.faults.hold import Hold
-from tests.faults.s3_proxy import Answer, Behaviour, Request, S3Proxy
+from tests.support.faults.hold import Hold
+from tests.support.faults.s3_proxy import Answer, Behaviour, Request, S3Proxy
 from tests.support.http_server import Handler, Server
 
 if TYPE_CHECKING:

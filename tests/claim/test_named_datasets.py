@@ -2,66 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.claim.claimant import Claimant, RunIdentity
-from include.claim.resolve import check, resolve
-from include.claim.resolved_job import ResolvedJob
-from include.jobs.ownership import JobOwnership
+from include.claim.resolve import check
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
+from tests.support.claims import RUN, Claims
 from tests.support.jobs import recorded
-from tests.support.quotas import check_quota
 from tests.support.registered_datasets import register
-from tests.support.release_server import finder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
 
-Resolve = Callable[..., ResolvedJob]
-
-RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
 LATER = replace(RUN, run_id="manual__2")
 PARTS = {"job_id": "a", "dataset": "parts", "model": "yolo11n", "epochs": 9}
 
 
 @pytest.fixture
-def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
+def own_store(s3_client: S3Client, bucket: str) -> CheckpointStore:
     return CheckpointStore(Bucket(s3_client, bucket), run_id="manual__1")
 
 
-@pytest.fixture
-def resolving(
-    jobs: JobRepository,
-    datasets: DatasetRepository,
-    store: CheckpointStore,
-    connection: psycopg.Connection[Any],
-    s3_client: S3Client,
-    bucket: str,
-) -> Resolve:
-    """Resolve parameters; the dataset `parts` has one version."""
+@pytest.fixture(autouse=True)
+def _registered(datasets: DatasetRepository) -> None:
+    """Register one version of the dataset `parts`."""
     register(datasets, "parts", "a")
-    weights = finder(s3_client, bucket, connection)
-
-    def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
-        quota = check_quota(connection)
-        return resolve(
-            params, Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
-        )
-
-    return run
 
 
 def _store_a_state(jobs: JobRepository, store: CheckpointStore, folder: Path) -> None:
@@ -75,7 +49,7 @@ def _store_a_state(jobs: JobRepository, store: CheckpointStore, folder: Path) ->
 
 
 def test_a_name_is_replaced_by_its_newest_version_and_the_row_names_it(
-    resolving: Resolve, datasets: DatasetRepository, jobs: JobRepository
+    resolving: Claims, datasets: DatasetRepository, jobs: JobRepository
 ) -> None:
     register(datasets, "parts", "b")
     job = resolving(PARTS)
@@ -91,7 +65,7 @@ def test_a_name_is_replaced_by_its_newest_version_and_the_row_names_it(
 
 
 def test_a_repeated_run_keeps_its_version_and_another_run_takes_the_newest(
-    resolving: Resolve, datasets: DatasetRepository
+    resolving: Claims, datasets: DatasetRepository
 ) -> None:
     assert resolving(PARTS).spec.dataset == "parts@1"
     register(datasets, "parts", "b")
@@ -100,14 +74,14 @@ def test_a_repeated_run_keeps_its_version_and_another_run_takes_the_newest(
 
 
 def test_a_resumed_training_run_keeps_its_version(
-    resolving: Resolve,
+    resolving: Claims,
     datasets: DatasetRepository,
     jobs: JobRepository,
-    store: CheckpointStore,
+    own_store: CheckpointStore,
     tmp_path: Path,
 ) -> None:
     begun = resolving(PARTS)
-    _store_a_state(jobs, store, tmp_path)
+    _store_a_state(jobs, own_store, tmp_path)
     register(datasets, "parts", "b")
     going_on = resolving(PARTS, LATER)
     assert going_on.identity() == begun.identity()
@@ -119,14 +93,14 @@ def test_a_resumed_training_run_keeps_its_version(
 
 
 def test_a_job_that_continues_another_keeps_its_version(
-    resolving: Resolve,
+    resolving: Claims,
     datasets: DatasetRepository,
     jobs: JobRepository,
-    store: CheckpointStore,
+    own_store: CheckpointStore,
     tmp_path: Path,
 ) -> None:
     resolving(PARTS)
-    _store_a_state(jobs, store, tmp_path)
+    _store_a_state(jobs, own_store, tmp_path)
     register(datasets, "parts", "b")
     for number, given in enumerate(({}, {"dataset": "parts"}, {"dataset": "parts@1"})):
         child = {"job_id": f"child-{number}", "resume_from": "a", "epochs": 20}
@@ -137,16 +111,16 @@ def test_a_job_that_continues_another_keeps_its_version(
 
 
 def test_the_task_is_that_of_the_version_unless_another_is_given(
-    resolving: Resolve,
+    resolving: Claims,
     datasets: DatasetRepository,
     jobs: JobRepository,
-    store: CheckpointStore,
+    own_store: CheckpointStore,
     tmp_path: Path,
 ) -> None:
     register(datasets, "masks", "c", task="segment")
     begun = resolving({"job_id": "a", "dataset": "masks", "model": "yolo11n-seg"})
     assert begun.spec.task == "segment"
-    _store_a_state(jobs, store, tmp_path)
+    _store_a_state(jobs, own_store, tmp_path)
     again = resolving({"job_id": "a", "dataset": "masks", "model": "yolo11n-seg"}, LATER)
     assert again.identity() == begun.identity()
     boxes = resolving({"job_id": "b", "dataset": "masks", "task": "detect", "model": "yolo11n"})
@@ -159,15 +133,8 @@ def test_the_task_is_that_of_the_version_unless_another_is_given(
 
 
 def test_an_unregistered_dataset_is_refused_before_anything_is_claimed(
-    resolving: Resolve,
-    datasets: DatasetRepository,
-    jobs: JobRepository,
-    store: CheckpointStore,
-    connection: psycopg.Connection[Any],
-    s3_client: S3Client,
-    bucket: str,
+    resolving: Claims, jobs: JobRepository
 ) -> None:
-    weights = finder(s3_client, bucket, connection)
     for dataset, message in (
         ("partz", "dataset='partz' is not registered: the registered datasets are parts"),
         ("coco8", "Ultralytics' own datasets .* are not downloaded automatically"),
@@ -178,9 +145,6 @@ def test_an_unregistered_dataset_is_refused_before_anything_is_claimed(
         with pytest.raises(SpecError, match=message) as refusal:
             resolving(params)
         assert refusal.value.field == "dataset"
-        quota = check_quota(connection)
         with pytest.raises(SpecError, match=message):
-            check(
-                params, Claimant(RUN, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
-            )
+            check(params, resolving.claimant())
     assert jobs.get("a") is None

@@ -6,36 +6,29 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.checkpoints.store import CheckpointStore
-from include.claim.claimant import Claimant, RunIdentity
-from include.claim.resolve import check, resolve
+from include.claim.claimant import RunIdentity
+from include.claim.resolve import check
 from include.claim.resolved_job import ResolvedJob
 from include.deployment.settings import SettingRefused, Settings
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.orchestration.failures import record_task_failure
-from include.registry.repository import DatasetRepository
-from include.s3.bucket import Bucket
 from include.stack.s3 import S3
 from include.tasks.train_yolo import resolve_config
 from tests.support.airflow_connections import context_of, context_of_run, lead_to
+from tests.support.claims import OWNERS, RUN, Claims
 from tests.support.jobs import recorded, started
-from tests.support.quotas import check_quota
-from tests.support.release_server import finder
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 Resolve = Callable[..., ResolvedJob]
 
-FIRST = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
+FIRST = RUN
 """The run of ada that starts job a."""
 SCHEDULED = replace(FIRST, triggered_by=None)
 
@@ -43,7 +36,6 @@ BY_EVE = replace(FIRST, run_id="manual__2", triggered_by="eve")
 BY_ROOT = replace(BY_EVE, triggered_by="root")
 AGAIN = replace(FIRST, run_id="manual__2")
 
-OWNERS = JobOwnership(administrators=frozenset({"root"}))
 ANYONE = JobOwnership(open_to_all=True)
 
 RESUME = {"job_id": "a", "model": "yolo11n"}
@@ -52,22 +44,12 @@ CONTINUE = {"job_id": "b", "resume_from": "a", "epochs": 200}
 
 
 @pytest.fixture
-def resolving(
-    jobs: JobRepository,
-    datasets: DatasetRepository,
-    connection: psycopg.Connection[Any],
-    s3_client: S3Client,
-    bucket: str,
-) -> Resolve:
+def checked(resolving: Claims) -> Resolve:
     """Resolve parameters for a run, after the check that the API makes before the run exists."""
-    store = CheckpointStore(Bucket(s3_client, bucket))
-    weights = finder(s3_client, bucket, connection)
 
     def run(params: dict[str, Any], run: RunIdentity, ownership: JobOwnership = OWNERS) -> ResolvedJob:
-        quota = check_quota(connection)
-        claimant = Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, ownership)
-        check(params, claimant)
-        return resolve(params, claimant)
+        check(params, resolving.claimant(run, ownership))
+        return resolving(params, run, ownership)
 
     return run
 
@@ -80,12 +62,12 @@ def resolving(
     ],
 )
 def test_somebody_elses_run_is_refused_and_changes_nothing(
-    resolving: Resolve, jobs: JobRepository, params: dict[str, Any], action: str
+    checked: Resolve, jobs: JobRepository, params: dict[str, Any], action: str
 ) -> None:
-    resolving(RESUME, FIRST)
+    checked(RESUME, FIRST)
     before = recorded(jobs)
     with pytest.raises(SpecError) as refusal:
-        resolving(params, BY_EVE)
+        checked(params, BY_EVE)
     assert (
         str(refusal.value)
         == f"job_id='a' belongs to ada; only ada or a job administrator (root) may {action}"
@@ -94,18 +76,18 @@ def test_somebody_elses_run_is_refused_and_changes_nothing(
     assert recorded(jobs) == before
 
 
-def test_a_new_job_cannot_continue_somebody_elses_job(resolving: Resolve, jobs: JobRepository) -> None:
-    resolving(RESUME, FIRST)
+def test_a_new_job_cannot_continue_somebody_elses_job(checked: Resolve, jobs: JobRepository) -> None:
+    checked(RESUME, FIRST)
     with pytest.raises(
         SpecError, match=r"^resume_from='a': job_id='a' belongs to ada; .* model='job:a'"
     ) as refusal:
-        resolving(CONTINUE, BY_EVE)
+        checked(CONTINUE, BY_EVE)
     assert refusal.value.field == "resume_from"
     assert jobs.get("b") is None
     # Users who may continue job a get the error of a later check.
     for run in (AGAIN, BY_ROOT):
         with pytest.raises(SpecError, match=r"^resume_from='a' has no last.pt in S3"):
-            resolving(CONTINUE, run)
+            checked(CONTINUE, run)
 
 
 @pytest.mark.parametrize("params", [RESUME, START_OVER])
@@ -114,7 +96,7 @@ def test_a_new_job_cannot_continue_somebody_elses_job(resolving: Resolve, jobs: 
     [(AGAIN, OWNERS, "ada"), (BY_ROOT, OWNERS, "ada"), (BY_EVE, ANYONE, "eve")],
 )
 def test_the_owner_and_administrators_take_over_a_job_and_it_keeps_its_owner(
-    resolving: Resolve,
+    checked: Resolve,
     jobs: JobRepository,
     params: dict[str, Any],
     run: RunIdentity,
@@ -122,60 +104,60 @@ def test_the_owner_and_administrators_take_over_a_job_and_it_keeps_its_owner(
     owned_by: str,
 ) -> None:
     """The exception: if jobs are open to all, the user who takes over a job becomes its owner."""
-    resolving(RESUME, FIRST)
-    resolving(params, run, ownership)
+    checked(RESUME, FIRST)
+    checked(params, run, ownership)
     assert (recorded(jobs).run_id, recorded(jobs).triggered_by) == ("manual__2", owned_by)
 
 
-def test_a_run_that_has_the_id_of_a_deleted_run_does_not_inherit_its_job(resolving: Resolve) -> None:
-    resolving(RESUME, FIRST)
+def test_a_run_that_has_the_id_of_a_deleted_run_does_not_inherit_its_job(checked: Resolve) -> None:
+    checked(RESUME, FIRST)
     later = datetime.now(UTC) + timedelta(seconds=1)
     for created_at in (later, FIRST.created_at):
         with pytest.raises(SpecError, match=r"^job_id='a' belongs to ada"):
-            resolving(RESUME, replace(BY_EVE, run_id="manual__1", created_at=created_at))
+            checked(RESUME, replace(BY_EVE, run_id="manual__1", created_at=created_at))
 
 
-def test_a_scheduled_job_belongs_to_the_configured_owner(resolving: Resolve, jobs: JobRepository) -> None:
+def test_a_scheduled_job_belongs_to_the_configured_owner(checked: Resolve, jobs: JobRepository) -> None:
     ownership = replace(OWNERS, scheduled_owner="ada")
-    resolving(RESUME, SCHEDULED, ownership)
+    checked(RESUME, SCHEDULED, ownership)
     assert recorded(jobs).triggered_by == "ada"
     with pytest.raises(SpecError, match=r"^job_id='a' belongs to ada"):
-        resolving(RESUME, BY_EVE, ownership)
-    resolving(RESUME, SCHEDULED, replace(ownership, scheduled_owner="eve"))  # a cleared run keeps its job
+        checked(RESUME, BY_EVE, ownership)
+    checked(RESUME, SCHEDULED, replace(ownership, scheduled_owner="eve"))  # a cleared run keeps its job
     assert recorded(jobs).triggered_by == "ada"
-    resolving(RESUME, AGAIN, ownership)
+    checked(RESUME, AGAIN, ownership)
 
 
 def test_a_scheduled_job_without_an_owner_belongs_to_the_schedule(
-    resolving: Resolve, jobs: JobRepository
+    checked: Resolve, jobs: JobRepository
 ) -> None:
-    resolving(RESUME, SCHEDULED)
+    checked(RESUME, SCHEDULED)
     with pytest.raises(
         SpecError,
         match=r"^job_id='a' has no owner: a schedule started it; only a job administrator \(root\) may",
     ):
-        resolving(RESUME, BY_EVE)
-    resolving(START_OVER, replace(SCHEDULED, run_id="scheduled__2"))
+        checked(RESUME, BY_EVE)
+    checked(START_OVER, replace(SCHEDULED, run_id="scheduled__2"))
     assert recorded(jobs).triggered_by is None
-    resolving(RESUME, BY_ROOT)
+    checked(RESUME, BY_ROOT)
     assert recorded(jobs).triggered_by == "root"
 
 
 def test_a_row_of_a_host_application_belongs_to_the_user_who_trains_it_unless_it_names_an_owner(
-    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+    checked: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('a', 'queued')")
-    resolving(RESUME, BY_EVE)
+    checked(RESUME, BY_EVE)
     assert recorded(jobs).triggered_by == "eve"
     connection.execute("UPDATE training_jobs SET run_id = NULL, dag_id = NULL, triggered_by = 'ada'")
     with pytest.raises(SpecError, match=r"^job_id='a' belongs to ada"):
-        resolving(RESUME, replace(BY_EVE, run_id="manual__3"))
-    resolving(RESUME, BY_ROOT)  # the host application's own account
+        checked(RESUME, replace(BY_EVE, run_id="manual__3"))
+    checked(RESUME, BY_ROOT)  # the host application's own account
     assert recorded(jobs).triggered_by == "ada"
 
 
 def test_somebody_elses_run_does_not_fail_a_job_that_waits_for_its_first_run(
-    resolving: Resolve,
+    checked: Resolve,
     jobs: JobRepository,
     connection: psycopg.Connection[Any],
     migrated_url: str,
@@ -187,7 +169,7 @@ def test_somebody_elses_run_does_not_fail_a_job_that_waits_for_its_first_run(
     )
     connection.commit()
     with pytest.raises(SpecError, match="belongs to eve"):
-        resolving(RESUME, FIRST)
+        checked(RESUME, FIRST)
     record_task_failure(context_of(RESUME, exception=SpecError("refused")))  # from ada's run
     assert (recorded(jobs).status, recorded(jobs).error) == ("queued", None)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from typing import Any
@@ -19,7 +18,8 @@ from include.datasets.confinement import run_confined
 from include.datasets.progress import ProgressLog
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from tests.support.jobs import claim, resolved
+from tests.support.jobs import claim, recorded, resolved
+from tests.support.waiting import until
 
 Opener = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
@@ -43,14 +43,9 @@ def open_database(migrated_url: str) -> Opener:
     return lambda: closing(psycopg.connect(migrated_url))
 
 
-def shown(jobs: JobRepository, expected: str | None) -> bool:
-    """Wait until the row shows `expected`; return False if it never does."""
-    deadline = time.monotonic() + 30
-    while (found := jobs.get("a")) is not None and found.preparation != expected:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def wait_for(jobs: JobRepository, expected: str | None) -> None:
+    """Wait until the row shows `expected`."""
+    until(lambda: recorded(jobs).preparation == expected, f"the row shows {expected}", 30, pause=0.05)
 
 
 def advance(number: int) -> int:
@@ -66,11 +61,11 @@ def test_the_progress_of_the_preparation_is_in_the_row_until_it_ends(
     fetching = ProgressLog("Fetching s3://b/set/", 200, "files")
     with show_preparation(job, open_database):
         fetching.advance(50)
-        assert shown(jobs, "Fetching s3://b/set/: 50 of 200 files (25 %)")
+        wait_for(jobs, "Fetching s3://b/set/: 50 of 200 files (25 %)")
         fetching.advance(50)
-        assert shown(jobs, "Fetching s3://b/set/: 100 of 200 files (50 %)")
+        wait_for(jobs, "Fetching s3://b/set/: 100 of 200 files (50 %)")
         assert run_confined(advance, 3, source="set") != os.getpid()
-        assert shown(jobs, "Checking in a process: 3 of 4 images (75 %)")
+        wait_for(jobs, "Checking in a process: 3 of 4 images (75 %)")
     assert jobs.require_owner("a", "run1").preparation is None
     fetching.advance(50)
     assert jobs.require_owner("a", "run1").preparation is None

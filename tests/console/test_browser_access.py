@@ -174,7 +174,7 @@ def test_one_lost_response_does_not_make_an_administrator_a_viewer(visit: Visito
 @pytest.fixture
 def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
     """Prevent the application's role from logging in to the training database."""
-    url = api_stack.postgres.url("postgres")
+    url = api_stack.postgres.build_url("postgres")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER ROLE training_app NOLOGIN")
         connection.execute(

@@ -34,9 +34,10 @@ roboflow:
 
 
 def export_like_roboflow(folder: Path, train: int) -> bytes:
-    """A zip as Roboflow writes it: splits above images and labels; paths in data.yaml are one folder off.
+    """Return a zip as Roboflow writes it: splits above images and labels.
 
-    It has the first `train` training images of the dataset in the folder, and all validation images.
+    The paths in data.yaml are one folder off. The zip has the first `train` training images of the dataset
+    in the folder, and all validation images.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

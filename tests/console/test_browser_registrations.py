@@ -29,14 +29,11 @@ REASON = "labels/3.txt names class 7"
 
 
 @pytest.fixture(scope="module")
-def connection(api_stack_connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+def registering_connection(
+    api_stack_connection: psycopg.Connection[Any],
+) -> Iterator[psycopg.Connection[Any]]:
     yield api_stack_connection
     api_stack_connection.execute("DELETE FROM datasets WHERE name = %s", [NAME])
-
-
-@pytest.fixture(scope="module")
-def api(api_stack: Stack) -> Airflow:
-    return Airflow(api_stack)
 
 
 def end(
@@ -64,15 +61,15 @@ def end(
     ids=["refused", "failed"],
 )
 def test_a_failure_is_not_called_a_refusal(
-    api: Airflow,
+    api_stack_airflow: Airflow,
     api_stack: Stack,
-    connection: psycopg.Connection[Any],
+    registering_connection: psycopg.Connection[Any],
     visit: Visitors,
     reason: str | None,
     title: str,
 ) -> None:
     conf = {"name": NAME, "source": "digits"}
-    run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "failed", reason)
+    run_id = end(api_stack_airflow, api_stack, REGISTER_DAG, "check_dataset", conf, "failed", reason)
     page = visit().open(f"dataset?name={NAME}&registration={quote(run_id)}")
     expect(page.get_by_role("alert")).to_contain_text(title)
     expect(page.get_by_role("alert")).to_contain_text(reason or "its log says why")
@@ -81,21 +78,24 @@ def test_a_failure_is_not_called_a_refusal(
 
 @pytest.mark.parametrize(("reason", "state"), [(REASON, "refused"), (None, "failed")])
 def test_a_failed_deletion_is_not_called_refused(
-    api: Airflow, api_stack: Stack, reason: str | None, state: str
+    api_stack_airflow: Airflow, api_stack: Stack, reason: str | None, state: str
 ) -> None:
-    run_id = end(api, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
-    deletion = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
+    run_id = end(api_stack_airflow, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
+    deletion = api_stack.api.call_training_api("GET", f"deletions/{quote(run_id)}")
     assert deletion["state"] == state
     assert (reason or "its log says why") in deletion["error"]
 
 
 def test_known_content_has_no_link_to_a_version_that_the_user_may_not_read(
-    api: Airflow, api_stack: Stack, connection: psycopg.Connection[Any], visit: Visitors
+    api_stack_airflow: Airflow,
+    api_stack: Stack,
+    registering_connection: psycopg.Connection[Any],
+    visit: Visitors,
 ) -> None:
     """To a user who may not read XComs, every run looks like this run, which has none."""
-    register(DatasetRepository(connection), NAME, "1")
+    register(DatasetRepository(registering_connection), NAME, "1")
     conf = {"name": NAME, "source": "digits"}
-    run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "success", None)
+    run_id = end(api_stack_airflow, api_stack, REGISTER_DAG, "check_dataset", conf, "success", None)
     page = visit().open(f"dataset?name={NAME}&registration={quote(run_id)}")
     expect(page.get_by_text(f"{NAME} has this content already")).to_be_visible()
     expect(page.get_by_text("so there is no new version")).to_be_visible()
@@ -104,11 +104,11 @@ def test_known_content_has_no_link_to_a_version_that_the_user_may_not_read(
 
 
 def test_a_version_is_compared_with_the_newest_older_one_that_exists(
-    connection: psycopg.Connection[Any], visit: Visitors
+    registering_connection: psycopg.Connection[Any], visit: Visitors
 ) -> None:
-    datasets = DatasetRepository(connection)
+    datasets = DatasetRepository(registering_connection)
     first, gone, newest = (register(datasets, NAME, content).version for content in "234")
-    connection.execute("DELETE FROM datasets WHERE name = %s AND version = %s", [NAME, gone])
+    registering_connection.execute("DELETE FROM datasets WHERE name = %s AND version = %s", [NAME, gone])
     visitor = visit()
     visitor.expects(404, "/difference?base=")  # these versions have no listings to compare
     page = visitor.open(f"dataset?name={NAME}")
@@ -118,6 +118,6 @@ def test_a_version_is_compared_with_the_newest_older_one_that_exists(
     expect(page.get_by_role("region", name=f"Differences from version {first}")).to_be_visible()
     expect(page.get_by_label("Compare with version")).to_have_value(str(first))
 
-    connection.execute("DELETE FROM datasets WHERE name = %s AND version < %s", [NAME, newest])
+    registering_connection.execute("DELETE FROM datasets WHERE name = %s AND version < %s", [NAME, newest])
     page = visitor.open(f"dataset?name={NAME}&version={newest}")
     expect(page.get_by_text("There is no earlier version.")).to_be_visible()

@@ -28,11 +28,6 @@ def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-@pytest.fixture(scope="module")
-def api(api_stack: Stack) -> Airflow:
-    return Airflow(api_stack)
-
-
 def _open_advanced(page: Page) -> None:
     page.get_by_text("Advanced", exact=True).click()
 
@@ -71,8 +66,10 @@ def test_datasets_and_models_are_offered_as_suggestions(visit: Visitors) -> None
     until(lambda: "yolo11n-seg" in offered("model"), "models of the task")
 
 
-def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(visit: Visitors, api: Airflow) -> None:
-    runs = api.runs("train_yolo")
+def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(
+    visit: Visitors, api_stack_airflow: Airflow
+) -> None:
+    runs = api_stack_airflow.runs("train_yolo")
     page = visit().open("start")
     page.get_by_label("epochs", exact=True).fill("7")
     page.get_by_label("model", exact=True).fill("yolo11n-seg")
@@ -87,7 +84,7 @@ def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(visit: Visitor
     job_id = page.get_by_label("job_id", exact=True)
     expect(job_id).to_be_focused()
     expect(job_id).to_have_accessible_description(re.compile("is already completed"))
-    assert api.runs("train_yolo") == runs
+    assert api_stack_airflow.runs("train_yolo") == runs
 
     page.goto(page.url.replace("start", "models"))
     expect(page.get_by_role("heading", level=1, name="Models")).to_be_visible()
@@ -111,9 +108,9 @@ def test_the_form_can_be_used_again_when_back_restores_it_from_memory(visit: Vis
 
 
 def test_starting_again_after_a_lost_response_does_not_start_a_second_run(
-    visit: Visitors, api: Airflow
+    visit: Visitors, api_stack_airflow: Airflow
 ) -> None:
-    runs = api.runs("train_yolo")
+    runs = api_stack_airflow.runs("train_yolo")
     visitor = visit()
     visitor.expects(409, "/dagRuns")
     page = visitor.open("start")
@@ -128,7 +125,7 @@ def test_starting_again_after_a_lost_response_does_not_start_a_second_run(
         expect(page.get_by_text("Airflow is not responding.")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", level=1, name="Waiting for training to start")).to_be_visible()
-    (started,) = set(api.runs("train_yolo")) - set(runs)
+    (started,) = set(api_stack_airflow.runs("train_yolo")) - set(runs)
     assert parse_qs(urlsplit(page.url).query)["run_id"] == [started]
 
 
@@ -188,9 +185,9 @@ def test_the_resume_form_shows_inherited_values_and_fills_in_several_gpus(
     expect(page.get_by_label("publish_every", exact=True)).to_have_value("1")
 
 
-def test_the_form_says_why_a_job_cannot_be_resumed(visit: Visitors, api: Airflow) -> None:
-    runs = api.runs("train_yolo")
+def test_the_form_says_why_a_job_cannot_be_resumed(visit: Visitors, api_stack_airflow: Airflow) -> None:
+    runs = api_stack_airflow.runs("train_yolo")
     page = visit().open("start?resume=start-parent")
     page.get_by_role("button", name="Resume training").click()
     expect(page.get_by_role("alert")).to_contain_text("resume_from='start-parent'")
-    assert api.runs("train_yolo") == runs
+    assert api_stack_airflow.runs("train_yolo") == runs

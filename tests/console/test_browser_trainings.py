@@ -34,7 +34,7 @@ def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.fixture(scope="module")
 def running(api: Airflow, airflow_stack: Stack, small: dict[str, Any]) -> Iterator[str]:
-    """The id of a job that runs until a test or `stopped` stops it."""
+    """Yield the id of a job that runs until a test or `stopped` stops it."""
     run_id = api.trigger("train_yolo", small | {"job_id": PARENT})
     yield PARENT
     _request_stop(airflow_stack)
@@ -43,7 +43,7 @@ def running(api: Airflow, airflow_stack: Stack, small: dict[str, Any]) -> Iterat
 
 @pytest.fixture(scope="module")
 def stopped(api: Airflow, airflow_stack: Stack, running: str) -> str:
-    """The id of the same job after it was stopped."""
+    """Return the id of the same job after it was stopped."""
     until(lambda: len(recorded_epochs(airflow_stack, running)) > 2, "three epochs")
     _request_stop(airflow_stack)
     api.succeeds("train_yolo", job_row(airflow_stack, running)["run_id"])
@@ -51,8 +51,8 @@ def stopped(api: Airflow, airflow_stack: Stack, running: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(api: Airflow, airflow_stack: Stack, stopped: str) -> str:
-    """The id of a completed job, which a test resumes from its parent's page."""
+def finished_job(api: Airflow, airflow_stack: Stack, stopped: str) -> str:
+    """Return the id of a completed job, which a test resumes from its parent's page."""
     if not recorded_epochs(airflow_stack, CHILD):  # that test was not selected
         api.run(
             "train_yolo", {"job_id": CHILD, "resume_from": stopped, "epochs": _trained(airflow_stack) + 2}
@@ -144,10 +144,10 @@ def test_a_job_is_resumed_with_more_epochs_and_compared_with_its_parent(
 
 
 def test_curves_can_be_read_as_numbers_and_with_the_pointer(
-    visit: Visitors, finished: str, airflow_stack: Stack
+    visit: Visitors, finished_job: str, airflow_stack: Stack
 ) -> None:
-    epochs = job_row(airflow_stack, finished)["epochs"]
-    curves = _open_job(visit(), finished).get_by_role("region", name="Curves")
+    epochs = job_row(airflow_stack, finished_job)["epochs"]
+    curves = _open_job(visit(), finished_job).get_by_role("region", name="Curves")
     chart = curves.get_by_role("figure").filter(has_text="Box loss")
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
 
@@ -168,49 +168,51 @@ def test_curves_can_be_read_as_numbers_and_with_the_pointer(
     expect(table.get_by_role("row")).to_have_count(epochs + 1)
 
 
-def test_best_pt_is_downloaded_and_predicts(visit: Visitors, finished: str, tmp_path: Path) -> None:
+def test_best_pt_is_downloaded_and_predicts(visit: Visitors, finished_job: str, tmp_path: Path) -> None:
     import numpy as np
     from ultralytics import YOLO
 
     visitor = visit()
-    link = _open_job_in_airflow(visitor, finished).get_by_role("link", name="Download best.pt")
+    link = _open_job_in_airflow(visitor, finished_job).get_by_role("link", name="Download best.pt")
     file = visitor.download(link, tmp_path)
-    assert file.name == f"{finished}-best.pt"
+    assert file.name == f"{finished_job}-best.pt"
     assert len(YOLO(file).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
 
 
 def test_last_pt_is_downloaded_whole(
-    visit: Visitors, finished: str, airflow_stack: Stack, tmp_path: Path
+    visit: Visitors, finished_job: str, airflow_stack: Stack, tmp_path: Path
 ) -> None:
     visitor = visit()
-    link = _open_job(visitor, finished).get_by_role("link", name="Download last.pt")
+    link = _open_job(visitor, finished_job).get_by_role("link", name="Download last.pt")
     assert (
         visitor.download(link, tmp_path).stat().st_size
-        == (job_row(airflow_stack, finished)["last_checkpoint_size"])
+        == (job_row(airflow_stack, finished_job)["last_checkpoint_size"])
     )
 
 
-def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished: str, airflow_stack: Stack) -> None:
+def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished_job: str, airflow_stack: Stack) -> None:
     visitor = visit()
     visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    frame = _open_job_in_airflow(visitor, finished)
+    frame = _open_job_in_airflow(visitor, finished_job)
     frame.get_by_role("button", name="Copy s3:// path of best.pt").click()
     expect(frame.get_by_text("Copied", exact=False).first).to_be_visible()
     copied = visitor.page.evaluate("navigator.clipboard.readText()")
-    assert copied == job_row(airflow_stack, finished)["best_checkpoint_path"]
+    assert copied == job_row(airflow_stack, finished_job)["best_checkpoint_path"]
 
 
-def test_the_dataset_report_of_a_job_is_downloaded(visit: Visitors, finished: str, tmp_path: Path) -> None:
+def test_the_dataset_report_of_a_job_is_downloaded(
+    visit: Visitors, finished_job: str, tmp_path: Path
+) -> None:
     visitor = visit()
-    page = _open_job(visitor, finished)
+    page = _open_job(visitor, finished_job)
     expect(page.get_by_role("table", name="Classes")).to_be_visible()
     link = page.get_by_role("link", name="Download the dataset report")
     report = DatasetReport.model_validate_json(visitor.download(link, tmp_path).read_bytes())
-    assert (report.job_id, report.problems, len(report.class_table)) == (finished, 0, 10)
+    assert (report.job_id, report.problems, len(report.class_table)) == (finished_job, 0, 10)
 
 
-def test_the_pictures_of_a_job_are_shown(visit: Visitors, finished: str) -> None:
-    page = _open_job(visit(), finished)
+def test_the_pictures_of_a_job_are_shown(visit: Visitors, finished_job: str) -> None:
+    page = _open_job(visit(), finished_job)
     buttons = page.get_by_role("region", name="Pictures").get_by_role("button")
     expect(buttons.first).to_have_accessible_name("Predictions, validation batch 0")
     for button in buttons.all():
@@ -226,22 +228,22 @@ def test_the_pictures_of_a_job_are_shown(visit: Visitors, finished: str) -> None
 
 
 def test_train_again_fills_the_form_with_the_same_parameters(
-    visit: Visitors, finished: str, airflow_stack: Stack
+    visit: Visitors, finished_job: str, airflow_stack: Stack
 ) -> None:
-    page = _open_job(visit(), finished)
+    page = _open_job(visit(), finished_job)
     page.get_by_role("link", name="Train again with changes").click()
     expect(page.get_by_role("heading", level=1, name="Train again")).to_be_visible()
-    epochs = job_row(airflow_stack, finished)["epochs"]
+    epochs = job_row(airflow_stack, finished_job)["epochs"]
     expect(page.get_by_label("epochs", exact=True)).to_have_value(str(epochs))
     expect(page.get_by_label("imgsz", exact=True)).to_have_value("64")
     expect(page.get_by_label("dataset", exact=True)).to_have_value("digits")
 
 
-def test_fine_tuning_begins_with_the_weights_of_the_job(visit: Visitors, finished: str) -> None:
-    page = _open_job(visit(), finished)
+def test_fine_tuning_begins_with_the_weights_of_the_job(visit: Visitors, finished_job: str) -> None:
+    page = _open_job(visit(), finished_job)
     page.get_by_role("link", name="Fine-tune from this").click()
     expect(page.get_by_role("heading", level=1, name="Fine-tune")).to_be_visible()
-    expect(page.get_by_label("model", exact=True)).to_have_value(f"job:{finished}")
+    expect(page.get_by_label("model", exact=True)).to_have_value(f"job:{finished_job}")
     expect(page.get_by_label("imgsz", exact=True)).to_have_value("64")
 
 
@@ -257,39 +259,39 @@ def test_the_form_explains_a_wrong_parameter_beside_its_field(visit: Visitors, a
 
 
 def test_a_job_that_its_run_has_refused_is_shown_with_the_reason(
-    visit: Visitors, api: Airflow, small: dict[str, Any], finished: str
+    visit: Visitors, api: Airflow, small: dict[str, Any], finished_job: str
 ) -> None:
-    run_id = api.trigger("train_yolo", small | {"job_id": finished})
+    run_id = api.trigger("train_yolo", small | {"job_id": finished_job})
     frame = visit().open_in_airflow(f"run?dag_id=train_yolo&run_id={quote(run_id)}")
     expect(frame.get_by_text("Task resolve_config failed")).to_be_visible(timeout=120_000)
-    expect(frame.get_by_role("alert")).to_contain_text(finished)
+    expect(frame.get_by_role("alert")).to_contain_text(finished_job)
 
 
 def test_a_job_links_to_its_airflow_run_and_the_tab_on_the_run_shows_the_job(
-    visit: Visitors, finished: str, airflow_stack: Stack
+    visit: Visitors, finished_job: str, airflow_stack: Stack
 ) -> None:
     visitor = visit()
-    href = _open_job(visitor, finished).get_by_role("link", name="Airflow run").get_attribute("href")
+    href = _open_job(visitor, finished_job).get_by_role("link", name="Airflow run").get_attribute("href")
     assert href is not None
     visitor.page.goto(href)
-    run_id = job_row(airflow_stack, finished)["run_id"]
+    run_id = job_row(airflow_stack, finished_job)["run_id"]
     expect(visitor.page.get_by_text(run_id).first).to_be_visible()
     visitor.page.get_by_role("link", name="Training", exact=True).click()
-    expect(visitor.frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
+    expect(visitor.frame.get_by_role("heading", level=1, name=f"Training {finished_job}")).to_be_visible()
 
 
-def test_a_page_inside_airflow_has_its_own_url(visit: Visitors, finished: str) -> None:
+def test_a_page_inside_airflow_has_its_own_url(visit: Visitors, finished_job: str) -> None:
     visitor = visit()
     frame = visitor.open_in_airflow("jobs?prefix=watched")
-    frame.get_by_role("link", name=finished, exact=True).click()
-    visitor.page.wait_for_url(f"**/plugin/trainings/**/job?id={finished}")
+    frame.get_by_role("link", name=finished_job, exact=True).click()
+    visitor.page.wait_for_url(f"**/plugin/trainings/**/job?id={finished_job}")
     visitor.page.reload()
-    expect(frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
+    expect(frame.get_by_role("heading", level=1, name=f"Training {finished_job}")).to_be_visible()
 
 
-def test_the_theme_follows_airflows_switch_immediately(visit: Visitors, finished: str) -> None:
+def test_the_theme_follows_airflows_switch_immediately(visit: Visitors, finished_job: str) -> None:
     visitor = visit(apart=True)  # the browser keeps the theme
-    frame = _open_job_in_airflow(visitor, finished)
+    frame = _open_job_in_airflow(visitor, finished_job)
     body = frame.locator("body")
     light = body.evaluate("body => getComputedStyle(body).backgroundColor")
     frame.locator("html").evaluate("html => { html.neverReloaded = true }")

@@ -30,7 +30,7 @@ def _tables(api_stack: Stack) -> None:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file that is sent in three parts. Whether it is a zip is checked only after the upload."""
+    """Return a file that is sent in three parts. Whether it is a zip is checked only after the upload."""
     file = tmp_path / "large.zip"
     file.write_bytes(b"PK" + bytes(2 * UPLOAD_PART))
     return file
@@ -38,7 +38,7 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signs(tmp_path: Path) -> Path:
-    """A folder of three small files, which are sent at the same time."""
+    """Return the folder of three small files, which are sent at the same time."""
     folder = tmp_path / "signs"
     for path in ("data.yaml", "images/train/1.jpg", "labels/train/1.txt"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def _wait(page: Page, condition: Callable[[], bool]) -> None:
 def _stored_at(stack: Stack, completed: Response) -> str:
     """Return the key or prefix of the upload; the response's body is lost when the page navigates."""
     upload_id = completed.url.split("/")[-2]
-    source: str = stack.api.training("GET", f"uploads/{upload_id}")["source"]
+    source: str = stack.api.call_training_api("GET", f"uploads/{upload_id}")["source"]
     return source.removeprefix(f"s3://{DEFAULT_BUCKET}/")
 
 

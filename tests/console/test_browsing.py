@@ -51,8 +51,8 @@ INSTALL = "apt-get --quiet --yes install --no-install-recommends"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Path:
-    """A checkout; `bin` has all programs that `.ci/run` finds, and `done` lists the commands that it ran."""
+def checkout(tmp_path: Path) -> Path:
+    """Return a checkout; `bin` has all programs that `.ci/run` finds, and `done` lists what it ran."""
     (tmp_path / "bin").mkdir()
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
@@ -78,10 +78,10 @@ def _did(machine: Path) -> list[str]:
     return (machine / "done").read_text().splitlines()
 
 
-def test_ci_installs_missing_programs_before_the_tests(machine: Path) -> None:
-    _program(machine, "apt-get")
-    assert _run(machine).returncode == 0
-    assert _did(machine) == [
+def test_ci_installs_missing_programs_before_the_tests(checkout: Path) -> None:
+    _program(checkout, "apt-get")
+    assert _run(checkout).returncode == 0
+    assert _did(checkout) == [
         "apt-get --quiet --yes update",
         f"{INSTALL} chromium-headless-shell fonts-liberation",
         f"{INSTALL} nginx-light",
@@ -90,36 +90,36 @@ def test_ci_installs_missing_programs_before_the_tests(machine: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("there", [[], ["chromium"]])
-def test_ci_uses_chromium_if_there_is_no_headless_shell(machine: Path, there: list[str]) -> None:
+@pytest.mark.parametrize("installed", [[], ["chromium"]])
+def test_ci_uses_chromium_if_there_is_no_headless_shell(checkout: Path, installed: list[str]) -> None:
     refusing = "#!/bin/sh\necho $0 $* >>done\ncase $* in *headless*) exit 100; esac"
-    for name in ["nginx", *there]:
-        _program(machine, name)
-    _program(machine, "apt-get", refusing)
-    assert _run(machine).returncode == 0
-    instead = [] if there else [f"{INSTALL} chromium fonts-liberation"]
-    assert _did(machine)[2:] == [*instead, "make lint", "make test"]
+    for name in ["nginx", *installed]:
+        _program(checkout, name)
+    _program(checkout, "apt-get", refusing)
+    assert _run(checkout).returncode == 0
+    instead = [] if installed else [f"{INSTALL} chromium fonts-liberation"]
+    assert _did(checkout)[2:] == [*instead, "make lint", "make test"]
 
 
-def test_ci_continues_if_nothing_can_be_installed(machine: Path) -> None:
-    _program(machine, "apt-get", "#!/bin/sh\nexit 100")
-    finished = _run(machine)
+def test_ci_continues_if_nothing_can_be_installed(checkout: Path) -> None:
+    _program(checkout, "apt-get", "#!/bin/sh\nexit 100")
+    finished = _run(checkout)
     assert finished.returncode == 0
     for packages in ("chromium-headless-shell fonts-liberation", "chromium fonts-liberation", "nginx-light"):
         assert f"\n{packages} could not be installed." in f"\n{finished.stderr}"
-    assert _did(machine) == ["make lint", "make test"]
+    assert _did(checkout) == ["make lint", "make test"]
 
 
-def test_ci_never_asks_for_a_password(machine: Path) -> None:
-    _program(machine, "apt-get")
-    finished = _run(machine, user=1000)
+def test_ci_never_asks_for_a_password(checkout: Path) -> None:
+    _program(checkout, "apt-get")
+    finished = _run(checkout, user=1000)
     assert finished.returncode == 0
-    assert _did(machine) == ["make lint", "make test"]
+    assert _did(checkout) == ["make lint", "make test"]
 
 
-@pytest.mark.parametrize("there", [("apt-get", "chromium-headless-shell", "nginx"), ()])
-def test_ci_installs_nothing_if_it_need_not_or_cannot(machine: Path, there: tuple[str, ...]) -> None:
-    for name in there:
-        _program(machine, name)
-    assert _run(machine).returncode == 0
-    assert _did(machine) == ["make lint", "make test"]
+@pytest.mark.parametrize("installed", [("apt-get", "chromium-headless-shell", "nginx"), ()])
+def test_ci_installs_nothing_if_it_need_not_or_cannot(checkout: Path, installed: tuple[str, ...]) -> None:
+    for name in installed:
+        _program(checkout, name)
+    assert _run(checkout).returncode == 0
+    assert _did(checkout) == ["make lint", "make test"]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from include.retraining.gate import METRICS
-from include.training.architectures import default_metric
+from include.training.architectures import find_default_metric
 from include.ultralytics_tasks import TASKS, Task
 from tests.support.node import evaluate, needs_node
 
@@ -29,7 +29,7 @@ def recorded(task: Task) -> list[str]:
 def test_a_job_of_every_task_is_judged_by_the_metric_of_its_task() -> None:
     rows = {task: dict.fromkeys(recorded(task), 0.5) for task in TASKS}
     judged = answer(f"Object.entries({json.dumps(rows)}).map(([task, row]) => module.headline(row).name)")
-    assert judged == [default_metric(task) for task in TASKS]
+    assert judged == [find_default_metric(task) for task in TASKS]
 
 
 def test_every_metric_of_every_task_is_drawn_with_a_title_in_words() -> None:
@@ -41,6 +41,6 @@ def test_every_metric_of_every_task_is_drawn_with_a_title_in_words() -> None:
 
 
 def test_lower_is_better_for_errors_and_losses_only() -> None:
-    names = [*ERRORS, "val/dlog_loss", *(default_metric(task) for task in TASKS)]
+    names = [*ERRORS, "val/dlog_loss", *(find_default_metric(task) for task in TASKS)]
     lower = answer(f"{json.dumps(names)}.filter(module.lowerIsBetter)")
     assert lower == [*ERRORS, "val/dlog_loss"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from include.jobs.spec import TrainingSpec
 from include.orchestration.params import dag_params
-from include.training.arguments import known_arguments
+from include.training.arguments import read_known_arguments
 from tests.support.node import evaluate, needs_node
 
 pytestmark = needs_node
@@ -29,7 +29,7 @@ def test_the_command_has_only_arguments_of_ultralytics() -> None:
     conf = everything | {"task": "segment", "overrides": {"mosaic": 0.5}}
     start, arguments = command_of(conf)[:3], {word.partition("=")[0] for word in command_of(conf)[3:]}
     assert start == ["yolo", "segment", "train"]
-    assert arguments <= known_arguments().keys()
+    assert arguments <= read_known_arguments().keys()
     assert {"model", "data", "epochs", "lr0", "mosaic"} <= arguments
 
 

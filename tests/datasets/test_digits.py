@@ -15,7 +15,7 @@ from include.datasets.check import inspect_dataset
 from include.datasets.checking.label_lines import LabelRules
 from include.datasets.checking.labels import check_labels
 from include.datasets.checking.validate import validate
-from include.datasets.fingerprint import content_fingerprint
+from include.datasets.fingerprint import compute_content_fingerprint
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation, Layout
 
@@ -29,7 +29,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 def test_the_scenes_have_the_expected_bytes(scenes: Layout) -> None:
     expected = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
-    assert content_fingerprint(scenes, "digits") == expected == digits.FINGERPRINT
+    assert compute_content_fingerprint(scenes, "digits") == expected == digits.FINGERPRINT
 
 
 def test_the_reference_describes_the_scenes_correctly(scenes: Layout, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_training_and_validation_share_no_scan() -> None:
     from sklearn.datasets import load_digits  # here, because it imports pandas and SciPy for a second
 
     scans = digits.load_scans()
-    train, val = ({id(scan) for scan in digits.deal(scans)[split]} for split in ("train", "val"))
+    train, val = ({id(scan) for scan in digits.deal(scans)[split]} for split in digits.SCENES)
     assert not train & val
     assert len(train | val) == len(scans) == len(load_digits().target) == 1797
 

@@ -21,7 +21,7 @@ from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.conversion.ndjson import convert_ndjson
 from include.datasets.conversion.problems import Problems
 from include.datasets.disk import is_file, is_passing
-from include.datasets.fingerprint import content_fingerprint
+from include.datasets.fingerprint import compute_content_fingerprint
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.description import read_description
 from include.datasets.layouts.layout import read_layout
@@ -76,12 +76,12 @@ def dead_mount(tmp_path: Path) -> Iterator[Path]:
 def read_content(folder: Path) -> Callable[[], object]:
     build("detect", folder)
     layout = read_layout(DatasetLocation(folder, SOURCE, folder), "detect")
-    return lambda: content_fingerprint(layout, SOURCE)
+    return lambda: compute_content_fingerprint(layout, SOURCE)
 
 
 def read_data_yaml(folder: Path) -> Callable[[], object]:
     file = build("detect", folder)
-    return lambda: read_description(file, "detect", SOURCE)
+    return lambda: read_description(file, "detect", SOURCE, "val")
 
 
 def read_depths(folder: Path) -> Callable[[], object]:

@@ -13,9 +13,9 @@ from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 from botocore.exceptions import ClientError
 
 from include.deployment.backend import notify
-from include.deployment.connections import open_maintenance_bucket, s3_client, training_db_factory
+from include.deployment.connections import create_s3_client, open_maintenance_bucket, prepare_training_db
 from include.deployment.lookup import LookupFailed, look_up
-from include.deployment.model_keys import signing
+from include.deployment.model_keys import load_signing
 from include.deployment.retrying import is_transient
 from include.deployment.settings import SettingRefused, Settings
 from include.jobs.callback import TrainingCompletionCallback
@@ -35,7 +35,7 @@ def api_server(monkeypatch: pytest.MonkeyPatch) -> ApiServer:
 
 @pytest.fixture
 def serving(api_server: ApiServer) -> Iterator[Server]:
-    """The HTTP server of the API server, to which this process's supervisor sends its requests."""
+    """Yield the HTTP server of the API server, to which this process's supervisor sends its requests."""
     with supervised(api_server) as serving:
         yield serving
 
@@ -55,12 +55,12 @@ def stop(_: ApiServer, serving: Server) -> None:
 
 OUTAGES = [stop, fail, lose_database]
 USES: dict[str, Callable[[], object]] = {
-    "training_db": training_db_factory,
-    "training_s3": s3_client,
+    "training_db": prepare_training_db,
+    "training_s3": create_s3_client,
     "training_s3_maintenance": lambda: open_maintenance_bucket(SETTINGS),
     "training_backend": lambda: notify(FINISHED),
     "training_db_owner": _find_owner,
-    "model_signing_key": lambda: signing(SETTINGS),
+    "model_signing_key": lambda: load_signing(SETTINGS),
 }
 
 
@@ -81,13 +81,13 @@ def test_an_outage_is_not_mistaken_for_a_missing_connection(
 @pytest.mark.usefixtures("serving")
 def test_a_missing_connection_is_reported_or_skipped() -> None:
     with pytest.raises(AirflowNotFoundException):
-        training_db_factory()
+        prepare_training_db()
     with pytest.raises(SettingRefused, match="training_s3_maintenance does not exist"):
         open_maintenance_bucket(SETTINGS)
     with pytest.raises(AirflowSkipException, match="nothing to notify"):
         notify(FINISHED)
     assert _find_owner() == "training_db"
-    assert signing(SETTINGS).key is None
+    assert load_signing(SETTINGS).key is None
 
 
 @pytest.mark.usefixtures("serving")

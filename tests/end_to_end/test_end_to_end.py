@@ -59,13 +59,13 @@ def backend(api: Airflow) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def row(airflow_stack: Stack) -> Callable[[str], dict[str, Any]]:
+def get_row(airflow_stack: Stack) -> Callable[[str], dict[str, Any]]:
     return partial(job_row, airflow_stack)
 
 
 @pytest.fixture(scope="module")
 def finished_job(api: Airflow, airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A job of two epochs, trained on the bundled digits."""
+    """Train a job of two epochs on the bundled digits; return its id."""
     model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
     api.run("train_yolo", {"job_id": "two-epochs", "epochs": 2, "model": model, **SMALL})
     return "two-epochs"
@@ -74,11 +74,11 @@ def finished_job(api: Airflow, airflow_stack: Stack, tmp_path_factory: pytest.Te
 def test_a_job_ends_with_both_checkpoints_in_s3_and_both_in_its_row(
     api: Airflow,
     airflow_stack: Stack,
-    row: Callable[[str], dict[str, Any]],
+    get_row: Callable[[str], dict[str, Any]],
     finished_job: str,
     tmp_path: Path,
 ) -> None:
-    job = row(finished_job)
+    job = get_row(finished_job)
     assert (job["status"], job["epoch"], job["epochs"], job["error"]) == ("completed", 1, 2, None)
     assert 0 <= job["metrics"]["metrics/mAP50(B)"] <= 1
     for kind in ("best", "last"):
@@ -91,13 +91,13 @@ def test_a_job_ends_with_both_checkpoints_in_s3_and_both_in_its_row(
 
 
 def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
-    airflow_stack: Stack, row: Callable[[str], dict[str, Any]], finished_job: str, tmp_path: Path
+    airflow_stack: Stack, get_row: Callable[[str], dict[str, Any]], finished_job: str, tmp_path: Path
 ) -> None:
     import numpy as np
     from ultralytics import YOLO
     from ultralytics.nn.tasks import torch_safe_load
 
-    job = row(finished_job)
+    job = get_row(finished_job)
     last = download(airflow_stack, job["last_checkpoint_path"], tmp_path / "last.pt")
     state, _ = torch_safe_load(str(last), safe_only=True)
     assert state["epoch"] == 1
@@ -110,10 +110,10 @@ def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
 
 @pytest.mark.long
 def test_a_job_without_a_model_trains_the_default_one_from_scratch(
-    api: Airflow, row: Callable[[str], dict[str, Any]]
+    api: Airflow, get_row: Callable[[str], dict[str, Any]]
 ) -> None:
     api.run("train_yolo", {"job_id": "default-model", "epochs": 1, **SMALL})
-    job = row("default-model")
+    job = get_row("default-model")
     assert (job["status"], job["spec"]["model"]) == ("completed", DIGITS_MODEL)
     assert job["initial_weights_path"] is None
 
@@ -127,14 +127,14 @@ def test_local_files_are_deleted_after_both_objects_are_verified(
 def test_a_resumed_job_continues_at_the_next_epoch_without_changing_its_parent(
     api: Airflow,
     airflow_stack: Stack,
-    row: Callable[[str], dict[str, Any]],
+    get_row: Callable[[str], dict[str, Any]],
     finished_job: str,
     backend: Backend,
     tmp_path: Path,
 ) -> None:
-    before = row(finished_job)
+    before = get_row(finished_job)
     api.run("train_yolo", {"job_id": "four-epochs", "resume_from": finished_job, "epochs": 4})
-    job = row("four-epochs")
+    job = get_row("four-epochs")
     assert (job["status"], job["parent_job_id"], job["epoch"], job["epochs"]) == (
         "completed",
         finished_job,
@@ -152,7 +152,7 @@ def test_a_resumed_job_continues_at_the_next_epoch_without_changing_its_parent(
         return max(float(s["step"]) for s in state["optimizer"]["state"].values() if "step" in s)
 
     assert steps(job["last_checkpoint_path"]) > steps(before["last_checkpoint_path"])
-    assert row(finished_job) == before
+    assert get_row(finished_job) == before
     (notification,) = backend.received
     assert notification["job_id"] == "four-epochs"
     assert notification["bearer"] == f"Bearer {BACKEND_TOKEN}"
@@ -161,14 +161,14 @@ def test_a_resumed_job_continues_at_the_next_epoch_without_changing_its_parent(
 
 
 def test_a_completed_job_is_refused_and_its_row_is_unchanged(
-    api: Airflow, row: Callable[[str], dict[str, Any]], finished_job: str
+    api: Airflow, get_row: Callable[[str], dict[str, Any]], finished_job: str
 ) -> None:
-    before = row(finished_job)
+    before = get_row(finished_job)
     run_id = api.trigger("train_yolo", {"job_id": finished_job, "epochs": 2, **SMALL})
     assert api.wait("train_yolo", run_id) == "failed"
     tasks = api.tasks("train_yolo", run_id)
     assert (tasks["resolve_config"], tasks["train"]) == ("failed", "upstream_failed")
-    assert row(finished_job) == before
+    assert get_row(finished_job) == before
 
 
 def test_rest_refuses_a_bad_job_id_before_a_run_exists(api: Airflow) -> None:
@@ -208,7 +208,7 @@ def test_a_data_yaml_in_training_root_cannot_read_files_of_the_worker(
 
 
 def test_data_that_are_too_large_fail_the_run_immediately_and_the_check_logs_into_the_task(
-    api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
+    api: Airflow, airflow_stack: Stack, get_row: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data")
     os.truncate(tmp_path / "data" / "labels" / "val" / "0.txt", 60_000_000)
@@ -216,7 +216,7 @@ def test_data_that_are_too_large_fail_the_run_immediately_and_the_check_logs_int
     run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset, "model": "yolo11n"})
     assert api.wait("train_yolo", run_id) == "failed"
     assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "a retry would find the same problem"
-    assert "val/0.txt: the file is 57.2 MiB, and the limit is 16 MiB" in row("too-much")["error"]
+    assert "val/0.txt: the file is 57.2 MiB, and the limit is 16 MiB" in get_row("too-much")["error"]
     log = api.log("train_yolo", run_id, "check_dataset", 1)
     assert "labels/val/0.txt: the file is 57.2 MiB" in log
 
@@ -224,7 +224,7 @@ def test_data_that_are_too_large_fail_the_run_immediately_and_the_check_logs_int
 def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(
     airflow_stack: Stack, finished_job: str
 ) -> None:
-    """This test is the last one in the file, so that it sees all runs of the file."""
+    # This test is the last one in the file, so that it sees all runs of the file.
     found = places_of(airflow_stack, {"job": finished_job})
     for place in (
         "rows of xcom",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from include.checkpoints.checkpoint import in_words
+from include.checkpoints.checkpoint import name_position
 from include.stack.local import Stack
 from include.training.loading import load_checkpoint
 from tests.support.airflow_client import Airflow, download
@@ -33,17 +33,17 @@ CUT_SECONDS = 12
 
 
 @pytest.fixture(scope="module")
-def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters of every job in this module."""
+def job_conf(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the parameters of every job in this module."""
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    api: Airflow, airflow_stack: Stack, job_conf: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The final weights of a job that was never interrupted."""
-    training = Training(api, airflow_stack, job | {"job_id": "uninterrupted"})
+    """Return the hash of the final weights of a job that was never interrupted."""
+    training = Training(api, airflow_stack, job_conf | {"job_id": "uninterrupted"})
     assert training.ends()["inexact_reason"] is None
     assert training.attempt == 1
     return stored_weights(airflow_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
@@ -60,9 +60,9 @@ def require_named_objects(stack: Stack, row: dict[str, Any], folder: Path) -> No
 
 
 def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weights(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+    api: Airflow, airflow_stack: Stack, job_conf: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
-    training = Training(api, airflow_stack, job | {"job_id": "moved"})
+    training = Training(api, airflow_stack, job_conf | {"job_id": "moved"})
     training.reaches(random.randrange(2))
     process = training.process()
     time.sleep(random.random())
@@ -108,9 +108,9 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
 
 @pytest.mark.long
 def test_a_run_that_hangs_continues_by_itself_and_a_stopped_one_only_with_the_same_parameters(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+    api: Airflow, airflow_stack: Stack, job_conf: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
-    conf = job | {"job_id": "stopped", "hang_timeout": 10}
+    conf = job_conf | {"job_id": "stopped", "hang_timeout": 10}
     training = Training(api, airflow_stack, conf)
     training.reaches(2)
     process = training.process()
@@ -134,5 +134,5 @@ def test_a_run_that_hangs_continues_by_itself_and_a_stopped_one_only_with_the_sa
     again = Training(api, airflow_stack, conf)
     row = again.ends()
     assert (row["status"], row["origin_run_id"]) == ("completed", training.run_id)
-    assert f"Resuming after {in_words((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
+    assert f"Resuming after {name_position((stopped['epoch'], stopped['epoch_batch']))}," in again.log(1)
     assert stored_weights(airflow_stack, "stopped", tmp_path) == uninterrupted

@@ -17,15 +17,15 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters of every job in this module."""
+def job_conf(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the parameters of every job in this module."""
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), 40)
 
 
 def test_an_api_server_that_hangs_does_not_delay_training(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any]
+    api: Airflow, airflow_stack: Stack, job_conf: dict[str, Any]
 ) -> None:
-    training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 8})
+    training = Training(api, airflow_stack, job_conf | {"job_id": "unheard", "epochs": 8})
     training.reaches(0)
     process, server = training.process(), process_of(airflow_stack.state.path, "api-server")
     with standing_still(server, *server.children(recursive=True)):
@@ -39,7 +39,7 @@ def test_an_api_server_that_hangs_does_not_delay_training(
 
 def begun(training: Training) -> int:
     """Return how many attempts of `train` have begun; each leaves a note in Airflow at its start."""
-    with psycopg.connect(training.stack.postgres.url("airflow")) as connection:
+    with psycopg.connect(training.stack.postgres.build_url("airflow")) as connection:
         (number,) = connection.execute(
             "SELECT COALESCE(max((value::jsonb ->> 'attempt')::integer), 0) FROM task_state_store "
             "WHERE run_id = %s AND task_id = 'train' AND key = 'interruptions'",
@@ -50,7 +50,7 @@ def begun(training: Training) -> int:
 
 @pytest.mark.long
 def test_a_training_run_that_is_killed_three_times_without_progress_ends_with_the_likely_cause(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any]
+    api: Airflow, airflow_stack: Stack, job_conf: dict[str, Any]
 ) -> None:
     with psycopg.connect(airflow_stack.training_db_url) as connection:
         connection.execute(
@@ -58,7 +58,7 @@ def test_a_training_run_that_is_killed_three_times_without_progress_ends_with_th
             "VALUES ('unrecorded', 'running', %s, 'gone', 'gone', now() - interval '10 minutes')",
             [DAG],
         )
-    training = Training(api, airflow_stack, job | {"job_id": "killer"})
+    training = Training(api, airflow_stack, job_conf | {"job_id": "killer"})
     for attempt in range(1, 4):
         process = training.process()
         until(lambda attempt=attempt: begun(training) == attempt, "the attempt", pause=0.1)  # type: ignore[misc]
@@ -74,9 +74,9 @@ def test_a_training_run_that_is_killed_three_times_without_progress_ends_with_th
 
 
 def test_a_state_that_a_person_sets_in_airflow_is_recorded_in_the_row_and_named_by_later_tasks(
-    api: Airflow, airflow_stack: Stack, job: dict[str, Any]
+    api: Airflow, airflow_stack: Stack, job_conf: dict[str, Any]
 ) -> None:
-    training = Training(api, airflow_stack, job | {"job_id": "marked"})
+    training = Training(api, airflow_stack, job_conf | {"job_id": "marked"})
     training.reaches(0)
     process = training.process()
     api.mark(DAG, training.run_id, "failed")

@@ -36,7 +36,7 @@ WEIGHTS = "yolov5nu.pt"
 
 @pytest.fixture(scope="module")
 def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
-    """The run ids of jobs that wait for a GPU, by job id, in the order in which they were triggered."""
+    """Yield the run ids of jobs that wait for a GPU, by job id, in the order in which they were triggered."""
     api.set_slots(GPU_POOL, 0)
     runs = {f"wait-{name}": api.trigger(DAG, CONF | {"job_id": f"wait-{name}"}) for name in WAITING}
     until(
@@ -166,5 +166,5 @@ def test_fine_tuning_is_queued_behind_others_and_followed_to_its_end(
     assert row["waited_seconds"] > 1
     assert row["initial_weights_path"].endswith(f"/pretrained/{WEIGHTS}")
     assert row["initial_weights_sha256"] == hashlib.sha256(published.files[WEIGHTS]).hexdigest()
-    assert [path for path in published.asked if path.endswith(WEIGHTS)] == [f"/v8.4.0/{WEIGHTS}"]
+    assert [path for path in published.requested if path.endswith(WEIGHTS)] == [f"/v8.4.0/{WEIGHTS}"]
     assert row["queued_at"] < row["started_at"]

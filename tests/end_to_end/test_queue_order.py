@@ -71,7 +71,7 @@ def on_schedule(api: Airflow, shapes: None) -> Iterator[None]:
 
 def training_tasks(stack: Stack, since: int) -> list[tuple[str, str | None, datetime | None]]:
     """Return the run id, and the state and start of `train`, for all later runs in order of creation."""
-    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+    with psycopg.connect(stack.postgres.build_url("airflow")) as connection:
         return connection.execute(
             "SELECT run_id, task_instance.state, task_instance.start_date FROM task_instance "
             "JOIN dag_run USING (dag_id, run_id) WHERE dag_id = %s AND task_id = 'train' AND dag_run.id > %s "
@@ -81,7 +81,7 @@ def training_tasks(stack: Stack, since: int) -> list[tuple[str, str | None, date
 
 
 def newest_run(stack: Stack) -> int:
-    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+    with psycopg.connect(stack.postgres.build_url("airflow")) as connection:
         (number,) = connection.execute("SELECT max(id) FROM dag_run").fetchone() or (0,)
     return int(number)
 

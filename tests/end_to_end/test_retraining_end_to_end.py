@@ -82,7 +82,7 @@ def first_champion(
 def retrained(
     api: Airflow, airflow_stack: Stack, first_champion: ModelVersion, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The id of a run that new data have started; its model was approved, and the run has ended."""
+    """Return the id of a run that new data have started; its model was approved, and the run has ended."""
     folder = build("detect", tmp_path_factory.mktemp("new") / "data", train=IMAGES, val=8).parent
     upload_files(airflow_stack.s3.client(), DEFAULT_BUCKET, folder, "datasets/shapes/")
     api.run("watch_dataset", {"dataset": SHAPES})
@@ -157,7 +157,7 @@ def test_nothing_is_trained_with_the_data_and_parameters_of_the_champion(
 def worse(
     api: Airflow, airflow_stack: Stack, retrained: str, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The id of a run whose training run fails at first, and learns nothing when it is retried."""
+    """Return the id of a run whose training run fails at first, and learns nothing when it is retried."""
     client = airflow_stack.s3.client()
     whole = body(client, START)
     # A checkpoint that can be loaded safely, but that training refuses because it is for another task.
@@ -210,5 +210,5 @@ def test_an_earlier_version_is_restored_by_one_trigger(
 
 
 def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(airflow_stack: Stack) -> None:
-    """This test is the last one in the file, so that it sees all runs of the file."""
+    # This test is the last one in the file, so that it sees all runs of the file.
     assert places_of(airflow_stack, secrets_of(airflow_stack)) == []

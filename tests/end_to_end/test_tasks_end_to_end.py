@@ -15,7 +15,7 @@ from PIL import Image
 
 from include.checkpoints.inspection.inspect import inspect_file
 from include.deployment.settings import DEFAULT_BUCKET
-from include.training.architectures import default_metric
+from include.training.architectures import find_default_metric
 from include.training.loading import load_training_state
 from include.ultralytics_tasks import TASKS
 from tests.support.airflow_client import Airflow, download, job_row
@@ -64,7 +64,7 @@ def all_end_well(api: Airflow, stack: Stack, runs: Iterable[tuple[Task, str]], f
         api.succeeds("train_yolo", run_id)
         row = job_row(stack, f"tiny-{task}")
         assert (row["status"], row["epoch"], row["inexact_reason"]) == ("completed", 1, None)
-        assert 0 <= row["metrics"][default_metric(task)] <= 1
+        assert 0 <= row["metrics"][find_default_metric(task)] <= 1
         files = {
             kind: download(stack, row[f"{kind}_checkpoint_path"], folder / f"{task}-{kind}.pt")
             for kind in ("best", "last")

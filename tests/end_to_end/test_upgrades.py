@@ -45,7 +45,7 @@ def folder(version: str) -> Path:
 
 
 @pytest.fixture
-def written(folder: Path) -> dict[str, Any]:
+def recorded_job(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "job.json").read_text(encoding="utf-8")))
 
 
@@ -84,10 +84,13 @@ def test_a_state_of_an_earlier_version_is_resumed_and_then_saved_within_its_epoc
 
 
 def test_a_row_of_a_running_job_is_migrated_and_its_next_attempt_begins(
-    version: str, written: dict[str, Any], database_url: str
+    version: str, recorded_job: dict[str, Any], database_url: str
 ) -> None:
-    upgrade(database_url, version, written["row"])
-    lost, trained = written["row"].get("lost_seconds", 0.0), written["row"].get("trained_seconds", 0.0)
+    upgrade(database_url, version, recorded_job["row"])
+    lost, trained = (
+        recorded_job["row"].get("lost_seconds", 0.0),
+        recorded_job["row"].get("trained_seconds", 0.0),
+    )
 
     with psycopg.connect(database_url) as connection:
         jobs = JobRepository(connection)
@@ -98,17 +101,17 @@ def test_a_row_of_a_running_job_is_migrated_and_its_next_attempt_begins(
         assert jobs.record_progress("old", "manual__1", 2, TrainingProgress(1, 3, 5, 4.0)) is StopRequest.NONE
         jobs.record_durable("old", "manual__1", 2, 1, 3)
         assert recorded(jobs, "old").durable_batch == 3
-    assert TrainingSpec.parse_stored(dict(job.spec or {})).publish_seconds == written["row"]["spec"].get(
+    assert TrainingSpec.parse_stored(dict(job.spec or {})).publish_seconds == recorded_job["row"]["spec"].get(
         "publish_seconds", 60
     )
 
 
 def test_a_row_that_was_running_while_its_job_waited_for_a_gpu_is_queued(
-    version: str, written: dict[str, Any], database_url: str
+    version: str, recorded_job: dict[str, Any], database_url: str
 ) -> None:
     since = datetime(2026, 11, 20, 7, 30, tzinfo=UTC)
     nothing_yet = dict.fromkeys(("attempt", "epoch", "durable_epoch", "metrics"))
-    upgrade(database_url, version, written["row"] | nothing_yet | {"started_at": since})
+    upgrade(database_url, version, recorded_job["row"] | nothing_yet | {"started_at": since})
 
     with psycopg.connect(database_url) as connection:
         job = recorded(JobRepository(connection), "old")
@@ -116,9 +119,9 @@ def test_a_row_that_was_running_while_its_job_waited_for_a_gpu_is_queued(
         assert job.waits_for_gpu
 
 
-def test_the_xcom_of_a_running_job_is_read_and_has_the_same_identity(written: dict[str, Any]) -> None:
-    job = ResolvedJob.model_validate(written["xcom"])
-    assert job.identity() == written["identity"]
+def test_the_xcom_of_a_running_job_is_read_and_has_the_same_identity(recorded_job: dict[str, Any]) -> None:
+    job = ResolvedJob.model_validate(recorded_job["xcom"])
+    assert job.identity() == recorded_job["identity"]
 
 
 class Later(TrainingSpec):
@@ -130,11 +133,11 @@ class Later(TrainingSpec):
 
 
 def test_a_new_parameter_in_a_later_version_keeps_the_identity_of_a_running_job(
-    written: dict[str, Any],
+    recorded_job: dict[str, Any],
 ) -> None:
     assert (
-        Later.parse_stored(written["xcom"]["spec"]).identity()
-        == ResolvedJob.model_validate(written["xcom"]).spec.identity()
+        Later.parse_stored(recorded_job["xcom"]["spec"]).identity()
+        == ResolvedJob.model_validate(recorded_job["xcom"]).spec.identity()
     )
     assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
 
@@ -144,6 +147,7 @@ def test_a_stored_override_that_became_a_parameter_is_moved_to_it() -> None:
     stored = TrainingSpec.parse({"overrides": overrides}).model_dump(mode="json", exclude_unset=True)
 
     for read in Later.parse_stored(stored), Later.model_validate(stored):  # a row, and an XCom
+        assert isinstance(read, Later)
         assert (read.mosaic, read.overrides) == (0.5, {"cos_lr": True})
         assert read.identity() == Later.parse({"mosaic": 0.5, "overrides": {"cos_lr": True}}).identity()
     with pytest.raises(SpecError, match="mosaic is a separate parameter: give it directly, not in overrides"):
@@ -156,9 +160,9 @@ def test_a_replaced_parameter_is_refused_with_an_error_that_names_it() -> None:
 
 
 def test_a_running_job_survives_a_downgrade_and_the_next_upgrade(
-    version: str, written: dict[str, Any], database_url: str
+    version: str, recorded_job: dict[str, Any], database_url: str
 ) -> None:
-    upgrade(database_url, version, written["row"])
+    upgrade(database_url, version, recorded_job["row"])
     with psycopg.connect(database_url) as connection:
         jobs = JobRepository(connection)
         jobs.start_training("old", "manual__1", 2, first_epoch=2)
@@ -167,7 +171,7 @@ def test_a_running_job_survives_a_downgrade_and_the_next_upgrade(
 
     apply(engine, version, confirm_data_loss=True)
 
-    known = {"status": "running", "attempt": 2, "durable_epoch": 1, "spec": written["row"]["spec"]}
+    known = {"status": "running", "attempt": 2, "durable_epoch": 1, "spec": recorded_job["row"]["spec"]}
     with psycopg.connect(database_url) as connection:
         row = connection.execute(f"SELECT {', '.join(known)} FROM training_jobs").fetchone()
     assert row == tuple(known.values())

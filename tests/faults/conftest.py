@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.schema.migrations import apply
-from tests.faults.database_door import DatabaseProxy
-from tests.faults.hold import Hold
-from tests.faults.s3_proxy import S3Proxy
-from tests.faults.scene import Backend, Scene
 from tests.support import host_applications
+from tests.support.faults.database_door import DatabaseProxy
+from tests.support.faults.hold import Hold
+from tests.support.faults.s3_proxy import S3Proxy
+from tests.support.faults.scene import Backend, Scene
 from tests.support.interrupted_attempts import Place
 
 if TYPE_CHECKING:
@@ -35,14 +35,16 @@ def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
     postgres = replace(postgres, roles=roles)
     postgres.ensure_roles()
     postgres.ensure_database(DATABASE, "faults_owner", "faults")
-    url = postgres.url(DATABASE, "faults")
+    url = postgres.build_url(DATABASE, "faults")
     with (
         S3Proxy(s3.endpoint_url, hold) as proxy,
         DatabaseProxy(url, hold) as database,
         Backend() as backend,
     ):
-        apply(host_applications.engine(postgres.url(DATABASE, "faults_owner")), application_role="faults")
+        apply(
+            host_applications.engine(postgres.build_url(DATABASE, "faults_owner")), application_role="faults"
+        )
         place = Place(s3, client, bucket, url, tmp_path_factory.mktemp("faults"))
-        scene = Scene(place, postgres.url(DATABASE), hold, proxy, database, backend)
+        scene = Scene(place, postgres.build_url(DATABASE), hold, proxy, database, backend)
         scene.prepare()
         yield scene

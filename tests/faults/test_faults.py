@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from tests.faults.database_faults import DATABASE_FAULTS
-from tests.faults.fault import Fault, Moment
-from tests.faults.job import Job
-from tests.faults.machine_faults import MACHINE_FAULTS
-from tests.faults.moments import CHECKING, MOMENTS
-from tests.faults.people_faults import PEOPLE_FAULTS
-from tests.faults.report import Report
-from tests.faults.s3_faults import S3_FAULTS
-from tests.faults.scene import Scene
+from tests.support.faults.database_faults import DATABASE_FAULTS
+from tests.support.faults.fault import Fault, Moment
+from tests.support.faults.job import Job
+from tests.support.faults.machine_faults import MACHINE_FAULTS
+from tests.support.faults.moments import CHECKING, MOMENTS
+from tests.support.faults.people_faults import PEOPLE_FAULTS
+from tests.support.faults.report import Report
+from tests.support.faults.s3_faults import S3_FAULTS
+from tests.support.faults.scene import Scene
 
 pytestmark = pytest.mark.timeout(900)  # the first case also runs the uninterrupted job
 
@@ -49,19 +49,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def report(pytestconfig: pytest.Config) -> Report:
+def fault_report(pytestconfig: pytest.Config) -> Report:
     return Report(pytestconfig.getoption("--report"), list(MATRIX))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def uninterrupted(scene: Scene) -> None:
+def uninterrupted_first(scene: Scene) -> None:
     """Run the uninterrupted job with which the other jobs are compared."""
     assert Job(scene, "uninterrupted").run().problems == []
 
 
-def test_a_job_that_meets_a_fault_keeps_what_was_promised(scene: Scene, report: Report, case: str) -> None:
+def test_a_job_that_meets_a_fault_keeps_what_was_promised(
+    scene: Scene, fault_report: Report, case: str
+) -> None:
     fault, moment = MATRIX[case]
     job = Job(scene, case, fault)
     outcome = job.run(moment)
-    report.add(case, fault, moment, outcome)
+    fault_report.add(case, fault, moment, outcome)
     assert outcome.problems == []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.watch import bounded_memory, watch_acts
+from tests.support.fuzz.watch import bounded_memory, watch_acts
 
 
 @dataclass

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from include.training.contract import UnreadableCheckpoint
 from include.training.loading import load_inspected
 from include.training.run import train
-from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
+from tests.support.fuzz import strategies
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import Epochs, request
 
@@ -55,7 +55,7 @@ _FORGED = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     model = architecture(folder, "classify")
     return Path(train(request("classify", folder, epochs=1, model=model), Epochs()).last.path)
@@ -97,8 +97,8 @@ def _loads(path: Path) -> bool:
     return True
 
 
-def test_any_forged_pickle_is_loaded_or_refused(fuzz: Fuzz, trained: Path, tmp_path: Path) -> None:
-    pickle, storages = _parts(trained)
+def test_any_forged_pickle_is_loaded_or_refused(fuzz: Fuzz, trained_file: Path, tmp_path: Path) -> None:
+    pickle, storages = _parts(trained_file)
     places = [place for _, _, place in pickletools.genops(pickle) if place is not None]
     path = tmp_path / "forged.pt"
     fuzz(
@@ -110,9 +110,9 @@ def test_any_forged_pickle_is_loaded_or_refused(fuzz: Fuzz, trained: Path, tmp_p
     assert [file.name for file in tmp_path.iterdir()] == ["forged.pt"]
 
 
-def test_any_damaged_checkpoint_is_loaded_or_refused(fuzz: Fuzz, trained: Path, tmp_path: Path) -> None:
+def test_any_damaged_checkpoint_is_loaded_or_refused(fuzz: Fuzz, trained_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "damaged.pt"
-    content = trained.read_bytes()
+    content = trained_file.read_bytes()
     ends = st.builds(
         lambda head, tail: head + tail, strategies.corrupted(content[:4096]), st.just(content[4096:])
     )

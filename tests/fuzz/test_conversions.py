@@ -16,9 +16,9 @@ from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.conversion.ndjson import convert_ndjson
 from include.datasets.errors import DatasetError
-from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support.coco_datasets import build_coco, mask, rle
+from tests.support.fuzz import strategies
 from tests.support.ndjson_exports import export
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ConvertedDataset:
         except DatasetError as error:
             message = str(error)
         else:
-            names = [Path(asset.name) for asset in ConvertedFiles(self._work).assets()]
+            names = [Path(asset.name) for asset in ConvertedFiles(self._work).read_asset_list()]
             assert not [name for name in names if name.is_absolute() or ".." in name.parts]
             return True
         assert message

@@ -19,9 +19,9 @@ from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
-from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support import tiny_datasets
+from tests.support.fuzz import strategies
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
@@ -121,6 +121,7 @@ def test_any_archive_is_unpacked_or_refused(
     fuzz: Fuzz, tmp_path: Path, outside: list[str], task: Task
 ) -> None:
     seed, target, archive = tmp_path / "seed", tmp_path / "unpacked", tmp_path / "data.zip"
+    store = tmp_path / "files"
     tiny_datasets.build(task, seed, train=2, val=2, size=16)
     good = {str(file.relative_to(seed)): file.read_bytes() for file in seed.rglob("*") if file.is_file()}
 
@@ -131,11 +132,12 @@ def test_any_archive_is_unpacked_or_refused(
 
     def check() -> bool:
         try:
-            unpack(archive, target, "s3://bucket/data.zip", UnpackLimits(size=64 * 1024**2, files=1000))
+            limits = UnpackLimits(size=64 * 1024**2, files=1000)
+            unpack(str(archive), str(target), "s3://bucket/data.zip", str(store), limits)
         except DatasetError:
             return False
         assert all(path.is_dir() or (path.is_file() and not path.is_symlink()) for path in target.rglob("*"))
         return _check(target, task)
 
     fuzz(strategies.archives(good, strategies.descriptions(outside)), write, check, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"data.zip", "seed", "unpacked"}
+    assert {path.name for path in tmp_path.iterdir()} == {"data.zip", "files", "seed", "unpacked"}

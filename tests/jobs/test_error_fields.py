@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from include import refusals
 from include.jobs.spec import SpecError, TrainingSpec
-from include.refusals import FieldError, error_sentences, first_error
+from include.refusals import FieldError, describe_errors, find_first_error
 
 SEMANTIC = {"task": "semantic", "dataset": "s3://bucket/data.zip"}
 
@@ -41,8 +41,8 @@ def test_the_words_of_an_error_do_not_decide_where_it_is_shown(
 ) -> None:
     with pytest.raises(ValidationError) as refusal:
         _Pair.model_validate(given)
-    assert error_sentences(refusal.value, _Pair, "pair") == sentences
-    first = first_error(refusal.value, _Pair, "pair")
+    assert describe_errors(refusal.value, _Pair, "pair") == sentences
+    first = find_first_error(refusal.value, _Pair, "pair")
     assert {first.field: str(first)} == sentences
     assert not hasattr(refusals, "field_of")
 

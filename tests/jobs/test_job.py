@@ -9,7 +9,7 @@ import pytest
 
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
 from include.jobs.job import JobStatus, TrainingJob
-from include.jobs.recorded_checkpoint import RecordedCheckpoint, checkpoint_columns, column_names
+from include.jobs.recorded_checkpoint import RecordedCheckpoint, build_checkpoint_columns, name_columns
 
 
 def job_of(status: str | None) -> TrainingJob:
@@ -44,7 +44,7 @@ def test_a_job_that_was_cancelled_in_the_queue_has_ended_without_success() -> No
 @pytest.mark.parametrize("kind", CHECKPOINT_KINDS)
 def test_a_checkpoint_is_read_from_the_columns_that_record_it(kind: CheckpointKind) -> None:
     recorded = RecordedCheckpoint(f"s3://bucket/{kind}.pt", "a" * 64, 7)
-    columns = checkpoint_columns(kind, recorded)
+    columns = build_checkpoint_columns(kind, recorded)
     assert columns == {
         f"{kind}_checkpoint_path": f"s3://bucket/{kind}.pt",
         f"{kind}_checkpoint_sha256": "a" * 64,
@@ -54,10 +54,10 @@ def test_a_checkpoint_is_read_from_the_columns_that_record_it(kind: CheckpointKi
 
 
 def test_the_columns_of_both_checkpoints_are_fields_of_a_row() -> None:
-    columns = {column for kind in CHECKPOINT_KINDS for column in column_names(kind)}
+    columns = {column for kind in CHECKPOINT_KINDS for column in name_columns(kind)}
     assert columns < set(TrainingJob.model_fields)
 
 
 def test_a_row_without_a_path_records_no_checkpoint() -> None:
-    row = SimpleNamespace(**dict.fromkeys(column_names("best")))
+    row = SimpleNamespace(**dict.fromkeys(name_columns("best")))
     assert RecordedCheckpoint.of(row, "best") is None

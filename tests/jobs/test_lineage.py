@@ -25,7 +25,7 @@ def test_a_curve_covers_all_epochs_in_even_steps(
     connection: psycopg.Connection[Any], listing: JobListing, count: int
 ) -> None:
     _epochs(connection, "a", count)
-    curve = [point for point in listing.details(["a"])["a"].curve if point is not None]
+    curve = [point for point in listing.find_details(["a"])["a"].curve if point is not None]
     steps = {later - earlier for earlier, later in itertools.pairwise(curve)}
     assert (curve[0], curve[-1], len(curve)) == (0, count - 1, min(count, CURVE_POINTS))
     assert not steps or max(steps) - min(steps) <= 1
@@ -37,13 +37,13 @@ def test_a_missing_epoch_is_a_gap_in_the_curve(
     _epochs(connection, "a", 4)
     connection.execute("DELETE FROM training_epochs WHERE epoch = 1")
     connection.execute("UPDATE training_epochs SET fitness = NULL WHERE epoch = 2")
-    assert list(listing.details(["a"])["a"].curve) == [0, None, None, 3]
+    assert list(listing.find_details(["a"])["a"].curve) == [0, None, None, 3]
 
 
 def test_an_unknown_job_has_no_details(listing: JobListing) -> None:
-    nothing = listing.details(["a"])["a"]
-    assert (nothing.epoch, list(nothing.curve), list(nothing.children)) == (None, [], [])
-    assert listing.details([]) == {}
+    nothing = listing.find_details(["a"])["a"]
+    assert (nothing.recorded_at, list(nothing.curve), list(nothing.children)) == (None, [], [])
+    assert listing.find_details([]) == {}
 
 
 def _descend(connection: psycopg.Connection[Any], *pairs: tuple[str, str | None]) -> None:
@@ -58,7 +58,7 @@ def _descend(connection: psycopg.Connection[Any], *pairs: tuple[str, str | None]
 
 def test_the_newest_children_are_shown(connection: psycopg.Connection[Any], listing: JobListing) -> None:
     _descend(connection, ("a", None), *((f"child-{n:02}", "a") for n in range(CHILDREN_SHOWN + 5)))
-    children = listing.details(["a", "child-07"])["a"].children
+    children = listing.find_details(["a", "child-07"])["a"].children
     assert list(children) == [f"child-{n:02}" for n in range(CHILDREN_SHOWN + 4, 4, -1)]
 
 
@@ -86,17 +86,17 @@ def test_a_lineage_has_the_ancestors_and_descendants_of_a_job(
     connection: psycopg.Connection[Any], listing: JobListing, job_id: str, names: list[str]
 ) -> None:
     _descend(connection, *FAMILY)
-    lineage = listing.lineage(job_id)
+    lineage = listing.find_lineage(job_id)
     assert [job.job_id for job in lineage.jobs] == names
     assert lineage.truncated is False
 
 
 def test_a_circular_lineage_ends(connection: psycopg.Connection[Any], listing: JobListing) -> None:
     _descend(connection, ("a", "c"), ("b", "a"), ("c", "b"), ("self", "self"), ("lost", "gone"))
-    assert [job.job_id for job in listing.lineage("b").jobs] == ["a", "b", "c"]
-    assert [job.job_id for job in listing.lineage("self").jobs] == ["self"]
-    assert [job.job_id for job in listing.lineage("lost").jobs] == ["lost"]
-    assert listing.lineage("b").truncated is False
+    assert [job.job_id for job in listing.find_lineage("b").jobs] == ["a", "b", "c"]
+    assert [job.job_id for job in listing.find_lineage("self").jobs] == ["self"]
+    assert [job.job_id for job in listing.find_lineage("lost").jobs] == ["lost"]
+    assert listing.find_lineage("b").truncated is False
 
 
 def test_a_lineage_that_is_too_large_keeps_the_nearest_relatives(
@@ -109,9 +109,12 @@ def test_a_lineage_that_is_too_large_keeps_the_nearest_relatives(
         ("a", "parent"),
         *((f"child-{n}", "a") for n in range(LINEAGE_SHOWN - 3)),
     )
-    assert (len(listing.lineage("a").jobs), listing.lineage("a").truncated) == (LINEAGE_SHOWN, False)
+    assert (len(listing.find_lineage("a").jobs), listing.find_lineage("a").truncated) == (
+        LINEAGE_SHOWN,
+        False,
+    )
     _descend(connection, ("grandchild", "child-0"))
-    lineage = listing.lineage("a")
+    lineage = listing.find_lineage("a")
     names = {job.job_id for job in lineage.jobs}
     assert (len(names), lineage.truncated) == (LINEAGE_SHOWN, True)
     assert {"grandparent", "parent", "a"} <= names
@@ -119,6 +122,6 @@ def test_a_lineage_that_is_too_large_keeps_the_nearest_relatives(
 
 
 def test_an_unknown_job_has_no_lineage(listing: JobListing) -> None:
-    for ask in (listing.require, listing.lineage):
+    for ask in (listing.require, listing.find_lineage):
         with pytest.raises(JobUnknown, match="job_id='nobody' does not exist"):
             ask("nobody")

@@ -12,7 +12,7 @@ import pytest
 from include.api.database import tolerate_foreign_values
 from include.jobs.job import JobStatus
 from include.jobs.listing import EXACT_UP_TO, JobFilter, JobListing, PagePosition
-from include.queries import query
+from include.queries import load_query
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
 from tests.support import host_applications
@@ -48,7 +48,7 @@ NEWEST_FIRST = ["b\\3", "b_1", "b%2", "a-3", "a-2", "a-1", "b1"]
 
 
 def found(listing: JobListing, wanted: JobFilter = EVERY) -> list[str]:
-    page = listing.page(wanted, 100)
+    page = listing.find_page(wanted, 100)
     assert page.next is None
     return [job.job_id for job in page.jobs]
 
@@ -57,7 +57,7 @@ def paged(listing: JobListing, limit: int, wanted: JobFilter = EVERY) -> list[li
     pages: list[list[str]] = []
     place: PagePosition | None = None
     for _ in range(100):
-        page = listing.page(wanted, limit, place)
+        page = listing.find_page(wanted, limit, place)
         pages.append([job.job_id for job in page.jobs])
         place = page.next
         if place is None:
@@ -96,10 +96,10 @@ def test_a_new_job_does_not_shift_the_following_pages(
 ) -> None:
     plant(connection, SOME)
     every = found(listing)
-    first = listing.page(EVERY, 3)
+    first = listing.find_page(EVERY, 3)
     plant(connection, "VALUES ('newer', 'queued', 'x', 'y', 300)")
     connection.execute("DELETE FROM training_jobs WHERE job_id = %s", [first.jobs[-1].job_id])
-    second = listing.page(EVERY, 3, first.next)
+    second = listing.find_page(EVERY, 3, first.next)
     assert [job.job_id for job in (*first.jobs, *second.jobs)] == every[:6]
 
 
@@ -128,7 +128,7 @@ def test_every_combination_of_filters_finds_the_jobs_that_match_all_of_them(
         ).fetchall()
         names = found(listing, wanted)
         assert sorted(names) == sorted(name for (name,) in expected), wanted
-        assert listing.page(wanted, 5).total.number == len(expected)
+        assert listing.find_page(wanted, 5).total.number == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,13 @@ def test_wildcards_in_a_prefix_are_taken_literally(
 ) -> None:
     plant(connection, SOME)
     assert found(listing, JobFilter(prefix=prefix)) == names
+
+
+def test_every_id_starts_with_an_empty_prefix(
+    connection: psycopg.Connection[Any], listing: JobListing
+) -> None:
+    plant(connection, SOME)
+    assert sorted(found(listing, JobFilter(prefix=""))) == sorted(NEWEST_FIRST)
 
 
 def test_a_job_is_found_by_its_run(connection: psycopg.Connection[Any], listing: JobListing) -> None:
@@ -159,20 +166,22 @@ def test_a_count_above_ten_thousand_is_an_estimate_and_never_below_that_number(
         connection,
         f"SELECT 'job' || n, 'failed', 'd', 'm', n FROM generate_series(1, {EXACT_UP_TO}) AS n",
     )
-    total = listing.page(wanted, 5).total
+    total = listing.find_page(wanted, 5).total
     assert (total.number, total.is_estimate) == (EXACT_UP_TO, False)
     plant(connection, "SELECT 'job0' || n, 'failed', 'd', 'm', n FROM generate_series(1, 5000) AS n")
-    unknown = listing.page(wanted, 5).total
+    unknown = listing.find_page(wanted, 5).total
     assert unknown.number >= EXACT_UP_TO
     assert unknown.is_estimate
     owner.execute("ANALYZE training_jobs")
-    assert listing.page(wanted, 5).total.number == pytest.approx(15_000, rel=0.1)
-    assert listing.page(JobFilter(status=JobStatus.RUNNING), 5).total == type(total)(0, is_estimate=False)
+    assert listing.find_page(wanted, 5).total.number == pytest.approx(15_000, rel=0.1)
+    assert listing.find_page(JobFilter(status=JobStatus.RUNNING), 5).total == type(total)(
+        0, is_estimate=False
+    )
 
 
 def test_counts_estimates_and_lists_have_the_same_conditions() -> None:
     def conditions(name: str) -> list[str]:
-        lines = [line.strip(" ;") for line in query(name).decode().splitlines()]
+        lines = [line.strip(" ;") for line in load_query(name).decode().splitlines()]
         return [line for line in lines if line.startswith(("WHERE job_id IS NOT NULL", "AND (%("))][:8]
 
     assert len(conditions("list_jobs")) == 8
@@ -188,7 +197,7 @@ def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
         "before_job_id": "",
         "limit": 26,
     }
-    rows = connection.execute(b"EXPLAIN " + query(name), given | values).fetchall()
+    rows = connection.execute(b"EXPLAIN " + load_query(name), given | values).fetchall()
     connection.rollback()
     return "\n".join(row[0] for row in rows)
 
@@ -263,12 +272,12 @@ def test_the_table_of_a_host_application_is_listed_with_any_content(empty: Datab
         every = ["large", "a/b c", "of ours", "6", "empty", "again"]
         assert found(listing) == every
         assert list(itertools.chain(*paged(listing, 2))) == every
-        jobs = {job.job_id: job for job in listing.page(EVERY, 10).jobs}
+        jobs = {job.job_id: job for job in listing.find_page(EVERY, 10).jobs}
         assert (jobs["large"].created_at, jobs["large"].metrics) == (None, None)
         assert jobs["a/b c"].status == "ARCHIVED"
         assert found(listing, JobFilter(status=JobStatus.FAILED)) == ["large", "again"]
         assert found(listing, JobFilter(dataset="d", model="m")) == ["of ours"]
         assert found(listing, JobFilter(prefix="a")) == ["a/b c", "again"]
-        assert [job.job_id for job in listing.lineage("a/b c").jobs] == ["a/b c"]
+        assert [job.job_id for job in listing.find_lineage("a/b c").jobs] == ["a/b c"]
         connection.commit()
         apply(host_applications.engine(empty.owner_url), "base", confirm_data_loss=True)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from include.jobs.model_reference import ModelKind, ModelReference
-from include.training.architectures import is_architecture, published_weights
+from include.training.architectures import is_architecture, read_published_weights
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_advice_names_only_existing_models(typed: str) -> None:
         ModelReference.parse(typed)
     advised = re.findall(r"\byolo[\w.-]*\b", str(refusal.value).replace(repr(typed), ""))
     for name in advised:
-        assert is_architecture(name) or name in published_weights(), name
+        assert is_architecture(name) or name in read_published_weights(), name
     assert "sam_b" not in str(refusal.value).replace(repr(typed), "")
 
 

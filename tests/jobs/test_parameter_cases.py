@@ -11,7 +11,7 @@ from include.jobs.parameters import DEFAULTS
 from include.jobs.spec import SpecError, TrainingSpec
 from include.orchestration.params import dag_params
 from include.retraining.request import RetrainRequest
-from include.training.arguments import known_arguments
+from include.training.arguments import read_known_arguments
 
 
 def _accepts(params: dict[str, Any]) -> bool:
@@ -116,7 +116,7 @@ def test_overrides_that_would_fail_on_a_gpu_are_refused_beforehand(
 
 
 def test_gains_and_durations_cannot_be_negative() -> None:
-    least = {name: argument.get("minimum") for name, argument in known_arguments().items()}
+    least = {name: argument.get("minimum") for name, argument in read_known_arguments().items()}
     for name in ("box", "cls", "dfl", "pose", "kobj", "warmup_epochs", "time"):
         assert least[name] == 0, name
     assert least["degrees"] is None

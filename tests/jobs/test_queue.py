@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from include.api.job_response import build_response
+from include.deployment.settings import DEFAULT_BUCKET
+from include.jobs.job import JobStatus
 from include.jobs.queue import ActiveJob, QueuePlace, assign_places, find_places
 from include.jobs.repository import JobRepository
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
@@ -29,7 +31,7 @@ def job(name: str, status: str = "queued", **given: Any) -> ActiveJob:
         "recorded_at": None,
         "eta_seconds": None,
     }
-    return ActiveJob(name, status, **(values | given))
+    return ActiveJob(name, JobStatus(status), **(values | given))
 
 
 def minutes(jobs: list[ActiveJob]) -> list[int | None]:
@@ -40,8 +42,12 @@ def minutes(jobs: list[ActiveJob]) -> list[int | None]:
 
 def test_jobs_start_one_after_the_other_on_one_gpu() -> None:
     jobs = [job("runs", "running"), job("next"), job("last")]
-    assert assign_places(jobs, NOW)["next"] == QueuePlace(1, 2, NOW + timedelta(minutes=10))
-    assert assign_places(jobs, NOW)["last"] == QueuePlace(2, 2, NOW + timedelta(minutes=20))
+    assert assign_places(jobs, NOW)["next"] == QueuePlace(
+        place=1, waiting=2, expected_start_at=NOW + timedelta(minutes=10)
+    )
+    assert assign_places(jobs, NOW)["last"] == QueuePlace(
+        place=2, waiting=2, expected_start_at=NOW + timedelta(minutes=20)
+    )
 
 
 def test_a_job_that_needs_two_gpus_waits_until_both_are_free() -> None:
@@ -87,7 +93,7 @@ def test_places_are_in_the_order_in_which_jobs_were_queued(
         "second": 2,
         "third": 3,
     }
-    assert build_response(recorded(jobs, "of the host"), connection).queue is None
+    assert build_response(recorded(jobs, "of the host"), connection, DEFAULT_BUCKET).queue is None
 
 
 def test_the_start_is_estimated_from_similar_training_runs(
@@ -106,15 +112,15 @@ def test_the_start_is_estimated_from_similar_training_runs(
     started = recorded(jobs, "runs").started_at
     assert started is not None
 
-    shown = build_response(recorded(jobs, "waits"), connection).queue
+    shown = build_response(recorded(jobs, "waits"), connection, DEFAULT_BUCKET).queue
     assert shown is not None
     assert shown.expected_start_at is not None
     assert timedelta(minutes=20) <= shown.expected_start_at - started <= timedelta(minutes=21)
-    other = build_response(recorded(jobs, "other"), connection).queue
+    other = build_response(recorded(jobs, "other"), connection, DEFAULT_BUCKET).queue
     assert other is not None
     assert other.expected_start_at is not None
     assert timedelta(minutes=40) <= other.expected_start_at - started <= timedelta(minutes=41)
-    assert build_response(recorded(jobs, "runs"), connection).queue is None
+    assert build_response(recorded(jobs, "runs"), connection, DEFAULT_BUCKET).queue is None
 
 
 def test_the_times_between_attempts_do_not_postpone_the_expected_start(

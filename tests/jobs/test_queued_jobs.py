@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from include.api.job_response import build_response
+from include.deployment.settings import DEFAULT_BUCKET
 from include.errors import OwnershipLost
 from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
@@ -54,12 +55,12 @@ def test_waiting_counts_neither_for_the_duration_nor_for_the_goodput(
 ) -> None:
     claim(jobs)
     waits(connection, 583)
-    assert build_response(recorded(jobs), connection).duration_seconds is None
+    assert build_response(recorded(jobs), connection, DEFAULT_BUCKET).duration_seconds is None
     jobs.leave_queue("a", "run1", 1)
     connection.execute(
         "UPDATE training_jobs SET started_at = started_at - interval '60 s', trained_seconds = 45"
     )
-    shown = build_response(recorded(jobs), connection)
+    shown = build_response(recorded(jobs), connection, DEFAULT_BUCKET)
     assert shown.duration_seconds == pytest.approx(60, abs=2)
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
 
@@ -78,9 +79,11 @@ def test_the_duration_of_a_job_is_the_time_in_which_its_attempts_had_gpus(
             let_pass(connection, 5000)
             claim(jobs, run_id="run2", expected="run1")
             let_pass(connection, 700)
-            assert build_response(recorded(jobs), connection).duration_seconds == pytest.approx(90, abs=2)
+            assert build_response(
+                recorded(jobs), connection, DEFAULT_BUCKET
+            ).duration_seconds == pytest.approx(90, abs=2)
     connection.execute("UPDATE training_jobs SET trained_seconds = 75")
-    shown = build_response(recorded(jobs), connection)
+    shown = build_response(recorded(jobs), connection, DEFAULT_BUCKET)
     assert shown.waited_seconds == pytest.approx(700, abs=5)
     assert shown.duration_seconds == pytest.approx(100, abs=3)
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
@@ -96,7 +99,9 @@ def test_the_attempts_of_a_deleted_job_with_the_same_id_do_not_count(
     started(jobs)
     let_pass(connection, 20)
     jobs.record_durable("a", "run1", 1, 0)
-    assert build_response(recorded(jobs), connection).duration_seconds == pytest.approx(20, abs=2)
+    assert build_response(recorded(jobs), connection, DEFAULT_BUCKET).duration_seconds == pytest.approx(
+        20, abs=2
+    )
 
 
 def test_between_two_attempts_a_job_is_still_running_and_keeps_its_start(
@@ -167,7 +172,7 @@ def test_a_cancelled_job_may_be_trained_after_all(jobs: JobRepository) -> None:
 
 
 def test_a_run_that_continues_after_its_job_was_cancelled_cannot_reclaim_it(jobs: JobRepository) -> None:
-    """This happens if the user may not edit runs: Airflow then refuses to end the run."""
+    """A run continues if the user may not edit runs: Airflow then refuses to end it."""
     begun = datetime.now(UTC)
     claim(jobs, run_started_at=begun)
     jobs.cancel("a")

@@ -21,7 +21,7 @@ def test_an_unknown_job_is_returned_as_none(jobs: JobRepository) -> None:
 def test_an_epoch_is_recorded_in_its_own_row_and_in_that_of_the_job(jobs: JobRepository) -> None:
     claim(jobs, epochs=None)
     jobs.record_epoch("a", "run1", 1, epoch_report(epoch=1, loss=0.5))
-    row, (epoch,) = recorded(jobs), jobs.epochs("a")
+    row, (epoch,) = recorded(jobs), jobs.list_epochs("a")
     assert (row.epoch, row.epochs, row.metrics) == (1, 3, {"loss": 0.5})
     assert (epoch.epoch, epoch.metrics, epoch.fitness) == (1, {"loss": 0.5}, 0.5)
     assert (epoch.seconds, epoch.eta_seconds) == (1.5, 3.0)
@@ -31,14 +31,14 @@ def test_an_epoch_recorded_twice_is_one_row_with_the_newer_numbers(jobs: JobRepo
     claim(jobs)
     jobs.record_epoch("a", "run1", 1, epoch_report(loss=0.5))
     jobs.record_epoch("a", "run1", 1, epoch_report(loss=0.25))
-    assert [epoch.metrics for epoch in jobs.epochs("a")] == [{"loss": 0.25}]
+    assert [epoch.metrics for epoch in jobs.list_epochs("a")] == [{"loss": 0.25}]
 
 
 def test_numbers_that_are_not_finite_are_null(jobs: JobRepository) -> None:
     claim(jobs, spec={"nested": [math.inf, {"x": math.nan}]})
     report = epoch_report(loss=math.nan, lr=-math.inf, ok=1.0)
     jobs.record_epoch("a", "run1", 1, replace(report, fitness=math.nan, eta_seconds=math.inf))
-    row, (epoch,) = recorded(jobs), jobs.epochs("a")
+    row, (epoch,) = recorded(jobs), jobs.list_epochs("a")
     assert row.spec == {"nested": [None, {"x": None}]}
     assert row.metrics == epoch.metrics == {"loss": None, "lr": None, "ok": 1.0}
     assert (epoch.fitness, epoch.eta_seconds) == (None, None)
@@ -50,7 +50,7 @@ def test_a_run_that_lost_its_job_records_no_epoch(jobs: JobRepository) -> None:
     with pytest.raises(OwnershipLost, match="Job a no longer belongs to run run1"):
         jobs.record_epoch("a", "run1", 1, epoch_report())
     assert jobs.get("a") == owned
-    assert jobs.epochs("a") == []
+    assert jobs.list_epochs("a") == []
 
 
 def test_a_failure_is_recorded_once(jobs: JobRepository) -> None:
@@ -132,7 +132,7 @@ def test_a_resumed_job_gets_copies_of_its_parents_epochs(jobs: JobRepository) ->
     claim(jobs, "child", parent_job_id="parent")
     assert jobs.copy_epochs("parent", "child", 1) == 2
     assert jobs.copy_epochs("parent", "child", 1) == 0
-    assert jobs.epochs("child") == jobs.epochs("parent")[:2]
+    assert jobs.list_epochs("child") == jobs.list_epochs("parent")[:2]
 
 
 def test_a_refusal_is_not_recorded_for_a_claimed_job(jobs: JobRepository) -> None:
@@ -162,11 +162,11 @@ def test_epochs_that_an_interrupted_run_could_not_record_are_added(
     jobs: JobRepository,
 ) -> None:
     started(jobs, epochs=3)
-    before = jobs.epochs("a")
+    before = jobs.list_epochs("a")
     finished = [(epoch, {"loss": epoch / 2, "odd": float("nan")}, 1.5) for epoch in range(2500)]
     assert jobs.fill_epochs("a", finished) == 2497
     assert jobs.fill_epochs("a", finished) == 0
-    after = jobs.epochs("a")
+    after = jobs.list_epochs("a")
     assert after[:3] == before
     assert [each.epoch for each in after] == [*range(2500)]
     assert (after[-1].metrics, after[-1].seconds) == ({"loss": 1249.5, "odd": None}, 1.5)

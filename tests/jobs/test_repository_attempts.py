@@ -47,7 +47,7 @@ def test_a_new_attempt_reopens_the_row_and_deletes_the_epochs_that_it_repeats(
     assert (job.status, job.best_checkpoint_path, job.last_checkpoint_sha256) == ("running", None, None)
     assert (job.attempt, job.completed_at) == (2, None)
     assert (job.epoch, job.metrics, job.durable_epoch) == (0, {"loss": 0.0}, 0)
-    assert [each.epoch for each in jobs.epochs("a")] == [0]
+    assert [each.epoch for each in jobs.list_epochs("a")] == [0]
 
 
 def test_an_attempt_that_resumes_after_the_last_epoch_repeats_nothing(jobs: JobRepository) -> None:
@@ -55,7 +55,7 @@ def test_an_attempt_that_resumes_after_the_last_epoch_repeats_nothing(jobs: JobR
     assert jobs.start_training("a", "run1", 2, first_epoch=2) == 0
     after = recorded(jobs)
     assert (after.epoch, after.metrics) == (before.epoch, before.metrics) == (1, {"loss": 0.5})
-    assert len(jobs.epochs("a")) == 2
+    assert len(jobs.list_epochs("a")) == 2
 
 
 def test_an_attempt_that_starts_from_scratch_leaves_no_epoch_in_the_row(jobs: JobRepository) -> None:
@@ -76,7 +76,7 @@ def test_another_run_writes_nothing(jobs: JobRepository, write: Write) -> None:
     with pytest.raises(OwnershipLost, match="Job a no longer belongs to run run2: another run took"):
         write(jobs, "run2", 9)
     assert recorded(jobs) == before
-    assert len(jobs.epochs("a")) == 2
+    assert len(jobs.list_epochs("a")) == 2
 
 
 def test_an_older_attempt_writes_nothing(jobs: JobRepository, write: Write) -> None:
@@ -84,7 +84,7 @@ def test_an_older_attempt_writes_nothing(jobs: JobRepository, write: Write) -> N
     with pytest.raises(OwnershipLost, match="to this attempt: a newer attempt of run run1 has started"):
         write(jobs, "run1", 2)
     assert recorded(jobs) == before
-    assert len(jobs.epochs("a")) == 2
+    assert len(jobs.list_epochs("a")) == 2
 
 
 def test_a_write_to_a_deleted_row_names_the_deletion(
@@ -110,7 +110,7 @@ def test_a_write_by_an_older_attempt_is_refused_while_a_newer_one_begins(
         with pytest.raises(OwnershipLost, match="a newer attempt of run run1 has started"):
             writing.result()
     assert recorded(jobs) == begun
-    assert [epoch.epoch for epoch in jobs.epochs("a")] == [0]
+    assert [epoch.epoch for epoch in jobs.list_epochs("a")] == [0]
 
 
 def test_an_epoch_written_just_before_a_newer_attempt_begins_is_deleted(
@@ -125,7 +125,7 @@ def test_an_epoch_written_just_before_a_newer_attempt_begins_is_deleted(
         assert beginning.result() == 1
     job = recorded(jobs)
     assert (job.attempt, job.epoch, job.metrics) == (2, 1, {"loss": 0.5})
-    assert [epoch.epoch for epoch in jobs.epochs("a")] == [0, 1]
+    assert [epoch.epoch for epoch in jobs.list_epochs("a")] == [0, 1]
 
 
 def test_the_newest_of_many_concurrent_attempts_owns_the_job(jobs: JobRepository, migrated_url: str) -> None:
@@ -142,7 +142,7 @@ def test_the_newest_of_many_concurrent_attempts_owns_the_job(jobs: JobRepository
         list(threads.map(compete, range(1, 9)))
     job = recorded(jobs)
     assert (job.attempt, job.metrics) == (8, {"attempt": 8})
-    assert [epoch.metrics for epoch in jobs.epochs("a")] == [{"attempt": 8}]
+    assert [epoch.metrics for epoch in jobs.list_epochs("a")] == [{"attempt": 8}]
 
 
 def durable_of(jobs: JobRepository) -> tuple[int | None, int | None]:

@@ -46,7 +46,7 @@ def test_a_claim_keeps_the_progress_of_another_run(
         jobs.fail_run("train_yolo", "run1", "out of memory")
     if end == "stopped":
         record_checkpoints(connection, status="stopped")
-    before, epochs = recorded(jobs), jobs.epochs("a")
+    before, epochs = recorded(jobs), jobs.list_epochs("a")
     claimed = claim(jobs, run_id="run2", expected="run1", spec={}, triggered_by="eve")
     times = {"queued_at", "updated_at"}
     assert claimed.model_dump(exclude=times) == before.model_dump(exclude=times) | {
@@ -58,7 +58,7 @@ def test_a_claim_keeps_the_progress_of_another_run(
         "error": None,
     } | dict.fromkeys(name for name in TrainingJob.model_fields if "checkpoint" in name)
     assert (claimed.origin_run_id, claimed.durable_epoch) == ("run1", 2)
-    assert jobs.epochs("a") == epochs
+    assert jobs.list_epochs("a") == epochs
     assert len(epochs) == 3
 
 
@@ -104,7 +104,7 @@ def test_a_fresh_claim_resets_the_job(jobs: JobRepository, connection: psycopg.C
     }
     assert claimed.created_at == first.created_at
     assert claimed.queued_at != first.queued_at
-    assert jobs.epochs("a") == []
+    assert jobs.list_epochs("a") == []
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -117,7 +117,7 @@ def test_a_run_that_claims_its_own_job_again_keeps_its_progress(jobs: JobReposit
     again = claim(jobs, expected="run1", fresh=fresh)
     assert (again.origin_run_id, again.started_at) == ("run1" if fresh else "run0", before.started_at)
     assert (again.epoch, again.metrics) == (1, {"loss": 0.5})
-    assert [epoch.epoch for epoch in jobs.epochs("a")] == [1]
+    assert [epoch.epoch for epoch in jobs.list_epochs("a")] == [1]
 
 
 def test_an_attempt_continues_when_its_run_claims_the_job_again(jobs: JobRepository) -> None:
@@ -142,7 +142,7 @@ def test_a_new_row_has_no_epochs_of_a_deleted_job(
     connection.execute("DELETE FROM training_jobs")
     connection.commit()
     claim(jobs)
-    assert jobs.epochs("a") == []
+    assert jobs.list_epochs("a") == []
 
 
 @pytest.mark.parametrize("seen", [None, "run0"])
@@ -154,7 +154,7 @@ def test_a_job_that_another_run_has_taken_meanwhile_is_not_claimed(
     with pytest.raises(JobTaken, match="Job a was taken by another run while run run2"):
         claim(jobs, run_id="run2", expected=seen, fresh=fresh)
     assert jobs.get("a") == owned
-    assert len(jobs.epochs("a")) == 1
+    assert len(jobs.list_epochs("a")) == 1
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -200,4 +200,4 @@ def test_an_epoch_written_during_a_claim_is_kept_unless_the_claim_is_fresh(
         claimed = claiming.result()
     assert claimed == recorded(jobs)
     assert (claimed.run_id, claimed.epoch) == ("run2", None if fresh else 1)
-    assert [epoch.epoch for epoch in jobs.epochs("a")] == ([] if fresh else [0, 1])
+    assert [epoch.epoch for epoch in jobs.list_epochs("a")] == ([] if fresh else [0, 1])

@@ -20,16 +20,16 @@ from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
 
 
 @pytest.fixture
-def host_application(empty: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to an adopted table in which only the host application can create rows."""
+def host_connection(empty: Database) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection to an adopted table in which only the host application can create rows."""
     with psycopg.connect(empty.owner_url) as theirs:
         host_applications.install(theirs, HOST_APPLICATIONS["integer"])
     with psycopg.connect(empty.migrate()) as connection:
         yield connection
 
 
-def test_a_refusal_is_recorded_in_a_waiting_row(host_application: psycopg.Connection[Any]) -> None:
-    jobs = JobRepository(host_application)
+def test_a_refusal_is_recorded_in_a_waiting_row(host_connection: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(host_connection)
     jobs.request_stop("7")
     assert jobs.refuse("7", "epochs=0 is refused") is True
     row = recorded(jobs, "7")
@@ -38,8 +38,8 @@ def test_a_refusal_is_recorded_in_a_waiting_row(host_application: psycopg.Connec
     assert jobs.refuse("7", "again") is False
 
 
-def test_a_host_applications_row_is_trained_and_recorded(host_application: psycopg.Connection[Any]) -> None:
-    jobs = JobRepository(host_application)
+def test_a_host_applications_row_is_trained_and_recorded(host_connection: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(host_connection)
     waiting = jobs.get("7")
     assert waiting is not None
     assert (waiting.status, waiting.run_id, waiting.stop_requested) == ("queued", None, False)
@@ -49,13 +49,13 @@ def test_a_host_applications_row_is_trained_and_recorded(host_application: psyco
     assert recorded(jobs, "7").started_at is not None
     jobs.start_training("7", "run1", 1, first_epoch=0)
     assert jobs.record_epoch("7", "run1", 1, epoch_report()) is StopRequest.NONE
-    assert len(jobs.epochs("7")) == 1
+    assert len(jobs.list_epochs("7")) == 1
 
 
 def test_a_waiting_row_with_a_stop_request_stops_once_it_is_trained(
-    host_application: psycopg.Connection[Any],
+    host_connection: psycopg.Connection[Any],
 ) -> None:
-    jobs = JobRepository(host_application)
+    jobs = JobRepository(host_connection)
     assert jobs.request_stop("7") is True
     assert claim(jobs, "7").stop_requested is True
     jobs.leave_queue("7", "run1", 1)
@@ -95,9 +95,9 @@ def test_a_host_applications_own_column_types_accept_all_writes_of_an_attempt(
 
 
 def test_a_host_applications_row_that_another_run_has_taken_is_not_claimed(
-    host_application: psycopg.Connection[Any],
+    host_connection: psycopg.Connection[Any],
 ) -> None:
-    jobs = JobRepository(host_application)
+    jobs = JobRepository(host_connection)
     owned = claim(jobs, "7")
     with pytest.raises(JobTaken, match="Job 7 was taken by another run while run run2"):
         claim(jobs, "7", run_id="run2")
@@ -105,20 +105,20 @@ def test_a_host_applications_row_that_another_run_has_taken_is_not_claimed(
 
 
 def test_a_job_that_only_the_host_application_can_create_is_refused(
-    host_application: psycopg.Connection[Any],
+    host_connection: psycopg.Connection[Any],
 ) -> None:
     with pytest.raises(
         JobNotCreatable, match=r"column name is mandatory\. Pass the job_id of an existing row"
     ):
-        claim(JobRepository(host_application), "digits-1")
+        claim(JobRepository(host_connection), "digits-1")
 
 
 def test_a_number_that_could_become_a_key_of_the_host_application_is_refused(
-    host_application: psycopg.Connection[Any], empty: Database
+    host_connection: psycopg.Connection[Any], empty: Database
 ) -> None:
     with psycopg.connect(empty.owner_url) as theirs:
         theirs.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
-    jobs = JobRepository(host_application)
+    jobs = JobRepository(host_connection)
     with pytest.raises(JobNotCreatable, match="so it could create row 999 itself later"):
         claim(jobs, "999")
     assert claim(jobs, "digits-999").status == "queued"

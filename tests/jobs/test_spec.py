@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from include.jobs.loss_parameters import loss_rules_of
+from include.jobs.loss_parameters import build_loss_rules
 from include.jobs.parameters import DEFAULTS
 from include.jobs.spec import SpecError, TrainingSpec
 from include.orchestration.params import dag_params
@@ -252,7 +252,7 @@ def test_the_schema_names_the_values_that_null_stands_for() -> None:
     form = dag_params(TrainingSpec)
     given = {name: param.schema.get("effective_default") for name, param in form.items()}
     assert {name: given[name] for name in DEFAULTS} == DEFAULTS
-    rules = loss_rules_of(TrainingSpec.parse({}))
+    rules = build_loss_rules(TrainingSpec.parse({}))
     assert (given["loss_spike"], given["roll_back_states"], given["roll_back_lr"]) == (
         rules.factor,
         rules.states,
@@ -310,10 +310,10 @@ def test_a_resumed_job_keeps_the_default_model_of_an_earlier_version() -> None:
 
 
 def test_only_given_arguments_reach_ultralytics() -> None:
-    assert TrainingSpec.parse({}).arguments() == {}
+    assert TrainingSpec.parse({}).build_arguments() == {}
     spec = TrainingSpec.parse({"batch": 8.0, "lr0": 0.1, "epochs": 3, "overrides": {"mosaic": 0.0}})
-    assert spec.arguments() == {"batch": 8, "lr0": 0.1, "mosaic": 0.0}
-    assert isinstance(spec.arguments()["batch"], int)
+    assert spec.build_arguments() == {"batch": 8, "lr0": 0.1, "mosaic": 0.0}
+    assert isinstance(spec.build_arguments()["batch"], int)
 
 
 @pytest.mark.parametrize("means", [{"hang_timeout": 600.0}, {"device": "0"}, {"keep_local": True}])
@@ -327,10 +327,10 @@ def test_parameters_that_change_no_result_are_not_part_of_the_identity(
 
 
 def test_loss_rules_are_off_by_default_and_their_numbers_have_defaults() -> None:
-    assert loss_rules_of(TrainingSpec.parse({})) == LossRules() == NO_RULES
+    assert build_loss_rules(TrainingSpec.parse({})) == LossRules() == NO_RULES
     assert not NO_RULES.needs_losses
     given = {"on_loss_spike": "warn", "loss_spike": 3.0, "on_nan": "roll back", "roll_back_states": 2}
-    assert loss_rules_of(TrainingSpec.parse(given)) == LossRules(
+    assert build_loss_rules(TrainingSpec.parse(given)) == LossRules(
         Action.WARN, Action.ROLL_BACK, factor=3.0, states=2, rate=0.5
     )
-    assert loss_rules_of(TrainingSpec.parse({"on_nan": "roll back", "roll_back_lr": 0.1})).rate == 0.1
+    assert build_loss_rules(TrainingSpec.parse({"on_nan": "roll back", "roll_back_lr": 0.1})).rate == 0.1

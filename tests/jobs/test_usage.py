@@ -52,13 +52,13 @@ def test_an_attempt_counts_from_its_gpu_to_its_last_sign_of_life(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository, sign: str
 ) -> None:
     claim(jobs)
-    assert usage.gpu_hours("ada", LONG_AGO) == 0
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == 0
     take_gpu(jobs)
     let_pass(connection, 3)
     SIGNS[sign](jobs)
     let_pass(connection, 5)  # killed: no further sign of life
-    assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
-    assert usage.gpu_hours("eve", LONG_AGO) == 0
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
+    assert usage.sum_gpu_hours("eve", LONG_AGO) == 0
 
 
 def test_the_time_between_two_attempts_is_not_counted(
@@ -72,7 +72,7 @@ def test_the_time_between_two_attempts_is_not_counted(
     take_gpu(jobs, attempt=2)
     let_pass(connection, 2)
     jobs.record_epoch("a", "run1", 2, epoch_report())
-    assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
 
 
 def test_every_gpu_that_a_job_names_is_counted(
@@ -82,7 +82,7 @@ def test_every_gpu_that_a_job_names_is_counted(
     take_gpu(jobs)
     let_pass(connection, 2)
     jobs.record_epoch("a", "run1", 1, epoch_report())
-    assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(6, abs=0.01)
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == pytest.approx(6, abs=0.01)
 
 
 def test_gpu_use_of_an_overtaken_attempt_no_longer_grows(
@@ -95,7 +95,7 @@ def test_gpu_use_of_an_overtaken_attempt_no_longer_grows(
     with pytest.raises(OwnershipLost):
         jobs.record_epoch("a", "run1", 1, epoch_report())
     jobs.extend_gpu_use("a", "run1", 1)
-    assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(0, abs=0.01)
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == pytest.approx(0, abs=0.01)
 
 
 def test_gpu_use_counts_for_the_new_owner_from_the_takeover_on(
@@ -109,16 +109,16 @@ def test_gpu_use_counts_for_the_new_owner_from_the_takeover_on(
     take_gpu(jobs, run_id="run2")
     let_pass(connection, 2)
     jobs.record_epoch("a", "run2", 1, epoch_report())
-    assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(1, abs=0.01)
-    assert usage.gpu_hours("eve", LONG_AGO) == pytest.approx(2, abs=0.01)
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == pytest.approx(1, abs=0.01)
+    assert usage.sum_gpu_hours("eve", LONG_AGO) == pytest.approx(2, abs=0.01)
 
 
 def test_gpu_use_is_kept_when_the_job_is_deleted(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     record_use(connection, "a", MONDAY, 2)
-    assert usage.of_user("ada", MONDAY, 9)[0].status is None
-    assert usage.gpu_hours("ada", MONDAY) == 2
+    assert usage.list_of_user("ada", MONDAY, 9)[0].status is None
+    assert usage.sum_gpu_hours("ada", MONDAY) == 2
 
 
 def test_gpu_use_counts_to_the_end_of_an_attempt_even_if_it_fails(
@@ -129,11 +129,11 @@ def test_gpu_use_counts_to_the_end_of_an_attempt_even_if_it_fails(
     record = JobRecord("a", "run1", 1, lambda: psycopg.connect(migrated_url))
     with record.counting_gpu_use():
         let_pass(connection, 2)  # the last upload, for example
-    assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(2, abs=0.01)
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == pytest.approx(2, abs=0.01)
     let_pass(connection, 1)
     with pytest.raises(RuntimeError, match="the training failed"), record.counting_gpu_use():
         raise RuntimeError("the training failed")
-    assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
+    assert usage.sum_gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
 
 
 def test_a_database_outage_at_the_end_of_an_attempt_does_not_hide_an_error() -> None:
@@ -160,11 +160,14 @@ def test_gpu_use_across_midnight_on_sunday_counts_in_both_weeks(
     record_use(connection, "c", MONDAY + 1 * HOUR, 4, user="eve")
     record_use(connection, "d", MONDAY - 3 * WEEK, 9, user=None)
     weeks = [MONDAY, MONDAY - WEEK, MONDAY - 2 * WEEK]
-    found = {each.user: each.gpu_hours for each in usage.by_user(weeks)}
+    found = {each.user: each.gpu_hours for each in usage.list_by_user(weeks)}
     assert found == {"ada": [6 + 3, 4 + 168, 1], "eve": [4, 0, 0]}
-    assert [(job.job_id, job.gpu_hours) for job in usage.of_user("ada", MONDAY, 9)] == [("a", 6), ("b", 3)]
-    assert [job.job_id for job in usage.of_user("ada", MONDAY, 1)] == ["a"]
-    assert usage.gpu_hours("ada", MONDAY) == 9
+    assert [(job.job_id, job.gpu_hours) for job in usage.list_of_user("ada", MONDAY, 9)] == [
+        ("a", 6),
+        ("b", 3),
+    ]
+    assert [job.job_id for job in usage.list_of_user("ada", MONDAY, 1)] == ["a"]
+    assert usage.sum_gpu_hours("ada", MONDAY) == 9
 
 
 def test_jobs_without_a_user_are_also_listed(
@@ -172,9 +175,9 @@ def test_jobs_without_a_user_are_also_listed(
 ) -> None:
     record_use(connection, "a", MONDAY, 1, user=None)
     record_use(connection, "a", MONDAY + 2 * HOUR, 2, user=None)
-    (unknown,) = usage.by_user([MONDAY])
+    (unknown,) = usage.list_by_user([MONDAY])
     assert (unknown.user, unknown.gpu_hours) == (None, [3])
-    (job,) = usage.of_user(None, MONDAY, 9)
+    (job,) = usage.list_of_user(None, MONDAY, 9)
     assert (job.job_id, job.gpu_hours, job.attempts) == ("a", 3, 2)
 
 
@@ -187,5 +190,5 @@ def test_running_queued_and_held_gpus_of_a_user_are_counted_separately(
     claim(jobs, "c", "run3", spec={}, gpu_limit=3)
     claim(jobs, "d", "run4", triggered_by="eve")
     record_checkpoints(connection, "run4", job_id="d")
-    (ada,) = usage.by_user([start_of_week(datetime.now(UTC))])
+    (ada,) = usage.list_by_user([start_of_week(datetime.now(UTC))])
     assert (ada.user, ada.running, ada.queued, ada.held) == ("ada", 2, 1, 1)

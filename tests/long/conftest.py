@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from include.stack.local import Stack
-from include.stack.steps import quiet
-from tests.long.gate import Gate, GatedStack
-from tests.long.observed import LOGS, ObservedStack
-from tests.long.report import Report
+from include.stack.steps import Steps
 from tests.support.airflow_client import Airflow
+from tests.support.long.gate import Gate, GatedStack
+from tests.support.long.observed import LOGS, ObservedStack
+from tests.support.long.report import Report
 from tests.support.otlp_collector import OtlpCollector
 from tests.support.scheduled_trainings import Training, small_job, stored_weights
 from tests.support.stacks import UNSAFE_BUT_FAST, own_stack, reachable_directory
@@ -47,10 +47,10 @@ def gated_stack() -> Iterator[GatedStack]:
         with Gate(s3) as gate:
             stack = GatedStack(Stack.at(directory).state, UNSAFE_BUT_FAST, gate=gate)
             try:
-                stack.up(quiet())
+                stack.up(Steps.quiet())
                 yield stack
             finally:
-                stack.down(quiet())
+                stack.down(Steps.quiet())
 
 
 @pytest.fixture(scope="session")
@@ -61,17 +61,17 @@ def api(gated_stack: GatedStack) -> Airflow:
 
 
 @pytest.fixture(scope="session")
-def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def job_conf(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the parameters that all jobs of the long tests share."""
     return small_job(gated_stack, tmp_path_factory.mktemp("model"), EPOCHS)
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """Return the hash of the final weights of a job that was never interrupted."""
-    training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
+    training = Training(api, gated_stack, job_conf | {"job_id": "uninterrupted"})
     training.ends()
     return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
 
@@ -90,12 +90,12 @@ def observed(collector: OtlpCollector) -> Iterator[ObservedStack]:
         state = Stack.at(directory).state
         stack = ObservedStack(state, UNSAFE_BUT_FAST, endpoint=collector.endpoint)
         try:
-            stack.start_servers(quiet())
+            stack.start_servers(Steps.quiet())
             stack.s3.ensure_bucket(LOGS)
-            stack.up(quiet())
+            stack.up(Steps.quiet())
             yield stack
         finally:
-            stack.down(quiet())
+            stack.down(Steps.quiet())
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from include.stack.local import Stack
-from include.stack.steps import quiet
-from tests.long.gate import GatedStack
+from include.stack.steps import Steps
 from tests.support.airflow_client import Airflow, job_row
+from tests.support.long.gate import GatedStack
 from tests.support.scheduled_trainings import Training, stored_weights
 
 pytestmark = pytest.mark.timeout(1800)
@@ -62,10 +62,10 @@ def test_a_job_that_trains_during_a_backup_ends_with_the_same_weights_where_the_
     api: Airflow,
     gated_stack: GatedStack,
     elsewhere: Stack,
-    job: dict[str, Any],
+    job_conf: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    conf = job | {"epochs": EPOCHS, "job_id": "backed-up"}
+    conf = job_conf | {"epochs": EPOCHS, "job_id": "backed-up"}
     Training(api, gated_stack, conf | {"job_id": "finished"}).ends()
     training = Training(api, gated_stack, conf)
     training.reaches(3)
@@ -77,7 +77,7 @@ def test_a_job_that_trains_during_a_backup_ends_with_the_same_weights_where_the_
     with pytest.raises(AssertionError, match="both must be empty"):
         run_script("restore.sh", elsewhere, elsewhere)
     assert job_row(elsewhere, "backed-up")["status"] == "running"
-    elsewhere.up(quiet())
+    elsewhere.up(Steps.quiet())
     restored = Airflow(elsewhere)
     restored.run("migrate_schema", {})
     restored.run("audit_checkpoints", {"full": True})

@@ -10,16 +10,17 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from tests.long.gate import GatedStack
+from include.stack.exports import render_exports
 from tests.support.airflow_client import Airflow, job_row
+from tests.support.long.gate import GatedStack
 
 
 def test_airflow_dags_test_trains_in_a_shell_with_the_stacks_environment(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path: Path
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    lines = "\n".join(gated_stack.export_lines())
+    lines = "\n".join(render_exports(gated_stack))
     shell = {"PATH": f"{sysconfig.get_path('scripts')}:{os.defpath}", "HOME": str(tmp_path)}
-    conf = json.dumps(job | {"job_id": "dags-test", "epochs": 1})
+    conf = json.dumps(job_conf | {"job_id": "dags-test", "epochs": 1})
     tested = subprocess.run(
         ["sh", "-c", f"{lines}\nexec airflow dags test train_yolo --conf {shlex.quote(conf)}"],
         env=shell,

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow
+from tests.support.long.gate import GatedStack
 from tests.support.scheduled_trainings import Training, damage, remove_states, store, stored_weights
 
 pytestmark = pytest.mark.timeout(900)
 
 
 def test_a_damaged_state_is_detected_and_a_missing_one_does_not_start_the_job_over(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
-    conf = job | {"job_id": "damaged"}
+    conf = job_conf | {"job_id": "damaged"}
     training = Training(api, gated_stack, conf)
     training.reaches(3)
     process = training.process()

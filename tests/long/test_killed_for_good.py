@@ -11,9 +11,9 @@ import pytest
 from include.s3.layout import StoredKind
 from include.stack.crash import find_task_processes
 from tests.long.conftest import EPOCHS
-from tests.long.gate import GatedStack
 from tests.support.airflow_client import Airflow, recorded_epochs
 from tests.support.killing import stop_when
+from tests.support.long.gate import GatedStack
 from tests.support.scheduled_trainings import DAG, Training, durable_epoch, store, stored_weights
 
 KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")
@@ -21,9 +21,9 @@ KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")
 
 @pytest.mark.timeout(3600)
 def test_a_run_whose_attempts_are_always_killed_fails_in_the_end(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any]
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any]
 ) -> None:
-    training = Training(api, gated_stack, job | {"job_id": "always-killed"})
+    training = Training(api, gated_stack, job_conf | {"job_id": "always-killed"})
     training.process()
     training.leave_one_retry()  # instead of a thousand retries
     while api.state(DAG, training.run_id) in {"queued", "running"}:
@@ -37,9 +37,9 @@ def test_a_run_whose_attempts_are_always_killed_fails_in_the_end(
 
 
 def test_a_job_that_airflow_gives_up_after_kills_reports_it_and_another_job_continues_it(
-    api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
+    api: Airflow, gated_stack: GatedStack, job_conf: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
-    parent = Training(api, gated_stack, job | {"job_id": "given-up"})
+    parent = Training(api, gated_stack, job_conf | {"job_id": "given-up"})
     parent.reaches(1)
     parent.leave_one_retry()  # before the kill, because Airflow may count the next attempt immediately
     parent.kill("once", parent.process())

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from include.training.loading import load_checkpoint
-from tests.long.report import Report
 from tests.support.killing import Attempt
+from tests.support.long.report import Report
 from tests.support.scheduled_trainings import Kill
 from tests.support.tiny_trainings import digests
 from tests.training.test_killed_trainer import AROUND_BEST, PLACES, Killed, killed

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from tests.long.conftest import EPOCHS
-from tests.long.gate import GatedStack, Plan
-from tests.long.report import Report
 from tests.support.airflow_client import Airflow
 from tests.support.killing import stop_when
+from tests.support.long.gate import GatedStack, Plan
+from tests.support.long.report import Report
 from tests.support.scheduled_trainings import (
     Training,
     durable_epoch,
@@ -169,12 +169,12 @@ class Stages:
 def test_a_run_that_is_killed_at_every_stage_ends_with_the_same_weights(
     api: Airflow,
     gated_stack: GatedStack,
-    job: dict[str, Any],
+    job_conf: dict[str, Any],
     uninterrupted: str,
     report: Report,
     tmp_path: Path,
 ) -> None:
-    training = Training(api, gated_stack, job | {"job_id": "everywhere"})
+    training = Training(api, gated_stack, job_conf | {"job_id": "everywhere"})
     stages = Stages(training, gated_stack)
     everywhere = [
         stages.starting,
@@ -216,12 +216,12 @@ def test_a_run_that_is_killed_at_every_stage_ends_with_the_same_weights(
 def test_a_run_that_is_killed_on_a_busy_machine_ends_with_the_same_weights(
     api: Airflow,
     gated_stack: GatedStack,
-    job: dict[str, Any],
+    job_conf: dict[str, Any],
     uninterrupted: str,
     report: Report,
     tmp_path: Path,
 ) -> None:
-    training = Training(api, gated_stack, job | {"job_id": "busy"})
+    training = Training(api, gated_stack, job_conf | {"job_id": "busy"})
     stages = Stages(training, gated_stack)
     with busy_processes(2 * len(os.sched_getaffinity(0))):
         for _ in range(8):
@@ -249,12 +249,12 @@ def busy_processes(number: int) -> Iterator[None]:
 def test_a_suspended_attempt_that_resumes_after_its_successor_began_stops_and_overwrites_nothing(
     api: Airflow,
     gated_stack: GatedStack,
-    job: dict[str, Any],
+    job_conf: dict[str, Any],
     uninterrupted: str,
     report: Report,
     tmp_path: Path,
 ) -> None:
-    training = Training(api, gated_stack, job | {"job_id": "zombie"})
+    training = Training(api, gated_stack, job_conf | {"job_id": "zombie"})
     training.reaches(2)
     old = training.process()
     supervisor = old.parent()

@@ -9,9 +9,9 @@ import pytest
 import requests
 import yaml
 
-from tests.long.observed import LOGS, ObservedStack
 from tests.support.airflow_client import Airflow
 from tests.support.api_client import log_in_over_rest
+from tests.support.long.observed import LOGS, ObservedStack
 from tests.support.otlp_collector import OtlpCollector
 from tests.support.waiting import until
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.long.report import Report
 from tests.support.interrupted_attempts import HOW, Place, Trial, store_model
+from tests.support.long.report import Report
 from tests.support.tiny_datasets import TASKS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from include.stack.local import Stack
 from include.stack.rotation import rotate
 from include.stack.s3_identities import Role
-from include.stack.steps import Steps, quiet
+from include.stack.steps import Steps
 from tests.support.airflow_client import Airflow
 from tests.support.api_client import get, log_in_over_rest
 from tests.support.scheduled_trainings import Training, small_job, stored_weights
@@ -33,16 +33,16 @@ def stack() -> Iterator[Stack]:
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
         try:
-            stack.up(quiet())
+            stack.up(Steps.quiet())
             Airflow(stack).run("migrate_schema", {})
             yield stack
         finally:
-            Stack.at(directory, UNSAFE_BUT_FAST).down(quiet())
+            Stack.at(directory, UNSAFE_BUT_FAST).down(Steps.quiet())
 
 
 def is_refused_by_postgres(stack: Stack, role: str, password: str) -> bool:
     try:
-        psycopg.connect(stack.postgres.url("postgres", role, password)).close()
+        psycopg.connect(stack.postgres.build_url("postgres", role, password)).close()
     except psycopg.OperationalError as error:
         return "password authentication failed" in str(error)
     return False
@@ -58,7 +58,7 @@ def is_refused_by_s3(before: Stack, role: Role) -> bool:
 
 def stored_password(stack: Stack, conn_id: str) -> bytes:
     """Return the encrypted password of a connection from Airflow's database."""
-    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+    with psycopg.connect(stack.postgres.build_url("airflow")) as connection:
         found = connection.execute("SELECT password FROM connection WHERE conn_id = %s", [conn_id]).fetchone()
     assert found is not None
     return str(found[0]).encode()
@@ -105,15 +105,15 @@ def require_refused(stack: Stack, before: Stack, old_token: str) -> None:
 
 def test_an_interrupted_rotation_is_completed_by_the_next_one(stack: Stack) -> None:
     current = Stack.at(stack.state.path, stack.postgres_settings)
-    chosen = current.state.next_credentials()
+    chosen = current.state.prepare_next_credentials()
     # As if a rotation had been killed between its last two steps.
-    with psycopg.connect(current.postgres.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(current.postgres.build_url("postgres"), autocommit=True) as connection:
         secret = connection.pgconn.encrypt_password(
             chosen.postgres_password.encode(), b"postgres", b"scram-sha-256"
         )
         connection.execute(f"ALTER ROLE postgres PASSWORD '{secret.decode()}'")
 
-    rotated = rotate(current, quiet())
+    rotated = rotate(current, Steps.quiet())
 
     assert rotated.credentials == chosen
-    assert rotated.running()
+    assert rotated.is_running()

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from include.models.version import ModelVersion
-from include.s3.client import client_config
+from include.s3.client import build_client_config
 from tests.support.dataset_steps import arguments
 from tests.support.model_versions import version_of
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def production(bucket: str) -> str:
-    """The URI of the production file of model digits."""
+    """Return the URI of the production file of model digits."""
     return f"s3://{bucket}/models/digits/production/best.pt"
 
 
 @pytest.fixture
 def client(s3: S3) -> S3Client:
-    """A client with our settings for one test, because some tests inspect or change its requests."""
-    return boto3.client("s3", **arguments(s3), config=client_config())
+    """Return a client with our settings for one test, because some tests inspect or change its requests."""
+    return boto3.client("s3", **arguments(s3), config=build_client_config())
 
 
 @pytest.fixture

@@ -140,12 +140,12 @@ def test_the_database_refuses_an_unknown_stage(
 def test_a_promotion_archives_the_version_that_was_in_production(models: ModelRepository) -> None:
     for job in "ab":
         registered(models, job, reason="as registered")
-    assert models.production("digits") is None
+    assert models.find_production("digits") is None
     first = promoted(models, 1)
     assert (first.stage, first.promoted_by, first.reason) == (Stage.PRODUCTION, "ada", "as registered")
     second = models.promote("digits", 2, by="eve", reason="because")
     assert (second.stage, second.promoted_by, second.reason) == (Stage.PRODUCTION, "eve", "because")
-    assert models.production("digits") == second
+    assert models.find_production("digits") == second
     assert models.require("digits", 1) == first.model_copy(update={"stage": Stage.ARCHIVED})
 
 
@@ -159,7 +159,7 @@ def test_versions_are_listed_in_pages_the_newest_first(models: ModelRepository) 
         before = (page[-1].name, page[-1].version)
     assert pages == ["ed", "cb", "a"]
     assert [version.job_id for version in models.list("gears")] == ["d", "b"]
-    assert str(models.unknown("bolts")).endswith("give one of digits, gears")
+    assert str(models.explain_unknown("bolts")).endswith("give one of digits, gears")
     promoted(models, 2)
     assert [version.job_id for version in models.list(stage=Stage.PRODUCTION)] == ["c"]
 
@@ -204,7 +204,7 @@ def test_promoting_an_unknown_version_does_not_change_production(models: ModelRe
     present = promoted(models, 1)
     with pytest.raises(VersionUnknown):
         promoted(models, 2)
-    assert models.production("digits") == present
+    assert models.find_production("digits") == present
 
 
 @pytest.mark.parametrize(
@@ -227,5 +227,5 @@ def test_a_rollback_goes_to_the_older_version_that_was_in_production_last(
         registered(models, job)
     for version in promotions:
         promoted(models, version)
-    earlier = models.earlier("digits")
+    earlier = models.find_earlier("digits")
     assert (earlier.version if earlier else None) == back

@@ -11,7 +11,7 @@ import pytest
 
 from include.checkpoints.errors import CheckpointNotFound
 from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
-from include.models.promotion import choose, promote, register_copy
+from include.models.promotion import find_version_to_promote, promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion, PromotionRequest
 from include.models.version import ModelVersion, Stage
@@ -124,7 +124,7 @@ def test_production_holds_the_promoted_version(
         ChosenVersion(name="digits", version=2, expected=1, reason="better by 0.1"),
         by="eve",
     )
-    assert promoted == models.production("digits")
+    assert promoted == models.find_production("digits")
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "eve", "better by 0.1")
     assert models.require("digits", 1).stage == Stage.ARCHIVED
     assert body(client, production) == b"weights 2"
@@ -159,7 +159,9 @@ def test_a_rollback_restores_the_earlier_version_in_production(
     production: str,
 ) -> None:
     promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
-    chosen = choose(connection, PromotionRequest(name="digits", reason="2 misses the sevens"))
+    chosen = find_version_to_promote(
+        connection, PromotionRequest(name="digits", reason="2 misses the sevens")
+    )
     assert (chosen.version, chosen.expected) == (1, 2)
     back = promote(connection, Bucket(client, bucket), chosen, by="eve")
     assert (back.version, back.stage, back.reason) == (1, Stage.PRODUCTION, "2 misses the sevens")
@@ -223,20 +225,20 @@ def test_promoting_a_version_that_its_gate_rejected_needs_force(
     forced = promote_over_present(
         connection, Bucket(client, bucket), "digits", 2, by="ada", reason="7 is not sold", force=True
     )
-    assert models.production("digits") == forced
+    assert models.find_production("digits") == forced
 
 
 def test_a_rollback_without_an_older_version_is_refused(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
 ) -> None:
     with pytest.raises(VersionUnknown, match="version 1 of model digits is in production, and no older"):
-        choose(connection, PromotionRequest(name="digits"))
+        find_version_to_promote(connection, PromotionRequest(name="digits"))
     with pytest.raises(VersionUnknown, match="name='digist' is not a registered model: give one of digits"):
-        choose(connection, PromotionRequest(name="digist"))
+        find_version_to_promote(connection, PromotionRequest(name="digist"))
     with pytest.raises(
         VersionUnknown, match="version=4 of model digits does not exist: its versions are 1 to 3"
     ):
-        choose(connection, PromotionRequest(name="digits", version=4))
+        find_version_to_promote(connection, PromotionRequest(name="digits", version=4))
 
 
 @pytest.mark.parametrize(

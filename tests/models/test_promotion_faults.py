@@ -38,7 +38,7 @@ def versions(
 
 
 def stages(connection: Connection) -> list[str]:
-    """Return the stages of versions 1, 2, …"""
+    """Return the stages of all versions, in order."""
     return [version.stage.value for version in reversed(ModelRepository(connection).list("digits"))]
 
 

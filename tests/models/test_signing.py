@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from include.models.errors import NotSigned, PromotionRefused, SignatureRefused
-from include.models.promotion import choose
+from include.models.promotion import find_version_to_promote
 from include.models.repository import ModelRepository
 from include.models.request import PromotionRequest
 from include.models.signing import ModelSigning
@@ -32,7 +32,7 @@ SIGNING = trusting(OLD, signs_with=OLD)
 
 @pytest.fixture
 def promoting(connection: Connection, s3_client: S3Client, bucket: str, versions: list[ModelVersion]) -> Any:
-    """A function that promotes a version in place of the current one."""
+    """Return a function that promotes a version in place of the current one."""
 
     def run(version: int, signing: ModelSigning = SIGNING, *, force: bool = False) -> ModelVersion:
         return promote_over_present(
@@ -55,7 +55,7 @@ def test_a_promoted_version_is_signed_beside_its_file_and_in_production(
     assert metadata(s3_client, f"{production}.sig") == metadata(s3_client, production) | {
         "sha256": promoted.signature_sha256
     }
-    assert models.production("digits") == promoted
+    assert models.find_production("digits") == promoted
     second = promoting(2)
     assert body(s3_client, f"{production}.sig") == body(s3_client, second.signature_path) != signature
     assert models.require("digits", 3).signature_sha256 is None
@@ -80,7 +80,7 @@ def test_a_rollback_to_a_version_with_one_byte_changed_is_refused(
     promoting(1)
     promoting(2)
     tamper(connection, s3_client, versions[0], b"weights 9")
-    chosen = choose(connection, PromotionRequest(name="digits"))
+    chosen = find_version_to_promote(connection, PromotionRequest(name="digits"))
     connection.commit()
     assert chosen.version == 1
     for force in (False, True):

@@ -60,7 +60,7 @@ MANIFEST = TrainingManifest(
 @pytest.mark.parametrize(
     "task",
     [
-        lambda: train(JOB, digits.reference(), CONTEXT),
+        lambda: train(JOB, digits.build_reference(), CONTEXT),
         lambda: upload_checkpoint(MANIFEST, "best", CONTEXT),
         lambda: upload_checkpoint(MANIFEST, "last", CONTEXT),
         lambda: notify_backend(JOB, CONTEXT),

@@ -6,7 +6,6 @@ import json
 import random
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ from tests.support.jobs import claim, recorded, resolved, small_detection, start
 from tests.support.stored_objects import keys
 from tests.support.tiny_datasets import build
 from tests.support.untrained import stored_start
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,11 +43,6 @@ def draw(folder: Path, name: str, side: int = 8, seed: int = 0) -> bytes:
     folder.mkdir(exist_ok=True)
     Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(3 * side * side)).save(folder / name)
     return (folder / name).read_bytes()
-
-
-@pytest.fixture
-def url(airflow_connections: None, open_api: str) -> str:
-    return open_api
 
 
 def job(job_id: str, run_id: str, *, fresh: bool = False) -> ResolvedJob:
@@ -115,10 +110,10 @@ def test_a_new_run_with_the_same_job_id_removes_the_pictures_and_the_same_run_ad
     assert keys(s3_client, bucket) == {"pictures/ab/labels.jpg", "pictures/ab/results.png"}
     store_pictures(tmp_path / "second", settings, anew)
     store = PictureStore(Bucket(s3_client, bucket))
-    assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
-    assert store.pictures("a", "run1") == []
+    assert [each.name for each in store.list_pictures("a", "run 2/é")] == ["results.png"]
+    assert store.list_pictures("a", "run1") == []
     remove_earlier_pictures(tmp_path / "nothing", settings, anew)  # a second attempt that starts over
-    assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
+    assert [each.name for each in store.list_pictures("a", "run 2/é")] == ["results.png"]
 
 
 def test_pictures_that_cannot_be_stored_only_cause_a_warning(
@@ -133,20 +128,20 @@ def test_pictures_that_cannot_be_stored_only_cause_a_warning(
 
 
 def test_a_page_gets_the_pictures_through_the_api(
-    url: str, jobs: JobRepository, bucket: str, tmp_path: Path
+    worker_api_url: str, jobs: JobRepository, bucket: str, tmp_path: Path
 ) -> None:
     started(jobs)
-    assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
+    assert requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
     content = {name: draw(tmp_path / "drawn", name, 32) for name in ("labels.jpg", "results.png")}
     store_pictures(tmp_path / "drawn", Settings(bucket, tmp_path), job("a", "run1"))
-    listed = requests.get(f"{url}/jobs/a/pictures", timeout=60).json()["pictures"]
+    listed = requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json()["pictures"]
     assert [(each["name"], each["size"], each["media_type"]) for each in listed] == [
         ("results.png", len(content["results.png"]), "image/png"),
         ("labels.jpg", len(content["labels.jpg"]), "image/jpeg"),
     ]
     for each in listed:
         assert each["href"].endswith(f"/training/api/v1/jobs/a/pictures/{each['name']}")
-        picture = requests.get(f"{url}/jobs/a/pictures/{each['name']}", timeout=60)
+        picture = requests.get(f"{worker_api_url}/jobs/a/pictures/{each['name']}", timeout=60)
         assert picture.status_code == 200
         assert picture.content == content[each["name"]]
         assert picture.headers["content-type"] == each["media_type"]
@@ -158,29 +153,29 @@ def test_a_page_gets_the_pictures_through_the_api(
 
 @pytest.mark.parametrize("name", ["labels.jpg", "best.pt", "..%2Fb%2Fresults.png", "%00", "results.svg"])
 def test_only_pictures_of_the_job_are_served(
-    url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, name: str
+    worker_api_url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, name: str
 ) -> None:
     started(jobs)
     for key in ("pictures/a/best.pt", "pictures/a/results.svg", "pictures/b/results.png"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"<svg/>", Metadata={"run-id": "run1"})
     draw(tmp_path / "drawn", "labels.jpg")
     PictureStore(Bucket(s3_client, bucket)).add("a", "another run", choose_pictures(tmp_path / "drawn"))
-    assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
-    answer = requests.get(f"{url}/jobs/a/pictures/{name}", timeout=60)
+    assert requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
+    answer = requests.get(f"{worker_api_url}/jobs/a/pictures/{name}", timeout=60)
     assert answer.status_code == 404, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_pictures_of_a_missing_job_are_not_found(url: str) -> None:
+def test_pictures_of_a_missing_job_are_not_found(worker_api_url: str) -> None:
     for path in ("pictures", "pictures/results.png"):
-        answer = requests.get(f"{url}/jobs/nobody/{path}", timeout=60)
+        answer = requests.get(f"{worker_api_url}/jobs/nobody/{path}", timeout=60)
         assert answer.status_code == 404
         assert "'nobody' does not exist" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["pictures", "pictures/results.png", "checkpoints/best"])
 def test_no_database_connection_is_held_while_waiting_for_s3(
-    url: str, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch, path: str
+    worker_api_url: str, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     started(jobs)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -190,7 +185,7 @@ def test_no_database_connection_is_held_while_waiting_for_s3(
                           "region_name": "us-east-1"}}  # fmt: skip
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
         with ThreadPoolExecutor(1) as threads:
-            answer = threads.submit(requests.get, f"{url}/jobs/a/{path}", timeout=60)
+            answer = threads.submit(requests.get, f"{worker_api_url}/jobs/a/{path}", timeout=60)
             accepted, _ = silent.accept()
             lent = database.pool.checkedout()
             accepted.close()
@@ -204,8 +199,8 @@ def test_no_database_connection_is_held_while_waiting_for_s3(
     [(True, True), *(pytest.param(plots, False, marks=pytest.mark.long) for plots in (True, False))],
 )
 def test_a_training_run_stores_its_plots(
-    url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, migrated_url: str,
-    plots: bool, stopping: bool,
+    worker_api_url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path,
+    migrated_url: str, plots: bool, stopping: bool,
 ) -> None:  # fmt: skip
     build("detect", tmp_path / "data", train=8, val=4)
     model = stored_start(s3_client, bucket, tmp_path)
@@ -215,8 +210,8 @@ def test_a_training_run_stores_its_plots(
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
-    settings.run_folder("a").mkdir(parents=True)
-    draw(settings.run_folder("a"), "PR_curve.png")  # left by an earlier training run on this machine
+    settings.find_run_folder("a").mkdir(parents=True)
+    draw(settings.find_run_folder("a"), "PR_curve.png")  # left by an earlier training run on this machine
     if stopping:
         threading.Thread(target=_stop_when_it_runs, args=[migrated_url], daemon=True).start()
 
@@ -229,7 +224,7 @@ def test_a_training_run_stores_its_plots(
     ).run()
 
     assert manifest.stop_reason == ("stopped" if stopping else "completed")
-    listed = requests.get(f"{url}/jobs/a/pictures", timeout=60).json()["pictures"]
+    listed = requests.get(f"{worker_api_url}/jobs/a/pictures", timeout=60).json()["pictures"]
     names = [each["name"] for each in listed]
     if not plots:
         assert names == []
@@ -238,7 +233,7 @@ def test_a_training_run_stores_its_plots(
     assert names[0] == "results.png"
     assert "PR_curve.png" not in names
     for each in listed:
-        picture = requests.get(f"{url}/jobs/a/pictures/{each['name']}", timeout=60)
+        picture = requests.get(f"{worker_api_url}/jobs/a/pictures/{each['name']}", timeout=60)
         (tmp_path / "seen").write_bytes(picture.content)
         with Image.open(tmp_path / "seen") as seen:
             assert seen.get_format_mimetype() == each["media_type"]
@@ -248,6 +243,5 @@ def _stop_when_it_runs(url: str) -> None:
     """Request a stop as soon as the job runs, as a user does with the button."""
     with psycopg.connect(url, autocommit=True) as connection:
         jobs = JobRepository(connection)
-        while recorded(jobs).status != "running":
-            time.sleep(0.05)
+        until(lambda: recorded(jobs).status == "running", "a running job", pause=0.05)
         jobs.request_stop("a")

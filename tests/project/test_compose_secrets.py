@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from include.deployment.model_keys import signing
+from include.deployment.model_keys import load_signing
 from include.deployment.settings import (
     MODEL_SIGNING_KEY,
     Settings,
@@ -170,4 +170,4 @@ def test_only_the_worker_that_promotes_has_the_key_that_signs_models(
     monkeypatch.setenv(variable, moved(promoting[variable]))
     trusted = re.sub(r"\$\{\w+:-(.*)\}", r"\1", promoting["MODEL_VERIFICATION_KEYS"])
     monkeypatch.setenv("MODEL_VERIFICATION_KEYS", moved(trusted))
-    assert signing(Settings.from_environment()).key is not None
+    assert load_signing(Settings.from_environment()).key is not None

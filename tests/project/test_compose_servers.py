@@ -52,7 +52,7 @@ def test_only_the_s3_port_of_the_bundled_server_is_open(tmp_path: Path) -> None:
     chosen += [f"-{part}.port.grpc={getattr(ports, f'{part}_grpc')}" for part in (*parts, "s3")]
     environment = {"PATH": os.environ["PATH"], **SERVICES["s3"].get("environment", {})}
     service = Service("s3", (str(WEED), *chosen), environment, tmp_path, tmp_path, signal.SIGKILL)
-    behind = ports.all() - {ports.s3, ports.admin, ports.admin + GRPC_OFFSET}
+    behind = ports.list_numbers() - {ports.s3, ports.admin, ports.admin + GRPC_OFFSET}
     s3 = S3(tmp_path, ports, keys, ["signed"])
     try:
         processes.start(service)
@@ -92,16 +92,16 @@ def test_roles_and_databases_are_created_once_and_passwords_follow_the_settings(
         for password in ("first", "second"):
             make_roles(postgres, password)
             for role, database in ROLES.items():
-                psycopg.connect(postgres.url(database, role, f"{role}-{password}")).close()
+                psycopg.connect(postgres.build_url(database, role, f"{role}-{password}")).close()
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(postgres.url("training", "training", "training-first"))
+            psycopg.connect(postgres.build_url("training", "training", "training-first"))
         for role, database in (
             ("training", "airflow"),
             ("training_app", "airflow"),
             ("airflow", "training"),
         ):
             with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-                psycopg.connect(postgres.url(database, role, f"{role}-second"))
+                psycopg.connect(postgres.build_url(database, role, f"{role}-second"))
     finally:
         postgres.ensure_roles()  # restore the passwords that other tests use
 

@@ -39,17 +39,19 @@ LABELS = {name: tuple(metric.get("labels", ())) for name, metric in EXPORTER["me
 
 
 @pytest.fixture
-def reader(postgres: Postgres, owner: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+def monitoring_connection(
+    postgres: Postgres, owner: psycopg.Connection[Any]
+) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection as the role that docs/monitoring.md creates."""
     role = f"monitoring_{secrets.token_hex(4)}"
     made = re.search(r"```sql\n(CREATE ROLE monitoring .*?)```", PAGE, re.DOTALL)
     assert made
     statements = made[1].replace("monitoring", role).replace("DATABASE training", "DATABASE postgres")
     (schema,) = owner.execute("SELECT current_schema()").fetchone() or ("",)
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as superuser:
+    with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as superuser:
         superuser.execute(f"SET search_path TO {schema}")
         superuser.execute(f"{statements} GRANT USAGE ON SCHEMA {schema} TO {role}".encode())
-        with psycopg.connect(postgres.url("postgres"), autocommit=True) as reading:
+        with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as reading:
             reading.execute(f"SET search_path TO {schema}; SET ROLE {role}".encode())
             yield reading
         superuser.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
@@ -70,7 +72,7 @@ def measured(reader: psycopg.Connection[Any]) -> dict[tuple[str, ...], float]:
 
 
 def test_each_query_measures_what_its_metrics_say(
-    jobs: JobRepository, connection: psycopg.Connection[Any], reader: psycopg.Connection[Any]
+    jobs: JobRepository, connection: psycopg.Connection[Any], monitoring_connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=1)
     for epoch in range(1, 4):
@@ -87,7 +89,7 @@ def test_each_query_measures_what_its_metrics_say(
     )
     connection.commit()
 
-    found = measured(reader)
+    found = measured(monitoring_connection)
 
     statuses = {name[1]: value for name, value in found.items() if name[0] == "training_jobs"}
     assert statuses == {"queued": 1, "running": 1, "completed": 0, "failed": 1, "stopped": 0}
@@ -101,8 +103,8 @@ def test_each_query_measures_what_its_metrics_say(
     assert {name for name, *_ in found} == set(EXPORTER["metrics"])
 
 
-def test_each_query_returns_zero_for_empty_tables(reader: psycopg.Connection[Any]) -> None:
-    assert set(measured(reader).values()) == {0.0}
+def test_each_query_returns_zero_for_empty_tables(monitoring_connection: psycopg.Connection[Any]) -> None:
+    assert set(measured(monitoring_connection).values()) == {0.0}
 
 
 def airflow_metrics() -> set[str]:

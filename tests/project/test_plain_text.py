@@ -109,7 +109,7 @@ def test_an_audit_reports_a_key_with_control_characters_on_one_line() -> None:
     report = AuditReport()
     path = f"s3://bucket/checkpoints/{NASTY}\n# All is well"
     report.add(AuditFinding(FindingKind.MISSING, path=path, detail=f"{path} is not there"))
-    lines = report.markdown().splitlines()
+    lines = report.to_markdown().splitlines()
     assert [line for line in lines if line.startswith("#")] == [
         "# Audit of checkpoints",
         "## Missing: a row names an object that does not exist",

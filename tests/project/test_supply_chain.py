@@ -102,7 +102,7 @@ def test_the_libraries_of_the_pages_are_in_the_bill_of_materials() -> None:
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def described_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the files that describe an image with two packages, one of which depends on the other."""
     folder = tmp_path_factory.mktemp("described")
     lock = folder / "requirements.txt"
@@ -116,8 +116,8 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "sbom"
 
 
-def test_the_bill_of_materials_is_valid_and_lists_the_locked_packages(described: Path) -> None:
-    text = (described / "image.cdx.json").read_text()
+def test_the_bill_of_materials_is_valid_and_lists_the_locked_packages(described_folder: Path) -> None:
+    text = (described_folder / "image.cdx.json").read_text()
     bill = json.loads(text)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert {each["purl"] for each in bill["components"]} >= {"pkg:pypi/parcel@1.0", "pkg:pypi/string@1.0"}
@@ -127,10 +127,15 @@ def test_the_bill_of_materials_is_valid_and_lists_the_locked_packages(described:
     assert [ref.partition("==")[0] for ref in needs["root-component"]] == ["htm", "parcel", "uplot"]
 
 
-def test_the_list_of_licences_begins_with_those_that_demand_more_than_a_notice(described: Path) -> None:
-    text = (described / "image-licences.md").read_text()
+def test_the_list_of_licences_begins_with_those_that_demand_more_than_a_notice(
+    described_folder: Path,
+) -> None:
+    text = (described_folder / "image-licences.md").read_text()
     conditions, permissive = text.split("## Permissive")
     assert "| parcel | 1.0 | AGPL-3.0-only |" in conditions
     assert "| string | 1.0 | MIT License |" in permissive
     assert "| uplot |" in permissive
-    assert [path.name for path in sorted(described.iterdir())] == ["image-licences.md", "image.cdx.json"]
+    assert [path.name for path in sorted(described_folder.iterdir())] == [
+        "image-licences.md",
+        "image.cdx.json",
+    ]

@@ -19,7 +19,7 @@ from include.registry.difference import EXAMPLES, FileDifference, compare, compa
 from include.registry.manifests import ManifestEntry, open_manifest, store_manifest
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject
-from include.s3.layout import manifest_key
+from include.s3.layout import build_manifest_key
 
 IMAGE, OTHER_IMAGE, LABEL, OTHER_LABEL = ("1" * 64, "2" * 64, "3" * 64, "4" * 64)
 
@@ -112,7 +112,7 @@ def test_a_stored_manifest_is_sorted_for_any_order_of_the_check(
         found = [json.loads(entry.key) for entry in entries]
     assert sorted(found) == sorted(names)
     assert found == sorted(names, key=json.dumps)
-    unpacked = kept.read(manifest_key("0f" * 32, "detect"), 2**20, gzip.decompress) or b""
+    unpacked = kept.read(build_manifest_key("0f" * 32, "detect"), 2**20, gzip.decompress) or b""
     assert json.loads(unpacked.splitlines()[0])["classes"] == {"0": 3}
 
 
@@ -125,6 +125,10 @@ def test_a_stored_manifest_is_sorted_for_any_order_of_the_check(
         pytest.param(
             gzip.compress(b'{"name": 1, "split": "train", "image": "x", "label": null}\n'),
             id="a number as a name",
+        ),
+        pytest.param(
+            gzip.compress(b'{"name": "a.jpg", "split": "training", "image": "x", "label": null}\n'),
+            id="an unknown split",
         ),
         pytest.param(gzip.compress(b"x" * (MANIFEST_LINE + 2)), id="a line too long"),
         pytest.param(
@@ -142,7 +146,7 @@ def test_a_stored_manifest_is_sorted_for_any_order_of_the_check(
 )
 def test_a_damaged_manifest_is_called_damaged(s3_client: Any, bucket: str, content: bytes) -> None:
     kept = Bucket(s3_client, bucket)
-    kept.put(manifest_key("0f" * 32, "detect"), content)
+    kept.put(build_manifest_key("0f" * 32, "detect"), content)
     with (
         pytest.raises(CorruptObject, match="is damaged"),
         open_manifest(kept, "0f" * 32, "detect") as entries,
@@ -157,7 +161,7 @@ def test_the_damaged_one_of_two_manifests_is_named(
     kept = Bucket(s3_client, bucket)
     for fingerprint in ("0a" * 32, "0b" * 32):
         store_manifest(kept, _write(tmp_path / "manifest", [_line("a.jpg")]), fingerprint, "detect")
-    kept.put(manifest_key(damaged, "detect"), b"no gzip")
+    kept.put(build_manifest_key(damaged, "detect"), b"no gzip")
     with (
         pytest.raises(CorruptObject, match=f"{damaged}.* is damaged"),
         open_manifest(kept, "0a" * 32, "detect") as before,

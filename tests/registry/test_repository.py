@@ -71,7 +71,7 @@ def test_versions_that_are_registered_simultaneously_get_different_numbers(
     with ThreadPoolExecutor(8) as threads:
         assert sorted(threads.map(race, "0123456789abcdef")) == list(range(1, 17))
         assert set(threads.map(race, "ffffffff")) <= {*range(1, 18)}
-    assert len(datasets.versions("parts")) <= 17
+    assert len(datasets.list_versions("parts")) <= 17
 
 
 def test_concurrent_registrations_of_the_same_content_create_one_version(
@@ -83,7 +83,7 @@ def test_concurrent_registrations_of_the_same_content_create_one_version(
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(race, range(8))) == {1}
-    assert [version.version for version in datasets.versions("parts")] == [1]
+    assert [version.version for version in datasets.list_versions("parts")] == [1]
 
 
 def test_a_number_is_not_used_again(datasets: DatasetRepository, connection: psycopg.Connection[Any]) -> None:
@@ -140,15 +140,18 @@ def test_datasets_are_listed_in_pages_the_last_changed_first(datasets: DatasetRe
     assert [each.newest.name for each in datasets.list("a_")] == ["a_1"]
     assert [each.newest.name for each in datasets.list(archived=True)] == ["b"]
     assert [each.newest.name for each in datasets.list(archived=False)] == ["a_1", "ab1"]
-    assert [version.version for version in datasets.versions("a_1", before=2)] == [1]
+    assert [version.version for version in datasets.list_versions("a_1", before=2)] == [1]
 
 
 def test_datasets_are_found_by_the_sources_of_their_data(datasets: DatasetRepository) -> None:
     register(datasets, "moved", "a", source="s3://bucket/old/")
     register(datasets, "moved", "b", source="s3://bucket/new/")
     register(datasets, "converted", "a", source="s3://bucket/datasets/a/data.yaml", origin="s3://bucket/new")
-    assert [str(version) for version in datasets.at_source("s3://bucket/new/")] == ["converted@1", "moved@2"]
-    assert [str(version) for version in datasets.at_source("s3://bucket/old/")] == ["moved@1"]
+    assert [str(version) for version in datasets.find_at_source("s3://bucket/new/")] == [
+        "converted@1",
+        "moved@2",
+    ]
+    assert [str(version) for version in datasets.find_at_source("s3://bucket/old/")] == ["moved@1"]
     datasets.set_archived("moved", 2, archived=True)
-    assert [str(version) for version in datasets.at_source("s3://bucket/new", "moved")] == ["moved@2"]
-    assert datasets.at_source("s3://bucket/none/") == []
+    assert [str(version) for version in datasets.find_at_source("s3://bucket/new", "moved")] == ["moved@2"]
+    assert datasets.find_at_source("s3://bucket/none/") == []

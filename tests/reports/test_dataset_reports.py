@@ -30,11 +30,6 @@ PROBLEMS = 60
 
 
 @pytest.fixture
-def url(airflow_connections: None, open_api: str) -> str:
-    return open_api
-
-
-@pytest.fixture
 def job(tmp_path: Path) -> ResolvedJob:
     """Job a, whose dataset has one label file with many wrong lines."""
     data = build("detect", tmp_path / "data")
@@ -56,7 +51,7 @@ def failure(job: ResolvedJob) -> str:
 
 
 def test_all_findings_of_a_check_are_in_s3_and_in_the_api(
-    url: str, job: ResolvedJob, jobs: JobRepository, s3_client: S3Client, bucket: str
+    worker_api_url: str, job: ResolvedJob, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     error = failure(job)
     assert f"has {PROBLEMS} problems" in error
@@ -72,28 +67,28 @@ def test_all_findings_of_a_check_are_in_s3_and_in_the_api(
 
     claim(jobs)
     jobs.fail_run("train_yolo", "run1", f"check_dataset: {error}")
-    link = requests.get(f"{url}/jobs/a", timeout=60).json()["links"]["dataset_report"]
+    link = requests.get(f"{worker_api_url}/jobs/a", timeout=60).json()["links"]["dataset_report"]
     assert link.endswith("/jobs/a/dataset-report")
-    served = requests.get(f"{url}/jobs/a/dataset-report", timeout=60)
+    served = requests.get(f"{worker_api_url}/jobs/a/dataset-report", timeout=60)
     assert DatasetReport.model_validate(served.json()) == report
     s3_client.put_object(Bucket=bucket, Key="reports/a/dataset.json", Body=b"<script>")
-    assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
+    assert requests.get(f"{worker_api_url}/jobs/a/dataset-report", timeout=60).status_code == 404
 
 
 def test_warnings_about_valid_data_are_served_by_the_api(
-    url: str, tmp_path: Path, jobs: JobRepository
+    worker_api_url: str, tmp_path: Path, jobs: JobRepository
 ) -> None:
     claim(jobs)
-    assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
+    assert requests.get(f"{worker_api_url}/jobs/a/dataset-report", timeout=60).status_code == 404
     check_job_dataset(job_with(_peculiar(tmp_path / "data")), context_of({}))
-    link = requests.get(f"{url}/jobs/a", timeout=60).json()["links"]["dataset_report"]
+    link = requests.get(f"{worker_api_url}/jobs/a", timeout=60).json()["links"]["dataset_report"]
     assert link.endswith("/jobs/a/dataset-report")
-    served = requests.get(f"{url}/jobs/a/dataset-report", timeout=60)
+    served = requests.get(f"{worker_api_url}/jobs/a/dataset-report", timeout=60)
     report = DatasetReport.model_validate(served.json())
     assert (report.problems, report.errors, report.findings) == (0, [], [])
     assert {kind.kind: kind.count for kind in report.warnings} == {"duplicate-rows": 2, "leaked-images": 1}
     (leaked,) = (kind for kind in report.warnings if kind.kind == "leaked-images")
-    assert str(leaked.places[0]) == "images/val/0.png: images/train/0.png of train is the same"
+    assert str(leaked.places[0]) == "images/val/0.png: images/train/0.png of train has the same content"
     assert [(count.name, count.train > 0, count.val > 0) for count in report.class_table] == [
         ("box", True, True),
         ("arrow", True, True),
@@ -101,7 +96,7 @@ def test_warnings_about_valid_data_are_served_by_the_api(
 
 
 def _peculiar(folder: Path) -> Path:
-    """Data with one image in both splits, and with a label line that is repeated twice."""
+    """Return data with one image in both splits, and with a label line that is repeated twice."""
     data = build("detect", folder)
     for kind, suffix in (("images", "png"), ("labels", "txt")):
         shutil.copy(folder / kind / "train" / f"0.{suffix}", folder / kind / "val" / f"0.{suffix}")

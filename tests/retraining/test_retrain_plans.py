@@ -141,18 +141,21 @@ def test_a_missing_or_undecodable_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_covers_the_fields_that_change_the_result() -> None:
-    same = plan().fingerprint()
-    assert plan(parameters={"epochs": 3, "device": "cpu", "workers": 2}).fingerprint() == same
-    assert plan(gate={"minimum_gain": 0.1}, schedule={"cron": "@daily"}, name="other").fingerprint() == same
-    assert plan(dataset="/data/digits", model="yolo11n").fingerprint() == same
-    assert plan(model="yolo11n").fingerprint() == same  # which is the default
+    same = plan().compute_fingerprint()
+    assert plan(parameters={"epochs": 3, "device": "cpu", "workers": 2}).compute_fingerprint() == same
+    assert (
+        plan(gate={"minimum_gain": 0.1}, schedule={"cron": "@daily"}, name="other").compute_fingerprint()
+        == same
+    )
+    assert plan(dataset="/data/digits", model="yolo11n").compute_fingerprint() == same
+    assert plan(model="yolo11n").compute_fingerprint() == same  # which is the default
     others = [
         plan(parameters={"epochs": 4}),
         plan(parameters={"epochs": 3, "overrides": {"mosaic": 0.0}}),
         plan(model="yolo11s"),
         plan(start_from="scratch"),
     ]
-    assert len({same, *(each.fingerprint() for each in others)}) == 5
+    assert len({same, *(each.compute_fingerprint() for each in others)}) == 5
 
 
 def test_a_run_may_override_its_plan() -> None:
@@ -184,7 +187,7 @@ def test_an_invalid_request_to_a_run_is_named(conf: dict[str, Any], message: str
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The Dags and errors that result from a file with good and bad plans."""
+    """Return the Dags and errors that result from a file with good and bad plans."""
     folder = tmp_path_factory.mktemp("plans")
     plans = written(
         folder,

@@ -24,7 +24,7 @@ def test_objects_below_a_prefix_are_deleted_with_one_request_per_page(
     assert place.delete_below("set/", lambda key: key != "set/kept") == (3, 12)
     assert sent.count("DeleteObjects") == 1
     assert "DeleteObject" not in sent
-    assert [item.location.key for item in place.objects("")] == ["set/kept", "settle/d"]
+    assert [item.location.key for item in place.list_objects("")] == ["set/kept", "settle/d"]
     assert place.delete_below("nothing/") == (0, 0)
 
 

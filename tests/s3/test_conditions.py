@@ -88,7 +88,7 @@ def test_no_job_begins_on_a_server_that_ignores_conditions(
     tmp_path: Path,
 ) -> None:
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
-    monkeypatch.setattr("include.deployment.connections.s3_client", lambda **_: ignoring("PutObject"))
+    monkeypatch.setattr("include.deployment.connections.create_s3_client", lambda **_: ignoring("PutObject"))
     with pytest.raises(AirflowFailException, match="Do not train on this server"):
         resolve_config(context_of_run("run1", {"job_id": "a", "dataset": "digits"}))
     assert jobs.get("a") is None

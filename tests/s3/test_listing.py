@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from include.s3.listing import ListedObject, list_level, pages
+from include.s3.listing import ListedObject, list_level, list_pages
 from include.s3.location import S3Location
 from tests.support.http_server import Handler, Server
 
@@ -29,7 +29,7 @@ def test_a_listing_equals_that_of_botocore(s3: S3, s3_client: S3Client, bucket: 
         ListedObject(S3Location(bucket, each["Key"]), each["Size"], each["ETag"], each["LastModified"])
         for each in plain
     ]
-    (page,) = pages(s3_client, S3Location(bucket, "set/"))
+    (page,) = list_pages(s3_client, S3Location(bucket, "set/"))
     assert page == usual
     level = [*(each for each in usual if each.location.key != "set/folder/c"), "set/folder/"]
     assert list(list_level(s3_client, S3Location(bucket, "set/"))) == [level]
@@ -48,7 +48,7 @@ def test_any_format_of_a_time_is_read(answering: Callable[[str], S3Client], time
     client = answering(
         f"<Contents><Key>a</Key><ETag>e</ETag><Size>1</Size><LastModified>{time}</LastModified></Contents>"
     )
-    assert list(pages(client, S3Location("bucket", ""))) == [
+    assert list(list_pages(client, S3Location("bucket", ""))) == [
         [ListedObject(S3Location("bucket", "a"), 1, "e", AT)]
     ]
 
@@ -70,7 +70,7 @@ def test_other_fields_of_an_object_are_ignored_here_and_kept_in_botocores_listin
         f"<LastModified>2026-11-28T14:16:09Z</LastModified>{more}</Contents>"
     )
     usual = client.list_objects_v2(Bucket="bucket")["Contents"]
-    assert list(pages(client, S3Location("bucket", ""))) == [
+    assert list(list_pages(client, S3Location("bucket", ""))) == [
         [ListedObject(S3Location("bucket", "a+b c"), 1, "e", AT)]
     ]
     assert client.list_objects_v2(Bucket="bucket")["Contents"] == usual
@@ -89,7 +89,7 @@ def test_a_key_is_read_as_xml(answering: Callable[[str], S3Client], written: str
         f"<Contents><Key>{written}</Key><ETag>e</ETag><Size>1</Size>"
         "<LastModified>2026-11-28T14:16:09Z</LastModified></Contents>"
     )
-    assert list(pages(client, S3Location("bucket", ""))) == [
+    assert list(list_pages(client, S3Location("bucket", ""))) == [
         [ListedObject(S3Location("bucket", key), 1, "e", AT)]
     ]
 

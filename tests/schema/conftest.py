@@ -16,7 +16,7 @@ def host_application_url(empty: host_applications.Database) -> str:
 
 
 @pytest.fixture
-def connection(host_application_url: str) -> Iterator[psycopg.Connection[Any]]:
+def host_connection(host_application_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(host_application_url) as connection:
         yield connection
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from include.jobs.job import RecordedEpoch, TrainingJob
 from include.models.version import ModelVersion
 from include.registry.version import DatasetVersion
-from include.schema.current import MIGRATIONS, require_current, revisions
+from include.schema.current import MIGRATIONS, list_revisions, require_current
 from include.schema.errors import (
     MigrationRefused,
     SchemaBehind,
@@ -22,13 +22,12 @@ from include.schema.errors import (
     SchemaUnverified,
     TargetUnknown,
 )
-from include.schema.migrations import apply, plan, verify
+from include.schema.migrations import apply, rehearse, verify
 from include.schema.session import LockTimeouts
-from include.stack.postgres import TRAINING_APPLICATION, Postgres
 from tests.support import host_applications
 from tests.support.databases import TABLES
 
-REVISIONS = revisions(MIGRATIONS)
+REVISIONS = list_revisions(MIGRATIONS)
 HEAD = REVISIONS[-1]
 NEXT = f"{int(HEAD) + 1:04}"
 """The name of the next revision, which does not exist yet."""
@@ -41,17 +40,13 @@ def of_database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-@pytest.fixture(scope="module")
-def stepwise(postgres: Postgres) -> Iterator[host_applications.Database]:
-    """Yield a schema that is at any revision, because each test begins where the previous one ended."""
-    with host_applications.fresh_schema(postgres) as schema:
-        yield schema
-
-
 @pytest.fixture
-def in_steps(stepwise: host_applications.Database) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection to the schema of `stepwise`; delete the jobs after the test."""
-    with psycopg.connect(stepwise.owner_url) as connection:
+def in_steps(schema: host_applications.Database) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection to the file's schema, which is at the revision where the previous test ended.
+
+    Delete the jobs after the test.
+    """
+    with psycopg.connect(schema.owner_url) as connection:
         yield connection
         connection.rollback()
         connection.execute("DELETE FROM training_jobs")
@@ -59,7 +54,7 @@ def in_steps(stepwise: host_applications.Database) -> Iterator[psycopg.Connectio
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
-    """A copy of the revisions, to which a test can add its own."""
+    """Return a copy of the revisions, to which a test can add its own."""
     return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
 
 
@@ -104,24 +99,27 @@ def test_an_empty_database_gets_every_column_of_the_design(database_url: str) ->
 
 
 def test_a_plan_shows_the_sql_and_changes_nothing(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    planned = plan(engine)
-    assert (planned.current, planned.target, planned.revisions) == ("base", HEAD, REVISIONS)
+    rehearsed = rehearse(engine)
+    assert (rehearsed.current, rehearsed.target, rehearsed.revisions) == ("base", HEAD, REVISIONS)
     assert (
-        "ALTER TABLE training_jobs ADD COLUMN last_checkpoint_path character varying(500);" in planned.report
+        "ALTER TABLE training_jobs ADD COLUMN last_checkpoint_path character varying(500);"
+        in rehearsed.report
     )
-    assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in planned.report
-    assert "CREATE TABLE training_epochs" in planned.report
-    assert host_applications.structure(connection) == set()
+    assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in rehearsed.report
+    assert "CREATE TABLE training_epochs" in rehearsed.report
+    assert host_applications.structure(host_connection) == set()
 
 
-def test_ten_runs_have_the_same_result_as_one(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_ten_runs_have_the_same_result_as_one(
+    engine: Engine, host_connection: psycopg.Connection[Any]
+) -> None:
     apply(engine)
-    after_one = host_applications.structure(connection)
+    after_one = host_applications.structure(host_connection)
     for _ in range(9):
         assert apply(engine).report == f"Schema: at {HEAD}, target {HEAD}. Nothing to do."
-    assert host_applications.structure(connection) == after_one
+    assert host_applications.structure(host_connection) == after_one
     verify(engine)
 
 
@@ -139,18 +137,18 @@ def test_a_target_can_be_a_revision_or_a_number_of_steps(engine: Engine) -> None
 @pytest.mark.parametrize("target", [f"+{len(REVISIONS) + 1}", "-1", "0999", "", "heads", "0001:0002"])
 def test_an_invalid_target_is_refused_with_the_valid_ones(engine: Engine, target: str) -> None:
     with pytest.raises(TargetUnknown, match=f"base.*{', '.join(REVISIONS)}"):
-        plan(engine, target)
+        rehearse(engine, target)
 
 
 def test_a_downgrade_and_an_upgrade_restore_the_schema(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
-    migrated = host_applications.structure(connection)
+    migrated = host_applications.structure(host_connection)
     apply(engine, "base")
-    assert host_applications.structure(connection) == _version_table(connection)
+    assert host_applications.structure(host_connection) == _version_table(host_connection)
     apply(engine)
-    assert host_applications.structure(connection) == migrated
+    assert host_applications.structure(host_connection) == migrated
 
 
 @pytest.mark.parametrize(
@@ -184,23 +182,23 @@ def test_a_downgrade_and_an_upgrade_restore_the_schema(
     ],
 )
 def test_a_column_with_data_is_dropped_only_with_confirmation(
-    stepwise: host_applications.Database,
+    schema: host_applications.Database,
     in_steps: psycopg.Connection[Any],
     revision: str,
     column: str,
     value: str,
 ) -> None:
-    engine = host_applications.engine(stepwise.owner_url)
+    engine = host_applications.engine(schema.owner_url)
     apply(engine, revision)
     in_steps.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
     in_steps.commit()
     before = host_applications.structure(in_steps)
     refusal = rf"{column} would lose data \(rows affected: 1\)\. Confirm with confirm_data_loss: true"
-    assert column in plan(engine, "-1").problems[0]
+    assert column in rehearse(engine, "-1").problems[0]
     with pytest.raises(MigrationRefused, match=refusal):
         apply(engine, "-1")
     assert host_applications.structure(in_steps) == before
-    assert "Confirmed: Dropping column" in plan(engine, "-1", confirm_data_loss=True).report
+    assert "Confirmed: Dropping column" in rehearse(engine, "-1", confirm_data_loss=True).report
     apply(engine, "-1", confirm_data_loss=True)
     assert column not in host_applications.columns(in_steps)
 
@@ -225,16 +223,16 @@ def test_a_column_with_data_is_dropped_only_with_confirmation(
     ],
 )
 def test_a_table_with_rows_is_dropped_only_with_confirmation(
-    engine: Engine, connection: psycopg.Connection[Any], table: str, row: str
+    engine: Engine, host_connection: psycopg.Connection[Any], table: str, row: str
 ) -> None:
     apply(engine)
-    connection.execute(f"INSERT INTO {table} {row}")
-    connection.commit()
+    host_connection.execute(f"INSERT INTO {table} {row}")
+    host_connection.commit()
     with pytest.raises(MigrationRefused, match=rf"table {table} would lose data \(rows affected: 1\)"):
         apply(engine, "base")
     verify(engine)
     apply(engine, "base", confirm_data_loss=True)
-    assert host_applications.structure(connection) == _version_table(connection)
+    assert host_applications.structure(host_connection) == _version_table(host_connection)
 
 
 @pytest.mark.parametrize(
@@ -245,20 +243,20 @@ def test_a_table_with_rows_is_dropped_only_with_confirmation(
     ],
 )
 def test_a_failing_revision_leaves_nothing_behind(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path, body: str, error: str
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path, body: str, error: str
 ) -> None:
     _plant(scripts, body)
     with pytest.raises(MigrationRefused, match=error):
         apply(engine, scripts=scripts)
-    assert host_applications.structure(connection) == set()
+    assert host_applications.structure(host_connection) == set()
 
 
 def test_a_failure_after_the_rehearsal_names_the_revision_that_was_reached(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     # A rollback does not reset the sequence: the rehearsal divides by one, the real migration by zero.
-    connection.execute("CREATE SEQUENCE times")
-    connection.commit()
+    host_connection.execute("CREATE SEQUENCE times")
+    host_connection.commit()
     _plant(
         scripts, "op.execute('CREATE TABLE half (a int)'); op.execute(\"SELECT 1 / (2 - nextval('times'))\")"
     )
@@ -271,12 +269,12 @@ def test_a_failure_after_the_rehearsal_names_the_revision_that_was_reached(
 
 
 def test_a_revision_with_a_bug_leaves_nothing_behind(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     _plant(scripts, "op.execute('CREATE TABLE half (a int)'); raise RuntimeError('a bug')")
     with pytest.raises(RuntimeError, match="a bug"):
         apply(engine, scripts=scripts)
-    assert host_applications.structure(connection) == set()
+    assert host_applications.structure(host_connection) == set()
 
 
 def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_path: Path) -> None:
@@ -295,15 +293,17 @@ def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_pat
 
 
 def test_the_host_applications_own_alembic_is_not_affected(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
-    connection.execute("INSERT INTO alembic_version VALUES ('9f3c1d2e4b5a')")
-    connection.commit()
+    host_connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    host_connection.execute("INSERT INTO alembic_version VALUES ('9f3c1d2e4b5a')")
+    host_connection.commit()
     apply(engine)
     verify(engine)
     apply(engine, "base")
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9f3c1d2e4b5a",)]
+    assert host_connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
+        ("9f3c1d2e4b5a",)
+    ]
 
 
 def test_a_table_of_the_same_name_in_a_later_schema_is_not_changed(
@@ -339,48 +339,48 @@ def test_the_first_schema_of_the_search_path_is_used(
 
 
 def test_a_training_run_is_refused_with_the_revision_that_it_needs(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
     with pytest.raises(SchemaBehind, match=f"no schema yet.*needs revision {HEAD}: run the Dag migrate_"):
-        require_current(connection)
+        require_current(host_connection)
     apply(engine, "0001")
     with pytest.raises(
         SchemaBehind, match=f"revision 0001, but this code needs {HEAD}: run the Dag migrate_schema"
     ):
-        require_current(connection)
+        require_current(host_connection)
     apply(engine)
-    require_current(connection)
+    require_current(host_connection)
 
 
 def test_a_schema_newer_than_the_code_is_not_changed(
-    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+    engine: Engine, host_connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     _plant(scripts, "pass")
     apply(engine, scripts=scripts)
-    for ask in (plan, apply, verify):
+    for ask in (rehearse, apply, verify):
         with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
             ask(engine)
     with pytest.raises(SchemaBehind, match=f"revision {NEXT}, which this code does not know"):
-        require_current(connection)
+        require_current(host_connection)
 
 
-def test_a_lost_version_table_is_recreated(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_a_lost_version_table_is_recreated(engine: Engine, host_connection: psycopg.Connection[Any]) -> None:
     apply(engine)
-    migrated = host_applications.structure(connection)
-    connection.execute("INSERT INTO training_jobs (job_id, dataset_name) VALUES ('a', 'parts')")
-    connection.execute("DROP TABLE training_schema_version")
-    connection.commit()
+    migrated = host_applications.structure(host_connection)
+    host_connection.execute("INSERT INTO training_jobs (job_id, dataset_name) VALUES ('a', 'parts')")
+    host_connection.execute("DROP TABLE training_schema_version")
+    host_connection.commit()
     apply(engine)
     verify(engine)
-    assert host_applications.structure(connection) == migrated
-    connection.execute("UPDATE training_jobs SET dataset_name = NULL")
-    connection.commit()
+    assert host_applications.structure(host_connection) == migrated
+    host_connection.execute("UPDATE training_jobs SET dataset_name = NULL")
+    host_connection.commit()
     with pytest.raises(MigrationRefused, match="table training_jobs would lose"):
         apply(engine, "base")
 
 
 def test_a_migration_does_not_wait_long_for_a_table_in_use(
-    engine: Engine, host_application_url: str, connection: psycopg.Connection[Any]
+    engine: Engine, host_application_url: str, host_connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
     with psycopg.connect(host_application_url) as reader:
@@ -392,9 +392,9 @@ def test_a_migration_does_not_wait_long_for_a_table_in_use(
 
 
 def test_a_migration_does_not_wait_forever_for_another(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("SELECT pg_advisory_lock(hashtextextended('training_schema_version', 0))")
+    host_connection.execute("SELECT pg_advisory_lock(hashtextextended('training_schema_version', 0))")
     with pytest.raises(SchemaBusy, match="Another run has been migrating this database for more than 100ms"):
         apply(engine, timeouts=LockTimeouts(migration="100ms"))
 
@@ -416,23 +416,10 @@ def test_a_migration_does_not_wait_forever_for_another(
     ],
 )
 def test_verify_names_what_the_database_lacks(
-    engine: Engine, connection: psycopg.Connection[Any], damage: str, message: str
+    engine: Engine, host_connection: psycopg.Connection[Any], damage: str, message: str
 ) -> None:
     apply(engine)
-    connection.execute(damage)
-    connection.commit()
+    host_connection.execute(damage)
+    host_connection.commit()
     with pytest.raises(SchemaUnverified, match=message):
         verify(engine)
-
-
-def test_the_schema_that_other_tests_load_equals_a_migrated_one(
-    engine: Engine, connection: psycopg.Connection[Any], migrated_url: str, owner: psycopg.Connection[Any]
-) -> None:
-    apply(engine, application_role=TRAINING_APPLICATION)
-    places = [host_applications.name_of(each) for each in (connection, owner)]
-    described = [
-        {line.replace(place, "") for line in host_applications.structure(each)}
-        for each, place in zip((connection, owner), places, strict=True)
-    ]
-    assert described[0] == described[1]
-    assert verify(host_applications.engine(migrated_url), application_role=TRAINING_APPLICATION)

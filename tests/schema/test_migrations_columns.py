@@ -10,40 +10,40 @@ import pytest
 from sqlalchemy import Engine
 
 from include.schema.errors import MigrationRefused, SchemaBusy
-from include.schema.migrations import apply, plan, verify
+from include.schema.migrations import apply, rehearse, verify
 from include.schema.session import LockTimeouts
 from tests.support import host_applications
 
 
 @pytest.mark.parametrize("job_id", ["varchar(36) PRIMARY KEY", "text NOT NULL UNIQUE"])
 def test_a_host_applications_own_job_id_column_is_used(
-    engine: Engine, connection: psycopg.Connection[Any], job_id: str
+    engine: Engine, host_connection: psycopg.Connection[Any], job_id: str
 ) -> None:
-    connection.execute(f"CREATE TABLE training_jobs (job_id {job_id})")
-    connection.execute("INSERT INTO training_jobs VALUES ('a'), ('b')")
-    connection.commit()
+    host_connection.execute(f"CREATE TABLE training_jobs (job_id {job_id})")
+    host_connection.execute("INSERT INTO training_jobs VALUES ('a'), ('b')")
+    host_connection.commit()
     unique = "index CREATE UNIQUE INDEX"
-    indexes = {line for line in host_applications.structure(connection) if line.startswith(unique)}
+    indexes = {line for line in host_applications.structure(host_connection) if line.startswith(unique)}
     apply(engine)
     verify(engine)
-    after = {line for line in host_applications.structure(connection) if line.startswith(unique)}
+    after = {line for line in host_applications.structure(host_connection) if line.startswith(unique)}
     assert {line for line in after if ".training_jobs " in line} == indexes
 
 
 def test_a_host_applications_empty_job_ids_are_filled_and_made_unique(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, job_id varchar(36))")
-    connection.execute("INSERT INTO training_jobs VALUES (1, 'given'), (2, NULL)")
-    connection.commit()
+    host_connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, job_id varchar(36))")
+    host_connection.execute("INSERT INTO training_jobs VALUES (1, 'given'), (2, NULL)")
+    host_connection.commit()
     apply(engine)
     verify(engine)
-    connection.execute("INSERT INTO training_jobs (id) VALUES (3)")
-    named = connection.execute("SELECT id, job_id FROM training_jobs ORDER BY id").fetchall()
+    host_connection.execute("INSERT INTO training_jobs (id) VALUES (3)")
+    named = host_connection.execute("SELECT id, job_id FROM training_jobs ORDER BY id").fetchall()
     assert named == [(1, "given"), (2, "2"), (3, "3")]
-    connection.commit()
+    host_connection.commit()
     apply(engine, "base", confirm_data_loss=True)
-    assert host_applications.columns(connection) == ["id", "job_id"]
+    assert host_applications.columns(host_connection) == ["id", "job_id"]
 
 
 @pytest.mark.parametrize(
@@ -109,34 +109,55 @@ def test_a_host_applications_empty_job_ids_are_filled_and_made_unique(
     ],
 )
 def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is_changed(
-    engine: Engine, connection: psycopg.Connection[Any], column: str, message: str
+    engine: Engine, host_connection: psycopg.Connection[Any], column: str, message: str
 ) -> None:
-    connection.execute("CREATE TYPE mood AS ENUM ('completed', 'failed', 'happy')")
-    connection.execute("CREATE DOMAIN word AS text CHECK (value ~ '^f')")
-    connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
-    connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
-    connection.commit()
-    before = host_applications.structure(connection)
-    assert "PROBLEM: " in plan(engine).report
+    host_connection.execute("CREATE TYPE mood AS ENUM ('completed', 'failed', 'happy')")
+    host_connection.execute("CREATE DOMAIN word AS text CHECK (value ~ '^f')")
+    host_connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
+    host_connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
+    host_connection.commit()
+    before = host_applications.structure(host_connection)
+    assert "PROBLEM: " in rehearse(engine).report
     with pytest.raises(MigrationRefused, match=message):
         apply(engine)
-    assert host_applications.structure(connection) == before
+    assert host_applications.structure(host_connection) == before
+
+
+def test_percent_signs_in_a_host_applications_names_do_not_matter(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute('CREATE TABLE "all %s" ("state %" text PRIMARY KEY)')
+    connection.execute("""INSERT INTO "all %s" VALUES ('queued'), ('running'), ('completed'), ('failed'),
+        ('stopped')""")
+    connection.execute("""CREATE DOMAIN "0-100 %" AS int""")
+    connection.execute("""CREATE DOMAIN "% word" AS text""")
+    connection.execute("""CREATE TABLE training_jobs ("id %s" int PRIMARY KEY, "done %" "0-100 %",
+        status "% word" REFERENCES "all %s" CHECK (status <> 'failed' OR "done %" IS NULL))""")
+    connection.execute("INSERT INTO training_jobs VALUES (1, 50, 'running')")
+    connection.commit()
+    assert rehearse(engine).problems == ()
+    apply(engine)
+    verify(engine)
+    assert connection.execute("SELECT job_id FROM training_jobs").fetchall() == [("1",)]
+    connection.commit()
+    apply(engine, "base")
+    assert host_applications.columns(connection) == ["id %s", "done %", "status"]
 
 
 def test_a_locked_list_of_values_is_not_mistaken_for_an_empty_one(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
-    connection.execute(
+    host_connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
+    host_connection.execute(
         "INSERT INTO moods VALUES ('queued'), ('running'), ('completed'), ('failed'), ('stopped')"
     )
-    connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, status text REFERENCES moods)")
-    connection.commit()
-    connection.execute("LOCK TABLE moods IN ACCESS EXCLUSIVE MODE")
+    host_connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, status text REFERENCES moods)")
+    host_connection.commit()
+    host_connection.execute("LOCK TABLE moods IN ACCESS EXCLUSIVE MODE")
     with pytest.raises(SchemaBusy, match="Another program has been using a table for more than 50ms"):
-        plan(engine, timeouts=LockTimeouts(table="50ms"))
-    connection.rollback()
-    assert plan(engine).problems == ()
+        rehearse(engine, timeouts=LockTimeouts(table="50ms"))
+    host_connection.rollback()
+    assert rehearse(engine).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -153,17 +174,17 @@ def test_a_locked_list_of_values_is_not_mistaken_for_an_empty_one(
     ],
 )
 def test_a_usable_column_of_another_type_is_kept(
-    engine: Engine, connection: psycopg.Connection[Any], column: str
+    engine: Engine, host_connection: psycopg.Connection[Any], column: str
 ) -> None:
-    connection.execute(
+    host_connection.execute(
         "CREATE TYPE mood AS ENUM ('archived', 'queued', 'running', 'completed', 'failed', 'stopped')"
     )
-    connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
-    connection.commit()
-    before = host_applications.structure(connection)
+    host_connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
+    host_connection.commit()
+    before = host_applications.structure(host_connection)
     apply(engine)
     verify(engine)
-    assert before - host_applications.structure(connection) == set()
+    assert before - host_applications.structure(host_connection) == set()
 
 
 @pytest.mark.parametrize(
@@ -176,18 +197,18 @@ def test_a_usable_column_of_another_type_is_kept(
     ],
 )
 def test_a_column_about_the_dataset_that_holds_values_is_refused(
-    engine: Engine, connection: psycopg.Connection[Any], column: str, value: object
+    engine: Engine, host_connection: psycopg.Connection[Any], column: str, value: object
 ) -> None:
-    connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
-    connection.execute("INSERT INTO training_jobs VALUES (1, %s), (2, NULL)", [value])
-    connection.commit()
+    host_connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
+    host_connection.execute("INSERT INTO training_jobs VALUES (1, %s), (2, NULL)", [value])
+    host_connection.commit()
     name = column.split(maxsplit=1)[0]
     message = rf"training_jobs\.{name} holds values of another application \(rows: 1\), .*: rename it"
-    assert re.search(message, plan(engine).report)
+    assert re.search(message, rehearse(engine).report)
     with pytest.raises(MigrationRefused, match=message):
         apply(engine)
-    connection.execute(f"ALTER TABLE training_jobs RENAME {name} TO old_{name}")
-    connection.commit()
+    host_connection.execute(f"ALTER TABLE training_jobs RENAME {name} TO old_{name}")
+    host_connection.commit()
     apply(engine)
     verify(engine)
 
@@ -225,11 +246,11 @@ def test_a_column_about_the_dataset_that_holds_values_is_refused(
     ],
 )
 def test_a_table_that_cannot_be_adopted_is_refused(
-    engine: Engine, connection: psycopg.Connection[Any], create: str, message: str
+    engine: Engine, host_connection: psycopg.Connection[Any], create: str, message: str
 ) -> None:
-    connection.execute(create)
-    connection.commit()
-    before = host_applications.structure(connection)
+    host_connection.execute(create)
+    host_connection.commit()
+    before = host_applications.structure(host_connection)
     with pytest.raises(MigrationRefused, match=message):
         apply(engine)
-    assert host_applications.structure(connection) == before
+    assert host_applications.structure(host_connection) == before

@@ -13,48 +13,49 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.schema.current import MIGRATIONS, revisions
+from include.schema.current import MIGRATIONS, list_revisions
 from include.schema.migrations import apply, verify
 from tests.support import host_applications
 from tests.support.host_applications import HOST_APPLICATIONS
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
-REVISIONS = revisions(MIGRATIONS)
+REVISIONS = list_revisions(MIGRATIONS)
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from include.schema.current import MIGRATIONS, revisions
+from include.schema.current import MIGRATIONS, list_revisions
 from include.schema.migrations import apply
 from include.schema.session import LockTimeouts
 from tests.support.host_applications import engine
-scripts, patient = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS, LockTimeouts(table="5min")
-print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts, timeouts=patient).revisions)
+scripts, timeouts = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS, LockTimeouts(table="5min")
+print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts, timeouts=timeouts).revisions)
 """
 
 Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """The host application's own connection, to a database with its table."""
+def host_connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Yield the host application's own connection, to a database with its table."""
     with psycopg.connect(database_url) as connection:
         host_applications.install(connection, HOST_APPLICATIONS["integer"])
         yield connection
 
 
 @pytest.fixture
-def as_it_was(connection: psycopg.Connection[Any]) -> Iterator[None]:
+def as_it_was(host_connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Require that the host application's rows are the same at the end as at the beginning."""
-    columns = host_applications.columns(connection)
-    rows = host_applications.rows(connection, columns)
+    columns = host_applications.columns(host_connection)
+    rows = host_applications.rows(host_connection, columns)
     yield
-    assert host_applications.rows(connection, columns) == rows
+    assert host_applications.rows(host_connection, columns) == rows
 
 
 @pytest.fixture
 def start(database_url: str) -> Iterator[Start]:
-    """A function that starts processes that migrate; those still running at the end are killed."""
+    """Yield a function that starts processes that migrate; those still running at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -91,15 +92,16 @@ def _backend(url: str, doing: str) -> int:
 def _gone(url: str, backend: int) -> None:
     """Wait until the server has noticed that the migration's client is dead."""
     with psycopg.connect(url, autocommit=True) as observer:
-        for _ in range(600):
-            if not observer.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone():
-                return
-            time.sleep(0.1)
-    raise AssertionError(f"server process {backend} still holds on to what the migration locked")
+        until(
+            lambda: not observer.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone(),
+            f"server process {backend} has released what the migration locked",
+            seconds=60,
+            pause=0.1,
+        )
 
 
 def _planted(directory: Path, body: str) -> Path:
-    """The revisions, and one more whose SQL is `body`."""
+    """Return a folder with the revisions, and one more whose SQL is `body`."""
     scripts = Path(shutil.copytree(MIGRATIONS, directory / "migrations"))
     (scripts / "versions" / "planted.py").write_text(
         "from alembic import op\n"
@@ -120,17 +122,17 @@ def test_only_one_of_several_simultaneous_runs_migrates(
 
 
 def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_succeeds(
-    start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
+    start: Start, database_url: str, host_connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
-    before = host_applications.structure(connection)
-    connection.execute("SELECT FROM training_jobs LIMIT 1")
+    before = host_applications.structure(host_connection)
+    host_connection.execute("SELECT FROM training_jobs LIMIT 1")
     run = start()
     backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
     run.kill()
     run.wait()
     _gone(database_url, backend)
-    connection.commit()
-    assert host_applications.structure(connection) == before
+    host_connection.commit()
+    assert host_applications.structure(host_connection) == before
     apply(host_applications.engine(database_url))
     verify(host_applications.engine(database_url))
 
@@ -155,16 +157,16 @@ def test_the_next_run_completes_one_that_was_killed_between_commits(
 
 
 def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(
-    start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
+    start: Start, database_url: str, host_connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
-    before = host_applications.structure(connection)
-    connection.execute("SELECT FROM training_jobs LIMIT 1")
+    before = host_applications.structure(host_connection)
+    host_connection.execute("SELECT FROM training_jobs LIMIT 1")
     run = start()
     backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
-    connection.execute("SELECT pg_terminate_backend(%s)", [backend])
+    host_connection.execute("SELECT pg_terminate_backend(%s)", [backend])
     assert "AdminShutdown" in run.communicate()[1]
     assert run.returncode == 1
-    connection.commit()
-    assert host_applications.structure(connection) == before
+    host_connection.commit()
+    assert host_applications.structure(host_connection) == before
     apply(host_applications.engine(database_url))
     verify(host_applications.engine(database_url))

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from include.queries import QUERIES, query
-from include.schema.current import MIGRATIONS, require_current, revisions
+from include.queries import QUERIES, load_query
+from include.schema.current import MIGRATIONS, list_revisions, require_current
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified
-from include.schema.migrations import apply, plan, verify
+from include.schema.migrations import apply, rehearse, verify
 from include.schema.privileges import KEPT_TABLES, PRIVILEGES
-from include.schema.verification import promised_columns
+from include.schema.verification import collect_promised_columns
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
 from tests.support import host_applications
 from tests.support.host_applications import HOST_APPLICATIONS, Database
@@ -27,13 +27,13 @@ Connection = psycopg.Connection[Any]
 
 @pytest.fixture
 def superuser(postgres: Postgres) -> Iterator[Connection]:
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def stranger(superuser: Connection) -> Iterator[str]:
-    """A fresh role, unrelated to all others."""
+    """Yield the name of a fresh role, unrelated to all others."""
     name = f"stranger_{secrets.token_hex(4)}"
     superuser.execute(f"CREATE ROLE {name}")
     yield name
@@ -42,8 +42,8 @@ def stranger(superuser: Connection) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(postgres: Postgres) -> Iterator[Connection]:
-    """A connection to a migrated schema as the role that trains."""
+def trainer_connection(postgres: Postgres) -> Iterator[Connection]:
+    """Yield a connection to a migrated schema as the role that trains."""
     with host_applications.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
         yield connection
         connection.rollback()
@@ -70,17 +70,17 @@ CHANGES = [
 
 @pytest.mark.parametrize("statement", CHANGES)
 def test_the_role_that_trains_cannot_change_the_schema_or_history(
-    trained: Connection, statement: str
+    trainer_connection: Connection, statement: str
 ) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        trained.execute(statement)
-    trained.rollback()
+        trainer_connection.execute(statement)
+    trainer_connection.rollback()
 
 
 def test_the_role_that_trains_gets_only_the_privileges_that_the_statements_need() -> None:
     needed: defaultdict[str, set[str]] = defaultdict(set)
     for file in QUERIES.glob("*.sql"):
-        text = re.sub(r"--.*", "", query(file.stem).decode())
+        text = re.sub(r"--.*", "", load_query(file.stem).decode())
         for verb, pattern in (
             ("SELECT", r"(?:FROM|JOIN) (\w+)"),
             ("INSERT", r"INSERT INTO (\w+)"),
@@ -99,27 +99,27 @@ def test_the_role_that_trains_gets_only_the_privileges_that_the_statements_need(
 
 
 def test_every_table_of_every_revision_has_a_grant() -> None:
-    promised = promised_columns(MIGRATIONS, revisions(MIGRATIONS)[-1])
+    promised = collect_promised_columns(MIGRATIONS, list_revisions(MIGRATIONS)[-1])
     assert set(PRIVILEGES) == {*promised, *KEPT_TABLES}
 
 
 def test_a_migration_grants_missing_privileges_once(empty: Database, engine: Engine) -> None:
-    planned = plan(engine, application_role=TRAINING_APPLICATION)
-    assert f'GRANT DELETE ON TABLE training_epochs TO "{TRAINING_APPLICATION}";' in planned.report
-    assert planned.problems == planned.warnings == ()
+    rehearsed = rehearse(engine, application_role=TRAINING_APPLICATION)
+    assert f'GRANT DELETE ON TABLE training_epochs TO "{TRAINING_APPLICATION}";' in rehearsed.report
+    assert rehearsed.problems == rehearsed.warnings == ()
     empty.migrate()
-    again = plan(engine, application_role=TRAINING_APPLICATION)
+    again = rehearse(engine, application_role=TRAINING_APPLICATION)
     assert again.report.endswith("Nothing to do.")
 
 
 def test_a_new_role_gets_its_privileges_at_the_newest_revision(
-    empty: Database, engine: Engine, connection: Connection
+    empty: Database, engine: Engine, host_connection: Connection
 ) -> None:
     apply(engine)
-    schema = connection.execute("SELECT current_schema()").fetchone()
+    schema = host_connection.execute("SELECT current_schema()").fetchone()
     assert schema is not None
-    connection.execute(f"GRANT USAGE ON SCHEMA {schema[0]} TO {TRAINING_APPLICATION}")
-    connection.commit()
+    host_connection.execute(f"GRANT USAGE ON SCHEMA {schema[0]} TO {TRAINING_APPLICATION}")
+    host_connection.commit()
     with psycopg.connect(empty.url) as application:
         with pytest.raises(
             SchemaBehind, match=r"training_app.* lacks privileges on the training tables: run the"
@@ -127,7 +127,7 @@ def test_a_new_role_gets_its_privileges_at_the_newest_revision(
             require_current(application)
         with pytest.raises(SchemaUnverified, match=r"lacks .*SELECT on TABLE training_jobs.*migrate_schema"):
             verify(engine, application_role=TRAINING_APPLICATION)
-        assert "Revisions" not in plan(engine, application_role=TRAINING_APPLICATION).report
+        assert "Revisions" not in rehearse(engine, application_role=TRAINING_APPLICATION).report
         empty.migrate()
         require_current(application)
     assert verify(engine, application_role=TRAINING_APPLICATION)
@@ -162,7 +162,7 @@ def test_a_table_of_another_owner_is_reported_in_one_sentence(
         f'a member of role {stranger}: run GRANT "{stranger}" TO "{TRAINING_OWNER}", or give connection '
         "training_db_owner a role that is a member."
     )
-    assert plan(engine, application_role=TRAINING_APPLICATION).problems == (problem,)
+    assert rehearse(engine, application_role=TRAINING_APPLICATION).problems == (problem,)
     with pytest.raises(MigrationRefused, match="belongs to role stranger"):
         apply(engine)
     superuser.execute(f'GRANT "{stranger}" TO "{TRAINING_OWNER}"')
@@ -180,7 +180,7 @@ def test_a_grant_that_the_owner_may_not_make_is_reported_with_its_statement(
     superuser.execute(f"ALTER SCHEMA {schema[0]} OWNER TO postgres")
     superuser.execute(f"GRANT ALL ON SCHEMA {schema[0]} TO {TRAINING_OWNER}")
     statement = f'GRANT USAGE ON SCHEMA {schema[0]} TO "{TRAINING_APPLICATION}"'
-    (problem,) = plan(engine, application_role=TRAINING_APPLICATION).problems
+    (problem,) = rehearse(engine, application_role=TRAINING_APPLICATION).problems
     assert problem.endswith(f"may not grant: let its owner run {statement}.")
     superuser.execute(statement)
     empty.migrate()
@@ -196,16 +196,16 @@ def test_a_grant_that_the_owner_may_not_make_is_reported_with_its_statement(
 )
 def test_a_role_that_could_change_the_schema_causes_a_warning(
     engine: Engine,
-    connection: Connection,
+    host_connection: Connection,
     superuser: Connection,
     stranger: str,
     statement: str,
     reason: str,
 ) -> None:
-    row = connection.execute("SELECT current_schema()").fetchone()
+    row = host_connection.execute("SELECT current_schema()").fetchone()
     assert row is not None
-    connection.commit()
+    host_connection.commit()
     superuser.execute(statement.format(schema=row[0], role=stranger))
-    (warning,) = plan(engine, application_role=stranger).warnings
+    (warning,) = rehearse(engine, application_role=stranger).warnings
     assert f"{stranger}, which connection training_db uses, can change the schema: " in warning
     assert reason.format(schema=row[0]) in warning

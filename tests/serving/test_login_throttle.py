@@ -11,6 +11,7 @@ import httpx
 import pytest
 from cachetools import TTLCache
 from fastapi import FastAPI
+from starlette.types import Message, Scope
 
 from include.serving import logins
 from include.serving.logins import MOST_FOR_ACCOUNT, MOST_FROM_ADDRESS, LoginThrottle
@@ -22,7 +23,7 @@ PASSWORDS = {"ada": "right", "bob": "good"}
 
 @pytest.fixture
 def throttle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoginThrottle:
-    """The login, with two users."""
+    """Return the throttle of a login with two users."""
     from airflow.api_fastapi.app import create_auth_manager, purge_cached_app
 
     passwords = tmp_path / "passwords.json"
@@ -101,6 +102,23 @@ def test_a_client_that_guesses_passwords_may_try_again_later(
     assert attempt("ada", "right") == 429
     now[0] += 1
     assert attempt("ada", "right") == 201
+
+
+def test_a_login_whose_client_disconnects_is_not_passed_on() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"username":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def fail(*_: object) -> None:
+        pytest.fail("nothing is passed on or sent")
+
+    scope: Scope = {"type": "http", "method": "POST", "path": "/auth/token", "headers": []}
+    asyncio.run(LoginThrottle(fail)(scope, receive, fail))
+    assert messages == []
 
 
 def test_the_memory_for_names_and_addresses_is_bounded(

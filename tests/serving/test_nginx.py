@@ -126,7 +126,7 @@ def test_only_logins_are_slowed_down(nginx: Nginx, api_stack: Stack) -> None:
 def test_an_api_server_that_stops_does_not_wait_for_streams(
     proxied: Service, api_stack: Stack, running_job: JobRepository
 ) -> None:
-    server = processes.running(proxied)
+    server = processes.find_process(proxied)
     assert server is not None
     address = f"http://{LOOPBACK}:{port_of(proxied)}{PREFIX}/jobs/a/events"
     with closing(Listener(address, bearer=token(api_stack, "viewer"))) as stream:

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from include.api.app import create_app
 from include.api.events import MAX_STREAMS
 from include.jobs.repository import JobRepository
 from include.serving import protocol
 from include.serving.bodies import MOST_HEADER_BYTES, MOST_QUERY_BYTES, SMALL, BodyLimit, RequestLimits
 from include.serving.protocol import LimitedProtocol
-from include.serving.server import ServerSettingError, root_middlewares
+from include.serving.server import ServerSettingError, list_root_middlewares
 from include.stack.s3 import S3
 from tests.support.airflow_connections import lead_to
 from tests.support.api_server import open_app, serving
@@ -34,7 +32,7 @@ COMPLETION = "/jobs/a/completion"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The URL of a server that serves only our API."""
+    """Yield the URL of a server that serves only our API."""
     with serving(open_app()) as url:
         yield url
 
@@ -56,14 +54,14 @@ def _any_app() -> Starlette:
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[str]:
-    """An application whose request bodies must arrive within a second and may have at most 100 kB."""
+    """Yield the URL of an application that waits a second for a request body, of at most 100 kB."""
     with serving(RequestLimits(_any_app(), BodyLimit(100_000, 1.0))) as url:
         yield url
 
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An application whose connections may be silent for half a second."""
+    """Yield the URL of an application whose connections may be silent for half a second."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
     with serving(_any_app(), LimitedProtocol) as url:
         yield url
@@ -187,13 +185,7 @@ def test_a_request_may_take_longer_than_its_header_and_the_next_one_may_follow(g
         assert connection.answer().body == "0"
 
 
-@pytest.fixture
-def app() -> FastAPI:
-    return create_app()
-
-
 def test_a_user_may_open_only_a_limited_number_of_event_streams(
-    app: FastAPI,
     jobs: JobRepository,
     connection: psycopg.Connection[object],
     monkeypatch: pytest.MonkeyPatch,
@@ -204,7 +196,7 @@ def test_a_user_may_open_only_a_limited_number_of_event_streams(
     lead_to(monkeypatch, migrated_url, s3, "bucket", tmp_path)
     started(jobs, epochs=0)
     connection.commit()
-    with serving(open_app(app)) as url, ExitStack() as streams:
+    with serving(open_app()) as url, ExitStack() as streams:
         for _ in range(MAX_STREAMS):
             stream = Listener(f"{url}/jobs/a/events")
             streams.callback(stream.close)
@@ -223,4 +215,4 @@ def test_a_user_may_open_only_a_limited_number_of_event_streams(
 def test_an_invalid_limit_is_refused_with_a_sentence(given: str) -> None:
     message = r"MAX_REQUEST_MIB='.*' is not a whole number between 1 and 4096"
     with pytest.raises(ServerSettingError, match=message):
-        root_middlewares({}, {"MAX_REQUEST_MIB": given})
+        list_root_middlewares({}, {"MAX_REQUEST_MIB": given})

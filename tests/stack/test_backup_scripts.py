@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def offsite(s3_client: S3Client, bucket: str) -> Iterator[str]:
-    """A second bucket, for the backups of the first."""
+    """Yield the name of a second bucket, for the backups of the first."""
     name = f"{bucket}-offsite"
     s3_client.create_bucket(Bucket=name)
     yield name

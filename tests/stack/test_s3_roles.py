@@ -12,18 +12,18 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from include.deployment.connections import s3_signer
+from include.deployment.connections import create_s3_signer
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import Support, probe_conditional_writes, require_conditional_writes
-from include.s3.errors import StoreAccessDenied, error_code
+from include.s3.errors import StoreAccessDenied, read_error_code
 from include.s3.layout import PROBE_KEY
 from include.s3.location import S3Location
-from include.s3.signed_links import download_link
+from include.s3.signed_links import sign_download
 from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.private_files import write_private
 from include.stack.s3 import S3, S3Ports
-from include.stack.s3_identities import Keys, Role, policy_of, read_keys, render_identities
+from include.stack.s3_identities import Keys, Role, build_policy, read_keys, render_identities
 from tests.support.airflow_connections import lead_to
 from tests.support.stacks import reachable_directory
 from tests.support.waiting import until
@@ -68,8 +68,8 @@ DELETED = {
 
 
 @pytest.fixture
-def filled(s3_client: S3Client, bucket: str) -> str:
-    """The bucket, with an object of each kind."""
+def filled_bucket(s3_client: S3Client, bucket: str) -> str:
+    """Store an object of each kind in the bucket; return its name."""
     for key in KEYS:
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
     return bucket
@@ -80,7 +80,7 @@ def allowed(ask: Callable[..., Any], **arguments: Any) -> bool:
     try:
         ask(**arguments)
     except ClientError as error:
-        if error_code(error) not in {"AccessDenied", "403"}:
+        if read_error_code(error) not in {"AccessDenied", "403"}:
             raise
         return False
     return True
@@ -88,23 +88,25 @@ def allowed(ask: Callable[..., Any], **arguments: Any) -> bool:
 
 @pytest.mark.parametrize("role", Role)
 def test_a_role_reads_everything_and_writes_and_deletes_only_its_own_keys(
-    s3: S3, filled: str, role: Role
+    s3: S3, filled_bucket: str, role: Role
 ) -> None:
     client = s3.client(role)
-    assert {item["Key"] for item in client.list_objects_v2(Bucket=filled)["Contents"]} == KEYS
+    assert {item["Key"] for item in client.list_objects_v2(Bucket=filled_bucket)["Contents"]} == KEYS
     for key in KEYS:
-        assert client.get_object(Bucket=filled, Key=key)["Body"].read() == b"1234"
-        assert client.head_object(Bucket=filled, Key=key)["ContentLength"] == 4
-    written = {key for key in KEYS if allowed(client.put_object, Bucket=filled, Key=key, Body=b"5678")}
+        assert client.get_object(Bucket=filled_bucket, Key=key)["Body"].read() == b"1234"
+        assert client.head_object(Bucket=filled_bucket, Key=key)["ContentLength"] == 4
+    written = {key for key in KEYS if allowed(client.put_object, Bucket=filled_bucket, Key=key, Body=b"5678")}
     assert written == WRITTEN[role]
-    deleted = {key for key in KEYS if allowed(client.delete_object, Bucket=filled, Key=key)}
+    deleted = {key for key in KEYS if allowed(client.delete_object, Bucket=filled_bucket, Key=key)}
     assert deleted == DELETED[role]
 
 
 @pytest.mark.parametrize("role", Role)
-def test_a_role_deletes_in_bulk_only_objects_that_it_may_delete(s3: S3, filled: str, role: Role) -> None:
+def test_a_role_deletes_in_bulk_only_objects_that_it_may_delete(
+    s3: S3, filled_bucket: str, role: Role
+) -> None:
     answer = s3.client(role).delete_objects(
-        Bucket=filled, Delete={"Objects": [{"Key": key} for key in sorted(KEYS)]}
+        Bucket=filled_bucket, Delete={"Objects": [{"Key": key} for key in sorted(KEYS)]}
     )
     assert {each["Key"] for each in answer.get("Deleted", [])} == DELETED[role]
     assert {each["Key"] for each in answer.get("Errors", [])} == KEYS - DELETED[role]
@@ -148,9 +150,11 @@ def test_only_the_api_lists_parts_of_an_upload_and_only_the_audit_lists_uploads(
 
 
 @pytest.mark.parametrize("role", sorted(set(Role) - {Role.OWNER}))
-def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: str, role: Role) -> None:
+def test_only_the_owner_uses_other_buckets_and_changes_this_one(
+    s3: S3, filled_bucket: str, role: Role
+) -> None:
     owner, client = s3.client(), s3.client(role)
-    other = "private-" + filled.removeprefix("test-")
+    other = "private-" + filled_bucket.removeprefix("test-")
     owner.create_bucket(Bucket=other)
     owner.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"1")
     policy = '{"Version": "2012-10-17", "Statement": []}'
@@ -159,15 +163,15 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
         "read": lambda: client.get_object(Bucket=other, Key="checkpoints/a/best.pt"),
         "write": lambda: client.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"2"),
         "delete": lambda: client.delete_object(Bucket=other, Key="checkpoints/a/best.pt"),
-        "create": lambda: client.create_bucket(Bucket=f"{filled}-more"),
-        "remove": lambda: client.delete_bucket(Bucket=filled),
-        "open": lambda: client.put_bucket_policy(Bucket=filled, Policy=policy),
-        "cors": lambda: client.delete_bucket_cors(Bucket=filled),
+        "create": lambda: client.create_bucket(Bucket=f"{filled_bucket}-more"),
+        "remove": lambda: client.delete_bucket(Bucket=filled_bucket),
+        "open": lambda: client.put_bucket_policy(Bucket=filled_bucket, Policy=policy),
+        "cors": lambda: client.delete_bucket_cors(Bucket=filled_bucket),
         "versioning": lambda: client.put_bucket_versioning(
-            Bucket=filled, VersioningConfiguration={"Status": "Suspended"}
+            Bucket=filled_bucket, VersioningConfiguration={"Status": "Suspended"}
         ),
         "copy": lambda: client.copy_object(
-            Bucket=filled,
+            Bucket=filled_bucket,
             Key="pictures/a/stolen.png" if role is Role.WORKER else "uploads/u/.upload.json",
             CopySource={"Bucket": other, "Key": "checkpoints/a/best.pt"},
         ),
@@ -179,21 +183,23 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
         owner.delete_bucket(Bucket=other)
 
 
-def test_the_api_adds_metadata_to_a_checkpoint_and_no_bytes(s3: S3, filled: str) -> None:
+def test_the_api_adds_metadata_to_a_checkpoint_and_no_bytes(s3: S3, filled_bucket: str) -> None:
     client = s3.client(Role.API)
 
     def copy(source: str, to: str, directive: Any = "REPLACE") -> bool:
         return allowed(
             client.copy_object,
-            Bucket=filled,
+            Bucket=filled_bucket,
             Key=to,
-            CopySource={"Bucket": filled, "Key": source},
+            CopySource={"Bucket": filled_bucket, "Key": source},
             MetadataDirective=directive,
             Metadata={"sha256": "0"},
         )
 
     assert copy("checkpoints/a/best.pt", "checkpoints/a/best.pt")
-    assert client.head_object(Bucket=filled, Key="checkpoints/a/best.pt")["Metadata"] == {"sha256": "0"}
+    assert client.head_object(Bucket=filled_bucket, Key="checkpoints/a/best.pt")["Metadata"] == {
+        "sha256": "0"
+    }
     assert not copy("uploads/u/data.zip", "checkpoints/a/best.pt")
     assert not copy("checkpoints/a/last.pt", "checkpoints/a/last.previous.pt")
     assert not copy("checkpoints/a/best.pt", "checkpoints/a/last.pt", "COPY")
@@ -201,10 +207,12 @@ def test_the_api_adds_metadata_to_a_checkpoint_and_no_bytes(s3: S3, filled: str)
 
 
 def test_a_link_that_the_api_signs_can_only_read_its_object(
-    s3: S3, filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    s3: S3, filled_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, filled, tmp_path, Role.API)
-    link = download_link(s3_signer(None), S3Location(filled, "checkpoints/a/best.pt"), "best.pt", 60)
+    lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, filled_bucket, tmp_path, Role.API)
+    link = sign_download(
+        create_s3_signer(None), S3Location(filled_bucket, "checkpoints/a/best.pt"), "best.pt", 60
+    )
     assert requests.get(link, timeout=30).content == b"1234"
     other = link.replace("checkpoints/a/best.pt", "checkpoints/a/last.pt")
     assert requests.get(other, timeout=30).status_code == 403
@@ -218,13 +226,13 @@ def test_workers_can_probe_conditional_writes_and_maintenance_can_probe_conditio
     require_conditional_writes(place)
     assert probe_conditional_writes(place).delete is Support.UNKNOWN
     maintained = probe_conditional_writes(Bucket(s3.client(Role.MAINTENANCE), bucket))
-    assert maintained.problems() == []
+    assert maintained.list_problems() == []
     assert maintained.delete is Support.HONOURED
     assert place.head(PROBE_KEY) is not None
 
 
-def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled: str) -> None:
-    place = Bucket(s3.client(Role.WORKER), filled)
+def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled_bucket: str) -> None:
+    place = Bucket(s3.client(Role.WORKER), filled_bucket)
     with pytest.raises(StoreAccessDenied, match="only those of training_s3_maintenance may delete the rest"):
         place.delete("checkpoints/a/last.pt")
     with pytest.raises(StoreAccessDenied, match="only those of training_s3_maintenance may delete the rest"):
@@ -232,7 +240,7 @@ def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled: 
 
 
 def test_a_policy_names_the_bucket_that_it_is_rendered_for() -> None:
-    policy = policy_of(Role.API, ["mine"])
+    policy = build_policy(Role.API, ["mine"])
     assert "training-checkpoints" not in str(policy)
     assert "arn:aws:s3:::mine/uploads/*" in str(policy)
     assert "'mine/checkpoints/*'" in str(policy)
@@ -240,7 +248,7 @@ def test_a_policy_names_the_bucket_that_it_is_rendered_for() -> None:
 
 @pytest.fixture
 def own_s3() -> Iterator[S3]:
-    """An S3 server whose keys a test may replace."""
+    """Yield an S3 server whose keys a test may replace."""
     with reachable_directory() as directory:
         keys = {role: Keys(f"{role}-key", f"{role}-secret") for role in Role}
         server = S3(directory, S3Ports.choose(), keys, ("test-*",))
@@ -263,7 +271,7 @@ def test_keys_are_replaced_while_the_server_runs(own_s3: S3) -> None:
                 Bucket="test-rotation", Key="checkpoints/a/last.pt", Body=b""
             )
         except ClientError as error:
-            if error_code(error) != "InvalidAccessKeyId":
+            if read_error_code(error) != "InvalidAccessKeyId":
                 raise
             return False
         return True
@@ -271,7 +279,7 @@ def test_keys_are_replaced_while_the_server_runs(own_s3: S3) -> None:
     def accept(*keys: Keys) -> None:
         accepted = {role: [pair] for role, pair in own_s3.keys.items()} | {Role.WORKER: list(keys)}
         write_private(own_s3.identities, render_identities(accepted, own_s3.buckets))
-        process = processes.running(own_s3.service)
+        process = processes.find_process(own_s3.service)
         assert process is not None
         process.send_signal(signal.SIGHUP)
 

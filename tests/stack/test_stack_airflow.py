@@ -18,7 +18,7 @@ from include.stack import processes
 from include.stack.airflow import OTHER_TASKS, PARTS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
-from include.stack.gpus import gpu_slots
+from include.stack.gpus import count_gpu_slots
 from include.stack.ports import LOOPBACK
 from include.stack.preloading import preload
 from include.stack.processes import Service
@@ -99,7 +99,7 @@ def test_no_service_logs_a_secret(airflow_stack: Stack) -> None:
 def test_a_wrong_password_is_refused(airflow_stack: Stack) -> None:
     stranger = AirflowApi(airflow_stack.url, airflow_stack.username, "wrong")
     with pytest.raises(StackError, match="refuses the login of 'admin'"):
-        stranger.run_state("train_yolo", "any")
+        stranger.get_run_state("train_yolo", "any")
 
 
 def test_a_missing_dag_is_named(airflow_stack: Stack) -> None:
@@ -145,7 +145,7 @@ def test_the_children_of_a_stopped_service_may_drain_if_it_is_configured_so(
     assert processes.stop(service if stops_children else replace(service, stop_seconds=1.0))
 
     assert (tmp_path / "drained").exists() == stops_children
-    assert processes.running(service) is None
+    assert processes.find_process(service) is None
 
 
 def test_a_killed_scheduler_restarts_without_its_old_workers(airflow_stack: Stack) -> None:
@@ -153,9 +153,9 @@ def test_a_killed_scheduler_restarts_without_its_old_workers(airflow_stack: Stac
     scheduler = _ready_scheduler(airflow_stack)
     workers = scheduler.children(recursive=True)
     scheduler.kill()
-    until(lambda: processes.running(service) not in {None, scheduler})
+    until(lambda: processes.find_process(service) not in {None, scheduler})
     assert not [each for each in workers if each.is_running()]
-    until(lambda: len(_processes_of(service)) > OTHER_TASKS + gpu_slots())
+    until(lambda: len(_processes_of(service)) > OTHER_TASKS + count_gpu_slots())
 
 
 def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
@@ -172,7 +172,7 @@ def test_a_module_that_cannot_be_preloaded_is_left_to_its_task(caplog: pytest.Lo
 def test_starting_a_running_airflow_restarts_nothing_and_waits_until_it_is_healthy(
     airflow_stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [processes.running(service) for service in airflow_stack.airflow.services]
+    before = [processes.find_process(service) for service in airflow_stack.airflow.services]
     is_healthy, healthy = Airflow._is_healthy, set()
 
     def note(airflow: Airflow, part: str) -> bool:
@@ -183,7 +183,7 @@ def test_starting_a_running_airflow_restarts_nothing_and_waits_until_it_is_healt
     monkeypatch.setattr(Airflow, "_is_healthy", note)
     assert not airflow_stack.airflow.start()
     assert healthy == set(PARTS)
-    assert [processes.running(service) for service in airflow_stack.airflow.services] == before
+    assert [processes.find_process(service) for service in airflow_stack.airflow.services] == before
 
 
 def _scheduler_service(stack: Stack) -> Service:
@@ -192,9 +192,9 @@ def _scheduler_service(stack: Stack) -> Service:
 
 def _ready_scheduler(stack: Stack) -> psutil.Process:
     """Return the scheduler once it has started its workers; its health check succeeds even earlier."""
-    scheduler = processes.running(_scheduler_service(stack))
+    scheduler = processes.find_process(_scheduler_service(stack))
     assert scheduler is not None
-    until(lambda: len(_workers(scheduler)) == OTHER_TASKS + gpu_slots())
+    until(lambda: len(_workers(scheduler)) == OTHER_TASKS + count_gpu_slots())
     return scheduler
 
 
@@ -203,5 +203,5 @@ def _workers(scheduler: psutil.Process) -> list[psutil.Process]:
 
 
 def _processes_of(service: Service) -> list[psutil.Process]:
-    process = processes.running(service)
+    process = processes.find_process(service)
     return [process, *process.children(recursive=True)] if process else []

@@ -16,7 +16,7 @@ from tests.support.http_server import Handler, Server
 
 @contextmanager
 def serve(status: int, content: bytes) -> Iterator[AirflowApi]:
-    """A server that accepts every login, and gives this response to every request."""
+    """Yield a client of a server that accepts every login, and gives this response to every request."""
 
     class Airflow(Handler):
         def do_GET(self) -> None:
@@ -35,13 +35,13 @@ def test_an_answer_that_is_not_json_is_shown(status: int) -> None:
     with serve(status, b"Internal Server Error") as api:
         sentence = f"Airflow responded with HTTP {status} to GET jobs/a: Internal Server Error"
         with pytest.raises(StackError, match=sentence):
-            api.training("GET", "jobs/a")
+            api.call_training_api("GET", "jobs/a")
 
 
 def test_the_sentence_of_a_problem_document_is_shown() -> None:
     problem = b'{"detail": "There is no job a."}'
     with serve(404, problem) as api, pytest.raises(StackError, match=r"^There is no job a\.$"):
-        api.training("GET", "jobs/a")
+        api.call_training_api("GET", "jobs/a")
 
 
 def test_an_interrupted_upload_is_continued_unless_it_was_removed(tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ import pytest
 from airflow.executors.workloads import ExecutorWorkload
 
 from include.deployment.settings import MODEL_SIGNING_KEY, PROMOTION_QUEUE
-from include.stack import gpus
 from include.stack.airflow import PARTS
 from include.stack.executor import PreparedTasks
 from include.stack.local import Stack
 from include.stack.preloading import OwnModules
-from include.training import gpus as training_gpus
+from include.training import gpus
 from tests.support.workloads import task_workload
 
 OWNER = "AIRFLOW_CONN_TRAINING_DB_OWNER"
@@ -52,9 +51,9 @@ def test_the_stack_trains_on_the_cpu_only_where_there_is_no_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
-    monkeypatch.delenv(training_gpus.VISIBLE, raising=False)
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
     for has_hardware, cpu_worker in {False: "true", True: "false"}.items():
-        monkeypatch.setattr(training_gpus, "has_hardware", lambda found=has_hardware: found)
+        monkeypatch.setattr(gpus, "has_hardware", lambda found=has_hardware: found)
         stack = Stack.at(tmp_path / "stack")
         assert stack.airflow.variables["CPU_WORKER"] == cpu_worker
 

@@ -21,7 +21,7 @@ from include.stack.airflow_api import AirflowApi, ApiRefusal
 from include.stack.datasets import upload_dataset
 from include.stack.errors import StackError
 from include.stack.local import Stack
-from include.stack.steps import Steps, quiet
+from include.stack.steps import Steps
 from tests.support.airflow_client import Airflow
 from tests.support.tiny_datasets import build
 
@@ -83,8 +83,8 @@ def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
     airflow_stack: Stack, api: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "signs.zip").write_bytes(b"PK")
-    arguments = airflow_stack, quiet(), tmp_path / "signs.zip", "by-outage", "detect"
-    ask, send, sent = AirflowApi.training, datasets._send_part, []
+    arguments = airflow_stack, Steps.quiet(), tmp_path / "signs.zip", "by-outage", "detect"
+    ask, send, sent = AirflowApi.call_training_api, datasets._send_part, []
 
     def fail(own: AirflowApi, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         if path.endswith("/versions"):
@@ -95,7 +95,7 @@ def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
         sent.append(part)
         return send(*part)
 
-    monkeypatch.setattr(AirflowApi, "training", fail)
+    monkeypatch.setattr(AirflowApi, "call_training_api", fail)
     monkeypatch.setattr(datasets, "_send_part", note)
     for _ in range(2):
         with pytest.raises(ApiRefusal, match="Airflow is restarting"):
@@ -107,7 +107,7 @@ def test_two_commands_that_upload_the_same_files_simultaneously_both_succeed(
     airflow_stack: Stack, api: Airflow, tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "twice")
-    arguments = airflow_stack, quiet(), tmp_path / "twice", "by-two", "detect"
+    arguments = airflow_stack, Steps.quiet(), tmp_path / "twice", "by-two", "detect"
     both = [get_context("fork").Process(target=upload_dataset, args=arguments) for _ in range(2)]
     for each in both:
         each.start()
@@ -122,7 +122,7 @@ def test_data_that_fail_the_check_are_refused_with_the_reason(
     build("detect", tmp_path / "bad")
     (tmp_path / "bad/labels/train/3.txt").write_text("7 0.5 0.5 0.1 0.1\n")
     with pytest.raises(StackError, match=r"The dataset was not registered: (?s:.*)class 7"):
-        upload_dataset(airflow_stack, quiet(), tmp_path / "bad", "by-make-bad", "detect")
+        upload_dataset(airflow_stack, Steps.quiet(), tmp_path / "bad", "by-make-bad", "detect")
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_data_that_cannot_be_sent_are_refused_with_the_reason(
     (tmp_path / "one.jpg").write_bytes(b"x")
     (tmp_path / "one.zip").write_bytes(b"PK")
     with pytest.raises(StackError, match=sentence):
-        upload_dataset(airflow_stack, quiet(), tmp_path / file, name, "detect")
+        upload_dataset(airflow_stack, Steps.quiet(), tmp_path / file, name, "detect")
 
 
 def test_a_stack_that_is_not_running_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"The stack is not running\. Start it with `make up`"):
-        upload_dataset(Stack.at(tmp_path / "other"), quiet(), tmp_path, "x", "detect")
+        upload_dataset(Stack.at(tmp_path / "other"), Steps.quiet(), tmp_path, "x", "detect")

@@ -13,7 +13,7 @@ import requests
 from rich.console import Console
 
 from include.deployment.settings import DEFAULT_BUCKET
-from include.stack.demo import TRAINING, login, resume, run_demo
+from include.stack.demo import TRAINING, describe_login, resume, run_demo
 from include.stack.errors import StackError
 from include.stack.steps import Steps
 from tests.support.api_client import token
@@ -34,7 +34,7 @@ def _plain() -> tuple[Steps, io.StringIO]:
 
 @pytest.fixture(scope="module")
 def demonstrated(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The output of the demo."""
+    """Return the output of the demo."""
     model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
     steps, shown = _plain()
     run_demo(airflow_stack, steps, TRAINING | SECONDS | {"model": model})
@@ -73,13 +73,13 @@ def test_the_demo_writes_no_secret_into_a_log(
     assert "user admin; `make env` prints the password (AIRFLOW_PASSWORD)" in demonstrated
     monkeypatch.setenv("FORCE_COLOR", "1")
     steps, _ = _plain()
-    assert airflow_stack.password not in login(airflow_stack, steps)
+    assert airflow_stack.password not in describe_login(airflow_stack, steps)
 
 
 def test_the_demo_shows_the_password_on_a_terminal(airflow_stack: Stack) -> None:
     _, terminal = os.openpty()
     with os.fdopen(terminal, "w") as file:
-        shown = login(airflow_stack, Steps(Console(file=file)))
+        shown = describe_login(airflow_stack, Steps(Console(file=file)))
     assert shown == f"user admin, password {airflow_stack.password}"
 
 

@@ -21,12 +21,13 @@ import requests
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import processes
 from include.stack.errors import StackError
+from include.stack.exports import render_exports
 from include.stack.local import Stack
-from include.stack.ports import LOOPBACK, grpc_sockets
+from include.stack.ports import LOOPBACK, find_grpc_sockets
 from include.stack.postgres import Postgres
 from include.stack.processes import as_user
 from include.stack.s3 import S3Ports
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from tests.support import stacks
 from tests.support.first_write import wait_until_storing
 from tests.support.stacks import UNSAFE_BUT_FAST, processes_of, reachable_directory
@@ -35,7 +36,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[Stack]:
-    """A separate stack that tests may stop and start."""
+    """Yield a separate stack that tests may stop and start."""
     with stacks.own_stack() as stack:
         yield stack
 
@@ -53,7 +54,7 @@ def test_servers_listen_on_the_loopback_interface_only(own_stack: Stack) -> None
 def test_servers_listen_on_the_remembered_ports_only(own_stack: Stack) -> None:
     sockets = [each for process in processes_of(own_stack) for each in process.net_connections("inet")]
     listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
-    assert listening <= own_stack.ports.all()
+    assert listening <= own_stack.ports.list_numbers()
 
 
 def test_no_command_line_shows_a_secret(own_stack: Stack) -> None:
@@ -76,7 +77,7 @@ def test_others_cannot_list_the_state_folder(own_stack: Stack) -> None:
 
 def test_postgres_refuses_a_wrong_password(own_stack: Stack) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(own_stack.postgres.url("training", "training", "wrong"))
+        psycopg.connect(own_stack.postgres.build_url("training", "training", "wrong"))
 
 
 @pytest.mark.parametrize(
@@ -86,12 +87,12 @@ def test_a_role_of_one_database_cannot_connect_to_the_other(
     own_stack: Stack, role: str, database: str
 ) -> None:
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-        psycopg.connect(own_stack.postgres.url(database, role))
+        psycopg.connect(own_stack.postgres.build_url(database, role))
 
 
 def test_starting_twice_keeps_the_processes(own_stack: Stack) -> None:
     before = {each.read_text() for each in (own_stack.state.path / "pids").iterdir()}
-    own_stack.start_servers(quiet())
+    own_stack.start_servers(Steps.quiet())
     assert {each.read_text() for each in (own_stack.state.path / "pids").iterdir()} == before
 
 
@@ -116,7 +117,7 @@ def test_a_server_that_is_still_starting_is_waited_for(
     try:
         assert not server.start()
         assert answers(server)
-        assert processes.running(server.service) == process
+        assert processes.find_process(server.service) == process
     finally:
         process.resume()
 
@@ -124,7 +125,7 @@ def test_a_server_that_is_still_starting_is_waited_for(
 @contextmanager
 def stale_lock(postgres: Postgres, working_in: Path) -> Iterator[psutil.Process]:
     """Kill the server; give its pid, according to its lock file, to a program that works in that folder."""
-    server = processes.running(postgres.service)
+    server = processes.find_process(postgres.service)
     assert server is not None
     for process in (server, *server.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # some end by themselves
@@ -160,11 +161,11 @@ def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:
     own_stack.s3.client().put_object(Bucket="training-checkpoints", Key="kept", Body=b"bytes")
     with psycopg.connect(own_stack.training_db_url) as connection:
         connection.execute("CREATE TABLE kept (x int)")
-    own_stack.down(quiet())
-    own_stack.down(quiet())
+    own_stack.down(Steps.quiet())
+    own_stack.down(Steps.quiet())
 
     again = Stack.at(own_stack.state.path, UNSAFE_BUT_FAST)
-    again.start_servers(quiet())
+    again.start_servers(Steps.quiet())
 
     assert again.ports == remembered
     assert again.s3.client().get_object(Bucket="training-checkpoints", Key="kept")["Body"].read() == b"bytes"
@@ -173,39 +174,39 @@ def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:
 
 
 def test_a_stored_port_that_another_program_has_taken_is_replaced(own_stack: Stack) -> None:
-    own_stack.down(quiet())
+    own_stack.down(Steps.quiet())
     lost = own_stack.ports.s3.s3
     with socket.create_server((LOOPBACK, lost)):
-        own_stack.start_servers(quiet())
+        own_stack.start_servers(Steps.quiet())
     assert own_stack.ports.s3.s3 != lost
     assert own_stack.s3.client().list_buckets()["Buckets"][0]["Name"] == "training-checkpoints"
 
 
 def test_a_stopped_stack_leaves_no_sockets_in_tmp(own_stack: Stack) -> None:
     def sockets() -> list[Path]:
-        return [each for port in own_stack.ports.s3.all() for each in grpc_sockets(port)]
+        return [each for port in own_stack.ports.s3.list_numbers() for each in find_grpc_sockets(port)]
 
-    own_stack.start_servers(quiet())
+    own_stack.start_servers(Steps.quiet())
     assert sockets()
-    own_stack.down(quiet())
+    own_stack.down(Steps.quiet())
     assert not sockets()
 
 
 def test_stopping_a_stopped_stack_keeps_the_socket_of_another_server_on_its_port(own_stack: Stack) -> None:
-    own_stack.down(quiet())
+    own_stack.down(Steps.quiet())
     port = own_stack.ports.s3.filer_grpc
     used = Path(f"/tmp/seaweedfs-filer-grpc-{port}.sock")  # noqa: S108 - where SeaweedFS puts it
     with socket.create_server((LOOPBACK, port)):
         used.touch()
         try:
-            own_stack.down(quiet())
+            own_stack.down(Steps.quiet())
             assert used.exists()
         finally:
             used.unlink(missing_ok=True)
 
 
 def test_exported_lines_work_in_a_shell(own_stack: Stack) -> None:
-    lines = "\n".join(own_stack.export_lines())
+    lines = "\n".join(render_exports(own_stack))
     script = f'{lines}\nprintf "%s %s" "$TRAINING_DB_URL" "$AIRFLOW_CONN_TRAINING_DB"'
     shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={})
     url, _, connection = shown.stdout.partition(" ")
@@ -216,7 +217,7 @@ def test_exported_lines_work_in_a_shell(own_stack: Stack) -> None:
 def test_a_proxy_for_the_internet_is_not_used_for_the_stack(
     own_stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own_stack.start_servers(quiet())
+    own_stack.start_servers(Steps.quiet())
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://{LOOPBACK}:9")
     for name in ("NO_PROXY", "no_proxy"):
@@ -228,7 +229,7 @@ def test_a_server_that_dies_at_start_shows_the_end_of_its_log() -> None:
     with reachable_directory() as directory:
         stack = Stack.at(directory, {"shared_buffers": "nonsense"})
         with pytest.raises(StackError, match=r'postgres.log and ends with:\n(?s:.*)"nonsense"'):
-            stack.start_servers(quiet())
+            stack.start_servers(Steps.quiet())
 
 
 def test_an_initdb_that_was_killed_is_repeated() -> None:
@@ -245,7 +246,7 @@ def test_an_initdb_that_was_killed_is_repeated() -> None:
         creating.join()
         try:
             assert postgres.start()
-            psycopg.connect(postgres.url("postgres")).close()
+            psycopg.connect(postgres.build_url("postgres")).close()
         finally:
             postgres.stop()
 
@@ -263,12 +264,12 @@ def test_data_without_their_version_are_refused_and_kept() -> None:
 
 def test_nothing_starts_before_an_interrupted_rotation_is_finished(tmp_path: Path) -> None:
     stack = Stack.at(tmp_path / "state", UNSAFE_BUT_FAST)
-    chosen = stack.state.next_credentials()
+    chosen = stack.state.prepare_next_credentials()
     for start in (stack.up, stack.start_servers):
         with pytest.raises(StackError, match="Run `make rotate` again"):
-            start(quiet())
+            start(Steps.quiet())
     assert not list(stack.state.path.glob("pids/*"))
-    assert stack.state.next_credentials() == chosen
+    assert stack.state.prepare_next_credentials() == chosen
 
 
 PORTS = {"postgres": 5432, "airflow": 8080, "s3": {field.name: 1 for field in fields(S3Ports)}}
@@ -292,23 +293,23 @@ def test_a_damaged_file_is_named_with_a_remedy(name: str, content: str, problem:
     stack = Stack.at(tmp_path / "state")
     (stack.state.path / name).write_text(content)
     with pytest.raises(StackError, match=rf"{name} {problem}.*Restore it, or run `make down` and remove"):
-        stack.start_servers(quiet())
-    stack.down(quiet())
+        stack.start_servers(Steps.quiet())
+    stack.down(Steps.quiet())
 
 
 def test_a_stack_with_damaged_files_can_be_stopped() -> None:
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
         try:
-            stack.start_servers(quiet())
+            stack.start_servers(Steps.quiet())
             running = processes_of(stack)
             stack.state.credentials_file.write_text("{")
             stack.state.ports_file.unlink()
-            Stack.at(directory).down(quiet())
+            Stack.at(directory).down(Steps.quiet())
             assert len(running) > 2
             assert not [process for process in running if process.is_running()]
         finally:
-            stack.down(quiet())
+            stack.down(Steps.quiet())
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_a_stack_with_damaged_files_can_be_stopped() -> None:
 def test_only_pages_of_this_airflow_may_upload_files_and_may_read_none(
     own_stack: Stack, foreign: bool, method: str, allowed: bool
 ) -> None:
-    own_stack.start_servers(quiet())
+    own_stack.start_servers(Steps.quiet())
     origin = "https://elsewhere.example" if foreign else own_stack.url
     answer = requests.options(
         f"{own_stack.s3.endpoint_url}/{DEFAULT_BUCKET}/uploads/x/y.zip",

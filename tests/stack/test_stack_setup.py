@@ -33,7 +33,7 @@ def _make(directory: Path, *arguments: str, **variables: str) -> subprocess.Comp
 
 @pytest.fixture
 def fresh_clone(tmp_path: Path) -> Path:
-    """The files of the repository that the set-up needs, without a virtual environment."""
+    """Return a folder with the files that the set-up needs, without a virtual environment."""
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     (tmp_path / "include" / "stack").mkdir(parents=True)
     shutil.copy(REPOSITORY / "include" / "stack" / "bootstrap.py", tmp_path / "include" / "stack")

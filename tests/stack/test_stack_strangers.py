@@ -30,7 +30,7 @@ from include.stack.certificates import prepare_certificates
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from tests.support.stacks import UNSAFE_BUT_FAST, process_of, reachable_directory
 from tests.support.strangers import IS_ROOT, as_stranger, demands_certificate, readable_by_others
 from tests.support.waiting import until
@@ -45,7 +45,7 @@ BUCKET, KEY, SECRET = "stranger-test", "kept", b"kept secret " * 10_000
 
 @pytest.fixture(scope="module")
 def kept(s3: S3) -> Iterator[str]:
-    """The path of an object that other accounts may not read."""
+    """Yield the path of an object that other accounts may not read."""
     client = s3.client()
     client.create_bucket(Bucket=BUCKET)
     client.put_object(Bucket=BUCKET, Key=KEY, Body=SECRET)
@@ -56,7 +56,7 @@ def kept(s3: S3) -> Iterator[str]:
 
 
 def listening(stack: Stack, name: str) -> set[int]:
-    """The ports on which the server listens."""
+    """Return the ports on which the server listens."""
     process = process_of(stack.state.path, name)
     family = [process, *process.children(recursive=True)]
     sockets = [each for member in family for each in member.net_connections("inet")]
@@ -68,8 +68,10 @@ def listening(stack: Stack, name: str) -> set[int]:
 
 @pytest.mark.usefixtures("kept")
 def test_every_port_behind_s3_refuses_clients_without_a_certificate(stack: Stack, s3: S3) -> None:
-    until(lambda: listening(stack, "s3") == s3.ports.all(), "every part of the S3 server listens", 60)
-    behind = s3.ports.all() - {s3.ports.s3}
+    until(
+        lambda: listening(stack, "s3") == s3.ports.list_numbers(), "every part of the S3 server listens", 60
+    )
+    behind = s3.ports.list_numbers() - {s3.ports.s3}
     assert as_stranger(lambda: [port for port in behind if not demands_certificate(port)]) == []
 
 
@@ -172,7 +174,7 @@ def test_data_of_an_earlier_version_without_certificates_are_served_again() -> N
             assert stack.s3.client().get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == SECRET
             assert as_stranger(partial(demands_certificate, ports.filer_grpc))
         finally:
-            stack.down(quiet())
+            stack.down(Steps.quiet())
 
 
 def _stored(stack: Stack) -> bool:
@@ -263,7 +265,7 @@ def test_postgres_requires_a_password(postgres: Postgres) -> None:
 
 
 def test_postgres_accepts_only_password_authentication(postgres: Postgres) -> None:
-    with psycopg.connect(postgres.url("postgres")) as connection:
+    with psycopg.connect(postgres.build_url("postgres")) as connection:
         methods = connection.execute("SELECT DISTINCT auth_method FROM pg_hba_file_rules").fetchall()
         sockets = connection.execute("SHOW unix_socket_directories").fetchone()
     assert methods == [("scram-sha-256",)]

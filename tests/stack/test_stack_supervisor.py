@@ -19,13 +19,13 @@ import pytest
 
 from include.stack import processes
 from include.stack.errors import StackError
-from include.stack.families import start_of
+from include.stack.families import identify_start
 from include.stack.local import Stack
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.status import describe_service, describe_services
-from include.stack.steps import quiet
-from include.stack.supervisor import Supervisor
+from include.stack.steps import Steps
+from include.stack.supervisor import restart_dead
 from tests.support.stacks import own_stack
 from tests.support.waiting import until
 
@@ -60,8 +60,8 @@ def adopted_orphans() -> Iterator[None]:
 
 
 @pytest.fixture
-def parent(tmp_path: Path) -> Iterator[Service]:
-    """A running service with a child."""
+def parent_service(tmp_path: Path) -> Iterator[Service]:
+    """Yield a running service with a child."""
     service = service_of(tmp_path, PARENT)
     processes.start(service)
     until(lambda: len(of_service(service)) == 2)
@@ -80,45 +80,45 @@ def of_service(service: Service) -> list[psutil.Process]:
 
 def kill(service: Service) -> psutil.Process:
     """Send SIGKILL only to the process that was started, and not to its children."""
-    process = processes.running(service)
+    process = processes.find_process(service)
     assert process is not None
     process.kill()
-    until(lambda: processes.running(service) != process)  # a supervisor may have replaced it already
+    until(lambda: processes.find_process(service) != process)  # a supervisor may have replaced it already
     return process
 
 
-def test_children_of_a_killed_service_are_stopped(parent: Service) -> None:
-    kill(parent)
-    assert len(of_service(parent)) == 1
-    assert processes.stop(parent)
-    assert not of_service(parent)
+def test_children_of_a_killed_service_are_stopped(parent_service: Service) -> None:
+    kill(parent_service)
+    assert len(of_service(parent_service)) == 1
+    assert processes.stop(parent_service)
+    assert not of_service(parent_service)
 
 
-def test_a_killed_service_restarts_without_its_old_children(parent: Service) -> None:
-    (child,) = set(of_service(parent)) - {kill(parent)}
-    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
-    until(lambda: len(of_service(parent)) == 2)
-    assert child not in of_service(parent)
+def test_a_killed_service_restarts_without_its_old_children(parent_service: Service) -> None:
+    (child,) = set(of_service(parent_service)) - {kill(parent_service)}
+    restart_dead([parent_service], History(parent_service.state / "restarts.json"))
+    until(lambda: len(of_service(parent_service)) == 2)
+    assert child not in of_service(parent_service)
 
 
-def test_a_stopped_service_is_not_started_again(parent: Service) -> None:
-    processes.stop(parent)
-    Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
-    assert not of_service(parent)
+def test_a_stopped_service_is_not_started_again(parent_service: Service) -> None:
+    processes.stop(parent_service)
+    restart_dead([parent_service], History(parent_service.state / "restarts.json"))
+    assert not of_service(parent_service)
 
 
 def test_a_process_that_survives_its_stop_is_stopped_by_the_next_one(
-    parent: Service, monkeypatch: pytest.MonkeyPatch
+    parent_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         # Ignore signals, like processes that wait for a disk.
         patched.setattr(psutil.Process, "kill", lambda _: None)
         patched.setattr(psutil.Process, "send_signal", lambda *_: None)
-        processes.stop(replace(parent, stop_seconds=0.1))
-    assert len(of_service(parent)) == 2
-    assert processes.stop(parent)
-    assert not of_service(parent)
-    assert not parent.pid_file.exists()
+        processes.stop(replace(parent_service, stop_seconds=0.1))
+    assert len(of_service(parent_service)) == 2
+    assert processes.stop(parent_service)
+    assert not of_service(parent_service)
+    assert not parent_service.pid_file.exists()
 
 
 DRAINING = """
@@ -149,8 +149,8 @@ def test_a_service_whose_stop_was_interrupted_is_started_and_supervised_again(tm
         assert processes.start(service) != before
         assert not before.is_running()
         kill(service)
-        Supervisor([service], History(tmp_path / "restarts.json")).restart_dead()
-        assert processes.running(service)
+        restart_dead([service], History(tmp_path / "restarts.json"))
+        assert processes.find_process(service)
     finally:
         processes.stop(replace(service, stop_seconds=0.1))
 
@@ -184,39 +184,40 @@ def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kep
 
 
 @pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
-def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(parent: Service, content: str) -> None:
-    was = parent.pid_file.read_text()
-    running = of_service(parent)
-    parent.pid_file.write_text(content)
+def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(
+    parent_service: Service, content: str
+) -> None:
+    was = parent_service.pid_file.read_text()
+    running = of_service(parent_service)
+    parent_service.pid_file.write_text(content)
     try:
-        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
-        for ask in (processes.start, processes.stop, processes.running):
+        restart_dead([parent_service], History(parent_service.state / "restarts.json"))
+        for ask in (processes.start, processes.stop, processes.find_process):
             with pytest.raises(StackError, match=r"example\.pid does not contain the process id"):
-                ask(parent)
-        assert of_service(parent) == running
+                ask(parent_service)
+        assert of_service(parent_service) == running
     finally:
-        parent.pid_file.write_text(was)
+        parent_service.pid_file.write_text(was)
 
 
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"example": 1}', '{"example": {"times": 1}}', '{"example": {"total": "1"}}']
 )
-def test_damaged_counts_of_restarts_are_reset(parent: Service, content: str) -> None:
-    file = parent.state / "restarts.json"
+def test_damaged_counts_of_restarts_are_reset(parent_service: Service, content: str) -> None:
+    file = parent_service.state / "restarts.json"
     file.write_text(content)
-    kill(parent)
-    Supervisor([parent], History(file)).restart_dead()
+    kill(parent_service)
+    restart_dead([parent_service], History(file))
     assert History(file).read()["example"].total == 1
 
 
 def test_a_service_that_keeps_dying_is_no_longer_restarted(tmp_path: Path) -> None:
     service, history = service_of(tmp_path, "raise SystemExit(1)"), History(tmp_path / "restarts.json")
-    at_once = Supervisor([service], history, pause=lambda in_row: 0.0)
     processes.start(service)
     for _ in range(MOST_RESTARTS + 2):
-        until(lambda: processes.running(service) is None)
-        at_once.restart_dead()
-    until(lambda: processes.running(service) is None)
+        until(lambda: processes.find_process(service) is None)
+        restart_dead([service], history, pause=lambda in_row: 0.0)
+    until(lambda: processes.find_process(service) is None)
     restarts = history.read()["example"]
     assert restarts.total == MOST_RESTARTS
     assert re.fullmatch(
@@ -226,33 +227,32 @@ def test_a_service_that_keeps_dying_is_no_longer_restarted(tmp_path: Path) -> No
     )
 
 
-def test_the_first_restart_is_immediate_and_the_next_one_waits(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
-    supervisor = Supervisor([parent], history, pause=lambda in_row: 600.0 * in_row)
+def test_the_first_restart_is_immediate_and_the_next_one_waits(parent_service: Service) -> None:
+    history = History(parent_service.state / "restarts.json")
     for _ in range(2):
-        kill(parent)
-        supervisor.restart_dead()
+        kill(parent_service)
+        restart_dead([parent_service], history, pause=lambda in_row: 600.0 * in_row)
     assert history.read()["example"].total == 1
-    assert processes.running(parent) is None
+    assert processes.find_process(parent_service) is None
 
 
-def test_a_failed_restart_is_not_counted_as_a_restart(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
-    kill(parent)
-    broken = replace(parent, command=("/absent",))
+def test_a_failed_restart_is_not_counted_as_a_restart(parent_service: Service) -> None:
+    history = History(parent_service.state / "restarts.json")
+    kill(parent_service)
+    broken = replace(parent_service, command=("/absent",))
     for _ in range(MOST_RESTARTS + 1):
-        Supervisor([broken], history, pause=lambda in_row: 0.0).restart_dead()
+        restart_dead([broken], history, pause=lambda in_row: 0.0)
     restarts = history.read()["example"]
     assert (restarts.total, restarts.in_row) == (0, MOST_RESTARTS)
     assert "restarted 0 times, last attempt failed at" in describe_service(broken, "running", restarts)
 
 
-def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Service) -> None:
-    (parent.state / "restarts.json.new").mkdir()  # in place of a full disk
-    kill(parent)
+def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent_service: Service) -> None:
+    (parent_service.state / "restarts.json.new").mkdir()  # in place of a full disk
+    kill(parent_service)
     with pytest.raises(OSError, match=r"restarts\.json\.new"):
-        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
-    assert processes.running(parent) is None
+        restart_dead([parent_service], History(parent_service.state / "restarts.json"))
+    assert processes.find_process(parent_service) is None
 
 
 @pytest.fixture(scope="module")
@@ -265,16 +265,16 @@ def supervised() -> Iterator[Stack]:
 
 def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack) -> None:
     kill(supervised.s3.service)
-    until(supervised.s3.running)
+    until(supervised.s3.is_running)
     until(lambda: "restarted once" in describe_services(supervised)["S3"])
     assert describe_services(supervised)["Supervisor"] == "running"
 
 
 def test_stopping_the_supervisor_does_not_stop_services_that_it_has_restarted(supervised: Stack) -> None:
     kill(supervised.s3.service)
-    until(supervised.s3.running)
+    until(supervised.s3.is_running)
     processes.stop(supervised.supervisor)
-    assert supervised.s3.running()
+    assert supervised.s3.is_running()
     processes.start(supervised.supervisor)
 
 
@@ -297,31 +297,33 @@ def test_make_down_leaves_nothing_even_after_kills(supervised: Stack) -> None:
     kill(supervised.postgres.service)
     kill(supervised.s3.service)
     assert processes_below(supervised.postgres.data)
-    supervised.down(quiet())
+    supervised.down(Steps.quiet())
     assert not processes_below(supervised.state.path)
     assert not processes_below(supervised.postgres.data)
     busy.close()
 
 
-def test_setting_the_clock_back_does_not_delay_a_restart(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
+def test_setting_the_clock_back_does_not_delay_a_restart(parent_service: Service) -> None:
+    history = History(parent_service.state / "restarts.json")
     history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
-    kill(parent)
-    Supervisor([parent], history).restart_dead()
-    assert processes.running(parent)
+    kill(parent_service)
+    restart_dead([parent_service], history)
+    assert processes.find_process(parent_service)
 
 
-def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_steady(parent: Service) -> None:
-    history = History(parent.state / "restarts.json")
+def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_steady(
+    parent_service: Service,
+) -> None:
+    history = History(parent_service.state / "restarts.json")
     history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
-    Supervisor([parent], history).restart_dead()
+    restart_dead([parent_service], history)
     assert history.read()["example"].in_row == 0
 
 
 def test_setting_the_clock_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """psutil adds the start of a process to the machine's boot time, which changes with the clock."""
+    """To the machine's boot time, which changes with the clock, psutil adds the start of a process."""
     own = psutil.Process()
-    before = start_of(own)
+    before = identify_start(own)
     set_back = psutil.Process.create_time(own) - 3600
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: set_back)
-    assert start_of(psutil.Process()) == before
+    assert identify_start(psutil.Process()) == before

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import hash_file
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.s3 import S3
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from include.stack.weights import store_weights
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
@@ -32,9 +32,9 @@ def test_a_file_is_stored_under_its_name_with_its_hash(
     stack: Stack, client: S3Client, tmp_path: Path
 ) -> None:
     file = best("detect", tmp_path / "by-hand.pt", architecture=architecture(tmp_path))
-    store_weights(stack, quiet(), file)
+    store_weights(stack, Steps.quiet(), file)
     head = client.head_object(Bucket=DEFAULT_BUCKET, Key="pretrained/by-hand.pt")
-    assert head["Metadata"]["sha256"] == Checkpoint.of_file(file, -1).sha256
+    assert head["Metadata"]["sha256"] == hash_file(file)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(StackError, match=sentence):
-        store_weights(stack, quiet(), tmp_path / name)
+        store_weights(stack, Steps.quiet(), tmp_path / name)
 
 
 def test_a_stack_that_is_not_running_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"The stack is not running\. Start it with `make up`"):
-        store_weights(Stack.at(tmp_path / "other"), quiet(), tmp_path / "x.pt")
+        store_weights(Stack.at(tmp_path / "other"), Steps.quiet(), tmp_path / "x.pt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from psycopg.rows import dict_row
 
 from include.stack.local import Stack
 from tests.support.api_client import log_in_over_rest
+from tests.support.waiting import until
 
 
 class Airflow:
@@ -49,13 +49,13 @@ class Airflow:
         return note
 
     def wait(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
-        deadline = time.monotonic() + seconds
-        while (state := self.state(dag_id, run_id)) in {"queued", "running"}:
-            assert time.monotonic() < deadline, (
-                f"{dag_id} {run_id} is still {state}: {self.tasks(dag_id, run_id)}"
-            )
-            time.sleep(0.5)
-        return state
+        until(
+            lambda: self.state(dag_id, run_id) not in {"queued", "running"},
+            lambda: f"the end of {dag_id} {run_id}: {self.tasks(dag_id, run_id)}",
+            seconds,
+            pause=0.5,
+        )
+        return self.state(dag_id, run_id)
 
     def succeeds(self, dag_id: str, run_id: str, seconds: float = 300) -> None:
         """Wait for the run, which must succeed; if it fails, the error names the state of each task."""

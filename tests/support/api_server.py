@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ import uvicorn
 from fastapi.routing import APIRoute
 
 from include.api.app import create_app
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,9 +51,7 @@ def serving(app: ASGIApp, protocol: type[asyncio.Protocol] | Literal["auto"] = "
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.02)
+        until(lambda: server.started, "the server", pause=0.02, unless=lambda: not thread.is_alive())
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -25,7 +25,7 @@ def another_api_server(stack: Stack, name: str, base_url: str, *options: str) ->
     service = Service(
         name=name,
         command=(str(Path(program) / "airflow"), "api-server", *options),
-        environment=airflow.environment_of("api-server") | own,
+        environment=airflow.build_environment("api-server") | own,
         directory=airflow.home,
         state=stack.state.path,
     )

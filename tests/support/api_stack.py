@@ -37,7 +37,7 @@ class ApiServer(Airflow):
             return False
         subprocess.run(
             [sys.executable, "-c", _TABLES_AND_DAGS],
-            env=self.environment_of("api-server"),
+            env=self.build_environment("api-server"),
             cwd=self.home,
             capture_output=True,
             check=True,

@@ -21,7 +21,7 @@ from include.audit.report import AuditReport
 from include.audit.request import AuditRequest, RetentionPolicy
 from include.audit.retention import RetentionReport, retain
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.metadata import metadata_of
+from include.checkpoints.metadata import build_metadata
 from include.models.signing import ModelSigning
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import ConditionalWrites, Support
@@ -85,7 +85,7 @@ class World:
     def put(self, uri: str, content: bytes, job_id: str = "a", epoch: int = 4) -> Checkpoint:
         """Store an object with the metadata that our trainer writes."""
         checkpoint = Checkpoint(uri, hashlib.sha256(content).hexdigest(), len(content), epoch)
-        replace(self.client, uri, content, metadata_of(checkpoint, job_id, f"run of {job_id}", "8.4"))
+        replace(self.client, uri, content, build_metadata(checkpoint, job_id, f"run of {job_id}", "8.4"))
         return checkpoint
 
     def job(self, job_id: str, previous: bytes | None = PREVIOUS, **columns: Any) -> None:
@@ -175,7 +175,7 @@ class World:
                 Bucket=self.bucket,
                 Key=f"checkpoints/{job_id}/{name}",
                 Body=b"x",
-                Metadata=metadata_of(of_byte, job_id, "run", "8.4"),
+                Metadata=build_metadata(of_byte, job_id, "run", "8.4"),
             )
 
         with ThreadPoolExecutor(8) as threads:

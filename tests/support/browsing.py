@@ -55,7 +55,7 @@ OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
 )
-_PATIENCE = 90_000.0
+_TIMEOUT = 90_000.0
 """The time in milliseconds after which an expected element counts as missing."""
 
 
@@ -181,19 +181,19 @@ class Visitor:
 
     def watch(self) -> None:
         """Record all problems of the page."""
-        self.page.on("console", self._said)
+        self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
-        self.page.on("request", self._asked)
-        self.page.on("response", self._answered)
-        self.page.on("requestfailed", self._failed)
+        self.page.on("request", self._on_request)
+        self.page.on("response", self._on_response)
+        self.page.on("requestfailed", self._on_failed_request)
 
-    def _said(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         url = message.location["url"]
         loading = message.text.startswith("Failed to load resource")
         if message.type == "error" and not (loading and self._is_expected(None, url)):
             self.problems.append(f"console: {message.text} ({url})")
 
-    def _asked(self, request: Request) -> None:
+    def _on_request(self, request: Request) -> None:
         scheme, host = urlsplit(request.url)[:2]
         own = f"{scheme}://{host}" == self.url[: len(f"{scheme}://{host}")] or scheme in {"blob", "data"}
         # The target of a redirect that is not followed (redirect: "manual") is reported, but not requested.
@@ -201,13 +201,13 @@ class Visitor:
         sent = request.method in {"PUT", "OPTIONS"} and "/uploads/" in request.url
         saved = request.url.startswith(f"{self.s3}/") and (to_file or sent)
         if not own and not saved:
-            self.problems.append(f"asked another host: {request.url}")
+            self.problems.append(f"requested from another host: {request.url}")
 
-    def _answered(self, response: Response) -> None:
+    def _on_response(self, response: Response) -> None:
         if response.status >= 400 and not self._is_expected(response.status, response.url):
             self.problems.append(f"{response.status} {response.request.method} {response.url}")
 
-    def _failed(self, request: Request) -> None:
+    def _on_failed_request(self, request: Request) -> None:
         # A request is aborted if the page was left, or if the answer was a download.
         if request.failure != "net::ERR_ABORTED" and not self._unreachable:
             self.problems.append(f"{request.failure} {request.method} {request.url}")
@@ -278,7 +278,7 @@ class Visitors:
     def _new(self, role: str | None) -> BrowserContext:
         # Certificates are self-signed here, and animations would cost processor time.
         context = self.browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
-        context.set_default_timeout(_PATIENCE)
+        context.set_default_timeout(_TIMEOUT)
         if role is not None:
             # Airflow's login form takes seconds, so only `log_in` uses it, for tests of the login itself.
             bearer = log_in_over_rest(self.stack) if role == "admin" else token(self.stack, role)
@@ -302,7 +302,7 @@ def open_browser() -> Iterator[Browser]:
     """Open a browser; while it is open, the tests of this process cannot use asyncio."""
     executable = program()
     assert executable is not None
-    expect.set_options(timeout=_PATIENCE)
+    expect.set_options(timeout=_TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(OPTIONS))
         yield browser

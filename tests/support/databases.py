@@ -38,14 +38,14 @@ TABLES = {
 def database(postgres: Postgres) -> Iterator[host_applications.Database]:
     """Yield a fresh, empty database; drop it after the test."""
     name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {}").format(
                 sql.Identifier(name), sql.Identifier(TRAINING_OWNER)
             )
         )
     yield host_applications.database(postgres, name)
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+import pytest
 
 from include.datasets.caching.fetch import materialize
 from include.datasets.reference import DatasetReference
@@ -46,6 +47,12 @@ class CountingReader(S3ObjectReader):
             while hang:
                 time.sleep(1)
             yield block[len(block) // 2 :]
+
+
+@pytest.fixture
+def reader(s3_client: S3Client) -> CountingReader:
+    """Return a reader for the session's S3 server that counts its requests."""
+    return CountingReader(s3_client)
 
 
 def main() -> None:

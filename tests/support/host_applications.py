@@ -13,7 +13,7 @@ import psycopg
 from sqlalchemy import Engine
 
 from include.schema.migrations import apply
-from include.schema.session import engine_over
+from include.schema.session import make_engine
 from include.stack.local import Stack
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
 
@@ -90,7 +90,7 @@ class Database:
 def database(postgres: Postgres, name: str, options: str = "") -> Database:
     """Return the database of that name, with URLs that carry libpq options."""
     owner, application = (
-        f"{postgres.url(name, role)}{options}" for role in (TRAINING_OWNER, TRAINING_APPLICATION)
+        f"{postgres.build_url(name, role)}{options}" for role in (TRAINING_OWNER, TRAINING_APPLICATION)
     )
     return Database(owner, application)
 
@@ -99,7 +99,7 @@ def database(postgres: Postgres, name: str, options: str = "") -> Database:
 def fresh_schema(postgres: Postgres) -> Iterator[Database]:
     """Yield an empty schema, alone on the search path, which is much faster to create than a database."""
     schema = f"host_application_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres.build_url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {TRAINING_OWNER}")
         yield database(postgres, "postgres", f"?options=-csearch_path%3D{schema}")
         connection.execute(f"DROP SCHEMA {schema} CASCADE")
@@ -205,4 +205,4 @@ def structure(connection: Connection) -> set[str]:
 
 def engine(url: str, **options: Any) -> Engine:
     """Return an engine like the one that the Dag creates."""
-    return engine_over(lambda: psycopg.connect(url, **options))
+    return make_engine(lambda: psycopg.connect(url, **options))

@@ -21,7 +21,7 @@ class ImageHost:
     url: str
     certificate: Path
     files: dict[str, bytes] = field(default_factory=dict)
-    asked: Counter[str] = field(default_factory=Counter)
+    requested: Counter[str] = field(default_factory=Counter)
     """How often each path, with its query, was requested."""
     redirects: dict[str, str] = field(default_factory=dict)
     status: dict[str, list[int]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class _Handler(Handler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        self.host.asked[self.path] += 1
+        self.host.requested[self.path] += 1
         self.host.agents.append(dict(self.headers))
         if path in self.host.redirects:
             self.respond(302, headers={"Location": self.host.redirects[path]})

@@ -229,7 +229,7 @@ def train(
 
 
 def _settings(bucket: str, root: Path, data_root: Path) -> Settings:
-    return Settings(bucket=bucket, training_root=root, dataset_folders=(data_root,), cpu_worker=True)
+    return Settings(bucket=bucket, training_root=root, dataset_folders=(data_root,), is_cpu_worker=True)
 
 
 def _share_cpu(processes: int) -> None:

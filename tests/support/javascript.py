@@ -65,6 +65,7 @@ def _install(node: Path, repository: Path) -> None:
 
     Raises:
         RegistryUnreachable: the registry does not respond.
+
     """
     digest = hashlib.sha256((repository / "package-lock.json").read_bytes()).hexdigest()
     stamp = repository / "node_modules" / ".installed"

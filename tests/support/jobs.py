@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobClaim, JobRepository
 from include.jobs.spec import ResolvedSpec, TrainingSpec
-from include.queries import query
+from include.queries import load_query
 from include.training.contract import EpochReport
+from tests.support.waiting import until
 
 
 def claim(
@@ -81,7 +81,7 @@ def record_checkpoints(
         "last_checkpoint_sha256": "c" * 64,
         "last_checkpoint_size": "5368709122",
     }
-    written = len(connection.execute(query("record_checkpoints"), parameters).fetchall())
+    written = len(connection.execute(load_query("record_checkpoints"), parameters).fetchall())
     connection.commit()
     return written
 
@@ -96,13 +96,16 @@ def epoch_report(epoch: int = 0, **metrics: float | None) -> EpochReport:
         eta_seconds=3.0,
         is_best=True,
         inexact_reason=None,
+        trained_seconds=0.0,
     )
 
 
 def wait_until_blocked(connection: psycopg.Connection[Any], backend: int) -> None:
     """Wait until the server process `backend` is blocked by another process's lock."""
-    for _ in range(600):
-        if connection.execute("SELECT pg_blocking_pids(%s) <> '{}'", [backend]).fetchone() == (True,):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"server process {backend} is not blocked")
+    blocked = "SELECT pg_blocking_pids(%s) <> '{}'"
+    until(
+        lambda: connection.execute(blocked, [backend]).fetchone() == (True,),
+        f"server process {backend} is blocked",
+        seconds=30,
+        pause=0.05,
+    )

@@ -10,11 +10,12 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -183,9 +184,8 @@ def stop_when(pid: int, condition: Callable[[], bool]) -> None:
 
 def wait_until(condition: Callable[[], bool], pid: int) -> None:
     """Wait until the condition holds; fail if the process ends before that."""
-    while not condition():
-        assert _states(pid) - {"Z"}, f"process {pid} ended before that"
-        time.sleep(0.0002)
+    what = f"what was to happen before process {pid} ends"
+    until(condition, what, seconds=3600, pause=0.0002, unless=lambda: not _states(pid) - {"Z"})
 
 
 def _states(pid: int) -> set[str]:

@@ -58,7 +58,7 @@ class MlflowServer:
         return Service(
             name="mlflow",
             command=(sys.executable, "-m", "mlflow", "server", *arguments),
-            environment=processes.base_environment()
+            environment=processes.build_base_environment()
             | {
                 "MLFLOW_AUTH_CONFIG_PATH": str(login),
                 "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),

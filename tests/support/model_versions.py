@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.metadata import metadata_of
+from include.checkpoints.metadata import build_metadata
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
@@ -40,7 +40,7 @@ def trained(
     sha256, key = hashlib.sha256(content).hexdigest(), f"checkpoints/{job_id}/best.pt"
     best = Checkpoint(f"s3://{bucket}/{key}", sha256, len(content), epoch=2)
     client.put_object(
-        Bucket=bucket, Key=key, Body=content, Metadata=metadata_of(best, job_id, "train run", "8.4")
+        Bucket=bucket, Key=key, Body=content, Metadata=build_metadata(best, job_id, "train run", "8.4")
     )
     connection.execute(
         "INSERT INTO training_jobs (job_id, status, run_id, best_checkpoint_path, best_checkpoint_sha256, "
@@ -73,7 +73,7 @@ def promote_over_present(
     limits: TransferLimits | None = None,
 ) -> ModelVersion:
     """Promote the version, naming the one that is now in production as the version to replace."""
-    present = ModelRepository(connection).production(name)
+    present = ModelRepository(connection).find_production(name)
     expected = present.version if present else None
     chosen = ChosenVersion(name=name, version=version, expected=expected, reason=reason, force=force)
     return promote(connection, bucket, chosen, by=by, signing=signing, limits=limits)

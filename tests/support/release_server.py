@@ -37,7 +37,7 @@ class Release:
     """If not 0, each file is sent in a hundred pieces with this many seconds after each piece."""
     redirect_to: str | None = None
     status: int = 200
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
 
 class _Handler(Handler):
@@ -45,7 +45,7 @@ class _Handler(Handler):
 
     def do_GET(self) -> None:
         release = self.release
-        release.asked.append(self.path)
+        release.requested.append(self.path)
         content = release.files.get(self.path.rpartition("/")[2])
         if release.redirect_to is not None and not self.path.startswith("/moved/"):
             self.respond(302, headers={"Location": f"{release.redirect_to}/moved{self.path}"})

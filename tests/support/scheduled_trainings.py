@@ -115,27 +115,27 @@ class Training:
         """Wait for the process of the task's current attempt, which must not be a killed one; return it."""
         found: list[psutil.Process] = []
 
-        def there() -> bool:
+        def has_started() -> bool:
             self.require_running()
             processes = find_task_processes(self.api.attempt(DAG, self.run_id, task_id)[0])
             found[:] = [process for process in processes if process.pid not in self._killed]
             return bool(found)
 
-        until(there, f"a process of {task_id}")
+        until(has_started, f"a process of {task_id}")
         return found[0]
 
     def reaches(self, epoch: int) -> None:
         """Wait until an attempt after the last kill trains and the epoch (from 0) is recorded."""
         killed = self.kills[-1].attempt if self.kills else 0
 
-        def there() -> bool:
+        def has_reached() -> bool:
             self.require_running()
             if (attempt := self.row["attempt"] or 0) <= killed or self.recorded < epoch:
                 return False
             return _TRAINS in self.log(attempt)  # before that, the records are those of an older attempt
 
         until(self._has_row, "a row of the job")
-        until(there, f"epoch {epoch}")
+        until(has_reached, f"epoch {epoch}")
 
     @contextmanager
     def before_the_next_attempt(self) -> Iterator[None]:
@@ -163,7 +163,7 @@ class Training:
 
     def leave_one_retry(self) -> None:
         """Make the next attempt the last one; Airflow's database allows this, but its API does not."""
-        with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
+        with psycopg.connect(self.stack.postgres.build_url("airflow")) as connection:
             connection.execute(
                 "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",
                 [self.run_id],
@@ -262,17 +262,17 @@ def durable_epoch(stack: Stack, job_id: str) -> int:
 
 def stored_weights(stack: Stack, job_id: str, folder: Path) -> str:
     """Return the hash of the weights in the job's last.pt in S3."""
-    uri = store(stack).uri(job_id, "last")
+    uri = store(stack).build_uri(job_id, "last")
     return weights_of(download(stack, uri, folder / f"{job_id}-last.pt"))
 
 
 def damage(stack: Stack, job_id: str) -> None:
     """Change a byte of the job's last.pt in S3, but keep its size and metadata, as a bad disk may."""
-    client, key = stack.s3.client(), store(stack).location(job_id, "last").key
-    there = client.get_object(Bucket=DEFAULT_BUCKET, Key=key)
-    content = bytearray(there["Body"].read())
+    client, key = stack.s3.client(), store(stack).locate(job_id, "last").key
+    stored = client.get_object(Bucket=DEFAULT_BUCKET, Key=key)
+    content = bytearray(stored["Body"].read())
     content[len(content) // 2] ^= 1
-    client.put_object(Bucket=DEFAULT_BUCKET, Key=key, Body=bytes(content), Metadata=there["Metadata"])
+    client.put_object(Bucket=DEFAULT_BUCKET, Key=key, Body=bytes(content), Metadata=stored["Metadata"])
 
 
 def remove_states(stack: Stack, job_id: str) -> None:

@@ -23,7 +23,7 @@ from tests.support.browsing import OPTIONS, Visitor, Visitors, program
 from tests.support.waiting import until
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-PATIENCE = 1800.0
+TIMEOUT = 1800.0
 
 _OVERRIDES: dict[str, Any] = {**TRAINING["overrides"], "plots": True}  # type: ignore[dict-item]
 DIGITS = {name: value for name, value in TRAINING.items() if name not in {"dataset", "model"}} | {
@@ -89,12 +89,12 @@ def train(stack: Stack) -> None:
     api = Airflow(stack)
     api.run("migrate_schema", {})
     for job_id, conf in TRAINING_RUNS:
-        if not _there(stack, job_id):
-            api.wait("train_yolo", api.trigger("train_yolo", conf | {"job_id": job_id}), PATIENCE)
-    if not stack.api.training("GET", f"datasets?prefix={DATASET}")["datasets"]:
+        if not _is_recorded(stack, job_id):
+            api.wait("train_yolo", api.trigger("train_yolo", conf | {"job_id": job_id}), TIMEOUT)
+    if not stack.api.call_training_api("GET", f"datasets?prefix={DATASET}")["datasets"]:
         register(stack)
     for conf in RETRAININGS[len(api.runs("retrain_yolo")) :]:
-        api.wait("retrain_yolo", api.trigger("retrain_yolo", conf), PATIENCE)
+        api.wait("retrain_yolo", api.trigger("retrain_yolo", conf), TIMEOUT)
 
 
 def register(stack: Stack) -> None:
@@ -116,10 +116,10 @@ def register(stack: Stack) -> None:
 def take(stack: Stack) -> None:
     """Take all pictures, while a job trains."""
     api = Airflow(stack)
-    if not _there(stack, RUNNING):
+    if not _is_recorded(stack, RUNNING):
         api.trigger("train_yolo", DIGITS | {"job_id": RUNNING, "epochs": 60, "seed": 7})
-        until(lambda: _there(stack, RUNNING), "a row of the running job", PATIENCE)
-    until(lambda: len(recorded_epochs(stack, RUNNING)) >= SHOWN_AFTER, "some epochs", PATIENCE)
+        until(lambda: _is_recorded(stack, RUNNING), "a row of the running job", TIMEOUT)
+    until(lambda: len(recorded_epochs(stack, RUNNING)) >= SHOWN_AFTER, "some epochs", TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program(), args=list(OPTIONS))
         visitors = Visitors(browser, stack)
@@ -158,7 +158,7 @@ def _save(page: Page, name: str) -> None:
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"console-{name}.png", optimize=True)
 
 
-def _there(stack: Stack, job_id: str) -> bool:
+def _is_recorded(stack: Stack, job_id: str) -> bool:
     try:
         return bool(job_row(stack, job_id))
     except AssertionError:

@@ -33,7 +33,7 @@ def places_of(stack: Stack, texts: dict[str, str]) -> list[str]:
 
 def _in_database(stack: Stack, texts: dict[str, str]) -> Iterator[str]:
     """Search every row of every table, such as XComs, rendered templates, conf, notes and the audit log."""
-    with psycopg.connect(stack.postgres.url("airflow")) as connection:
+    with psycopg.connect(stack.postgres.build_url("airflow")) as connection:
         tables = connection.execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
         ).fetchall()

@@ -18,7 +18,7 @@ import psutil
 
 from include.stack import processes
 from include.stack.local import Stack
-from include.stack.steps import quiet
+from include.stack.steps import Steps
 from tests.support.soft_limit import soft_limit
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def own_stack() -> Iterator[Stack]:
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
         try:
-            stack.start_servers(quiet())
+            stack.start_servers(Steps.quiet())
             yield stack
         finally:
-            stack.down(quiet())
+            stack.down(Steps.quiet())
 
 
 def start_airflow(stack: Stack, published: Release) -> None:
@@ -60,7 +60,7 @@ def start_airflow(stack: Stack, published: Release) -> None:
     """
     os.environ["PRETRAINED_URL"] = published.url  # also for services that a test restarts
     with soft_limit(resource.RLIMIT_NOFILE, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0])):
-        stack.up(quiet())
+        stack.up(Steps.quiet())
 
 
 def kill(*services: Service) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from include.training.architectures import default_architecture, is_architecture
+from include.training.architectures import find_default_architecture, is_architecture
 from include.training.contract import MODEL_SUFFIX, require_task
 from tests.support.tiny_datasets import build
 
@@ -49,13 +49,13 @@ ARGUMENTS: dict[str, Any] = {
 
 def nano(task: str) -> str:
     """Return the task's smallest architecture: YOLO11's, which has one head, if it exists, or the default."""
-    name = f"yolo11n{MODEL_SUFFIX[task]}"
-    return name if is_architecture(name) else default_architecture(require_task(task))
+    name = f"yolo11n{MODEL_SUFFIX[require_task(task)]}"
+    return name if is_architecture(name) else find_default_architecture(require_task(task))
 
 
 def architecture(folder: Path, task: str = "detect", *, end2end: bool = False) -> str:
     """Write the YAML of a model for the task, with YOLO26's two heads if asked for; return its path."""
-    path = folder / f"tiny{MODEL_SUFFIX[task]}.yaml"
+    path = folder / f"tiny{MODEL_SUFFIX[require_task(task)]}.yaml"
     heads = "end2end: True\nreg_max: 1" if end2end else ""
     path.write_text(f"{heads}{_ARCHITECTURE}  - {_HEADS[task]}\n", encoding="utf-8")
     return str(path)

@@ -71,13 +71,13 @@ class EndsAt(Epochs):
         self.flush: Callable[[], None] = lambda: None
         self.saved_states: list[SavedState] = []
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         wanted = (progress.epoch, progress.batch) in self.positions
         if wanted:
             self.flush()
         return wanted
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         self.saved_states.append(state)
         if self.positions[-1:] == ((state.epoch, state.batch),):
             raise self.Enough

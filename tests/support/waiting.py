@@ -7,13 +7,21 @@ from collections.abc import Callable
 
 
 def until(
-    condition: Callable[[], object], what: str = "true", seconds: float = 240, pause: float = 0.3
+    condition: Callable[[], object],
+    what: str | Callable[[], str] = "true",
+    seconds: float = 240,
+    pause: float = 0.3,
+    unless: Callable[[], object] = lambda: False,
 ) -> None:
-    """Wait until the condition holds; after `seconds`, fail with `what`, a description of the condition.
+    """Wait until the condition holds; after `seconds`, or once `unless` holds, fail.
 
+    The message contains `what`: a description of the condition, or a function that returns one.
     Shorter pauses would take processor time from the servers that the test waits for.
     """
-    deadline = time.monotonic() + seconds
+    start = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        waited = time.monotonic() - start
+        if waited > seconds or unless():
+            description = what if isinstance(what, str) else what()
+            raise AssertionError(f"after {waited:.0f} s still not: {description}")
         time.sleep(pause)

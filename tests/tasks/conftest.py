@@ -35,6 +35,6 @@ def machine(
 
 @pytest.fixture
 def source(machine: Path, s3_client: S3Client, bucket: str) -> str:
-    """The URI of the same data in S3."""
+    """Return the URI of the same data in S3."""
     upload_files(s3_client, bucket, machine / "data", "set/")
     return f"s3://{bucket}/set/"

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def world(airflow_stack: Stack, api: Airflow, tmp_path: Path) -> Iterator[World]:
-    """The stack's own database and bucket, in which other tests have left their jobs."""
+    """Yield the stack's own database and bucket, in which other tests have left their jobs."""
     client = airflow_stack.s3.client()
     with psycopg.connect(airflow_stack.training_db_url) as connection:
         yield World(connection, client, DEFAULT_BUCKET, tmp_path)
@@ -97,11 +97,11 @@ def test_an_unknown_parameter_is_refused(api: Airflow) -> None:
 
 def _deletion(stack: Stack, method: str, path: str) -> dict[str, Any]:
     """Return the outcome of the deletion that the request starts."""
-    run_id = quote(stack.api.training(method, path)["run_id"], safe="")
+    run_id = quote(stack.api.call_training_api(method, path)["run_id"], safe="")
     progress: dict[str, Any] = {"state": "deleting"}
 
     def has_ended() -> bool:
-        progress.update(stack.api.training("GET", f"deletions/{run_id}"))
+        progress.update(stack.api.call_training_api("GET", f"deletions/{run_id}"))
         return bool(progress["state"] != "deleting")
 
     until(has_ended, "the deletion ends", 120)
@@ -126,7 +126,7 @@ def test_a_user_cannot_delete_jobs_of_others_by_triggering_delete_data(
     run_id = _trigger_as_another_person(airflow_stack, {"job_id": "audited-eves"})
     api.wait("delete_data", run_id)
     assert api.tasks("delete_data", run_id) == {"check_schema": "success", "delete": "failed"}
-    deletion = airflow_stack.api.training("GET", f"deletions/{quote(run_id, safe='')}")
+    deletion = airflow_stack.api.call_training_api("GET", f"deletions/{quote(run_id, safe='')}")
     assert (deletion["state"], deletion["objects"]) == ("refused", None)
     assert "job_id='audited-eves' belongs to eve; only eve or a job administrator" in deletion["error"]
     assert world.names("audited-eves") == WHOLE

@@ -106,7 +106,7 @@ def test_a_job_is_deleted_with_everything_that_it_has_stored_and_nothing_else(
     assert delete(job_id="a") == Deletion(5, 20)
     assert keys(s3_client, bucket) == set(OF_OTHER_JOBS)
     assert jobs.get("a") is None
-    assert jobs.epochs("a") == []
+    assert jobs.list_epochs("a") == []
     assert delete(job_id="a") == Deletion(0, 0)  # as in a retry after the deletion
 
 
@@ -238,7 +238,7 @@ def test_a_user_cannot_delete_a_version_that_somebody_else_has_registered(
     with pytest.raises(AirflowFailException, match="parts@1 was registered by eve: only that person may"):
         delete(dataset="parts@1")
     delete(dataset="parts@2")
-    assert [version.version for version in datasets.versions("parts")] == [1]
+    assert [version.version for version in datasets.list_versions("parts")] == [1]
 
 
 def test_a_job_is_not_recorded_with_a_version_that_was_just_deleted(

@@ -12,10 +12,10 @@ import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.checkpoint import hash_file
 from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
-from include.tasks.evaluation import _without_leftovers, evaluate_models
+from include.tasks.evaluation import _remove_leftovers, evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Evaluations
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_keys import new_key, public_pem
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("airflow_connections")
 def challenger(
     connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> Challenger:
-    """A completed job with a tiny model."""
+    """Return a completed job with a tiny model."""
     weights = best("detect", tmp_path / "best.pt", architecture=architecture(tmp_path))
     sha256 = trained(connection, s3_client, bucket, "shapes-1", weights.read_bytes())
     path = f"s3://{bucket}/checkpoints/shapes-1/best.pt"
@@ -47,7 +47,7 @@ def challenger(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The dataset of shapes on which the challenger was trained."""
+    """Return the folder of the dataset on which the challenger was trained."""
     return build("detect", tmp_path / "data", train=2, val=2).parent
 
 
@@ -120,7 +120,7 @@ def test_a_model_that_differs_from_the_recorded_one_is_not_measured(
     folder: Path, challenger: Challenger, s3_client: S3Client, tmp_path: Path
 ) -> None:
     other = best("detect", tmp_path / "other.pt", ("ring",), architecture(tmp_path))
-    identity = {"sha256": Checkpoint.of_file(other, 0).sha256, "epoch": "1"}
+    identity = {"sha256": hash_file(other), "epoch": "1"}
     replace(s3_client, challenger.path, other.read_bytes(), identity)
     with pytest.raises(AirflowFailException, match=f"has SHA-256 .* but {challenger.sha256} was recorded"):
         evaluated(folder, challenger)
@@ -162,4 +162,4 @@ def test_folders_of_evaluations_that_were_killed_long_ago_are_removed(tmp_path: 
     (tmp_path / ".evaluation-old" / "best.pt").touch()
     two_days_ago = time.time() - 48 * 3600
     os.utime(tmp_path / ".evaluation-old", (two_days_ago, two_days_ago))
-    assert [left.name for left in _without_leftovers(tmp_path).iterdir()] == [".evaluation-recent"]
+    assert [left.name for left in _remove_leftovers(tmp_path).iterdir()] == [".evaluation-recent"]

@@ -30,13 +30,13 @@ class Run:
 def _run(stack: Stack, **conf: Any) -> Run:
     run_id = stack.api.trigger("migrate_schema", conf)
     under_way = {"queued", "running"}
-    until(lambda: stack.api.run_state("migrate_schema", run_id) not in under_way, f"the end with {conf}")
-    tasks = stack.api.task_instances("migrate_schema", run_id)
+    until(lambda: stack.api.get_run_state("migrate_schema", run_id) not in under_way, f"the end with {conf}")
+    tasks = stack.api.list_task_instances("migrate_schema", run_id)
     states = {task["task_id"]: task["state"] for task in tasks}
     ran = [task for task in tasks if task["state"] in {"success", "failed", "skipped"}]
     logs = {
         task["task_id"]: "\n".join(
-            stack.api.log_lines("migrate_schema", run_id, task["task_id"], max(1, task["try_number"]))
+            stack.api.read_log("migrate_schema", run_id, task["task_id"], max(1, task["try_number"]))
         )
         for task in ran
     }
@@ -45,7 +45,7 @@ def _run(stack: Stack, **conf: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def migrated(airflow_stack: Stack) -> Run:
-    """A run without any parameter."""
+    """Return a run without any parameter."""
     return _run(airflow_stack)
 
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
 @pytest.fixture
-def versions(
+def two_versions(
     connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> tuple[ModelVersion, ModelVersion]:
     """Two candidates."""
@@ -64,7 +64,7 @@ def run(user: str | None = "ada", **conf: Any) -> Context:
 
 
 def test_a_run_promotes_the_chosen_version_and_announces_it(
-    versions: tuple[ModelVersion, ModelVersion],
+    two_versions: tuple[ModelVersion, ModelVersion],
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
     bucket: str,
@@ -73,19 +73,19 @@ def test_a_run_promotes_the_chosen_version_and_announces_it(
     chosen = choose_version(context)
     promoted = promote_chosen(chosen, context)
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, "ada", "better")
-    assert ModelRepository(connection).production("digits") == promoted
+    assert ModelRepository(connection).find_production("digits") == promoted
     assert body(s3_client, f"s3://{bucket}/models/digits/production/best.pt") == b"two"
     assert context["outlet_events"][PRODUCTION_MODEL].extra == {
         "name": "digits",
         "version": 2,
-        "path": versions[1].path,
-        "sha256": versions[1].sha256,
-        "job_id": versions[1].job_id,
+        "path": two_versions[1].path,
+        "sha256": two_versions[1].sha256,
+        "job_id": two_versions[1].job_id,
     }
 
 
 def test_a_retried_rollback_goes_back_only_once(
-    versions: tuple[ModelVersion, ModelVersion],
+    two_versions: tuple[ModelVersion, ModelVersion],
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
     bucket: str,
@@ -104,7 +104,7 @@ def test_a_retried_rollback_goes_back_only_once(
 @pytest.mark.parametrize("as_file", [True, False], ids=["as files", "as text"])
 def test_a_worker_with_the_key_signs_the_version_that_it_promotes(
     as_file: bool,
-    versions: tuple[ModelVersion, ModelVersion],
+    two_versions: tuple[ModelVersion, ModelVersion],
     s3_client: S3Client,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -135,7 +135,7 @@ def test_keys_that_cannot_sign_are_named_and_nothing_is_promoted(
     private: str | None,
     public: str,
     message: str,
-    versions: tuple[ModelVersion, ModelVersion],
+    two_versions: tuple[ModelVersion, ModelVersion],
     connection: psycopg.Connection[Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -145,11 +145,11 @@ def test_keys_that_cannot_sign_are_named_and_nothing_is_promoted(
     chosen = choose_version(context)
     with pytest.raises(AirflowFailException, match=message):
         promote_chosen(chosen, context)
-    assert ModelRepository(connection).production("digits") is None
+    assert ModelRepository(connection).find_production("digits") is None
 
 
 def test_the_second_of_two_concurrent_promotions_fails_without_retry(
-    versions: tuple[ModelVersion, ModelVersion],
+    two_versions: tuple[ModelVersion, ModelVersion],
 ) -> None:
     first, second = run(name="digits", version=1), run(name="digits", version=2)
     chosen = [choose_version(context) for context in (first, second)]
@@ -159,7 +159,7 @@ def test_the_second_of_two_concurrent_promotions_fails_without_retry(
     assert not list(second["outlet_events"])
 
 
-def test_an_invalid_promotion_fails_without_retry(versions: tuple[ModelVersion, ModelVersion]) -> None:
+def test_an_invalid_promotion_fails_without_retry(two_versions: tuple[ModelVersion, ModelVersion]) -> None:
     with pytest.raises(AirflowFailException, match="versoin is not a parameter of promote_model"):
         choose_version(run(name="digits", versoin=2))
     with pytest.raises(AirflowFailException, match="version=3 of model digits does not exist"):

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from include.claim.quota import QuotaReached, QuotaWait
+from include.jobs.quota import Quotas
 from include.tasks import train_yolo
 from include.tasks.train_yolo import require_hours_to_begin, resolve_config
 from tests.orchestration.test_retries import Task
@@ -27,12 +28,12 @@ def test_a_job_without_gpu_hours_is_refused_only_at_its_first_attempt(
 ) -> None:
     lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)
     claim(jobs)
-    require_hours_to_begin("a")
-    monkeypatch.setenv("QUOTA_USERS", "ada=none:0")
+    require_hours_to_begin("a", Quotas())
+    no_hours = Quotas.parse("", "", "ada=none:0")
     with pytest.raises(QuotaReached, match=r"ada has used .+ this week"):
-        require_hours_to_begin("a")
+        require_hours_to_begin("a", no_hours)
     jobs.leave_queue("a", "run1", 1)
-    require_hours_to_begin("a")
+    require_hours_to_begin("a", no_hours)
 
 
 def test_kills_of_a_job_that_waits_for_its_quota_are_not_consecutive(

@@ -49,9 +49,9 @@ def parameter(dataset: str, task: Task = "detect", rules: CheckRules = REGISTERE
 
 
 def _client() -> S3Client:
-    from include.deployment.connections import s3_client
+    from include.deployment.connections import create_s3_client
 
-    return s3_client()
+    return create_s3_client()
 
 
 def test_checked_data_become_a_version_with_manifest_samples_and_report(
@@ -78,7 +78,7 @@ def test_checked_data_become_a_version_with_manifest_samples_and_report(
             ("val", "1.png"),
             ("train", "2.png"),
         ]
-    assert len(list(kept.objects(f"datasets/samples/{version.fingerprint}-detect/"))) > 1
+    assert len(list(kept.list_objects(f"datasets/samples/{version.fingerprint}-detect/"))) > 1
 
 
 def test_a_training_run_gets_the_registered_data_whatever_has_been_added_since_then(
@@ -256,7 +256,7 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
     checked = check_data(context)
     place = Bucket(s3_client, bucket)
     prefix = checked.dataset.source.removeprefix(f"s3://{bucket}/").removesuffix("data.yaml")
-    place.delete(next(place.objects(f"{prefix}images/")).location.key)
+    place.delete(next(place.list_objects(f"{prefix}images/")).location.key)
     with pytest.raises(AirflowFailException, match="was deleted with another version of the same data"):
         record_version(checked, context)
     assert registered("run2", name="parts", source=f"s3://{bucket}/coco/").created

@@ -33,11 +33,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
-@pytest.fixture
-def models(connection: psycopg.Connection[Any]) -> ModelRepository:
-    return ModelRepository(connection)
-
-
 def a_run(run_id: str = "manual__1", run_type: str = "manual", **conf: Any) -> SimpleNamespace:
     return SimpleNamespace(
         dag_id="retrain_yolo",
@@ -149,7 +144,7 @@ def test_a_challenger_that_passed_is_promoted_and_announced(
     given = context()
     promoted = concluded(given, ask=ask, answer=answer)
     assert (promoted.version, promoted.promoted_by, promoted.reason) == (2, by, "it rose")
-    assert models.production("digits") == promoted
+    assert models.find_production("digits") == promoted
     assert models.require("digits", 1).stage == Stage.ARCHIVED
     assert body(s3_client, f"s3://{bucket}/models/digits/production/best.pt") == b"two"
     assert given["outlet_events"][PRODUCTION_MODEL].extra["path"] == candidate.path
@@ -175,7 +170,7 @@ def test_a_refused_challenger_is_skipped_and_nothing_is_announced(
     with pytest.raises(AirflowSkipException, match=f"Version 2 of model digits was refused: {reason}"):
         concluded(given, passed=passed, ask=True, answer=answer)
     assert not list(given["outlet_events"])
-    present = models.production("digits")
+    present = models.find_production("digits")
     assert present is not None
     assert present.version == 1
     if passed:  # a version that the gate refuses is already rejected
@@ -196,7 +191,7 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_not_promoted(
 
 @pytest.fixture
 def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connection: psycopg.Connection[Any]) -> None:
-    """A deployment with its own plans."""
+    """Give the deployment its own plans."""
     plans = [{"name": "good", "dataset": "s3://b/mine"}, {"name": "bad", "dataset": "digits", "gate": 1}]
     monkeypatch.setenv("RETRAIN_PLANS", str(written(tmp_path, *plans)))
 

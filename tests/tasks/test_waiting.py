@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,57 +16,63 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from include.jobs.repository import JobRepository
 from include.tasks.retrain_payloads import Challenge
 from include.tasks.training_operators import JobEnded, find_challenger
-from tests.support.airflow_connections import lead_to
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import claim, record_checkpoints, recorded
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from include.stack.s3 import S3
+pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
-@pytest.fixture
-def connection(
-    connection: psycopg.Connection[Any],
-    migrated_url: str,
-    s3: S3,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> psycopg.Connection[Any]:
-    """A connection to the file's schema; Airflow's connections point to the same schema, and to S3."""
-    lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)
-    return connection
+CHALLENGE = Challenge(job_id="a", run_id="retrain__a", conf={}, timeout_hours=2, parameters_fingerprint="p")
+
+Record = Callable[[JobRepository], object]
 
 
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    return JobRepository(connection)
+def _record_nothing(jobs: JobRepository) -> None:
+    """Leave the job without a row."""
 
 
-def test_only_a_completed_job_is_a_challenger(
+def _fail(jobs: JobRepository) -> None:
+    claim(jobs)
+    jobs.fail_run("train_yolo", "run1", "train: out of memory")
+
+
+@pytest.mark.parametrize(
+    ("record", "timed_out", "message"),
+    [
+        (
+            _record_nothing,
+            False,
+            "Run retrain__a of train_yolo has ended, but job a has not: it has no row",
+        ),
+        (claim, False, "its row still says queued"),
+        (claim, True, "Job a has not ended within 2 hours"),
+        (_fail, True, "Job a failed (train: out of memory)"),
+    ],
+    ids=["no row", "queued", "queued for too long", "failed"],
+)
+def test_a_job_that_has_not_completed_fails_the_retraining(
+    jobs: JobRepository, record: Record, timed_out: bool, message: str
+) -> None:
+    record(jobs)
+    with pytest.raises(AirflowFailException, match=re.escape(message)):
+        find_challenger(CHALLENGE, jobs.get("a"), timed_out=timed_out)
+
+
+def test_a_stopped_job_skips_the_rest_of_the_retraining(
     connection: psycopg.Connection[Any], jobs: JobRepository
 ) -> None:
-    challenge = Challenge(
-        job_id="a", run_id="retrain__a", conf={}, timeout_hours=2, parameters_fingerprint="p"
-    )
-
-    def refusal(timed_out: bool = False) -> str:
-        with pytest.raises(AirflowFailException) as refused:
-            find_challenger(challenge, jobs.get("a"), timed_out=timed_out)
-        return str(refused.value)
-
-    assert "Run retrain__a of train_yolo has ended, but job a has not: it has no row" in refusal()
     claim(jobs)
-    assert "its row still says queued" in refusal()
-    assert "Job a has not ended within 2 hours" in refusal(timed_out=True)
-    jobs.fail_run("train_yolo", "run1", "train: out of memory")
-    assert "Job a failed (train: out of memory)" in refusal(timed_out=True)
     record_checkpoints(connection, status="stopped")
     with pytest.raises(AirflowSkipException, match="Job a was stopped"):
-        find_challenger(challenge, jobs.get("a"), timed_out=False)
+        find_challenger(CHALLENGE, jobs.get("a"), timed_out=False)
+
+
+def test_a_completed_job_is_the_challenger_even_after_the_timeout(
+    connection: psycopg.Connection[Any], jobs: JobRepository
+) -> None:
+    claim(jobs)
     record_checkpoints(connection)
-    challenger = find_challenger(challenge, jobs.get("a"), timed_out=True)
+    challenger = find_challenger(CHALLENGE, jobs.get("a"), timed_out=True)
     assert (challenger.job_id, challenger.path) == ("a", "s3://bucket/checkpoints/a/best.pt")
     assert challenger.sha256 == recorded(jobs).best_checkpoint_sha256
 

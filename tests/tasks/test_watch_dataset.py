@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def reader(s3_client: S3Client) -> CountingReader:
-    return CountingReader(s3_client)
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     build("detect", tmp_path / "data", train=2, val=1)
     return tmp_path / "data"

@@ -84,7 +84,7 @@ def test_a_converted_source_is_checked_once_after_each_version(
     assert last.trigger_run_id not in {again.trigger_run_id, changed.trigger_run_id}
     checked = registered("watch3", **last.conf)
     assert (checked.version, checked.created) == (2, False)
-    assert len(datasets.versions("parts")) == 2
+    assert len(datasets.list_versions("parts")) == 2
 
 
 def test_a_converted_local_source_is_not_watched_and_its_content_is_recognised(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The test's own experiment; requests to the server bypass any proxy of the machine.
+    """Return the test's own experiment; requests to the server bypass any proxy of the machine.
 
     Timeouts are long, so that a busy machine does not make the server look slow.
     """

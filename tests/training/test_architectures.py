@@ -11,15 +11,15 @@ import yaml
 
 from include.training.architectures import (
     TABLE,
-    default_weights,
-    file_names,
     find_architecture,
+    find_default_weights,
+    find_release_url,
     is_architecture,
-    published_weights,
-    release_url,
-    shipped_architectures,
-    similar_architecture,
-    similar_weights,
+    list_file_names,
+    read_architectures,
+    read_published_weights,
+    suggest_architecture,
+    suggest_weights,
 )
 from include.training.contract import TrainingError
 from include.training.derive_tables import derive_architectures
@@ -37,7 +37,7 @@ def test_every_shipped_architecture_is_known_in_each_of_its_sizes() -> None:
     from ultralytics import cfg
 
     shipped = {path.stem: path for path in Path(cfg.__file__).parent.glob("models/*/*.yaml")}
-    assert shipped.keys() == shipped_architectures().keys()
+    assert shipped.keys() == read_architectures().keys()
     for stem, path in shipped.items():
         sizes = yaml.safe_load(path.read_text(encoding="utf-8")).get("scales", {})
         own = re.search(r"v\d+[a-z]", stem)  # yolov10n.yaml and others of its kind are separate files
@@ -85,7 +85,7 @@ def test_anything_but_a_plain_architecture_name_is_refused(model: str) -> None:
     ],
 )
 def test_a_mistyped_name_suggests_an_existing_one(typed: str, meant: str | None) -> None:
-    assert similar_architecture(typed) == meant
+    assert suggest_architecture(typed) == meant
 
 
 @pytest.mark.parametrize("name", ["yolov3n", "yolo11z", "yolov10n2", "yolo26n-world"])
@@ -94,29 +94,29 @@ def test_a_size_or_kind_that_ultralytics_does_not_ship_is_not_an_architecture(na
 
 
 def test_only_architectures_that_can_be_trained_here_have_a_task() -> None:
-    shipped = shipped_architectures()
+    shipped = read_architectures()
     others = {name for name, each in shipped.items() if each.task is None}
     assert {"rtdetr-l", "yolov8-rtdetr", "yolov8-world", "yoloe-11"} <= others
     assert shipped["yolo26-obb"].task == "obb"
-    assert {task for task in published_weights().values() if task} >= set(TASKS)
+    assert {task for task in read_published_weights().values() if task} >= set(TASKS)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_default_of_a_task_is_a_published_file_for_it(task: Task) -> None:
-    weights = default_weights(task)
-    assert published_weights()[weights] == task
+    weights = find_default_weights(task)
+    assert read_published_weights()[weights] == task
     architecture = find_architecture(weights.removesuffix(".pt"))
     assert architecture is not None
     assert architecture.task == task
 
 
 def test_a_published_file_is_suggested_for_a_similar_name() -> None:
-    assert similar_weights("yolov11n.pt") == "yolo11n.pt"
-    assert similar_weights("sam_b.pt") is None
-    assert release_url().startswith("https://github.com/ultralytics/assets/releases/download/v")
+    assert suggest_weights("yolov11n.pt") == "yolo11n.pt"
+    assert suggest_weights("sam_b.pt") is None
+    assert find_release_url().startswith("https://github.com/ultralytics/assets/releases/download/v")
 
 
-@pytest.mark.parametrize("name", file_names("yolo11n"))
+@pytest.mark.parametrize("name", list_file_names("yolo11n"))
 def test_a_file_in_the_working_directory_is_not_used_as_an_architecture(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

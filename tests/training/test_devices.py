@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from include.training.contract import DeviceNotAvailable, TrainingRequest
 from include.training.devices import check_multi_gpu, choose_device, count_devices
 from include.training.plan import TrainingPlan
 from include.training.resume import RestoredState
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -59,7 +59,14 @@ def test_arguments_that_do_not_work_with_several_gpus_are_refused(
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_attempt_that_only_validates_takes_one_gpu(stopped: bool, tmp_path: Path) -> None:
     restored = RestoredState(
-        tmp_path / "resumed.pt", best_epoch=0, has_ended=not stopped, was_stopped=stopped
+        tmp_path / "resumed.pt",
+        best_epoch=0,
+        is_within_epoch=False,
+        has_ended=not stopped,
+        was_stopped=stopped,
+        fits_memory_of=None,
+        inexact_reason=None,
+        changed=(),
     )
     training_request = TrainingRequest(
         "detect", "yolo11n", tmp_path / "data.yaml", tmp_path / "run", device="2,3"
@@ -100,9 +107,10 @@ def test_a_run_takes_a_slot_of_the_pool_for_each_gpu(airflow_stack: Any) -> None
     api = Api(airflow_stack)
     run = api.post("/dagRuns", {"logical_date": None, "conf": {"device": "0,1,3", "nonsense": True}})
     run_id = run["dag_run_id"]
-    while (state := api.get(f"/dagRuns/{run_id}")["state"]) in {"queued", "running"}:
-        time.sleep(0.2)
-    assert state == "failed"
+    until(
+        lambda: api.get(f"/dagRuns/{run_id}")["state"] not in {"queued", "running"}, "the run's end", 500, 0.2
+    )
+    assert api.get(f"/dagRuns/{run_id}")["state"] == "failed"
     assert slots(api, run_id) == {"train": 3, "resolve_config": 1}
     cleared = {"dag_run_id": run_id, "task_ids": ["train"], "dry_run": False, "only_failed": False}
     api.post("/clearTaskInstances", cleared)

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -40,6 +39,7 @@ from include.training.rank import _describe
 from tests.support.killing import Attempt, Machine
 from tests.support.tiny_models import IMAGES, architecture
 from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
+from tests.support.waiting import until
 
 ON_CPU = "tests.support.ranks_on_cpu"
 
@@ -94,10 +94,10 @@ class EndsWithinEpoch(GivesUp):
         super().__init__(after=99)
         self.states: list[SavedState] = []
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         return True
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         self.states.append(state)
         if state.batch:
             raise self.Enough
@@ -237,9 +237,12 @@ def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path
     parent = Attempt(train_for_ever, tmp_path, folder=tmp_path / "parent", machine=Machine(threads=1))
     families: dict[int, list[psutil.Process]] = {}
     try:
-        while not (wanted.save_dir / "weights" / "last.pt").exists():
-            assert not parent.ends_within(0), parent.log.read_text()
-            time.sleep(0.01)
+        until(
+            (wanted.save_dir / "weights" / "last.pt").exists,
+            parent.log.read_text,
+            pause=0.01,
+            unless=lambda: parent.ends_within(0),
+        )
         started = ranks(psutil.Process(parent.pid))
         families = {rank: [process, *process.children(recursive=True)] for rank, process in started.items()}
         started[0].suspend()  # so that rank 1 waits for rank 0 without an answer

@@ -200,12 +200,12 @@ class Poisons(EndsAt):
         self.poisoned = False
         self.requested = 0
 
-    def progress(self, progress: TrainingProgress) -> bool:
+    def report_progress(self, progress: TrainingProgress) -> bool:
         if (progress.epoch, progress.batch) == (0, 4) and not self.poisoned:
             self.poisoned = True
             with torch.no_grad():
                 next(self.model().parameters()).fill_(torch.nan)
-        wanted = super().progress(progress)
+        wanted = super().report_progress(progress)
         self.requested += wanted
         return wanted
 
@@ -263,7 +263,7 @@ def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((-1, 3)))
     attempt = replace(recovery(wanted), best_from=None)
-    stopped = train(replace(attempt, stop=True), Epochs())
+    stopped = train(replace(attempt, was_stopped=True), Epochs())
     assert (stopped.stop_reason, stopped.epoch, stopped.last.position) == ("stopped", -1, (-1, 3))
     assert stopped.fitness is not None
     assert load_checkpoint(Path(stopped.best.path))["optimizer"] is None

@@ -25,15 +25,14 @@ import torch
 from include.checkpoints.keys import EXACT
 from include.training import devices, gpus
 from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, TrainingRequest
+from include.training.gpu_claims import claim_gpus, wait_for_gpus
 from include.training.gpus import (
     VISIBLE,
     Gpu,
-    claim_gpus,
     describe_hardware,
     list_gpus,
     require_hardware,
     visible_gpus,
-    wait_for_gpus,
 )
 from include.training.loading import load_checkpoint
 from include.training.run import train

@@ -20,7 +20,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from include.training import exact
 from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
 from include.training.loading import load_checkpoint
-from include.training.profile import differences, numeric_profile
+from include.training.profile import list_differences, read_numeric_profile
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
 from include.training.run import build_trainer, train
@@ -91,7 +91,7 @@ def test_a_batch_size_that_fitted_another_device_may_be_halved(
     interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with build_trainer(recovery(interrupted), Epochs()) as trainer:
-        monkeypatch.setattr(exact, "numeric_profile", lambda _: {"device": "NVIDIA L4", "threads": 1})
+        monkeypatch.setattr(exact, "read_numeric_profile", lambda _: {"device": "NVIDIA L4", "threads": 1})
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(TrainingError, match="ran out of memory with batch=1 and"):
             trainer.train()
@@ -146,16 +146,16 @@ def test_boxes_are_found_in_every_image_however_slow_the_machine_is(monkeypatch:
 
 
 def test_a_value_that_an_older_state_lacks_is_not_a_difference() -> None:
-    now = numeric_profile(torch.device("cpu"))
+    now = read_numeric_profile(torch.device("cpu"))
     before = {name: value for name, value in now.items() if name != "opencv"}
-    assert differences(before, now) == []
-    assert differences(before | {"numpy": "1.0"}, now) == [f"numpy {now['numpy']} instead of 1.0"]
+    assert list_differences(before, now) == []
+    assert list_differences(before | {"numpy": "1.0"}, now) == [f"numpy {now['numpy']} instead of 1.0"]
 
 
 def test_the_profile_of_a_gpu_run_includes_the_cpu_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_cpu = numeric_profile(torch.device("cpu"))
+    on_cpu = read_numeric_profile(torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
-    on_gpu = numeric_profile(torch.device("cuda:0"))
+    on_gpu = read_numeric_profile(torch.device("cuda:0"))
     assert on_gpu["device"] == "NVIDIA H100"
     assert on_gpu["cpu"] == on_cpu["device"]
     assert on_gpu["instructions"] == torch.backends.cpu.get_cpu_capability()

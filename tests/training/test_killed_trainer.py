@@ -110,7 +110,7 @@ def killed(folder: Path, epochs: int = EPOCHS) -> Killed:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def uninterrupted_digests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("uninterrupted")
     killed(folder).end()
     return digests(folder / "run")
@@ -118,7 +118,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.long
 def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
-    uninterrupted: dict[str, str], tmp_path: Path
+    uninterrupted_digests: dict[str, str], tmp_path: Path
 ) -> None:
     training = killed(tmp_path)
     for name in training.rng.sample(AROUND_BEST, 2):
@@ -136,7 +136,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     training.die_at("on_val_end", times=1)
     training.end()
     assert training.kills >= 10
-    assert digests(tmp_path / "run") == uninterrupted, f"seed {training.seed}"
+    assert digests(tmp_path / "run") == uninterrupted_digests, f"seed {training.seed}"
 
 
 @pytest.fixture(scope="module")

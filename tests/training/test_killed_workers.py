@@ -24,6 +24,7 @@ from include.training.contract import ProcessKilled
 from include.training.killed_workers import recognize_killed_workers
 from include.training.loading import load_inspected
 from include.training.saving import write
+from tests.support.waiting import until
 
 BY_SIGNAL = r"^DataLoader worker \(pid.*\) is killed by signal: Killed$"
 
@@ -46,13 +47,11 @@ class DisconnectedImages(Dataset[torch.Tensor]):
     def _disconnect(self) -> None:
         sys.excepthook = lambda *error: time.sleep(60)  # the server would report its broken socket for ever
         server = resource_sharer._resource_sharer  # type: ignore[attr-defined]
-        while server._listener is None:
-            time.sleep(0.01)
+        until(lambda: server._listener is not None, "the worker's server", pause=0.01)
         server._listener._listener._socket.shutdown(socket.SHUT_RDWR)
         self.disconnected.touch()
         if self.is_killed:
-            while not self.disconnected.with_name("failed").exists():
-                time.sleep(0.01)
+            until(self.disconnected.with_name("failed").exists, "the parent's error", pause=0.01)
             time.sleep(0.3)  # until the error has left the parent's `finally`
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -77,8 +76,8 @@ def sigchld(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def worker() -> Iterator[int]:
-    """The process id of a loader worker."""
+def worker_pid() -> Iterator[int]:
+    """Yield the process id of a loader worker."""
     batches: Any = iter(DataLoader(Numbers(), num_workers=1))
     next(batches)
     yield batches._workers[0].pid
@@ -86,11 +85,11 @@ def worker() -> Iterator[int]:
 
 
 @pytest.fixture
-def kill_worker(worker: int) -> Callable[..., None]:
-    """A function that kills the worker; it returns only if the death raises no error."""
+def kill_worker(worker_pid: int) -> Callable[..., None]:
+    """Return a function that kills the worker; it returns only if the death raises no error."""
 
     def kill(*_: object, **__: object) -> None:
-        os.kill(worker, signal.SIGKILL)
+        os.kill(worker_pid, signal.SIGKILL)
         time.sleep(60)  # PyTorch's SIGCHLD handler raises its error here
 
     return kill
@@ -99,8 +98,7 @@ def kill_worker(worker: int) -> Callable[..., None]:
 def load(folder: Path, is_killed: bool, wait_seconds: float) -> None:
     disconnected = folder / "disconnected"
     batches = iter(DataLoader(DisconnectedImages(disconnected, is_killed), num_workers=1))
-    while not disconnected.exists():
-        time.sleep(0.01)
+    until(disconnected.exists, "a worker that refuses connections", pause=0.01)
     with recognize_killed_workers(wait_seconds):
         try:
             next(batches)
@@ -121,10 +119,10 @@ def test_a_broken_connection_to_a_living_worker_is_not_reported_as_a_kill(tmp_pa
 
 @pytest.mark.parametrize(("is_killed", "wait_seconds"), [(True, 60), (False, 0.2)])
 def test_a_broken_connection_may_appear_as_the_end_of_the_thread_that_pins_memory(
-    worker: int, is_killed: bool, wait_seconds: float
+    worker_pid: int, is_killed: bool, wait_seconds: float
 ) -> None:
     if is_killed:
-        threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
+        threading.Timer(0.3, os.kill, (worker_pid, signal.SIGKILL)).start()
     with pytest.raises(ProcessKilled if is_killed else RuntimeError), recognize_killed_workers(wait_seconds):
         raise RuntimeError("Pin memory thread exited unexpectedly")
 

@@ -18,7 +18,7 @@ from include.training.loading import (
     hand_over,
     load_checkpoint,
     load_training_state,
-    task_of,
+    read_task,
 )
 from include.training.run import train
 from include.training.saving import save
@@ -26,16 +26,16 @@ from tests.support.tiny_trainings import Epochs, request
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+def training_result(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     folder = tmp_path_factory.mktemp("trained")
     return train(request("classify", folder, model="yolo11n-cls", epochs=1), Epochs())
 
 
 @pytest.mark.parametrize("reads", [1, 2])
 def test_a_state_passed_on_in_memory_is_returned_as_often_as_requested(
-    trained: TrainingResult, reads: int
+    training_result: TrainingResult, reads: int
 ) -> None:
-    last = Path(trained.last.path)
+    last = Path(training_result.last.path)
     state = load_checkpoint(last)
     hand_over(last, state, reads)
     for _ in range(reads):
@@ -44,9 +44,9 @@ def test_a_state_passed_on_in_memory_is_returned_as_often_as_requested(
 
 
 def test_a_file_that_has_changed_since_its_state_was_passed_on_is_read_from_disk(
-    trained: TrainingResult, tmp_path: Path
+    training_result: TrainingResult, tmp_path: Path
 ) -> None:
-    last = Path(shutil.copy(trained.last.path, tmp_path / "last.pt"))
+    last = Path(shutil.copy(training_result.last.path, tmp_path / "last.pt"))
     state = load_checkpoint(last)
     hand_over(last, state)
     save(state | {"epoch": 7}, last)
@@ -111,38 +111,40 @@ def _cut(path: Path) -> None:
     ids=["cut", "empty", "text", "other tensors", "a list", "missing"],
 )
 def test_a_file_that_is_not_a_checkpoint_is_refused_with_its_path(
-    spoil: Callable[[Path], object], trained: TrainingResult, tmp_path: Path
+    spoil: Callable[[Path], object], training_result: TrainingResult, tmp_path: Path
 ) -> None:
     path = tmp_path / "last.pt"
-    path.write_bytes(Path(trained.last.path).read_bytes())
+    path.write_bytes(Path(training_result.last.path).read_bytes())
     spoil(path)
     with pytest.raises(UnreadableCheckpoint, match=str(path)):
         load_training_state(path)
 
 
-def test_a_complete_checkpoint_describes_itself(trained: TrainingResult) -> None:
-    last = Path(trained.last.path)
+def test_a_complete_checkpoint_describes_itself(training_result: TrainingResult) -> None:
+    last = Path(training_result.last.path)
     contents, state = inspect_file(last), load_training_state(last)
-    assert contents.task == task_of(state) == "classify"
+    assert contents.task == read_task(state) == "classify"
     assert contents.model == "yolo11n-cls.yaml"
     assert (contents.epoch, state["epoch"], state["train_args"]["epochs"]) == (0, 0, 1)
     assert contents.resumable
-    assert state["best_fitness"] == state["train_metrics"]["fitness"] == pytest.approx(trained.fitness)
-    assert contents.ultralytics_version == trained.ultralytics_version
+    assert (
+        state["best_fitness"] == state["train_metrics"]["fitness"] == pytest.approx(training_result.fitness)
+    )
+    assert contents.ultralytics_version == training_result.ultralytics_version
     assert Path(state["train_args"]["data"]).is_dir()
 
 
-def test_a_stripped_checkpoint_is_recognised_and_cannot_be_resumed(trained: TrainingResult) -> None:
-    best = Path(trained.best.path)
+def test_a_stripped_checkpoint_is_recognised_and_cannot_be_resumed(training_result: TrainingResult) -> None:
+    best = Path(training_result.best.path)
     contents = inspect_file(best)
     assert (contents.epoch, contents.resumable, contents.model) == (None, False, "yolo11n-cls.yaml")
-    said = r"stripped for deployment; resume from a last\.pt that was not stripped"
-    with pytest.raises(NotResumable, match=said):
+    message = r"stripped for deployment; resume from a last\.pt that was not stripped"
+    with pytest.raises(NotResumable, match=message):
         load_training_state(best)
 
 
-def test_a_checkpoint_of_another_task_cannot_be_resumed(trained: TrainingResult) -> None:
-    last = Path(trained.last.path)
+def test_a_checkpoint_of_another_task_cannot_be_resumed(training_result: TrainingResult) -> None:
+    last = Path(training_result.last.path)
     assert load_training_state(last, "classify")["epoch"] == 0
     with pytest.raises(NotResumable, match="task classify, but task=pose"):
         load_training_state(last, "pose")

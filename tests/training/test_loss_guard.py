@@ -86,14 +86,14 @@ class Watched(EndsAt):
         self.last = save_dir / "weights" / "last.pt"
         self.weights: dict[Position, str] = {}
 
-    def progress(self, progress: TrainingProgress) -> bool:
-        if wanted := super().progress(progress):
+    def report_progress(self, progress: TrainingProgress) -> bool:
+        if wanted := super().report_progress(progress):
             self.trainer.state_writer.flush()  # no state is saved during the write of another one
         return wanted
 
-    def saved(self, state: SavedState) -> None:
+    def report_state(self, state: SavedState) -> None:
         self.weights[state.epoch, state.batch] = weights_of(self.last)
-        super().saved(state)
+        super().report_state(state)
 
 
 def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position, workers: int = 0) -> Watched:
@@ -253,7 +253,8 @@ def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_prev
 def test_without_a_rule_a_nan_first_epoch_ends_training(tmp_path: Path) -> None:
     wanted = make_request(tmp_path, NO_RULES, batch=5)
     with pytest.raises(
-        TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 and a named"
+        TrainingError,
+        match=r"became NaN or infinite in the first epoch.* smaller lr0 and an optimizer other than auto",
     ):
         run(wanted, spoils(math.nan, (0, 1)))
     assert not (wanted.save_dir / "weights" / "last.pt").exists()

@@ -98,6 +98,6 @@ def test_a_watch_restored_after_every_batch_has_the_same_findings() -> None:
         if finding := watch.check(loss, ends_epoch=(index + 1) % 1000 == 0):
             again.append((index, finding))
         restored = LossWatch(rules)
-        restored.restore(watch.state())
+        restored.restore(watch.copy_state())
         watch = restored
     assert again == whole

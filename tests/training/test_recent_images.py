@@ -76,7 +76,7 @@ def test_a_reader_notices_that_its_image_was_replaced() -> None:
 def test_the_ranks_share_a_quarter_of_the_memory(
     monkeypatch: pytest.MonkeyPatch, ranks: str | None, fitting: int
 ) -> None:
-    monkeypatch.setattr(recent, "memory_limit", lambda: 4 * 8 * 48)
+    monkeypatch.setattr(recent, "read_memory_limit", lambda: 4 * 8 * 48)
     if ranks is None:
         monkeypatch.delenv("WORLD_SIZE", raising=False)
     else:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from include.training.stacks import STACKS_SIGNAL, disable_stack_dumps, enable_stack_dumps, stacks_file
+from include.training.stacks import STACKS_SIGNAL, disable_stack_dumps, enable_stack_dumps, locate_stacks_file
 from tests.support.waiting import until
 
 
@@ -83,7 +83,7 @@ def test_writing_stacks_does_not_crash_a_process_whose_threads_run(tmp_path: Pat
 def test_the_main_thread_and_each_named_thread_are_written(tmp_path: Path) -> None:
     with _started(_wait_in_threads, tmp_path) as process:
         assert process.pid is not None
-        file = stacks_file(tmp_path, process.pid)
+        file = locate_stacks_file(tmp_path, process.pid)
         os.kill(process.pid, STACKS_SIGNAL)
         until(lambda: "Thread uploads" in file.read_text(), seconds=60, pause=0.01)
         main, _, uploads = file.read_text().partition("Thread uploads (most recent call first):\n")
@@ -99,7 +99,7 @@ def test_the_previous_handler_is_restored(tmp_path: Path) -> None:
         enable_stack_dumps(tmp_path)  # as in a single process, where both the task and the trainer call it
         os.kill(os.getpid(), STACKS_SIGNAL)
         assert not received
-        assert " in test_the_previous_handler" in stacks_file(tmp_path, os.getpid()).read_text()
+        assert " in test_the_previous_handler" in locate_stacks_file(tmp_path, os.getpid()).read_text()
         disable_stack_dumps()
         os.kill(os.getpid(), STACKS_SIGNAL)
         assert received == [STACKS_SIGNAL]

@@ -17,9 +17,9 @@ from include.jobs.spec import TrainingSpec
 from include.orchestration.params import dag_params
 from include.retraining.gate import METRICS
 from include.training.architectures import (
-    default_architecture,
-    default_metric,
-    default_weights,
+    find_default_architecture,
+    find_default_metric,
+    find_default_weights,
     is_architecture,
 )
 from include.training.contract import MODEL_SUFFIX
@@ -71,9 +71,9 @@ def test_every_task_uses_ultralytics_own_classes(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_starts_from_ultralytics_own_model_and_is_judged_by_its_metric(task: Task) -> None:
-    assert default_weights(task) == TASK2MODEL[task] == f"yolo26n{MODEL_SUFFIX[task]}.pt"
-    assert is_architecture(default_architecture(task))
-    assert default_metric(task) == TASK2METRIC[task]
+    assert find_default_weights(task) == TASK2MODEL[task] == f"yolo26n{MODEL_SUFFIX[task]}.pt"
+    assert is_architecture(find_default_architecture(task))
+    assert find_default_metric(task) == TASK2METRIC[task]
     assert TASK2METRIC[task] in METRICS[task]
 
 

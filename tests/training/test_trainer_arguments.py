@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from include.jobs.spec import SpecError, TrainingSpec
-from include.training.arguments import FILES, OURS, TABLE, check_overrides, known_arguments
+from include.training.arguments import FILES, OURS, TABLE, check_overrides, read_known_arguments
 from include.training.derive_tables import derive_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def test_the_table_is_that_of_the_installed_ultralytics() -> None:
 def test_every_ultralytics_default_is_accepted_unless_this_project_sets_the_argument() -> None:
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
-    check_overrides({name: DEFAULT_CFG_DICT[name] for name in known_arguments() if name not in OURS})
+    check_overrides({name: DEFAULT_CFG_DICT[name] for name in read_known_arguments() if name not in OURS})
     for name in OURS:
         with pytest.raises(ValueError, match=f"^{name} cannot be overridden: "):
             check_overrides({name: DEFAULT_CFG_DICT.get(name)})
@@ -34,11 +34,11 @@ def test_every_string_argument_is_a_choice_or_a_known_file() -> None:
     """A new argument of Ultralytics that may name a file fails this test until it is in FILES or OURS."""
     open_texts = {
         name
-        for name, argument in known_arguments().items()
+        for name, argument in read_known_arguments().items()
         if "str" in argument["kinds"] and "choices" not in argument
     }
     assert open_texts - set(OURS) == set(FILES)
-    lists = {name for name, argument in known_arguments().items() if "list" in argument["kinds"]}
+    lists = {name for name, argument in read_known_arguments().items() if "list" in argument["kinds"]}
     assert lists - set(OURS) == {"classes", "fraction", "freeze", "imgsz", "scale"}, "none names a file"
 
 
@@ -58,7 +58,7 @@ NEVER_ARGUMENTS = ["augmentations", "teacher", "save_dir", "source", "tracker", 
 def test_no_argument_of_a_job_takes_a_path(path: str) -> None:
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
-    for name in {*DEFAULT_CFG_DICT, *known_arguments(), *OURS, *FILES, *NEVER_ARGUMENTS}:
+    for name in {*DEFAULT_CFG_DICT, *read_known_arguments(), *OURS, *FILES, *NEVER_ARGUMENTS}:
         with pytest.raises(SpecError, match=f"^{name}[ =]"):
             TrainingSpec.parse({"overrides": {name: path}})
 

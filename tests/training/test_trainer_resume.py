@@ -14,9 +14,9 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.keys import BEST_EPOCH, EXACT
-from include.training.changes import changed_arguments
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
 from include.training.loading import load_checkpoint, load_training_state
+from include.training.resumed_arguments import find_changed_arguments
 from include.training.run import train
 from include.training.saving import strip
 from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
@@ -221,7 +221,7 @@ def test_a_changed_learning_rate_and_momentum_are_used_and_reported(tmp_path: Pa
 def test_only_arguments_that_affect_the_weights_count_as_changed(
     given: dict[str, object], trained: dict[str, object], changed: tuple[str, ...]
 ) -> None:
-    assert changed_arguments(given, trained) == changed
+    assert find_changed_arguments(given, trained) == changed
 
 
 def test_an_interrupted_run_continues_in_its_own_folder(tmp_path: Path) -> None:

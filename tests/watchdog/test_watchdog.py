@@ -28,15 +28,16 @@ from include.training.stacks import disable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
-from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, leave_trace, likely_cause
+from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Cause, Trace, explain_kills, leave_trace
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
 from tests.support.killing import Machine
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import Epochs, request, weights_of
+from tests.support.waiting import until
 
 SHORT = Limits(training=3, elsewhere=60)
-PATIENT = Limits(training=60, elsewhere=60)
+LONG_LIMITS = Limits(training=60, elsewhere=60)
 """For tests without a hang: processes may be slow, especially when their control group is out of memory."""
 
 
@@ -67,9 +68,9 @@ class Attempt:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Wait until the condition holds; fail if the attempt ends before that."""
-        while not condition():
-            assert not self._process.ends_within(0), self.log
-            time.sleep(0.01)
+        until(
+            condition, lambda: self.log, seconds=3600, pause=0.01, unless=lambda: self._process.ends_within(0)
+        )
 
     def trains(self, processes: int = 1) -> bool:
         """Return whether each training process is in the batches of an epoch after the first one."""
@@ -116,7 +117,7 @@ def left(processes: list[psutil.Process]) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with attempt(folder, 1, PATIENT) as whole:
+    with attempt(folder, 1, LONG_LIMITS) as whole:
         assert whole.status() == 0, whole.log
     return weights_of(folder / "run" / "weights" / "last.pt")
 
@@ -143,7 +144,7 @@ def test_a_suspended_trainer_is_explained_and_killed_and_the_next_attempt_ends_w
     assert trace is not None
     assert (trace.attempt, trace.cause) == (1, HANG)
     assert trace.epoch >= 1
-    with attempt(tmp_path, 2, PATIENT) as next_one:
+    with attempt(tmp_path, 2, LONG_LIMITS) as next_one:
         assert next_one.status() == 0, next_one.log
         assert Trace.read(next_one.watchdog) is None
     assert weights_of(tmp_path / "run" / "weights" / "last.pt") == uninterrupted
@@ -216,7 +217,7 @@ def test_a_suspended_rank_does_not_outlive_a_killed_trainer(tmp_path: Path) -> N
 
 
 def test_the_watchdog_ends_with_a_killed_trainer_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, PATIENT, "--workers=2") as killed:
+    with attempt(tmp_path, 1, LONG_LIMITS, "--workers=2") as killed:
         killed.until_it_trains()
         family = killed.family
         for process in killed.root.children():
@@ -232,7 +233,7 @@ def test_the_watchdog_ends_with_a_killed_trainer_and_leaves_no_process_behind(tm
 
 
 def test_a_killed_loader_worker_leaves_a_trace_of_the_attempt(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, PATIENT, "--workers=2") as loading:
+    with attempt(tmp_path, 1, LONG_LIMITS, "--workers=2") as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
         worker.kill()
@@ -326,7 +327,7 @@ def test_lack_of_memory_is_recorded_as_the_cause_when_the_kernel_kills_the_train
     memory_group: Path, tmp_path: Path
 ) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
-    with attempt(tmp_path, 1, PATIENT, "take-all-memory", program=within) as greedy:
+    with attempt(tmp_path, 1, LONG_LIMITS, "take-all-memory", program=within) as greedy:
         greedy.until((greedy.watchdog / "watching").exists)
         family = greedy.family
         assert greedy.status() == -signal.SIGKILL, greedy.log
@@ -345,7 +346,7 @@ def exhaust(memory_group: Path) -> None:
 
 def test_lack_of_memory_is_named_when_a_loader_worker_dies_of_it(memory_group: Path, tmp_path: Path) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
-    with attempt(tmp_path, 1, PATIENT, "--workers=2", program=within) as loading:
+    with attempt(tmp_path, 1, LONG_LIMITS, "--workers=2", program=within) as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
         exhaust(memory_group)
@@ -385,7 +386,7 @@ def test_an_old_oom_kill_does_not_explain_a_death(monkeypatch: pytest.MonkeyPatc
 def test_the_limit_depends_on_hang_timeout_the_phase_and_the_batch_durations(
     given: float | None, phase: Phase, batches: list[float], limit: float
 ) -> None:
-    assert Limits.from_timeout(given).limit(phase, batches) == limit
+    assert Limits.from_timeout(given).find_limit(phase, batches) == limit
 
 
 @pytest.mark.parametrize("given", [None, 10, 600])
@@ -396,7 +397,7 @@ def test_the_rank_timeout_is_longer_than_the_watchdogs_limit_by_less_than_an_hou
     assert limits.elsewhere < limits.rank_timeout.total_seconds() < limits.elsewhere + 3600
 
 
-def trace(number: int, cause: str, epoch: int = 3, batch: int = 7, detail: str = "") -> Trace:
+def trace(number: int, cause: Cause, epoch: int = 3, batch: int = 7, detail: str = "") -> Trace:
     return Trace(number, cause, detail or f"Attempt {number} ended", epoch, batch)
 
 
@@ -431,7 +432,7 @@ SENTENCES: dict[str, tuple[list[Trace | None], str]] = {
 
 @pytest.mark.parametrize(("traces", "sentence"), SENTENCES.values(), ids=SENTENCES)
 def test_the_likely_cause_is_that_of_most_attempts(traces: list[Trace | None], sentence: str) -> None:
-    assert re.search(sentence, likely_cause(traces))
+    assert re.search(sentence, explain_kills(traces))
 
 
 def test_ranks_use_the_configured_timeout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject
-from include.s3.reading import settled_object
+from include.s3.reading import read_settled_object
 from include.weights import pretrained
 from include.weights.download import DownloadLimits
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
@@ -54,7 +54,7 @@ def release(content: bytes) -> Iterator[Release]:
 
 
 @pytest.fixture
-def store(s3_client: S3Client, bucket: str, release: Release) -> PretrainedStore:
+def pretrained_store(s3_client: S3Client, bucket: str, release: Release) -> PretrainedStore:
     return PretrainedStore(Bucket(s3_client, bucket), release.url, QUICKLY)
 
 
@@ -71,28 +71,28 @@ def _refusal(store: PretrainedStore, name: str = NAME) -> str:
 
 
 def test_a_file_is_downloaded_once_and_pinned(
-    store: PretrainedStore, release: Release, content: bytes, s3_client: S3Client, bucket: str
+    pretrained_store: PretrainedStore, release: Release, content: bytes, s3_client: S3Client, bucket: str
 ) -> None:
-    first = store.require(NAME)
+    first = pretrained_store.require(NAME)
     assert first.path == f"s3://{bucket}/pretrained/{NAME}"
     assert first.sha256 == _sha256(content)
     release.files[NAME] = b"something else by now"
-    assert store.require(NAME) == first
-    assert release.asked == [f"/v8.4.0/{NAME}"]
+    assert pretrained_store.require(NAME) == first
+    assert release.requested == [f"/v8.4.0/{NAME}"]
     metadata = s3_client.head_object(Bucket=bucket, Key=f"pretrained/{NAME}")["Metadata"]
     assert (metadata["sha256"], metadata["source"]) == (first.sha256, f"{release.url}/{NAME}")
 
 
-def test_two_concurrent_runs_get_the_same_file(store: PretrainedStore, content: bytes) -> None:
+def test_two_concurrent_runs_get_the_same_file(pretrained_store: PretrainedStore, content: bytes) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(store.require, [NAME] * 4))
+        found = set(pool.map(pretrained_store.require, [NAME] * 4))
     assert {each.sha256 for each in found} == {_sha256(content)}
 
 
-def test_redirects_are_followed(store: PretrainedStore, release: Release, content: bytes) -> None:
+def test_redirects_are_followed(pretrained_store: PretrainedStore, release: Release, content: bytes) -> None:
     release.redirect_to = release.url.removesuffix("/v8.4.0")
-    assert store.require(NAME).sha256 == _sha256(content)
-    assert release.asked[-1].startswith("/moved/")
+    assert pretrained_store.require(NAME).sha256 == _sha256(content)
+    assert release.requested[-1].startswith("/moved/")
 
 
 def test_redirects_from_https_are_followed_to_https_only(
@@ -110,36 +110,36 @@ def test_redirects_from_https_are_followed_to_https_only(
         host.redirects[f"/{NAME}"] = f"{release.url}/{NAME}"
         release.redirect_to = host.url
         assert "is, or redirects to, an address that is not https" in _refusal(store)
-        assert release.asked == []
+        assert release.requested == []
         host.redirects[f"/{NAME}"] = f"/moved/v8.4.0/{NAME}"
         assert store.require(NAME).sha256 == _sha256(content)
 
 
-def test_an_endless_redirect_is_refused(store: PretrainedStore, release: Release) -> None:
+def test_an_endless_redirect_is_refused(pretrained_store: PretrainedStore, release: Release) -> None:
     release.redirect_to = release.url.removesuffix("/v8.4.0") + "/v8.4.0/again"
-    assert "redirects more than 5 times" in _refusal(store)
+    assert "redirects more than 5 times" in _refusal(pretrained_store)
 
 
 def test_an_incomplete_download_is_not_stored(
-    store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
+    pretrained_store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
 ) -> None:
     release.cut = True
-    sentence = _refusal(store)
+    sentence = _refusal(pretrained_store)
     assert "closed the connection after" in sentence
-    assert len(release.asked) == QUICKLY.tries
+    assert len(release.requested) == QUICKLY.tries
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
 @pytest.mark.parametrize("header", ["Content-MD5", "X-Checksum-Sha256"])
 def test_bytes_that_do_not_match_the_servers_checksum_are_refused(
-    store: PretrainedStore, release: Release, content: bytes, header: str
+    pretrained_store: PretrainedStore, release: Release, content: bytes, header: str
 ) -> None:
     release.headers[header] = {"Content-MD5": md5_of(b"other"), "X-Checksum-Sha256": _sha256(b"other")}[
         header
     ]
-    assert "sent bytes that do not match the checksum it sent" in _refusal(store)
+    assert "sent bytes that do not match the checksum it sent" in _refusal(pretrained_store)
     release.headers[header] = {"Content-MD5": md5_of(content), "X-Checksum-Sha256": _sha256(content)}[header]
-    assert store.require(NAME).sha256 == _sha256(content)
+    assert pretrained_store.require(NAME).sha256 == _sha256(content)
 
 
 def test_a_download_from_a_slow_server_is_abandoned_in_time(
@@ -155,15 +155,21 @@ def test_a_download_from_a_slow_server_is_abandoned_in_time(
     [(404, 1, "does not exist (HTTP 404)"), (403, 1, "HTTP 403"), (503, 2, "HTTP 503")],
 )
 def test_a_file_that_the_server_refuses_is_reported_with_the_alternatives(
-    store: PretrainedStore, release: Release, status: int, tries: int, part: str
+    pretrained_store: PretrainedStore, release: Release, status: int, tries: int, part: str
 ) -> None:
     release.status = status
-    sentence = _refusal(store)
+    sentence = _refusal(pretrained_store)
     assert f"model='{NAME}' is not available: s3://" in sentence
     assert part in sentence
     for way in ("PRETRAINED_URL", f"`make pretrained FILE={NAME}`", "from scratch with model='yolo11n'"):
         assert way in sentence
-    assert len(release.asked) == tries
+    assert len(release.requested) == tries
+
+
+@pytest.mark.parametrize("url", ["mirror.example/weights", "https:///weights"])
+def test_a_url_without_a_scheme_or_a_host_is_refused(s3_client: S3Client, bucket: str, url: str) -> None:
+    store = PretrainedStore(Bucket(s3_client, bucket), url, QUICKLY)
+    assert f"{url}/{NAME} is not a valid URL" in _refusal(store)
 
 
 def test_a_missing_server_is_reported_with_the_alternatives(s3_client: S3Client, bucket: str) -> None:
@@ -183,18 +189,18 @@ def test_a_file_that_is_too_large_is_refused(s3_client: S3Client, bucket: str, r
 
 
 def test_a_file_that_is_not_a_checkpoint_is_not_stored(
-    store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
+    pretrained_store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
 ) -> None:
     release.files[NAME] = b"<html>Please log in</html>" * 10
-    assert "is not a checkpoint" in _refusal(store)
+    assert "is not a checkpoint" in _refusal(pretrained_store)
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-def test_an_unpublished_name_is_not_requested(store: PretrainedStore, release: Release) -> None:
-    sentence = _refusal(store, "yolov11n.pt")
+def test_an_unpublished_name_is_not_requested(pretrained_store: PretrainedStore, release: Release) -> None:
+    sentence = _refusal(pretrained_store, "yolov11n.pt")
     assert "nor published by Ultralytics 8." in sentence
     assert "give 'yolo11n.pt' if you mean that" in sentence
-    assert release.asked == []
+    assert release.requested == []
 
 
 def test_a_file_stored_by_another_client_is_pinned(s3_client: S3Client, bucket: str, content: bytes) -> None:
@@ -248,9 +254,9 @@ def test_a_file_replaced_after_its_inspection_is_not_pinned(
 
     def read_after_replacement(client: S3Client, location: S3Location) -> FetchedObject:
         client.put_object(Bucket=bucket, Key=key, Body=unsafe)
-        return settled_object(client, location)
+        return read_settled_object(client, location)
 
-    monkeypatch.setattr(pretrained, "settled_object", read_after_replacement)
+    monkeypatch.setattr(pretrained, "read_settled_object", read_after_replacement)
     with pytest.raises(UnsafeCheckpoint, match="was replaced while it was being read"):
         PretrainedStore(Bucket(s3_client, bucket), None).require("company.pt")
     assert "sha256" not in s3_client.head_object(Bucket=bucket, Key=key)["Metadata"]
@@ -272,22 +278,22 @@ def test_a_manually_stored_file_is_inspected_and_replaces_another_only_on_reques
 
 
 def test_a_file_that_would_run_code_is_not_stored(
-    store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
+    pretrained_store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
 ) -> None:
     release.files[NAME] = craft.crafted(craft.call("os.system", craft.value("true")))
-    assert "the file from http://" in _refusal(store)
+    assert "the file from http://" in _refusal(pretrained_store)
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
 @pytest.mark.usefixtures("reread_at_once")
 def test_a_worker_uses_only_the_bytes_that_the_job_started_from(
-    store: PretrainedStore,
+    pretrained_store: PretrainedStore,
     s3_client: S3Client,
     bucket: str,
     content: bytes,
     tmp_path: Path,
 ) -> None:
-    stored, checkpoints = store.require(NAME), CheckpointStore(Bucket(s3_client, bucket))
+    stored, checkpoints = pretrained_store.require(NAME), CheckpointStore(Bucket(s3_client, bucket))
     fetched = checkpoints.fetch_object(stored.path, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
     s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")

@@ -1,7 +1,7 @@
-"""Checking the description from which a model is built: an architecture's YAML, or its copy in a checkpoint.
+"""Checks the description from which a model is built: an architecture's YAML, or its copy in a checkpoint.
 
-Ultralytics evaluates the `activation` in it as Python, calls whatever function a row names, and creates
-layers of any size. So the description is checked first, wherever it comes from.
+Ultralytics evaluates the description's `activation` as Python, calls whatever function a row names, and
+creates layers of any size. So every description is checked before Ultralytics reads it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from include.checkpoints.inspection.classes import layers
+from include.checkpoints.inspection.classes import list_layers
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
 
 MAX_LAYERS = 500
 MAX_REPEATS = 100
 MAX_CHANNELS = 8192
-"""Limit for the numbers in a layer's arguments (except nn.Upsample and its variants: MAX_SCALE), for
-those in kpt_shape, and for a scale's channels. Ultralytics' own architectures use at most 2,048."""
+"""Largest number in a layer's arguments and in kpt_shape, and largest number of a scale's channels. In the
+arguments of nn.Upsample and its variants, MAX_SCALE is the largest number. Ultralytics' own architectures use
+at most 2,048."""
 
 MAX_SCALE = 16
 """Largest factor by which nn.Upsample and its variants may enlarge an image, and largest depth and width of
@@ -35,7 +36,7 @@ _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
 def check_architecture(architecture: Mapping[str, Any]) -> None:
     """Raise ForeignCode for text that would run as code, NotACheckpoint or TooLarge for an invalid model."""
-    rows = [*_rows(architecture, "backbone"), *_rows(architecture, "head")]
+    rows = [*_read_rows(architecture, "backbone"), *_read_rows(architecture, "head")]
     if len(rows) > MAX_LAYERS:
         raise TooLarge(f"describes a model with more than {MAX_LAYERS} layers")
     for row in rows:
@@ -61,7 +62,7 @@ def check_names(names: Any) -> None:
         raise TooLarge(f"holds class names of more than {MAX_NAMES:,} characters in total")
 
 
-def _rows(architecture: Mapping[str, Any], part: str) -> list[Any]:
+def _read_rows(architecture: Mapping[str, Any], part: str) -> list[Any]:
     rows = architecture.get(part)
     if not isinstance(rows, (list, tuple)):
         raise NotACheckpoint(f"does not describe a model: its {part} is not a list of layers")
@@ -79,7 +80,7 @@ def _check_row(row: Any) -> None:
         )
     if not _is_whole(repeats, MAX_REPEATS) or repeats < 1:
         raise TooLarge(f"describes a layer whose repeat count is not a whole number from 1 to {MAX_REPEATS}")
-    if not isinstance(layer, str) or layer not in layers():
+    if not isinstance(layer, str) or layer not in list_layers():
         raise ForeignCode(
             "describes a layer that is not part of torch.nn (such as nn.Upsample) or ultralytics.nn.modules "
             "(such as Conv); layers of torchvision and other packages are not supported"
@@ -87,11 +88,11 @@ def _check_row(row: Any) -> None:
     if not isinstance(arguments, (list, tuple)) or len(arguments) > 20:
         raise NotACheckpoint("describes a layer whose arguments are not a list of at most 20 items")
     limit = MAX_SCALE if layer.startswith("nn.Upsampl") else MAX_CHANNELS
-    for value in _values(arguments):
+    for value in _flatten(arguments):
         _check_argument(value, limit)
 
 
-def _values(arguments: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
+def _flatten(arguments: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
     """Yield the arguments, and the items of any lists among them."""
     for value in arguments:
         if isinstance(value, (list, tuple)) and len(value) <= 20:

@@ -1,4 +1,4 @@
-"""Reading the archive of a checkpoint: a ZIP file exactly as torch.save writes it.
+"""Reads the archive of a checkpoint, which must be a ZIP file exactly as torch.save writes it.
 
 Two programs may read the same ZIP file differently: one takes the first of two entries with the same name,
 the other the last; one takes sizes from the directory, the other from the entries; one expects the directory
@@ -58,6 +58,7 @@ class Archive:
     """The parts of a checkpoint that are inspected."""
 
     pickle: bytes
+    """The pickled objects (data.pkl)."""
     storages: dict[str, int]
     """Size in bytes of each storage, by its key."""
 
@@ -65,6 +66,7 @@ class Archive:
 @dataclass(frozen=True)
 class _Entry:
     name: str
+    """Path within the archive, beginning with the folder that holds all entries."""
     start: int
     """Where the entry's header starts in the file."""
     size: int
@@ -82,15 +84,15 @@ def read_archive(source: Source) -> Archive:
 
     Raises NotACheckpoint, TooLarge, and ForeignCode for archives that contain programs (TorchScript, .pt2).
     """
-    entries = _entries(source)
+    entries = _read_entries(source)
     names = {entry.inner_name: entry for entry in entries}
     _check_names(entries, names)
-    if "byteorder" in names and _content(source, names["byteorder"]) != b"little":
+    if "byteorder" in names and _read_content(source, names["byteorder"]) != b"little":
         raise NotACheckpoint("was saved on a big-endian machine; save it again on a little-endian one")
     if names["data.pkl"].size > MAX_PICKLE:
         raise TooLarge(f"has a pickle of more than {MAX_PICKLE // 1024**2} MB; no real checkpoint needs that")
     storages = {name[5:]: entry.size for name, entry in names.items() if name.startswith("data/")}
-    return Archive(_content(source, names["data.pkl"]), storages)
+    return Archive(_read_content(source, names["data.pkl"]), storages)
 
 
 def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
@@ -104,14 +106,14 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
             "is a program (TorchScript or exported), not a checkpoint; give the .pt it was made from"
         )
     if any(name in _BESIDE and entry.size > MAX_BESIDE for name, entry in names.items()):
-        raise _damaged()
+        raise _build_damage_error()
     if not all(name in _BESIDE or name == "data.pkl" or _STORAGE.fullmatch(name) for name in names):
         raise NotACheckpoint("holds entries that no checkpoint has; give a .pt that torch.save wrote")
     if "data.pkl" not in names:
         raise NotACheckpoint("is a ZIP archive, but not a checkpoint; give a .pt that torch.save wrote")
 
 
-def _entries(source: Source) -> list[_Entry]:
+def _read_entries(source: Source) -> list[_Entry]:
     """Return all entries; refuse any that are out of order, overlap, or are further apart than padding."""
     if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
         raise NotACheckpoint(
@@ -124,7 +126,7 @@ def _entries(source: Source) -> list[_Entry]:
         entry, at = _read_entry(data, at)
         entries.append(entry)
     if at != length or not entries or entries[0].start != 0:
-        raise _damaged()
+        raise _build_damage_error()
     ends = [*(entry.start for entry in entries[1:]), start]
     bounded = [replace(entry, end=end) for entry, end in zip(entries, ends, strict=True)]
     for entry in bounded:
@@ -142,21 +144,21 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
     at = source.size - _END.size
     sign, disk, disk0, count_here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
     if sign != b"PK\x05\x06" or disk or disk0 or count_here != count or comment:
-        raise _damaged()
+        raise _build_damage_error()
     wide = at - _LOCATOR64.size - _END64.size
     if wide >= 0:
         record = source.read(wide, _END64.size + _LOCATOR64.size)
         if record[:4] == b"PK\x06\x06":
             narrow, (count, length, start), at = (count, length, start), _read_wide(record, wide), wide
             if any(a != b and a not in _WIDE for a, b in zip(narrow, (count, length, start), strict=True)):
-                raise _damaged()
+                raise _build_damage_error()
     if length > MAX_DIRECTORY or count > MAX_ENTRIES:
         raise TooLarge(
             f"has more than {MAX_ENTRIES:,} entries, or more than {MAX_DIRECTORY // 1024**2} MB of entry "
             "names; no real checkpoint needs that"
         )
     if start + length != at:
-        raise _damaged()
+        raise _build_damage_error()
     return start, length, count
 
 
@@ -164,36 +166,36 @@ def _read_wide(record: bytes, at: int) -> tuple[int, int, int]:
     sign, size, disk, disk0, count_here, count, length, start = _END64.unpack_from(record)
     locator, locator_disk, place, disks = _LOCATOR64.unpack_from(record, _END64.size)
     if (sign, size, disk, disk0, count_here) != (b"PK\x06\x06", _END64.size - 12, 0, 0, count):
-        raise _damaged()
+        raise _build_damage_error()
     if (locator, locator_disk, place, disks) != (b"PK\x06\x07", 0, at, 1):
-        raise _damaged()
+        raise _build_damage_error()
     return count, length, start
 
 
 def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
     if at + _ENTRY.size > len(data):
-        raise _damaged()
+        raise _build_damage_error()
     fields = _ENTRY.unpack_from(data, at)
     sign, flags, method, packed, size, name_length, extra_length, comment, disk, start = fields
     name_at = at + _ENTRY.size
     extra_at = name_at + name_length
     if sign != b"PK\x01\x02" or flags & ~_FLAGS or comment or disk or extra_at + extra_length > len(data):
-        raise _damaged()
+        raise _build_damage_error()
     if method != 0:
         raise NotACheckpoint(
             "is compressed, which checkpoints never are; unpack it, and save it again with torch.save"
         )
-    wide = _wide_numbers(data[extra_at : extra_at + extra_length], [size, packed, start])
+    wide = _widen_numbers(data[extra_at : extra_at + extra_length], [size, packed, start])
     if wide[0] != wide[1]:
-        raise _damaged()
+        raise _build_damage_error()
     try:
         name = data[name_at:extra_at].decode("utf-8")
     except UnicodeDecodeError:
-        raise _damaged() from None
+        raise _build_damage_error() from None
     return _Entry(name, wide[2], wide[0]), extra_at + extra_length
 
 
-def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
+def _widen_numbers(extra: bytes, numbers: list[int]) -> list[int]:
     """Replace each number that does not fit in 32 bits with the next 64-bit number in the extra field."""
     missing = [index for index, number in enumerate(numbers) if number == 0xFFFFFFFF]
     if not missing and not extra:
@@ -203,25 +205,25 @@ def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
         or struct.unpack_from("<2H", extra) != (1, len(extra) - 4)
         or len(extra) != 4 + 8 * len(missing)
     ):
-        raise _damaged()
+        raise _build_damage_error()
     for index, wide in zip(missing, struct.unpack_from(f"<{len(missing)}Q", extra, 4), strict=True):
         numbers[index] = wide
     return numbers
 
 
-def _content(source: Source, entry: _Entry) -> bytes:
+def _read_content(source: Source, entry: _Entry) -> bytes:
     """Read the entry's data, which starts after its header; torch reads the same bytes."""
     raw = source.read(entry.start, entry.end - entry.start)
     sign, flags, method, name_length, extra_length = _HEADER.unpack_from(raw)
     start = _HEADER.size + name_length + extra_length
     if (sign, method, flags & ~_FLAGS) != (b"PK\x03\x04", 0, 0) or start + entry.size > len(raw):
-        raise _damaged()
+        raise _build_damage_error()
     if raw[_HEADER.size : _HEADER.size + name_length] != entry.name.encode():
-        raise _damaged()
+        raise _build_damage_error()
     return raw[start : start + entry.size]
 
 
-def _damaged() -> NotACheckpoint:
+def _build_damage_error() -> NotACheckpoint:
     return NotACheckpoint(
         "is damaged, or not a checkpoint: its layout is not that of torch.save; copy it again"
     )

@@ -42,13 +42,10 @@ def call(path: str, arguments: Sequence[Any]) -> Any:
         raise ForeignCode(f"calls {path}, which no checkpoint does; it may be harmful, so do not load it")
     try:
         return function(*arguments)
-    except _Unfit:
-        pass
-    except TypeError:  # a wrong number of arguments
-        pass
-    raise ForeignCode(
-        f"calls {path} with arguments that no checkpoint passes; it may be harmful, so do not load it"
-    )
+    except (_Unfit, TypeError):  # TypeError: a wrong number of arguments, or an unhashable one
+        raise ForeignCode(
+            f"calls {path} with arguments that no checkpoint passes; it may be harmful, so do not load it"
+        ) from None
 
 
 class _Unfit(Exception):
@@ -64,7 +61,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**48
 
 
-def _tensor(
+def _make_tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None
 ) -> Tensor:
     """Check what torch._utils._rebuild_tensor_v2 would do; accept only views within their storage."""
@@ -87,90 +84,90 @@ def _tensor(
     return Tensor(shape)
 
 
-def _parameter(tensor: Any, grad: Any, hooks: Any) -> Tensor:
+def _make_parameter(tensor: Any, grad: Any, hooks: Any) -> Tensor:
     _require(
         isinstance(tensor, Tensor) and type(grad) is bool and isinstance(hooks, OrderedMapping) and not hooks
     )
     return Tensor(tensor.shape)
 
 
-def _ordered() -> OrderedMapping:
+def _make_mapping() -> OrderedMapping:
     return OrderedMapping()
 
 
-def _set(items: Any) -> set[str]:
+def _make_set(items: Any) -> set[str]:
     _require(type(items) is list and all(isinstance(item, str) for item in items))
     return set(items)
 
 
-def _size(shape: Any) -> tuple[int, ...]:
+def _make_size(shape: Any) -> tuple[int, ...]:
     _require(type(shape) is tuple and all(map(_is_count, shape)))
     return tuple(shape)
 
 
-def _device(name: Any, index: Any = 0) -> Constant:
+def _make_device(name: Any, index: Any = 0) -> Constant:
     _require(isinstance(name, str) and len(name) < 20 and _is_count(index))
     return Constant("device")
 
 
-def _path(*parts: Any) -> Constant:
+def _make_path(*parts: Any) -> Constant:
     _require(all(isinstance(part, str) for part in parts))
     return Constant("path", "/".join(parts))
 
 
-def _getattr(owner: Any, name: Any) -> Constant:
-    """Return a symbol: a module's own forward method, or a member of torchvision's InterpolationMode."""
+def _get_attribute(owner: Any, name: Any) -> Constant:
+    """Return the symbol of a module's own forward method, or of a member of InterpolationMode."""
     if isinstance(owner, Name) and owner.path == _INTERPOLATION:
-        return _interpolation(name)
+        return _make_interpolation(name)
     _require(isinstance(owner, (Name, Instance)) and is_module(owner.path) and name in _FORWARD)
     return Constant("method", name)
 
 
-def _interpolation(name: Any) -> Constant:
+def _make_interpolation(name: Any) -> Constant:
     _require(isinstance(name, str) and name.isalpha() and len(name) < 20)
     return Constant("interpolation", name)
 
 
-def _bytes(text: Any, encoding: Any) -> Constant:
+def _encode_bytes(text: Any, encoding: Any) -> Constant:
     _require(isinstance(text, str) and encoding == "latin1" and len(text) <= 16)
     return Constant("bytes", len(text))
 
 
-def _dtype(code: Any, align: Any, copy: Any) -> Constant:
+def _make_dtype(code: Any, align: Any, copy: Any) -> Constant:
     _require(code in _NUMPY_SIZES and align in (0, 1) and copy in (0, 1))
     return Constant("dtype", code)
 
 
-def _scalar(dtype: Any, content: Any) -> Constant:
+def _make_number(dtype: Any, content: Any) -> Constant:
     _require(isinstance(dtype, Constant) and dtype.kind == "dtype")
     _require(isinstance(content, Constant) and content.kind == "bytes")
     _require(_NUMPY_SIZES[dtype.value] == content.value)
     return Constant("number")
 
 
-def _namespace() -> Instance:
+def _make_namespace() -> Instance:
     return Instance("ultralytics.utils.IterableSimpleNamespace")
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "collections.OrderedDict": _ordered,
-    "builtins.set": _set,
-    "builtins.getattr": _getattr,
-    "torch.Size": _size,
-    "torch.device": _device,
-    _INTERPOLATION: _interpolation,
-    "_codecs.encode": _bytes,
-    "numpy.dtype": _dtype,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray.scalar": _scalar,
-    "ultralytics.utils.IterableSimpleNamespace": _namespace,
-    "ultralytics.yolo.utils.IterableSimpleNamespace": _namespace,
-    "pathlib.PosixPath": _path,
-    "pathlib.WindowsPath": _path,
-    "pathlib._local.PosixPath": _path,
-    "pathlib._local.WindowsPath": _path,
+    "torch._utils._rebuild_tensor_v2": _make_tensor,
+    "torch._utils._rebuild_parameter": _make_parameter,
+    "collections.OrderedDict": _make_mapping,
+    "builtins.set": _make_set,
+    "builtins.getattr": _get_attribute,
+    "torch.Size": _make_size,
+    "torch.device": _make_device,
+    _INTERPOLATION: _make_interpolation,
+    "_codecs.encode": _encode_bytes,
+    "numpy.dtype": _make_dtype,
+    "numpy.core.multiarray.scalar": _make_number,
+    "numpy._core.multiarray.scalar": _make_number,
+    "ultralytics.utils.IterableSimpleNamespace": _make_namespace,
+    "ultralytics.yolo.utils.IterableSimpleNamespace": _make_namespace,
+    "pathlib.PosixPath": _make_path,
+    "pathlib.WindowsPath": _make_path,
+    "pathlib._local.PosixPath": _make_path,
+    "pathlib._local.WindowsPath": _make_path,
 }
 
 KNOWN_FUNCTIONS = frozenset(_FUNCTIONS)

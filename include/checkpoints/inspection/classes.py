@@ -32,7 +32,7 @@ FEATURE_HOOK = "ultralytics.nn.distill_model.FeatureHook"
 
 
 @cache
-def _table() -> dict[str, frozenset[str]]:
+def _load_table() -> dict[str, frozenset[str]]:
     table = json.loads(TABLE.read_text(encoding="utf-8"))
     classes = {
         kind: frozenset(f"{module}.{name}" for module, names in table[kind].items() for name in names)
@@ -43,24 +43,24 @@ def _table() -> dict[str, frozenset[str]]:
 
 def is_module(path: str) -> bool:
     """Return whether `path` names a part of a network (a torch.nn.Module)."""
-    return ALIASES.get(path, path) in _table()["modules"]
+    return ALIASES.get(path, path) in _load_table()["modules"]
 
 
 def is_known(path: str) -> bool:
     """Return whether `path` names a class whose objects a checkpoint may hold."""
-    return is_module(path) or ALIASES.get(path, path) in _table()["others"]
+    return is_module(path) or ALIASES.get(path, path) in _load_table()["others"]
 
 
-def methods() -> frozenset[str]:
+def list_methods() -> frozenset[str]:
     """Return the names of a layer's methods; no attribute in a file may have one of these names."""
-    return _table()["methods"]
+    return _load_table()["methods"]
 
 
 @cache
-def layers() -> frozenset[str]:
+def list_layers() -> frozenset[str]:
     """Return the layers that an architecture may use, by the names in its rows (Conv, nn.Upsample)."""
     return frozenset(
         f"nn.{name}" if module.startswith("torch.") else name
-        for module, _, name in (path.rpartition(".") for path in _table()["modules"])
+        for module, _, name in (path.rpartition(".") for path in _load_table()["modules"])
         if module.startswith(("torch.nn.modules.", "ultralytics.nn.modules."))
     )

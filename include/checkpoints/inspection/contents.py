@@ -23,7 +23,7 @@ from include.checkpoints.inspection.classes import (
     FEATURE_HOOK,
     MODELS,
     is_module,
-    methods,
+    list_methods,
 )
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
 from include.checkpoints.inspection.symbols import Constant, Instance, Name, OrderedMapping, Tensor
@@ -35,8 +35,8 @@ MAX_FEATURES = 16
 usually four."""
 
 MAX_PATHS = 20_000_000
-"""Maximum number of paths to objects. A shared object has several paths; in a decompression bomb, an object
-has very many."""
+"""Maximum number of paths to objects. An object that several others hold has several paths; an object in a
+decompression bomb has very many."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -48,6 +48,7 @@ class Contents:
     """Description of a checkpoint."""
 
     task: str
+    """Task of the model; for a distilled model, what the file states, which need not be a known task."""
     model: str
     """Name of the YAML from which the model was built."""
     epoch: int | None
@@ -76,7 +77,7 @@ def read_contents(state: Any) -> Contents:
         if name not in {"model", "ema"}:
             _require_plain(name, value)
     _check_values(state)
-    return _contents(state, models[-1])
+    return _describe(state, models[-1])
 
 
 def _check_tree(state: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ def _check_tree(state: dict[str, Any]) -> None:
     pending: list[tuple[Any, bool]] = [(state, False)]
     while pending:
         value, seen = pending.pop()
-        children = _children(value)
+        children = _list_children(value)
         if seen:
             open_.discard(id(value))
             paths[id(value)] = total = 1 + sum(paths.get(id(child), 1) for child in children)
@@ -107,7 +108,7 @@ def _check_tree(state: dict[str, Any]) -> None:
 _CONTAINERS = (dict, list, tuple, Instance)
 
 
-def _children(value: Any) -> list[Any]:
+def _list_children(value: Any) -> list[Any]:
     if isinstance(value, Instance):
         return [value.state] if value.state else []
     if isinstance(value, OrderedMapping) and value.metadata is not None:
@@ -150,7 +151,7 @@ def _holds_name(value: Any) -> bool:
 
 def _check_attributes(path: str, state: Mapping[str, Any]) -> None:
     """Check the attributes that take effect when a layer is loaded or run."""
-    if hidden := methods() & state.keys():
+    if hidden := list_methods() & state.keys():
         raise ForeignCode(
             f"holds a layer whose {min(hidden)} is replaced; it may be harmful, so do not load it"
         )
@@ -190,7 +191,7 @@ def _are_features(hooks: Any) -> bool:
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, Instance) or _class(model) not in {*MODELS.values(), DISTILLED}:
+    if not isinstance(model, Instance) or _find_class(model) not in {*MODELS.values(), DISTILLED}:
         raise NotACheckpoint(f"does not hold a model for any of these tasks: {', '.join(MODELS)}")
     state = model.state or {}
     description = state.get("yaml")
@@ -201,7 +202,7 @@ def _check_model(model: Any) -> None:
         check_names(state["names"])
 
 
-def _class(model: Instance) -> str:
+def _find_class(model: Instance) -> str:
     return ALIASES.get(model.path, model.path)
 
 
@@ -215,7 +216,7 @@ def _require_plain(name: str, value: Any) -> None:
             raise NotACheckpoint(f"holds an object in {name!r:.80}, where a checkpoint has plain values")
         if isinstance(value, _CONTAINERS) and id(value) not in seen:
             seen.add(id(value))
-            pending += _children(value)
+            pending += _list_children(value)
 
 
 def _check_values(state: Mapping[str, Any]) -> None:
@@ -254,25 +255,27 @@ def _is_number_or_none(value: Any) -> bool:
     )
 
 
-def _batches(state: Mapping[str, Any]) -> int:
+def _count_batches(state: Mapping[str, Any]) -> int:
     """Return how many batches a state of this project includes after its last finished epoch."""
     exact = state.get(EXACT)
     batches = exact.get(BATCH, 0) if isinstance(exact, dict) else 0
     return batches if type(batches) is int else 0
 
 
-def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
+def _describe(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
     # The class of a distilled model does not show its task.
     stated = (state.get("train_args") or {}).get("task", "detect")
-    task = next((task for task, path in MODELS.items() if path == _class(model)), stated)
+    task = next((task for task, path in MODELS.items() if path == _find_class(model)), stated)
     return Contents(
         task=task,
         model=PurePath(str(attributes["yaml"].get("yaml_file", ""))).name,
         epoch=epoch if epoch is not None and epoch >= 0 else None,
-        resumable=bool(state.get("optimizer")) and epoch is not None and (epoch >= 0 or _batches(state) > 0),
+        resumable=bool(state.get("optimizer"))
+        and epoch is not None
+        and (epoch >= 0 or _count_batches(state) > 0),
         classes=tuple(names.values() if isinstance(names, dict) else names),
         ultralytics_version=str(state.get("version") or ""),
     )

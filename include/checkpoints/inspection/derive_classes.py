@@ -34,15 +34,15 @@ def derive() -> dict[str, Any]:
     import ultralytics
 
     packages = ("torch.nn.modules", "ultralytics.nn.modules")
-    names = [each.name for name in packages for each in _submodules(import_module(name))]
+    names = [each.name for name in packages for each in _list_submodules(import_module(name))]
     modules = {
-        name: _classes(import_module(name), torch.nn.Module) for name in [*names, "ultralytics.nn.tasks"]
+        name: _list_classes(import_module(name), torch.nn.Module) for name in [*names, "ultralytics.nn.tasks"]
     }
     distilled, _, model = DISTILLED.rpartition(".")
     _, _, hook = FEATURE_HOOK.rpartition(".")
     methods = {each for each in dir(torch.nn.Module) if not each.startswith("__")} - _KEPT_METHODS
     others = {
-        name: _classes(import_module(name), object)
+        name: _list_classes(import_module(name), object)
         for name in ("ultralytics.utils.loss", "ultralytics.utils.tal")
     }
     return {
@@ -54,12 +54,12 @@ def derive() -> dict[str, Any]:
     }
 
 
-def _submodules(package: ModuleType) -> list[pkgutil.ModuleInfo]:
+def _list_submodules(package: ModuleType) -> list[pkgutil.ModuleInfo]:
     found = pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     return [each for each in found if each.name not in _NOT_MODULES]
 
 
-def _classes(module: ModuleType, base: type) -> list[str]:
+def _list_classes(module: ModuleType, base: type) -> list[str]:
     return sorted(
         name
         for name, found in vars(module).items()

@@ -14,7 +14,7 @@ class ForeignCode(InspectionError):
 
 
 class NotACheckpoint(InspectionError):
-    """The file is damaged or in a different format; no foreign code had been found up to that point."""
+    """The file is damaged or in a different format. Up to that point, no foreign code had been found."""
 
 
 class TooLarge(InspectionError):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from include.checkpoints.inspection.contents import Contents
 
 
-def inspect_source(source: Source) -> Contents:
+def inspect_checkpoint(source: Source) -> Contents:
     """Describe the checkpoint in `source`, without reading its weights.
 
     Raises ForeignCode, NotACheckpoint, TooLarge, and OSError if it cannot be read.
@@ -31,19 +31,19 @@ def inspect_source(source: Source) -> Contents:
 
 
 def inspect_file(path: Path) -> Contents:
-    """Describe the checkpoint at `path`, as `inspect_source` does."""
+    """Describe the checkpoint at `path`, as `inspect_checkpoint` does."""
     with path.open("rb") as file:
-        return inspect_source(LocalSource(file))
+        return inspect_checkpoint(LocalSource(file))
 
 
 def judge_source(source: Source) -> str | None:
     """Return None for a checkpoint; for harmless bytes, return why they are not a checkpoint.
 
-    Raises ForeignCode, NotACheckpoint or TooLarge for everything else, which might run code if a program
-    other than this one loads it.
+    Raises ForeignCode, NotACheckpoint or TooLarge for all other bytes: these might run code when another
+    program loads them.
     """
     try:
-        inspect_source(source)
+        inspect_checkpoint(source)
     except ForeignCode:
         raise
     except InspectionError as error:

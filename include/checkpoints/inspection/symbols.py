@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ConstantKind = Literal["bytes", "device", "dtype", "interpolation", "method", "number", "path"]
 
 
 @dataclass(frozen=True)
 class Name:
-    """The name of a class or function, as module.name."""
+    """The name of a class or function."""
 
     path: str
+    """The full name, as module.name."""
 
 
 @dataclass(eq=False)
@@ -18,7 +21,9 @@ class Instance:
     """An object of a class, with its attributes, created without calling the class."""
 
     path: str
+    """Full name of the class, as module.name."""
     state: dict[str, Any] | None = None
+    """The attributes by name; None until the pickle sets them."""
 
 
 @dataclass(eq=False)
@@ -36,17 +41,21 @@ class Tensor:
     """A view of a storage."""
 
     shape: tuple[int, ...]
+    """Size of each dimension."""
 
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """Any other value that a known function returns: a path, a device, a NumPy number."""
+    """Any other value that a known function returns."""
 
-    kind: str
-    value: Any = field(default=None)
+    kind: ConstantKind
+    """What the value is."""
+    value: Any = None
+    """What is known of it: a path's or dtype's text, a name, or the number of bytes; None for other kinds."""
 
 
 class OrderedMapping(dict[Any, Any]):
     """An OrderedDict, which may carry PyTorch's `_metadata`."""
 
     metadata: Any = None
+    """The symbol of `_metadata`; None if the mapping has none."""

@@ -50,22 +50,22 @@ class SymbolicUnpickler:
                     )
                 instruction(self)
             if self._at != len(self._pickle) or self._below:
-                raise _damaged()
+                raise _build_damage_error()
             (result,) = self._stack
         except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
             if isinstance(error, InspectionError):
                 raise
-            raise _damaged() from None
+            raise _build_damage_error() from None
         return result
 
     def _take(self, length: int) -> bytes:
         start = self._at
         self._at += length
         if self._at > len(self._pickle):
-            raise _damaged()
+            raise _build_damage_error()
         return self._pickle[start : self._at]
 
-    def _line(self) -> str:
+    def _take_line(self) -> str:
         end = self._pickle.index(b"\n", self._at, self._at + 300)
         return str(self._take(end + 1 - self._at)[:-1], "ascii")
 
@@ -84,8 +84,8 @@ class SymbolicUnpickler:
 
     # Names, calls and objects
 
-    def _name(self) -> None:
-        module, name = self._line(), self._line()
+    def _push_name(self) -> None:
+        module, name = self._take_line(), self._take_line()
         path = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if not (path in KNOWN_FUNCTIONS or path in DTYPES or path in _STORAGES or is_known(path)):
             shown = path if _IDENTIFIER.fullmatch(path) else "an invalid name"
@@ -96,7 +96,7 @@ class SymbolicUnpickler:
         self.modules.add(path.rpartition(".")[0])
         self._push(Constant("dtype", path) if path in DTYPES else Name(path))
 
-    def _new(self) -> None:
+    def _push_instance(self) -> None:
         arguments, cls = self._stack.pop(), self._stack.pop()
         if not isinstance(cls, Name) or not is_known(cls.path) or arguments != ():
             raise ForeignCode(
@@ -104,7 +104,7 @@ class SymbolicUnpickler:
             )
         self._push_new(Instance(cls.path))
 
-    def _reduce(self) -> None:
+    def _call(self) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, Name) or type(arguments) is not tuple:
             raise ForeignCode("calls something that is not a function; it may be harmful, so do not load it")
@@ -127,7 +127,7 @@ class SymbolicUnpickler:
             )
         target.state = state
 
-    def _persistent(self) -> None:
+    def _push_storage(self) -> None:
         kind, storage_type, key, location, items = self._stack.pop()
         if kind != "storage" or not isinstance(storage_type, Name) or not isinstance(location, str):
             raise ForeignCode("refers to something outside the file; it may be harmful, so do not load it")
@@ -143,11 +143,11 @@ class SymbolicUnpickler:
 
     def _append(self) -> None:
         item = self._stack.pop()
-        self._top(list).append(item)
+        self._require_top(list).append(item)
 
     def _extend(self) -> None:
         items = self._pop_marked()
-        self._top(list).extend(items)
+        self._require_top(list).extend(items)
 
     def _set_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
@@ -157,7 +157,7 @@ class SymbolicUnpickler:
         self._set_items_of(self._pop_marked())
 
     def _set_items_of(self, items: list[Any]) -> None:
-        target = self._top(dict, OrderedMapping)
+        target = self._require_top(dict, OrderedMapping)
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, _KEYS):
                 raise NotACheckpoint(
@@ -165,15 +165,15 @@ class SymbolicUnpickler:
                 )
             target[key] = value
 
-    def _top(self, *kinds: type) -> Any:
+    def _require_top(self, *kinds: type) -> Any:
         if type(self._stack[-1]) not in kinds:
-            raise _damaged()
+            raise _build_damage_error()
         return self._stack[-1]
 
-    def _tuple(self, length: int) -> None:
+    def _push_tuple(self, length: int) -> None:
         items = tuple(self._stack[len(self._stack) - length :])
         if len(items) != length:
-            raise _damaged()
+            raise _build_damage_error()
         del self._stack[len(self._stack) - length :]
         self._push_new(items)
 
@@ -183,10 +183,10 @@ class SymbolicUnpickler:
 
     # Plain values
 
-    def _text(self) -> None:
+    def _push_text(self) -> None:
         self._push(str(self._take(*struct.unpack("<I", self._take(4))), "utf-8"))
 
-    def _long(self) -> None:
+    def _push_long(self) -> None:
         length = self._take(1)[0]
         if length > 9:
             raise NotACheckpoint("holds a number of more than 64 bits; no checkpoint does")
@@ -202,7 +202,7 @@ class SymbolicUnpickler:
             )
         self._memo[index] = self._stack[-1]
 
-    def _protocol(self) -> None:
+    def _check_protocol(self) -> None:
         if self._at != 1 or self._take(1)[0] != 2:
             raise NotACheckpoint(
                 "uses a different pickle protocol from torch.save; save it again with torch.save"
@@ -212,12 +212,12 @@ class SymbolicUnpickler:
 _STOP = ord(".")
 
 
-def _number(layout: str) -> Callable[[SymbolicUnpickler], None]:
+def _build_pusher(layout: str) -> Callable[[SymbolicUnpickler], None]:
     unpack, length = struct.Struct(layout).unpack, struct.calcsize(layout)
     return lambda self: self._push(*unpack(self._take(length)))
 
 
-def _at_index(
+def _build_indexed(
     layout: str, do: Callable[[SymbolicUnpickler, int], None]
 ) -> Callable[[SymbolicUnpickler], None]:
     unpack, length = struct.Struct(layout).unpack, struct.calcsize(layout)
@@ -228,22 +228,24 @@ _U = SymbolicUnpickler
 _INSTRUCTIONS: dict[int, Callable[[SymbolicUnpickler], None]] = {
     ord(code): instruction
     for code, instruction in {
-        b"\x80": _U._protocol, b"c": _U._name, b"\x81": _U._new, b"R": _U._reduce, b"b": _U._build,
-        b"Q": _U._persistent, b"a": _U._append, b"e": _U._extend, b"s": _U._set_item, b"u": _U._set_items,
-        b"(": _U._mark, b"X": _U._text, b"\x8a": _U._long,
+        b"\x80": _U._check_protocol, b"c": _U._push_name, b"\x81": _U._push_instance, b"R": _U._call,
+        b"b": _U._build, b"Q": _U._push_storage, b"a": _U._append, b"e": _U._extend, b"s": _U._set_item,
+        b"u": _U._set_items,
+        b"(": _U._mark, b"X": _U._push_text, b"\x8a": _U._push_long,
         b"t": lambda self: self._push_new(tuple(self._pop_marked())),
-        b"\x85": lambda self: self._tuple(1), b"\x86": lambda self: self._tuple(2),
-        b"\x87": lambda self: self._tuple(3),
+        b"\x85": lambda self: self._push_tuple(1), b"\x86": lambda self: self._push_tuple(2),
+        b"\x87": lambda self: self._push_tuple(3),
         b"N": lambda self: self._push(None),
         b"\x88": lambda self: self._push(True), b"\x89": lambda self: self._push(False),
         b")": lambda self: self._push(()), b"]": lambda self: self._push_new([]),
         b"}": lambda self: self._push_new({}),
-        b"J": _number("<i"), b"K": _number("<B"), b"M": _number("<H"), b"G": _number(">d"),
-        b"h": _at_index("<B", _U._get), b"j": _at_index("<I", _U._get),
-        b"q": _at_index("<B", _U._put), b"r": _at_index("<I", _U._put),
+        b"J": _build_pusher("<i"), b"K": _build_pusher("<B"), b"M": _build_pusher("<H"),
+        b"G": _build_pusher(">d"),
+        b"h": _build_indexed("<B", _U._get), b"j": _build_indexed("<I", _U._get),
+        b"q": _build_indexed("<B", _U._put), b"r": _build_indexed("<I", _U._put),
     }.items()
 }  # fmt: skip
 
 
-def _damaged() -> NotACheckpoint:
+def _build_damage_error() -> NotACheckpoint:
     return NotACheckpoint("is damaged: its pickle is invalid; copy it again")

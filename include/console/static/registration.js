@@ -16,7 +16,7 @@ const STEPS = {
  * @param {object} props
  * @param {string} props.name of the dataset
  * @param {string} props.runId
- * @param {(state: Api.RegistrationState) => void} props.report receives the state when it changes
+ * @param {(state: Api.DatasetRegistration["state"]) => void} props.report receives the state when it changes
  */
 export function Registration({ name, runId, report }) {
   /** @type {(signal: AbortSignal) => Promise<Api.DatasetRegistration>} */

@@ -18,7 +18,7 @@ from include.blocks import read_blocks
 from include.datasets.caching.file_store import FileStore
 from include.datasets.disk import require_room, round_to_blocks, translate_disk_errors
 from include.datasets.errors import DatasetError
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.progress import ProgressLog
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
 from include.refusals import show_value
@@ -33,7 +33,7 @@ _LOCAL_HEADER = 30
 """Size in bytes of the header before each file, excluding the file's name."""
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
-"""The errors that zipfile raises for broken files. A name that cannot be decoded raises a ValueError."""
+"""The errors that zipfile raises for broken files; ValueError, for example, if it cannot decode a name."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class UnpackLimits:
 
 
 class _Archive(io.FileIO):
-    """A file that limits the size of a single read.
+    """A file that limits the size of a single read, and thereby the size of the archive's list of files.
 
-    zipfile reads the whole list of files in one call, whatever its size, and everything else in small blocks.
+    zipfile reads this list in one call, however large it is, and everything else in small blocks.
     """
 
     def __init__(self, path: Path, source: str, limits: UnpackLimits) -> None:
@@ -67,7 +67,7 @@ class _Archive(io.FileIO):
         return super().read(size)
 
 
-def measure_fetched(archive: str, source: str) -> int:
+def measure_unpacked(archive: str, source: str) -> int:
     """Return the disk space that the unpacked files will need, according to the archive's list of files.
 
     Runs in a confined process, see confinement.py. Raises the same DatasetErrors as `unpack`
@@ -77,27 +77,18 @@ def measure_fetched(archive: str, source: str) -> int:
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
 
 
-def unpack_fetched(archive: str, target: str, source: str, store: str) -> None:
-    """Unpack with the default limits; runs in a confined process, see confinement.py. Raises DatasetError.
+def unpack(archive: str, target: str, source: str, store: str, limits: UnpackLimits = UnpackLimits()) -> None:
+    """Unpack `archive` into the existing empty folder `target`; add the files to the FileStore in `store`.
 
-    `store` is the folder of a FileStore, which keeps the files.
+    Runs in a confined process, see confinement.py. The list of files is checked before the first byte is
+    written. Raises DatasetError for an archive that is broken, encrypted or too large, and for an entry that
+    leads out of `target`, is a link or device, or has the same name as another entry; DatasetNotHere if the
+    disk is too small or not writable.
     """
-    with translate_disk_errors(Path(target), source):
-        unpack(Path(archive), Path(target), source, UnpackLimits(), FileStore(Path(store)))
-
-
-def unpack(
-    archive: Path, target: Path, source: str, limits: UnpackLimits, store: FileStore | None = None
-) -> None:
-    """Unpack `archive` into the existing empty folder `target`.
-
-    The list of files is checked before the first byte is written. Raises DatasetError for an archive that is
-    broken, encrypted or too large, and for an entry that leads out of `target`, is a link or device, or has
-    the same name as another entry; DatasetNotHere if the disk is too small.
-    """
-    with _open(archive, source, limits) as (opened, entries):
-        require_room(target, sum(entry.file_size for entry, _ in entries), source)
-        _write(opened, entries, target, source, limits, store)
+    folder = Path(target)
+    with translate_disk_errors(folder, source), _open(Path(archive), source, limits) as (opened, entries):
+        require_room(folder, sum(entry.file_size for entry, _ in entries), source)
+        _write(opened, entries, folder, source, limits, FileStore(Path(store)))
 
 
 @contextmanager
@@ -127,11 +118,11 @@ def _check_entries(
     if len(entries) > limits.files:
         raise DatasetError(f"{source} contains {len(entries)} files, more than the limit of {limits.files}")
     if sum(entry.file_size for entry in entries) > limits.size:
-        raise _too_large(source, limits)
+        raise _describe_excess(source, limits)
     _require_no_overlap(entries, opened.start_dir, source)
     for entry in entries:
         try:
-            parts = safe_parts(entry.orig_filename)
+            parts = split_safely(entry.orig_filename)
         except ValueError as error:
             raise DatasetError(
                 f"{source} contains {show_value(entry.orig_filename)}, which is not an allowed name: "
@@ -157,7 +148,7 @@ def _check_entries(
 
 
 def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
-    """Refuse overlapping files: a few megabytes of them could unpack to the full size limit."""
+    """Refuse files that overlap, because a few megabytes of them could unpack to the full size limit."""
     in_order = sorted(entries, key=lambda entry: entry.header_offset)
     starts = [*(entry.header_offset for entry in in_order[1:]), end]
     for entry, start in zip(in_order, starts, strict=False):
@@ -173,9 +164,9 @@ def _write(
     target: Path,
     source: str,
     limits: UnpackLimits,
-    store: FileStore | None,
+    store: FileStore,
 ) -> None:
-    # An archive's directory may lie about sizes, so the bytes that are actually unpacked are counted.
+    # The sizes in the archive's list of files may be wrong, so the bytes that are unpacked are counted.
     left = limits.size
     progress = ProgressLog(f"Unpacking {source}", len(entries), "files")
     for entry, parts in entries:
@@ -187,7 +178,7 @@ def _write(
                 for block in read_blocks(packed):
                     left -= len(block)
                     if left < 0:
-                        raise _too_large(source, limits)
+                        raise _describe_excess(source, limits)
                     digest.update(block)
                     file.write(block)
         except (FileExistsError, NotADirectoryError) as error:
@@ -197,12 +188,11 @@ def _write(
                 problem = f"contains a file and a folder of the same name, in {show_value(entry.filename)}"
                 problem += "; rename one of them"
             raise DatasetError(f"{source} {problem}") from error
-        if store is not None:
-            store.keep(path, digest.hexdigest())
+        store.keep(path, digest.hexdigest())
         progress.advance()
 
 
-def _too_large(source: str, limits: UnpackLimits) -> DatasetError:
+def _describe_excess(source: str, limits: UnpackLimits) -> DatasetError:
     return DatasetError(
         f"{source} is larger than the limit of {limits.size / GIB:.2f} GiB when unpacked; upload the files "
         "under a prefix instead and give s3://bucket/prefix/"

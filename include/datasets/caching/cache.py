@@ -8,8 +8,8 @@
     {cache}/.evicted/                 folders that are being deleted, see eviction.py
     {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
-A dataset is locked while it is checked, fetched or trained on, so that no other process removes it. When a
-process dies, the kernel drops its lock as soon as the child processes that it forked have ended, too.
+A dataset is locked while it is checked, fetched or trained on, so that no other process removes it. The
+kernel drops the lock when the process and all children that it forked have ended.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.file_store import FileStore
+from include.file_locks import is_current
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class DatasetCache:
     """One machine's cache."""
 
     folder: Path
-    """The cache's folder; its path is resolved, and the folder is trusted, see trusted_folders.py."""
+    """A resolved path of a trusted folder, see trusted_folders.py."""
     limit: int | None = None
     """The size in bytes above which unused datasets are evicted; None for half of the disk."""
 
@@ -57,7 +58,7 @@ class DatasetCache:
         """The folder of the locks."""
         return self.folder / "locks"
 
-    def home(self, fingerprint: str) -> Path:
+    def locate_home(self, fingerprint: str) -> Path:
         """Return a dataset's folder, which need not exist."""
         return self.folder / fingerprint
 
@@ -68,19 +69,10 @@ class DatasetCache:
         descriptor = _lock_shared(self.locks / fingerprint)
         try:
             os.utime(descriptor)
-            yield self.home(fingerprint)
+            yield self.locate_home(fingerprint)
             os.utime(descriptor)
         finally:
             os.close(descriptor)
-
-
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file exclusively; return False if another process has locked it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _lock_shared(path: Path) -> int:
@@ -88,9 +80,6 @@ def _lock_shared(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        try:
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass
+        if is_current(descriptor, path):
+            return descriptor
         os.close(descriptor)  # the dataset was evicted, together with this lock file

@@ -1,11 +1,10 @@
 """Lists the objects under a prefix with several concurrent requests.
 
 S3 returns 1,000 keys per request, and each request needs the last key of the previous one. Listing two
-million objects one request after another takes minutes, during which nothing else can begin. Folders are
-independent of each other, so they are listed in parallel. When fewer than the maximum number of requests are
-running, a large folder is divided in two at a guessed key, and both parts are listed at the same time. The
-objects of each part are kept in a file until they are yielded, so listing millions of objects takes little
-memory.
+million objects in this way takes minutes, during which nothing else can begin. So folders, which do not
+depend on each other, are listed in parallel. While fewer than the maximum number of requests are running, a
+large folder is divided in two at a guessed key, and both parts are listed in parallel. The objects of each
+part are kept in a file until they are yielded, so that listing millions of objects takes little memory.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[Sto
     """
     first = list(islice(reader.list(bucket, prefix), _PAGE + 1))
     if len(first) <= _PAGE:
-        yield from sorted(first, key=_key)
+        yield from sorted(first, key=_get_key)
         return
     with TemporaryDirectory() as work, ThreadPoolExecutor(_REQUESTS) as pool:
         folders = _Folders(reader, bucket, prefix, Path(work), pool)
@@ -62,6 +61,7 @@ class _Part:
     """The objects and folders directly in a folder, between two keys."""
 
     prefix: str
+    """The prefix of the folder, ending in `/`, or the prefix of the whole listing."""
     objects: Path
     """A file with one line of JSON for each object."""
     after: str = ""
@@ -69,7 +69,7 @@ class _Part:
     last: str | None = None
     """The largest possible key of an object in this part; None if no part follows."""
     folders: set[str] = field(default_factory=set)
-    """The prefixes of folders in this part. Some servers' sort order can put a folder into two parts."""
+    """The prefixes of folders in this part. With the sort order of some servers, a folder is in two parts."""
     following: _Part | None = None
     """The part that begins after `last`; None if no part follows."""
     done: Future[None] = field(default_factory=Future)
@@ -89,19 +89,25 @@ class _Folders:
     """All folders under a prefix, both those already listed and those still to be listed."""
 
     reader: ObjectReader
+    """Lists the objects; several threads use it at once."""
     bucket: str
+    """The bucket that contains the objects."""
     prefix: str
+    """The prefix of the whole listing."""
     work: Path
     """Contains a file for each part."""
     pool: ThreadPoolExecutor
+    """Runs one task for each part; it is shut down when the listing ends."""
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when the caller has stopped iterating, so that the remaining folders need not be listed."""
     _first_parts: dict[str, _Part] = field(default_factory=dict)
     """The first part of each folder."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a part is started or divided, and while objects are counted."""
     _listing: int = 0
     """Number of parts that are being listed or are waiting to be listed."""
     _number: count[int] = field(default_factory=count)
+    """Numbers the files in `work`."""
     _objects: int = 0
     """Number of objects listed so far."""
 
@@ -109,7 +115,7 @@ class _Folders:
         """Start listing a folder and all folders in it, unless this has already started."""
         with self._lock:
             if prefix not in self._first_parts:
-                self._first_parts[prefix] = self._start(_Part(prefix, self._new_file()))
+                self._first_parts[prefix] = self._start(_Part(prefix, self._name_file()))
 
     def walk(self) -> Iterator[StoredObject]:
         """Yield all objects in the order of their keys."""
@@ -148,10 +154,10 @@ class _Folders:
                 self._listing -= 1
 
     def _divide(self, part: _Part, keys: list[str]) -> None:
-        """After a full page of these keys, let an idle thread list the keys that follow a guessed key.
+        """After a full page with these keys, let an idle thread list the part after a guessed key.
 
         The guessed key is a few pages ahead. If there are no keys after it, that thread finishes immediately,
-        and the remaining keys are divided again after the next page.
+        and the rest of the part is divided again after the next page.
         """
         if len(keys) < _PAGE or keys != sorted(keys):  # not every server sorts keys
             return
@@ -163,7 +169,7 @@ class _Folders:
             division = find_division([key[start:] for key in keys], last)
             if division is not None:
                 key = part.prefix + division
-                other = _Part(part.prefix, self._new_file(), key, part.last, following=part.following)
+                other = _Part(part.prefix, self._name_file(), key, part.last, following=part.following)
                 part.last, part.following = key, self._start(other)
 
     def _count(self, objects: int) -> None:
@@ -182,7 +188,7 @@ class _Folders:
                 "objects up"
             )
 
-    def _new_file(self) -> Path:
+    def _name_file(self) -> Path:
         return self.work / str(next(self._number))
 
     def _read(self, prefix: str) -> Iterator[StoredObject | str]:
@@ -190,13 +196,13 @@ class _Folders:
         parts = []
         part: _Part | None = self._first_parts[prefix]
         while part is not None:
-            part.done.result()  # `following` may change until then
+            part.done.result()  # until then, a part may be divided, which changes `following`
             parts.append(part)
             part = part.following
         folders = sorted({folder for part in parts for folder in part.folders})
         objects: Iterator[StoredObject | str] = self._read_objects(parts)
-        # Some servers sort folders by their names without the slash.
-        yield from heapq.merge(objects, folders, key=_key) if folders else objects
+        # The servers' order is not kept, because some sort folders by their names without the slash.
+        yield from heapq.merge(objects, folders, key=_get_key) if folders else objects
 
     def _read_objects(self, parts: list[_Part]) -> Iterator[StoredObject]:
         for part in parts:
@@ -206,5 +212,5 @@ class _Folders:
             part.objects.unlink()
 
 
-def _key(found: StoredObject | str) -> str:
+def _get_key(found: StoredObject | str) -> str:
     return found if isinstance(found, str) else found.key

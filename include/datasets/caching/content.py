@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.archive import measure_fetched, unpack_fetched
+from include.datasets.caching.archive import measure_unpacked, unpack
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.filling import is_complete
 from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
 from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
-from include.datasets.fingerprint import file_fingerprint, require_expected
+from include.datasets.fingerprint import compute_file_fingerprint, require_expected
 from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3File, S3Tree
 
@@ -43,7 +43,7 @@ class RemoteDataset:
     """Fetches all files into an empty folder."""
     is_intact: Callable[[Path], bool]
     """Returns whether a folder that was filled before has all files of the listing, each with the listed
-    size. Always true for a zip or .ndjson file, which has no listing."""
+    size. For a zip or .ndjson file, which has no listing, this is always true."""
     repair: Callable[[Path], None]
     """Fetches the missing or damaged files of a folder that was filled before."""
 
@@ -53,7 +53,7 @@ def find_file(
 ) -> RemoteDataset:
     """Find a zip or .ndjson file. Raises DatasetChanged if its fingerprint differs from `expected`."""
     stored = reader.stat(origin.bucket, origin.key)
-    fingerprint, uri = file_fingerprint(origin, stored), stored.uri
+    fingerprint, uri = compute_file_fingerprint(origin, stored), stored.uri
     require_expected(fingerprint, expected, uri)
 
     def fill(target: Path) -> None:
@@ -61,8 +61,8 @@ def find_file(
         make_room_for(uri, target, cache, stored.size)
         Downloader(reader, ProgressLog(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
         if origin.is_zip:
-            make_room_for(uri, target, cache, run_confined(measure_fetched, str(file), uri, source=uri))
-            run_confined(unpack_fetched, str(file), str(target), uri, str(cache.files.folder), source=uri)
+            make_room_for(uri, target, cache, run_confined(measure_unpacked, str(file), uri, source=uri))
+            run_confined(unpack, str(file), str(target), uri, str(cache.files.folder), source=uri)
             file.unlink()
         flush(target)
 
@@ -79,18 +79,17 @@ def find_tree(
     """Find the objects of a dataset under a prefix.
 
     Without `expected`, these are the current objects, whose listing is saved. With `expected`, they are the
-    objects of the saved listing, and objects that were added later are ignored; fetching an object that was
-    replaced or deleted raises DatasetChanged, which names that object. Without an intact listing, the current
-    objects must have the fingerprint `expected`; otherwise, DatasetChanged is raised.
+    objects of the saved listing, and objects that were added later are ignored. If one of the listed objects
+    was replaced or deleted, fetching it raises DatasetChanged, which names that object. If there is no intact
+    listing, DatasetChanged is raised unless the current objects have the fingerprint `expected`.
     """
-    uri = f"s3://{origin.bucket}/{origin.prefix}"
-    listing = _select_listing(origin, reader, listings, expected, uri)
-    fetch = TreeFetch(listing, cache, reader, uri)
-    return RemoteDataset(uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
+    listing = _select_listing(origin, reader, listings, expected)
+    fetch = TreeFetch(listing, cache, reader)
+    return RemoteDataset(origin.uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
 
 
 def _select_listing(
-    origin: S3Tree, reader: ObjectReader, listings: S3Listings | None, expected: str | None, uri: str
+    origin: S3Tree, reader: ObjectReader, listings: S3Listings | None, expected: str | None
 ) -> Listing:
     """Return the objects to fetch."""
     if expected is not None and listings is not None:
@@ -100,10 +99,10 @@ def _select_listing(
         log.warning(
             "There is no intact listing of the objects that were checked under %s; fetching fails if objects "
             "have been changed, added or deleted since the check.",
-            uri,
+            origin.uri,
         )
-    listing = list_tree(origin, reader, uri)
-    require_expected(listing.fingerprint, expected, uri)
+    listing = list_tree(origin, reader)
+    require_expected(listing.fingerprint, expected, origin.uri)
     if listings is not None:
         listings.save(listing)
     return listing
@@ -117,12 +116,12 @@ def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
     return is_complete(home / "content") and (not isinstance(origin, S3Tree) or is_tree_intact(home, origin))
 
 
-def stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:
+def compute_stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:
     """Return the fingerprint of the current objects in S3, without fetching images or labels.
 
     Fetched content has the same fingerprint, but a converted copy has a different one. Raises DatasetError if
     there are no objects, and StoreErrors.
     """
     if isinstance(origin, S3File):
-        return file_fingerprint(origin, reader.stat(origin.bucket, origin.key))
-    return list_tree(origin, reader, f"s3://{origin.bucket}/{origin.prefix}").fingerprint
+        return compute_file_fingerprint(origin, reader.stat(origin.bucket, origin.key))
+    return list_tree(origin, reader).fingerprint

@@ -1,9 +1,11 @@
 """Downloads many objects, or one large one, over several connections.
 
-include/s3/download.py, in contrast, downloads one checkpoint over one connection, and the file appears once
-its bytes match a SHA-256. A dataset's objects need not have a SHA-256, so every read is conditional on the
-ETag from the listing. The parts of a file arrive in any order. Files that the store already has are linked,
-not downloaded. caching/filling.py makes the whole folder appear in one step.
+Files that the store already has are linked, not downloaded. A dataset's objects need not have a SHA-256, so
+every read is conditional on the ETag from the listing. The parts of a file arrive in any order, and the file
+exists before it is complete; filling.py makes the whole folder appear in one step.
+
+include/s3/download.py, in contrast, downloads one file over one connection, and the file appears once its
+bytes match a SHA-256.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from include.datasets.caching.file_store import object_key
+from include.datasets.caching.file_store import compute_object_key
 from include.datasets.disk import flush_file
 from include.datasets.parallel import map_in_order
+from include.limits import MIB
 from include.s3.client import CONNECTIONS
 from include.s3.errors import StoreUnavailable
 
@@ -32,7 +35,8 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 25
 """Number of parts queued for each connection."""
-_PART = 32 * 1024**2
+_PART = 32 * MIB
+"""Size of a part in bytes; smaller files are downloaded in one piece."""
 _ATTEMPTS = 3
 
 
@@ -41,10 +45,13 @@ class _File:
     """A file that is being downloaded in parts."""
 
     stored: StoredObject
+    """The object to download."""
     path: Path
+    """Where the file is written."""
     parts: int
-    """Number of parts that are not finished."""
+    """Number of parts that are not yet finished."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while `parts` is changed."""
 
     def end_part(self) -> bool:
         """Count a finished part; return whether it was the last one."""
@@ -55,9 +62,14 @@ class _File:
 
 @dataclass(frozen=True)
 class _Part:
+    """A range of bytes of a file, which one thread downloads."""
+
     file: _File
+    """The file that the bytes belong to."""
     start: int
+    """Position of the first byte, counted from 0."""
     stop: int
+    """Position after the last byte."""
 
 
 class Downloader:
@@ -74,9 +86,9 @@ class Downloader:
         for a path that exists, and StoreErrors. After an error, files that were already written remain.
         """
         # Only the errors are of interest, not the results.
-        deque(map_in_order(self._fetch, self._parts(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)
+        deque(map_in_order(self._fetch, self._divide(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)
 
-    def _parts(self, wanted: Iterable[tuple[StoredObject, Path]]) -> Iterator[_Part]:
+    def _divide(self, wanted: Iterable[tuple[StoredObject, Path]]) -> Iterator[_Part]:
         for stored, path in wanted:
             file = _File(stored, path, parts=max(1, -(-stored.size // _PART)))
             if file.parts > 1:
@@ -107,7 +119,7 @@ class Downloader:
         if file.end_part() and self._store is not None:
             if not is_whole:
                 flush_file(file.path)
-            self._store.keep(file.path, object_key(file.stored))
+            self._store.keep(file.path, compute_object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
         """Create the file's folder, and link the file from the store; return False if the store lacks it."""
@@ -115,7 +127,7 @@ class Downloader:
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
-        if self._store is not None and self._store.link(object_key(stored), stored.size, str(path)):
+        if self._store is not None and self._store.link(compute_object_key(stored), stored.size, str(path)):
             self._progress.advance(stored.size)
             return True
         return False

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from include.datasets.caching.cache import try_lock
-from include.datasets.disk import disk_blocks, require_room
+from include.datasets.disk import measure_on_disk, require_room
 from include.errors import AttemptError
+from include.file_locks import try_lock
 from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
 
@@ -43,7 +43,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 class EvictionHangs(AttemptError):
     """Another process on this machine has been evicting datasets for too long.
 
-    A later attempt, or an attempt on another machine, may succeed.
+    A later attempt may succeed, or one on another machine.
     """
 
 
@@ -53,11 +53,11 @@ def make_room(cache: DatasetCache, needed: int = 0) -> None:
     Datasets in use remain, even above the limit.
     """
     with _evict_alone(cache) as trash:
-        excess = _excess(cache, needed)
+        excess = _compute_excess(cache, needed)
         if excess <= 0:
             return
         excess -= _remove_unlinked(cache)
-        homes = _unused_first(cache)
+        homes = _sort_by_last_use(cache)
         while excess > 0 and homes:
             excess -= _evict(cache, homes.pop(0), trash)
         _remove_unlinked(cache)
@@ -80,20 +80,20 @@ def measure(cache: DatasetCache) -> int:
     """Return the size of the cache on the disk, in bytes."""
     total = 0
     with suppress(FileNotFoundError):
-        total += disk_blocks(cache.known_files.stat())
-    for entry in cache.files.files():
+        total += measure_on_disk(cache.known_files.stat())
+    for entry in cache.files.list_files():
         with suppress(FileNotFoundError):
-            total += disk_blocks(entry.stat(follow_symlinks=False))
-    return total + sum(_measure_own(Path(home)) for home in _homes(cache))
+            total += measure_on_disk(entry.stat(follow_symlinks=False))
+    return total + sum(map(_measure_own, _list_homes(cache)))
 
 
-def _excess(cache: DatasetCache, needed: int) -> int:
+def _compute_excess(cache: DatasetCache, needed: int) -> int:
     """Return how many bytes must be evicted to make room for `needed` more."""
     disk = shutil.disk_usage(cache.folder)
     limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
     lacking = needed - disk.free
-    # Measuring a large cache takes seconds. It is not necessary while the used space of the whole disk is
-    # within the limit, because the cache cannot be larger than that.
+    # Measuring a large cache takes seconds. It is not necessary if everything on the disk, which includes the
+    # cache, is within the limit.
     if disk.used + needed <= limit:
         return lacking
     return max(lacking, measure(cache) + needed - limit)
@@ -129,29 +129,29 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
 def _remove_idle_locks(cache: DatasetCache) -> None:
     """Remove the lock files that killed processes left behind for datasets that are not in the cache."""
     for lock in list(cache.locks.iterdir()):
-        home = cache.home(lock.name)
+        home = cache.locate_home(lock.name)
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
-            # A process about to create the folder holds the lock, or notices that the lock file is gone.
+            # A process that is about to create the folder holds the lock, or notices that its file is gone.
             if _lock_unused(lock, locks) and not home.exists():
                 lock.unlink(missing_ok=True)
 
 
-def _homes(cache: DatasetCache) -> list[str]:
-    return [entry.path for entry in os.scandir(cache.folder) if _FINGERPRINT.fullmatch(entry.name)]
+def _list_homes(cache: DatasetCache) -> list[Path]:
+    return [path for path in cache.folder.iterdir() if _FINGERPRINT.fullmatch(path.name)]
 
 
-def _unused_first(cache: DatasetCache) -> list[Path]:
+def _sort_by_last_use(cache: DatasetCache) -> list[Path]:
     """Return the folders of all datasets, the least recently used first."""
 
-    def last_used(home: Path) -> float:
+    def read_last_use(home: Path) -> float:
         for path in (cache.locks / home.name, home):
             with suppress(FileNotFoundError):
                 return path.stat().st_mtime
         return 0.0
 
-    return sorted(map(Path, _homes(cache)), key=last_used)
+    return sorted(_list_homes(cache), key=read_last_use)
 
 
 def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
@@ -160,8 +160,8 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
     with ExitStack() as locks:
         lock = cache.locks / home.name
         with suppress(PermissionError):  # the lock belongs to another account, which may be using the dataset
-            lock.touch(mode=0o660)  # otherwise, a process could start to use a dataset that has no lock file
-        # Processes of an earlier release of this project hold only the locks of single folders.
+            lock.touch(mode=0o660)  # without this file, another process could begin to use the dataset now
+        # In the dataset's folder: the locks of single folders, the only ones that an earlier release holds.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0
         try:
@@ -176,7 +176,7 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
 
 
 def _lock_unused(path: Path, locks: ExitStack) -> bool:
-    """Lock the file, if it exists, until `locks` closes. Returns False if another process holds the lock."""
+    """Lock the file, if it exists, until `locks` closes. Returns False if another process may hold it."""
     try:
         # NFS locks only files that are open for writing.
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -210,9 +210,9 @@ def _remove(folder: Path) -> int:
                     freed += _remove(Path(entry.path))
                     continue
                 found = entry.stat(follow_symlinks=False)
-                freed += disk_blocks(found) if found.st_nlink <= 2 else 0  # the second link is in files/
+                freed += measure_on_disk(found) if found.st_nlink <= 2 else 0  # the second link is in files/
                 Path(entry.path).unlink()
-        freed += disk_blocks(folder.stat())
+        freed += measure_on_disk(folder.stat())
         folder.rmdir()
     return freed
 
@@ -220,12 +220,12 @@ def _remove(folder: Path) -> int:
 def _remove_unlinked(cache: DatasetCache) -> int:
     """Remove the files that belong to no dataset; return their size."""
     freed = 0
-    for entry in cache.files.files():
+    for entry in cache.files.list_files():
         with suppress(FileNotFoundError):
             found = entry.stat(follow_symlinks=False)
             if found.st_nlink == 1:
                 Path(entry.path).unlink()
-                freed += disk_blocks(found)
+                freed += measure_on_disk(found)
     return freed
 
 
@@ -233,12 +233,12 @@ def _measure_own(folder: Path) -> int:
     """Return the size of a dataset's folder, excluding the files that have other links."""
     total = 0
     with suppress(FileNotFoundError, PermissionError):
-        total += disk_blocks(folder.stat())
+        total += measure_on_disk(folder.stat())
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     total += _measure_own(Path(entry.path))
                 else:
                     found = entry.stat(follow_symlinks=False)
-                    total += disk_blocks(found) if found.st_nlink == 1 else 0
+                    total += measure_on_disk(found) if found.st_nlink == 1 else 0
     return total

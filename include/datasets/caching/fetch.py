@@ -15,11 +15,11 @@ from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
 from include.datasets.caching.filling import ensure_folder
-from include.datasets.caching.view import data_argument, fill_view, read_and_fill_view
+from include.datasets.caching.view import fill_view, find_data_argument, read_and_fill_view
 from include.datasets.caching.view_lock import lock_view
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import content_fingerprint, require_expected, stat_digest
+from include.datasets.fingerprint import compute_content_fingerprint, compute_stat_digest, require_expected
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -47,8 +47,6 @@ class LocalDataset:
 
     data: Path
     """Ultralytics' argument `data`: a YAML, or a folder for classify."""
-    fingerprint: str
-    """Identifies the content."""
     is_unchanged: Callable[[], bool]
     """Returns whether the files are still the same: the owner of local data may change them.
 
@@ -72,7 +70,7 @@ def materialize(
 
     `roots` are the folders of this machine that datasets may be read from; the machine that checked the
     dataset may have allowed other folders. `listings` record the objects that were checked under an S3
-    prefix; if the cache lacks the content and there is no listing, any change under the prefix raises
+    prefix. If the cache lacks the content and there is no listing, any change under the prefix raises
     DatasetChanged. `cache_limit` is in bytes (see eviction.py).
 
     Raises DatasetChanged if the source no longer has that content, the errors of `inspect_dataset` if the
@@ -86,11 +84,11 @@ def materialize(
         locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (location, _),
     ):
         layout = None if location.is_fetched else read_layout(location, reference.task, reference.split)
-        with lock_view(home, _view_name(layout, reference)) as view:
+        with lock_view(home, _name_view(layout, reference)) as view:
             is_unchanged = _require_unchanged(layout, reference)
             ensure_folder(home, view.name, partial(_fill, location, layout, reference, view), source)
             log.info("Dataset %s is ready in %s.", source, view)
-            yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
+            yield LocalDataset(find_data_argument(view, reference.task), is_unchanged)
 
 
 def _fill(
@@ -122,10 +120,10 @@ def locate(
 ) -> Iterator[tuple[DatasetLocation, str | None]]:
     """Find the data on this machine, or fetch or draw them; yield their location and fingerprint.
 
-    The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
-    because its files have not been read yet; the caller compares their fingerprint with `expected` later. For
-    other sources, cached content with the fingerprint `expected` is used without a request to S3, and
-    content with a different fingerprint raises DatasetChanged.
+    The data are not evicted from the cache until the context ends. For a local path, the fingerprint is None,
+    because the files have not been read yet; the caller compares it with `expected` later. For other sources,
+    cached content with the fingerprint `expected` is used without a request to S3, and if the source has a
+    different fingerprint, DatasetChanged is raised.
     """
     match origin:
         case LocalPath():
@@ -138,10 +136,10 @@ def locate(
         case S3File() | S3Tree():
             with _fetch(origin, source, cache, s3, listings, expected) as home:
                 content = home / "content"
-                yield DatasetLocation(content / (_named_file(origin) or ""), source, content), home.name
+                yield DatasetLocation(content / (_find_file_name(origin) or ""), source, content), home.name
 
 
-def _named_file(origin: S3File | S3Tree) -> str | None:
+def _find_file_name(origin: S3File | S3Tree) -> str | None:
     """Return the name of the file that describes the dataset; None if the source is a folder or a zip."""
     if isinstance(origin, S3Tree):
         return origin.yaml or origin.annotations
@@ -179,7 +177,7 @@ def _fetch(
 def _draw_digits(home: Path) -> Path:
     def fill(target: Path) -> None:
         digits.write_digits(target)
-        drawn = content_fingerprint(
+        drawn = compute_content_fingerprint(
             read_layout(DatasetLocation(target, "digits", target), "detect"), "digits"
         )
         if drawn != digits.FINGERPRINT:
@@ -191,12 +189,12 @@ def _draw_digits(home: Path) -> Path:
     return ensure_folder(home, "content", fill, "digits")
 
 
-def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
+def _name_view(layout: Layout | None, reference: DatasetReference) -> str:
     """Return the name of the view; `layout` is the layout of local data, or None for fetched data.
 
     Fetched content is always in the folder named after its fingerprint. Local files with the same content
-    may be at several paths, any of which may disappear, so the name of their view contains a hash of these
-    paths.
+    may be at several places, any of which may disappear, so the name of their view contains a hash of the
+    paths to which the view links.
     """
     name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
     if layout is None:
@@ -210,21 +208,21 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
 def _require_unchanged(layout: Layout | None, reference: DatasetReference) -> Callable[[], bool]:
     """Raise DatasetChanged unless the files are those that were checked.
 
-    `layout` is the layout of local data, or None for fetched data, which never change. Returns a function
-    that checks later whether the files are still the same.
+    Returns a function that checks later whether the files are still the same. `layout` is the layout of local
+    data, or None for fetched data, which never change.
     """
     if layout is None:
         return lambda: True
-    before = stat_digest(layout)
+    before = compute_stat_digest(layout)
     if before != reference.stat_digest:
-        found = content_fingerprint(layout, reference.source)
+        found = compute_content_fingerprint(layout, reference.source)
         require_expected(found, reference.fingerprint, reference.source)
 
     def is_unchanged() -> bool:
-        if stat_digest(layout) == before:
+        if compute_stat_digest(layout) == before:
             return True
         try:
-            return content_fingerprint(layout, reference.source) == reference.fingerprint
+            return compute_content_fingerprint(layout, reference.source) == reference.fingerprint
         except DatasetError:  # a file is gone or cannot be read
             return False
 

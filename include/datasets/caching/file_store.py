@@ -2,12 +2,12 @@
 
     {cache}/files/{first two digits of the key}/{key}
 
-The key of a file from a zip is its SHA-256, and the key of an object is a hash of its ETag and size, so a
+The key of a file from a zip is its SHA-256, and the key of an object is a hash of its ETag and size. So a
 file that is fetched both in a zip and as an object is stored twice. A dataset's folder has hard links to the
-stored files, so a stored file without any other link belongs to no dataset, and may be removed at any time.
-Files are read-only. They appear under their keys only once they are complete, so an interrupted fetch of a
-prefix continues where it stopped; an interrupted fetch of a zip starts again. On a file system without hard
-links, no files are stored here, and each dataset has its own copies.
+stored files. So a stored file without any other link belongs to no dataset, and may be removed at any time.
+Files are read-only, and appear under their keys only once they are complete. So an interrupted fetch of a
+prefix continues where it stopped, whereas an interrupted fetch of a zip starts again. On a file system
+without hard links, no files are stored here, and each dataset has its own copies.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
-"""Errors that mean that no further hard link to a file is possible. EMLINK: ext4 allows 65,000 links to a
-file, but more images than that may have the same label file, for example an empty one. EPERM, EACCES: the
-kernel refuses links to other accounts' files, which a cache contains if several accounts share it."""
+"""The errors after which no further hard link to a file is possible. EMLINK: ext4 allows 65,000 links to a
+file, but more images than that may have label files with the same content, such as empty ones. EPERM, EACCES:
+the kernel refuses links to files of other accounts, which are in a cache that several accounts share."""
 
 _READ_ONLY = 0o444
 
 
-def object_key(stored: StoredObject) -> str:
+def compute_object_key(stored: StoredObject) -> str:
     """Return the key of an object's content. It can be computed before the download."""
     text = " ".join(["s3", *stored.content])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
@@ -76,8 +76,8 @@ class FileStore:
     def keep(self, file: Path, key: str) -> None:
         """Add a complete file to the store, or replace it with a link if its content is already stored.
 
-        If no link is possible, the file stays as it is. If the stored file has too many links, this file
-        replaces it in the store.
+        If no link is possible, the file stays as it is. If the stored file cannot have more links, this file
+        takes its place in the store.
         """
         file.chmod(_READ_ONLY)
         stored = self.folder / key[:2] / key
@@ -87,7 +87,7 @@ class FileStore:
             except FileExistsError:
                 self._share(file, stored)
 
-    def files(self) -> Iterator[os.DirEntry[str]]:
+    def list_files(self) -> Iterator[os.DirEntry[str]]:
         """Yield all files in the store, including temporary files that a killed process left behind."""
         with suppress(FileNotFoundError), os.scandir(self.folder) as folders:
             for folder in folders:

@@ -1,7 +1,7 @@
 """Fills the folders of a dataset in the cache: each appears under its name only once it is complete.
 
-One process at a time holds the lock for filling the folders of a fingerprint. The kernel drops the lock of a
-process that dies, and the next holder removes unfinished folders.
+Only one process at a time fills folders of a dataset: it holds a lock. If the process dies, the kernel drops
+the lock, and the next process that holds it removes the unfinished folder.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.cache import try_lock
 from include.datasets.disk import translate_disk_errors
+from include.file_locks import try_lock
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def ensure_folder(
 ) -> Path:
     """Return the folder `home`/`name`, creating it with `fill` if it does not exist.
 
-    A folder that exists but is not intact is repaired. The caller must have entered DatasetCache.use.
+    If the folder exists but is not intact, `repair` repairs it. The caller must have entered
+    DatasetCache.use.
 
     Several processes may call this concurrently. A process that is killed during `fill` leaves no incomplete
     folder of that name behind. Raises DatasetNotHere if the disk is full or not writable, UntrustedFolder if

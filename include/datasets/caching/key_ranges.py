@@ -9,31 +9,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LENGTH = 64
-"""How many characters of a name are compared."""
+"""How many characters of a name are considered."""
 
 _AHEAD = 8
-"""How many pages ahead to guess, assuming that the following names are as close together as those so far."""
+"""How many pages ahead the guessed name is, if the following names are as close together as those so far."""
 
 
 def find_division(names: Sequence[str], last: str | None) -> str | None:
-    """Return a name between the last element of `names` and `last`, or None if there is none in between.
+    """Guess a name between the last element of `names` and `last`; return None if the guess is not there.
 
     `names` are the names on one page, in order; `last` is None if there is no upper bound. The distance of
-    the result from the last of `names` is _AHEAD times the page's range, but at most half of the remaining
-    range. The result consists of characters that occur in `names`, because the following names probably
+    the guess from the last of `names` is _AHEAD times the page's range, but at most half of the remaining
+    range. The guess consists of characters that occur in `names`, because the following names probably
     consist of the same characters.
     """
     alphabet = sorted(set("".join(names)))
     if not alphabet:
         return None
     base = len(alphabet) + 1  # 0 is the end of a name
-    first, low = _number(names[0], alphabet), _number(names[-1], alphabet)
-    high = base**_LENGTH - 1 if last is None else _number(last, alphabet)
-    found = _name(min(low + max(low - first, 1) * _AHEAD, (low + high) // 2), alphabet)
+    first, low = _to_number(names[0], alphabet), _to_number(names[-1], alphabet)
+    high = base**_LENGTH - 1 if last is None else _to_number(last, alphabet)
+    found = _to_name(min(low + max(low - first, 1) * _AHEAD, (low + high) // 2), alphabet)
     return found if names[-1] < found and (last is None or found < last) else None
 
 
-def _number(name: str, alphabet: Sequence[str]) -> int:
+def _to_number(name: str, alphabet: Sequence[str]) -> int:
     """Return the name as a number whose digits are its characters, so that numbers sort like names."""
     base, number = len(alphabet) + 1, 0
     for character in name[:_LENGTH]:
@@ -41,7 +41,7 @@ def _number(name: str, alphabet: Sequence[str]) -> int:
     return int(number * base ** max(0, _LENGTH - len(name)))
 
 
-def _name(number: int, alphabet: Sequence[str]) -> str:
+def _to_name(number: int, alphabet: Sequence[str]) -> str:
     """Return the name that a number represents; a digit 0 becomes the first character of the alphabet."""
     base, digits = len(alphabet) + 1, []
     while number:

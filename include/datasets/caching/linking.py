@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.file_store import FileStore, object_key
+from include.datasets.caching.file_store import FileStore, compute_object_key
 from include.datasets.caching.listing import read_objects, write_objects
 from include.datasets.disk import round_to_blocks
 from include.datasets.errors import DatasetError
@@ -47,7 +47,6 @@ class _Batch:
 
 def link_objects(
     origin: dict[str, Any],
-    uri: str,
     count: int,
     listing: str,
     target: str,
@@ -57,15 +56,15 @@ def link_objects(
 ) -> dict[str, int]:
     """Link the objects that are in `store` into `target`; return the fields of MissingData.
 
-    The file `listing` names all `count` objects. Those that this machine lacks are written to the file
-    `lacking`. A link protects a file: if another dataset that shares the file is evicted, the file remains.
-    If `processes` is more than 1, the current process must have no other threads, as in a confined process.
-    Raises DatasetError for an object whose name is also a folder of other objects, and OSErrors.
+    The file `listing` names all `count` objects. The objects that this machine lacks are written to the file
+    `lacking`. A link protects a file: it remains if another dataset that shares it is evicted. If `processes`
+    is more than 1, the current process must have no other threads, as in a confined process. Raises
+    DatasetError for an object whose name is also a folder of other objects, and OSErrors.
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))
-    progress, total = ProgressLog(f"Linking {uri}", count, "files"), MissingData()
-    with explain_clash(uri, Path(target)), write_objects(Path(lacking), tree) as write:
+    progress, total = ProgressLog(f"Linking {tree.uri}", count, "files"), MissingData()
+    with explain_clash(tree.uri, Path(target)), write_objects(Path(lacking), tree) as write:
         for batch in share_out(link, count, processes):
             progress.advance(batch.done)
             for name, stored in batch.lacking:
@@ -98,7 +97,7 @@ def _link(origin: S3Tree, listing: Path, target: str, store: FileStore, numbers:
         if folder not in folders:
             Path(target, folder).mkdir(parents=True, exist_ok=True)
             folders.add(folder)
-        if not store.link(object_key(stored), stored.size, f"{target}/{name}"):
+        if not store.link(compute_object_key(stored), stored.size, f"{target}/{name}"):
             batch.lacking.append((name, stored))
         batch.done += 1
         if batch.done >= BATCH:

@@ -1,4 +1,4 @@
-"""Keeps the list of a dataset's S3 objects in a file, so that even four million objects take little memory.
+"""Keeps the listing of a dataset's S3 objects in a file, so that even four million take little memory.
 
 The file consists of compressed JSON lines. The first line is the name of the data YAML or null; every other
 line has an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
@@ -22,13 +22,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from include.datasets.fingerprint import tree_fingerprint
-from include.datasets.names import safe_parts
+from include.datasets.fingerprint import TreeDigest
+from include.datasets.names import split_safely
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
 from include.s3.download import download
 from include.s3.errors import ObjectNotFound, StoreRefusal
-from include.s3.layout import listing_key
+from include.s3.layout import build_listing_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +53,7 @@ class Listing:
     """
 
     file: IO[bytes]
-    """The open file of compressed lines; a temporary file vanishes when nothing refers to this object."""
+    """The open file of compressed lines. A temporary file vanishes when nothing refers to it any more."""
     origin: S3Tree
     """Where the objects are."""
     fingerprint: str
@@ -64,35 +64,26 @@ class Listing:
     @classmethod
     def write(cls, origin: S3Tree, objects: Iterable[tuple[str, StoredObject]]) -> Listing:
         """Write a listing of the objects while they are being listed."""
-        count = 0
-
-        def written() -> Iterator[tuple[str, StoredObject]]:
-            nonlocal count
-            for count, pair in enumerate(objects, start=1):  # noqa: B007
-                write(*pair)
-                yield pair
-
+        digest = TreeDigest(origin.yaml)
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the listing
         with _write_lines(file, origin) as write:
-            fingerprint = tree_fingerprint(written(), origin.yaml)
-        return cls(file, origin, fingerprint, count)
+            for name, stored in objects:
+                write(name, stored)
+                digest.add(name, stored)
+        return cls(file, origin, digest.fingerprint(), digest.count)
 
     @classmethod
     def read(cls, path: Path, origin: S3Tree) -> Listing:
         """Open an existing listing and compute its fingerprint. Raises one of DAMAGED, and OSErrors."""
+        digest = TreeDigest(origin.yaml)
         file = path.open("rb")
-        count = 0
-
-        def counted() -> Iterator[tuple[str, StoredObject]]:
-            nonlocal count
-            for count, pair in enumerate(_parse(file, origin), start=1):  # noqa: B007
-                yield pair
-
         try:
-            return cls(file, origin, tree_fingerprint(counted(), origin.yaml), count)
+            for name, stored in _parse(file, origin):
+                digest.add(name, stored)
         except DAMAGED:
             file.close()
             raise
+        return cls(file, origin, digest.fingerprint(), digest.count)
 
     def __iter__(self) -> Iterator[tuple[str, StoredObject]]:
         return _parse(self.file, self.origin)
@@ -145,7 +136,7 @@ def _parse(
         _read_line(unpacked)  # the name of the data YAML, which is also in `origin`
         for line in islice(iter(partial(_read_line, unpacked), b""), numbers.start, numbers.stop):
             name, size, etag = json.loads(line)
-            safe_parts(name)
+            split_safely(name)
             yield name, StoredObject(origin.bucket, origin.prefix + name, int(size), str(etag))
         if numbers.stop == PREFIX_OBJECTS and unpacked.read(1):
             raise ValueError(f"it lists more than {PREFIX_OBJECTS:,} objects")
@@ -165,13 +156,13 @@ class S3Listings:
         self._bucket = bucket
 
     def save(self, listing: Listing) -> None:
-        """Store a listing. If S3 does not allow that, only log a warning: the check need not fail.
+        """Store a listing. If S3 refuses it, only log a warning, so that the check can still succeed.
 
         Raises StoreUnavailable if a retry may succeed.
         """
         listing.file.seek(0)
         try:
-            self._bucket.put(listing_key(listing.fingerprint), listing.file)
+            self._bucket.put(build_listing_key(listing.fingerprint), listing.file)
         except StoreRefusal as error:
             log.warning(
                 "The listing of the dataset was not stored, so other machines can fetch its files only "
@@ -184,7 +175,7 @@ class S3Listings:
 
         Raises StoreErrors.
         """
-        location = self._bucket.at(listing_key(fingerprint))
+        location = self._bucket.at(build_listing_key(fingerprint))
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "listing"
             try:

@@ -1,10 +1,10 @@
 """Decides which objects under a prefix belong to a dataset.
 
-All of them do, unless the source is a data YAML or a whole bucket. (tree.py skips hidden files and caches
-and, for COCO, all files except images and JSON.) A data YAML may be next to other datasets, or at the root
-of a bucket that also has checkpoints. So only the folders and files that the data YAML names, and the folders
-of their labels, are listed and fetched, and other objects do not affect the dataset's fingerprint. The data
-YAML is parsed in a confined process before these folders are listed.
+All of them do, unless the source is a data YAML or a whole bucket. (tree.py later skips hidden files, caches
+and, for COCO, all files except images and JSON.) A data YAML may be next to other datasets, or at the root of
+a bucket that also has checkpoints. So for a data YAML, only the folders and files that it names are listed
+and fetched, with the folders of their labels; other objects do not affect the dataset's fingerprint. To find
+out what it names, the data YAML is first parsed in a confined process.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _LEVEL = 10_000
 """How many objects and folders at the root of a bucket are searched for a data YAML."""
 
 
-def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[StoredObject]:
+def select_objects(origin: S3Tree, reader: ObjectReader) -> Iterator[StoredObject]:
     """Yield the dataset's objects in the order of their keys; there may be none. Raises DatasetError."""
     yaml, folders = origin.yaml, [origin.prefix]
     if yaml is None and not origin.prefix:
-        yaml, folders = _look_at_root(origin, reader, uri)
+        yaml, folders = _look_at_root(origin, reader)
     if yaml is not None:
-        yield from _select_named(origin, yaml, reader, uri)
+        yield from _select_named(origin, yaml, reader)
         return
     for folder in folders:
         yield from list_objects(reader, origin.bucket, folder)
 
 
-def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str | None, list[str]]:
+def _look_at_root(origin: S3Tree, reader: ObjectReader) -> tuple[str | None, list[str]]:
     """Return the data YAML at a bucket's root or, if there is none, the prefixes of the dataset's objects."""
     pages = reader.list_level(origin.bucket, "")
     found = list(itertools.islice(itertools.chain.from_iterable(pages), _LEVEL))
@@ -59,13 +59,14 @@ def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str |
         return None, [name for name in _CLASSIFY_FOLDERS if name in visible]
     if len(visible) == 1 or not found:
         return None, visible
+    what = "several YAML files" if yamls else "no data YAML and no train/"
     raise DatasetError(
-        f"{uri} is a whole bucket, with {'several YAML files' if yamls else 'no data YAML and no train/'} at "
-        f"its root; give the prefix of the dataset, s3://{origin.bucket}/…/, or its data YAML"
+        f"{origin.uri} is a whole bucket, with {what} at its root; give the prefix of the dataset, "
+        f"{origin.uri}…/, or its data YAML"
     )
 
 
-def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> Iterator[StoredObject]:
+def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader) -> Iterator[StoredObject]:
     description = reader.stat(origin.bucket, origin.prefix + yaml)
     named = _parse_object(reader, description, YAML_BYTES, name_folders, yaml)
     lists = [stored for name in named["lists"] for stored in _stat_if_there(origin, name, reader)]
@@ -77,7 +78,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
     if "" in folders:
         if not origin.prefix:
             raise DatasetError(
-                f"{uri}{yaml} names the whole bucket as a folder of images, but a bucket may contain "
+                f"{origin.uri}{yaml} names the whole bucket as a folder of images, but a bucket may contain "
                 "other files; move the images into a folder, such as images/, and name that folder"
             )
         yield from list_objects(reader, origin.bucket, origin.prefix)

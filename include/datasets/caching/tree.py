@@ -31,7 +31,7 @@ from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.samples import is_image
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.progress import ProgressLog
 from include.datasets.shares import MANY, PROCESSES
 from include.limits import PREFIX_OBJECTS, in_words
@@ -50,22 +50,24 @@ log = logging.getLogger(__name__)
 _LISTING = "listing.jsonl.gz"
 
 
-def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
+def list_tree(origin: S3Tree, reader: ObjectReader) -> Listing:
     """List the objects of the dataset, named relative to the prefix."""
-    with _older_objects_frozen():
-        found = itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1)
+    with _freeze_older_objects():
+        found = itertools.islice(_iterate_tree(origin, reader), PREFIX_OBJECTS + 1)
         listing = Listing.write(origin, found)
     if listing.count > PREFIX_OBJECTS:
-        raise DatasetError(f"{uri} exceeds the limit of {PREFIX_OBJECTS:,} objects; give a prefix with fewer")
+        raise DatasetError(
+            f"{origin.uri} exceeds the limit of {PREFIX_OBJECTS:,} objects; give a prefix with fewer"
+        )
     if not listing.count:
         raise DatasetError(
-            f"There are no objects at {uri}; check the bucket and the prefix, or upload the data there"
+            f"There are no objects at {origin.uri}; check the bucket and the prefix, or upload the data there"
         )
     return listing
 
 
 @contextmanager
-def _older_objects_frozen() -> Iterator[None]:
+def _freeze_older_objects() -> Iterator[None]:
     """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
 
     The imported modules alone have so many objects that collection would take a third of a listing's time.
@@ -80,18 +82,18 @@ def _older_objects_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
-    for stored in select_objects(origin, reader, uri):
+def _iterate_tree(origin: S3Tree, reader: ObjectReader) -> Iterator[tuple[str, StoredObject]]:
+    for stored in select_objects(origin, reader):
         name = stored.key.removeprefix(origin.prefix)
         if not name or name.endswith("/"):
             continue  # the placeholder that S3 consoles create for a folder
         try:
-            parts = safe_parts(name)
+            parts = split_safely(name)
             if "/".join(parts) != name:
                 raise ValueError("it contains the component '.'")  # noqa: TRY301 - the except clause completes it
         except ValueError as error:
             raise DatasetError(
-                f"{uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
+                f"{origin.uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
             ) from error
         if not is_ignored(parts) and (origin.annotations is None or _is_of_coco(name)):
             yield name, stored
@@ -107,10 +109,16 @@ class TreeFetch:
     """Fetches the objects of a listing."""
 
     listing: Listing
+    """The objects to fetch."""
     cache: DatasetCache
+    """This machine's cache, which has some of the objects already."""
     reader: ObjectReader
-    uri: str
-    """Address of the dataset, for messages."""
+    """Reads the objects."""
+
+    @property
+    def uri(self) -> str:
+        """The address of the dataset, for messages."""
+        return self.listing.origin.uri
 
     def fill(self, target: Path) -> None:
         """Fetch all objects into the empty folder `target`."""
@@ -120,7 +128,7 @@ class TreeFetch:
 
     def is_intact(self, content: Path) -> bool:
         """Return whether all objects are in the folder, each with the listed size."""
-        return next(_find_damaged(self.listing, content), None) is None
+        return not any(_find_damaged(self.listing, content))
 
     def repair(self, content: Path) -> None:
         """Fetch the damaged objects again.
@@ -164,7 +172,7 @@ class TreeFetch:
 
     def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> MissingData:
         paths = str(listing), str(target), str(self.cache.files.folder), str(lacking)
-        arguments = asdict(self.listing.origin), self.uri, count, *paths
+        arguments = asdict(self.listing.origin), count, *paths
         if count < MANY:
             return MissingData(**link_objects(*arguments))
         return MissingData(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
@@ -180,10 +188,10 @@ class TreeFetch:
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:
     """Return whether the content in a dataset's folder has all objects of its listing, with the listed sizes.
 
-    Returns True if there is no listing that can be read.
+    Returns True if there is no readable listing.
     """
     try:
-        return next(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"), None) is None
+        return not any(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"))
     except (*DAMAGED, FileNotFoundError):  # content that an earlier release fetched has no listing
         return True
 

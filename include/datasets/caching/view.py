@@ -1,9 +1,9 @@
 """The view that Ultralytics gets as `data`: a folder with links to exactly the files that were checked.
 
 The view contains nothing else from the source: no `*.cache` (which Ultralytics would unpickle), no `*.npy`
-beside an image (which Ultralytics would load instead of the image), no `download` (which it would run). Files
-that Ultralytics writes next to images and labels, such as caches and repaired JPEG files, stay in the view:
-the user's folder and the fetched content are never touched.
+beside an image (which it would load instead of the image), and no `download` in the data YAML (which it would
+run). Files that Ultralytics writes next to images and labels, such as caches and repaired JPEG files, stay in
+the view, so that neither the user's folder nor the fetched content is ever changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from include.datasets.caching.file_store import NO_LINKS
-from include.datasets.checking.label_files import label_path
+from include.datasets.checking.label_files import build_label_path
 from include.datasets.disk import flush_file, is_file
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -65,7 +65,7 @@ def _link(layout: Layout, split: Split, partial: Path, home: Path, numbers: rang
         links.add(image, sample.image)
         if sample.label:
             # Ultralytics looks for the label at this path, which also depends on folders within the split.
-            links.add(label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
+            links.add(build_label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
         done += 1
         if done >= BATCH:
             yield done
@@ -73,7 +73,7 @@ def _link(layout: Layout, split: Split, partial: Path, home: Path, numbers: rang
     yield done
 
 
-def data_argument(view: Path, task: Task) -> Path:
+def find_data_argument(view: Path, task: Task) -> Path:
     """Return Ultralytics' argument `data`: the folder for classify, otherwise the data YAML."""
     return view if task == "classify" else view / "data.yaml"
 
@@ -81,10 +81,10 @@ def data_argument(view: Path, task: Task) -> Path:
 class _Links:
     """Creates links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
-    A fetched file gets an additional hard link, or a symbolic link if that is impossible. Hard links take no
-    space on the disk, whereas each symbolic link takes an inode. Ultralytics never changes an image or label
-    file in place, but replaces it with a new file. A user's file gets a symbolic link, because a hard link
-    would change its ctime.
+    A fetched file gets an additional hard link, which takes no space on the disk, or a symbolic link, which
+    takes an inode, if no hard link is possible. Hard links are safe, because Ultralytics never changes an
+    image or a label file in place, but replaces it with a new file. A user's file gets a symbolic link,
+    because a hard link would change its ctime.
     """
 
     def __init__(self, home: Path) -> None:
@@ -92,7 +92,7 @@ class _Links:
         self._folders: set[str] = set()
 
     def add(self, link: str, target: str) -> None:
-        """Create a link if the target exists. An image without labels has no label file."""
+        """Create a link if the target exists; the label file of an image without labels does not."""
         folder = link.rpartition(os.sep)[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """Locks one view per training run, so that two runs on a machine never write into the same folder.
 
-Ultralytics writes caches next to images and labels, and does not expect other processes to do so: it removes
-label caches and .npy files that another process is writing. So a view is locked while it is in use, and a run
-that finds the view locked uses another one. Views are reused later, together with their caches.
+Ultralytics writes caches next to images and labels, and does not expect other processes to do the same: it
+removes label caches and .npy files that another process is still writing. So a run locks the view that it
+uses, and if it finds a view locked, it uses another one. Later runs reuse views together with their caches.
 
-The lock is held until the last process that uses the view ends. If a training run is killed, its loader
-workers hold the lock for a few seconds, until they notice that the run has ended.
+The lock is held until the last process that uses the view has ended. If a training run is killed, its loader
+workers still hold the lock for a few seconds, until they notice that the run has ended.
 
 If a dataset is repaired, its views are outdated, and a file {view}.outdated marks each of them. The next run
 that locks such a view removes it, together with the caches of damaged files.
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from include.datasets.arrays import is_whole
-from include.datasets.caching.cache import try_lock
+from include.file_locks import try_lock
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -62,20 +62,20 @@ def mark_outdated(home: Path) -> None:
     """Mark all views of a dataset as outdated: each is removed and created again when it is next used."""
     for view in home.glob("view-*"):
         if view.is_dir() and not view.suffix:  # unfinished views have a suffix
-            _outdated(view).touch()
+            _locate_mark(view).touch()
 
 
-def _outdated(view: Path) -> Path:
+def _locate_mark(view: Path) -> Path:
     return view.with_name(f"{view.name}.outdated")
 
 
 def _remove_outdated(view: Path) -> None:
-    """Remove the view if it is marked. The mark is removed last, so an interrupted removal is repeated."""
-    if _outdated(view).exists():
+    """Remove the view if it is marked; remove the mark last, so that an interrupted removal is repeated."""
+    if _locate_mark(view).exists():
         log.info("Removing %s, because files of its dataset were damaged and have been replaced.", view)
         if view.is_dir():
             shutil.rmtree(view)
-        _outdated(view).unlink()
+        _locate_mark(view).unlink()
 
 
 def _lock(descriptor: int) -> bool:
@@ -90,10 +90,10 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove_unfinished(view: Path, descriptor: int) -> None:
-    """Record this process as the user of the view, and remove half-written files of a killed process.
+    """Record this process as the user of the view, and remove half-written .npy files of a killed process.
 
-    Ultralytics does not always notice a truncated decoded image, but it does notice a truncated label cache.
-    An .npy file with a second hard link is a depth map of the dataset, not a decoded image.
+    An .npy file is a decoded image or, if it has a second hard link, a depth map of the dataset. Ultralytics
+    does not always notice a truncated image. It does notice a truncated label cache, so that may stay.
     """
     if _read_user(descriptor) is not None:
         for image in view.rglob("*.npy"):

@@ -1,1 +1,1 @@
-"""Checks every image and label of a dataset, by the rules of Ultralytics, and counts what they contain."""
+"""Checks every image and label of a dataset by the rules of Ultralytics, and counts the objects."""

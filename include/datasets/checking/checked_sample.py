@@ -12,7 +12,7 @@ from include.datasets.checking.findings import Finding
 from include.datasets.checking.images import ImageRules, UnusableImage
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
 from include.datasets.checking.labels import check_labels
-from include.datasets.checking.maps import EMPTY_MAP, check_map, map_rules
+from include.datasets.checking.maps import EMPTY_MAP, build_map_rules, check_map
 from include.datasets.disk import is_file
 from include.limits import PLACES_PER_KIND
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
     from include.datasets.checking.depths import DepthRules
     from include.datasets.checking.images import ImageFacts
+    from include.datasets.checking.kinds import KindName
     from include.datasets.checking.known_files import KnownFiles
     from include.datasets.checking.masks import MaskRules
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.rules import CheckRules
 
 
-EMPTY_FILE = ("it is empty", "empty-labels")
+_EMPTY_FILE: tuple[str, KindName] = ("it is empty", "empty-labels")
 """Message and kind of the warning about a label file without labels."""
 
 
@@ -36,7 +37,9 @@ class SampleRules:
     """The rules that the images and labels of a dataset must follow."""
 
     images: ImageRules
+    """How the images are read."""
     labels: LabelRules
+    """The rules for labels that are lines of text."""
     maps: MaskRules | DepthRules | None
     """The rules for masks or depth maps; None if the labels are lines of text, which must follow `labels`."""
     class_ids: Mapping[str, int]
@@ -52,9 +55,9 @@ class SampleRules:
         """Return the rules for a dataset and a training run."""
         keypoints = layout.extras.get("kpt_shape", (0, 0))
         return cls(
-            ImageRules(layout.extras.get("channels", 3), classify=layout.task == "classify"),
+            ImageRules(layout.extras.get("channels", 3), for_classify=layout.task == "classify"),
             LabelRules(layout.task, len(layout.names), (keypoints[0], keypoints[1]), rules.single_cls),
-            map_rules(layout),
+            build_map_rules(layout),
             {name: number for number, name in layout.names.items()},
         )
 
@@ -64,14 +67,16 @@ class CheckedSample:
     """The result of checking one image and its labels."""
 
     sample: Sample
+    """The image and its label file, as listed in the layout."""
     findings: list[Finding]
     """All errors, and the first warnings."""
     image: ImageFacts | None
     """None if the image cannot be used."""
     labels: CheckedLabels
-    labelled: bool
+    """Empty, without a problem, if the label file is missing. For classify, the folder's class."""
+    is_labelled: bool
     """Whether the image has a label file, even an empty one; always true for classify."""
-    further: Mapping[str, int] = field(default_factory=Counter)
+    further: Mapping[KindName, int] = field(default_factory=Counter)
     """Number of warnings that are not among the findings, by kind."""
 
 
@@ -81,26 +86,27 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
     try:
         image = known.read_image(Path(sample.image), sample.name, rules.images)
     except UnusableImage as problem:
-        findings.append(Finding(layout.relative_name(sample.image), None, str(problem), problem.kind))
+        findings.append(Finding(layout.make_relative(sample.image), None, str(problem), problem.kind))
     if sample.label is None:
         folder = sample.name.partition("/")[0]
         classes = {rules.class_ids[folder]: 1} if folder in rules.class_ids else {}
-        return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), labelled=True)
-    path, name = Path(sample.label), layout.relative_name(sample.label)
+        return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), is_labelled=True)
+    path, name = Path(sample.label), layout.make_relative(sample.label)
     size = (image.width, image.height) if image else None
     if not is_file(sample.label):
-        what, kind = ("label file", "missing-labels") if rules.maps is None else (name, "label-map")
-        findings.append(Finding(layout.relative_name(sample.image), None, f"it has no {what}", kind))
-        return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)
+        kind: KindName = "missing-labels" if rules.maps is None else "label-map"
+        what = "label file" if rules.maps is None else name
+        findings.append(Finding(layout.make_relative(sample.image), None, f"it has no {what}", kind))
+        return CheckedSample(sample, findings, image, CheckedLabels(), is_labelled=False)
     if rules.maps is None:
-        check, empty = partial(check_labels, path, rules.labels, size), EMPTY_FILE
+        check, empty = partial(check_labels, path, rules.labels, size), _EMPTY_FILE
     else:
         check, empty = partial(check_map, path, sample.suffix, rules.maps, size), EMPTY_MAP
     labels = known.read_labels(path, f"{sample.suffix} {rules.for_labels} {size}", check)
-    if not labels.problems and labels.empty and image:
+    if not labels.problems and labels.is_empty and image:
         findings.append(Finding(name, None, *empty))
     warnings = labels.warnings[:PLACES_PER_KIND]
     listed = (*labels.problems, *warnings)
     findings += [Finding(name, found.line, found.message, found.kind) for found in listed]
     further = labels.warned - Counter(found.kind for found in warnings)
-    return CheckedSample(sample, findings, image, labels, labelled=True, further=further)
+    return CheckedSample(sample, findings, image, labels, is_labelled=True, further=further)

@@ -19,15 +19,13 @@ _GREY, _COLOUR = 1, 3
 _COLOUR_AXES = 3
 
 
-def decode(
-    content: bytes, name: str, channels: int = _COLOUR, kind: str = "", *, classify: bool = False
-) -> np.ndarray | None:
+def decode(content: bytes, name: str, channels: int, kind: str, *, for_classify: bool) -> np.ndarray | None:
     """Return the decoded pixels (rows, columns, channels); None if a training run could not decode them.
 
-    The suffix of `name` determines how Ultralytics decodes the image; `channels` is the number of
-    channels in the data YAML; `kind` is the format found in the content, in lower case; `classify` is True
-    for the task classify, which decodes differently. A JPEG is decoded at an eighth of its size, which finds
-    the same problems in a third of the time. May raise the errors of both decoders.
+    The suffix of `name` determines how Ultralytics decodes the image; `channels` is the number of channels
+    in the data YAML; `kind` is the format found in the content, in lower case; `for_classify` is True for the
+    task classify, which decodes differently. A JPEG is decoded at an eighth of its size, which finds the same
+    problems in a third of the time. May raise the errors of both decoders.
     """
     import cv2
     import numpy as np
@@ -41,7 +39,7 @@ def decode(
     raw = np.frombuffer(content, np.uint8)
     if suffix in PILLOW_SUFFIXES and (array := _decode_with_pillow(content, channels)) is not None:
         return array
-    if classify and suffix not in PILLOW_SUFFIXES:
+    if for_classify and suffix not in PILLOW_SUFFIXES:
         return cv2.imdecode(raw, fastest)
     found = None
     if channels != _GREY and suffix in _TIFF_SUFFIXES:

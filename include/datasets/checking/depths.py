@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-NEAREST = 0.001
+_NEAREST = 0.001
 """In metres. Ultralytics' loss and metrics ignore pixels at this distance or nearer."""
 
 _FEWEST_PIXELS = 10
@@ -50,25 +50,16 @@ class DepthRules:
     """In metres; validation ignores pixels at this distance or beyond."""
 
 
-@dataclass(frozen=True)
-class Distances:
-    """Whether the distances in a depth map can be used."""
-
-    known: bool
-    """Whether the map has enough pixels with a known distance to train on."""
-    measurable: bool
-    """Whether the map has enough pixels within the range that validation measures."""
-
-
-def depth_rules(extras: Mapping[str, Any]) -> DepthRules:
+def build_depth_rules(extras: Mapping[str, Any]) -> DepthRules:
     """Return the rules for a dataset whose data YAML has these keys."""
     return DepthRules(extras.get("depth_scale", _SCALE), extras.get("max_depth") or _FARTHEST)
 
 
-def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRules) -> Distances:
-    """Return whether the distances in a depth map can be used. Raises UnusableImage.
+def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRules) -> tuple[bool, bool]:
+    """Return whether training can use a depth map, and whether validation can. Raises UnusableImage.
 
-    `suffix` determines the format of the map; `size` is the width and height of the image.
+    Training needs enough pixels with a known distance; validation measures only those nearer than
+    `rules.farthest`. `suffix` determines the format of the map; `size` is the width and height of the image.
     """
     found = open_depths(path, suffix)
     height, width = found.shape
@@ -76,11 +67,11 @@ def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRule
         shapes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
         raise UnusableImage(f"the map has {shapes}; give both the same aspect ratio")
     known = measurable = 0
-    for rows in _chunks(found):
+    for rows in _read_chunks(found):
         metres = rows if suffix == ".npy" else rows / rules.scale
-        known += int(((metres > NEAREST) & (metres < math.inf)).sum())
-        measurable += int(((metres > NEAREST) & (metres < rules.farthest)).sum())
-    return Distances(known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS)
+        known += int(((metres > _NEAREST) & (metres < math.inf)).sum())
+        measurable += int(((metres > _NEAREST) & (metres < rules.farthest)).sum())
+    return known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS
 
 
 def open_depths(path: Path, suffix: str) -> np.ndarray:
@@ -118,7 +109,7 @@ def _open_png(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def _chunks(found: np.ndarray) -> Iterator[np.ndarray]:
+def _read_chunks(found: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the rows in pieces, so that a large map takes little memory."""
     import numpy as np
 

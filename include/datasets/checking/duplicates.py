@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.rules import Split
 
 _BYTES = 16
 """Bytes kept of each SHA-256: the probability that any two of a million images share them is 1e-27."""
@@ -28,7 +29,10 @@ class Digests:
         self._digests += bytes.fromhex(sha256[: 2 * _BYTES])
 
     def find_duplicates(self) -> Iterator[list[int]]:
-        """Yield groups of images with the same content, as ascending numbers; `add` counts from 0."""
+        """Yield groups of images with the same content, as ascending numbers.
+
+        Images are numbered from 0, in the order in which they were added.
+        """
         import numpy as np
 
         table = np.frombuffer(self._digests, "<u8").reshape(-1, 2)
@@ -48,7 +52,7 @@ def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]
     splits = list(layout.splits)
     ends = list(accumulate(len(layout.splits[split]) for split in splits))
 
-    def find(number: int) -> tuple[str, Sample]:
+    def find(number: int) -> tuple[Split, Sample]:
         index = bisect_right(ends, number)
         start = ends[index - 1] if index else 0
         return splits[index], layout.splits[splits[index]][number - start]
@@ -57,19 +61,19 @@ def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]
         yield from _compare(layout, [find(number) for number in numbers])
 
 
-def _compare(layout: Layout, same: Sequence[tuple[str, Sample]]) -> Iterator[Finding]:
-    first: dict[str, Sample] = {}
+def _compare(layout: Layout, same: Sequence[tuple[Split, Sample]]) -> Iterator[Finding]:
+    first: dict[Split, Sample] = {}
     seen = set()
     for split, sample in same:
         if (split, sample.image) in seen:
             continue
         seen.add((split, sample.image))
-        file = layout.relative_name(sample.image)
+        file = layout.make_relative(sample.image)
         if split != "train" and "train" in first:
-            other = layout.relative_name(first["train"].image)
-            message = "it is also in train" if other == file else f"{other} of train is the same"
+            other = layout.make_relative(first["train"].image)
+            message = "it is also in train" if other == file else f"{other} of train has the same content"
             yield Finding(file, None, message, "leaked-images")
         elif split in first:
-            other = layout.relative_name(first[split].image)
-            yield Finding(file, None, f"{other} is the same", "duplicate-images")
+            other = layout.make_relative(first[split].image)
+            yield Finding(file, None, f"{other} has the same content", "duplicate-images")
         first.setdefault(split, sample)

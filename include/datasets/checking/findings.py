@@ -15,6 +15,8 @@ from include.refusals import shorten
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from include.datasets.checking.kinds import KindName
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -25,8 +27,9 @@ class Finding:
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
-    kind: str = "other"
-    """One of KINDS."""
+    """What is wrong, as it follows the place and a colon."""
+    kind: KindName = "other"
+    """Determines under which heading the problem is listed, and whether it is an error."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -43,6 +46,7 @@ class FoundPlace(BaseModel):
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
+    """What is wrong, in at most REPORTED_MESSAGE bytes."""
 
     def __str__(self) -> str:
         return str(Finding(self.file, self.line, self.message))
@@ -54,7 +58,7 @@ class FoundKind(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    """An identifier that stays the same in all versions of this project."""
+    """Name of the kind. Plain text, because a stored report may be from a release with other kinds."""
     title: str
     """The problem, in the plural, such as 'images without a label file'."""
     remedy: str
@@ -64,8 +68,8 @@ class FoundKind(BaseModel):
     count: int
     """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """Where the first of these problems are, at most PLACES_PER_KIND places. There may be none, because each
-    label file keeps the places of only its first PLACES_PER_KIND warnings of any kind."""
+    """Where the first of these problems are, at most PLACES_PER_KIND places. There may be none: of each label
+    file, only the first PLACES_PER_KIND warnings keep their places, whatever their kinds."""
 
     @property
     def heading(self) -> str:
@@ -78,8 +82,8 @@ class Collection:
     """Counts findings by kind, and keeps the first places of each kind."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._places: defaultdict[str, list[FoundPlace]] = defaultdict(list)
+        self._counts: Counter[KindName] = Counter()
+        self._places: defaultdict[KindName, list[FoundPlace]] = defaultdict(list)
 
     def add(self, finding: Finding) -> None:
         """Count a finding."""
@@ -89,11 +93,11 @@ class Collection:
             file, message = shorten(finding.file, PATH_BYTES), shorten(finding.message, REPORTED_MESSAGE)
             places.append(FoundPlace(file=file, line=finding.line, message=message))
 
-    def count(self, kind: str, number: int = 1) -> None:
+    def count(self, kind: KindName, number: int = 1) -> None:
         """Count findings without keeping their places."""
         self._counts[kind] += number
 
-    def kinds(self) -> tuple[FoundKind, ...]:
+    def list_kinds(self) -> tuple[FoundKind, ...]:
         """Return the findings by kind, in the order of KINDS."""
         return tuple(
             FoundKind(
@@ -114,4 +118,4 @@ def group(findings: Iterable[Finding]) -> tuple[FoundKind, ...]:
     collection = Collection()
     for finding in findings:
         collection.add(finding)
-    return collection.kinds()
+    return collection.list_kinds()

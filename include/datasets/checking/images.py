@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from include.datasets.checking.kinds import KindName
+
 _SMALLEST_SIDE = 10
 _JPEG_END = b"\xff\xd9"
 _ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
@@ -36,15 +38,17 @@ _OPENCV_NO_MEMORY = -4
 _COLOUR = 3
 _BYTES_PER_PIXEL = {"jpeg2000": 24}
 _USUAL_BYTES_PER_PIXEL = 8
-"""Memory per pixel that both decoders use together; OpenJPEG uses 32 bits for each channel."""
+"""Memory per pixel that both decoders use together. JPEG 2000 needs more, because OpenJPEG uses 32 bits for
+each channel."""
 
 
 class UnusableImage(ValueError):
-    """An image, mask or depth map that training cannot use. `kind` is one of KINDS."""
+    """An image, mask or depth map that training cannot use."""
 
-    def __init__(self, message: str, kind: str = "image") -> None:
+    def __init__(self, message: str, kind: KindName = "image") -> None:
         super().__init__(message)
         self.kind = kind
+        """The kind of the finding that reports the problem."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,9 @@ class ImageFacts:
     sha256: str
     """Hash of the file."""
     width: int
-    """In pixels, as it is displayed."""
+    """In pixels, as the image is displayed."""
     height: int
-    """In pixels, as it is displayed."""
+    """In pixels, as the image is displayed."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class ImageRules:
 
     channels: int = _COLOUR
     """Number of channels in the data YAML."""
-    classify: bool = False
+    for_classify: bool = False
     """Whether the images are for task classify, which decodes them differently."""
 
 
@@ -138,14 +142,14 @@ def verify_image(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def displayed_size(image: Image) -> tuple[int, int]:
+def _find_displayed_size(image: Image) -> tuple[int, int]:
     """Return the width and height of an open image as displayed, after any rotation by its EXIF data."""
     try:
-        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        is_sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
     except Exception:  # Ultralytics also ignores invalid EXIF data
-        sideways = False
+        is_sideways = False
     width, height = image.size
-    return (height, width) if sideways else (width, height)
+    return (height, width) if is_sideways else (width, height)
 
 
 def _require_size(path: Path) -> None:
@@ -176,7 +180,7 @@ def _translate_decoder_errors() -> Iterator[None]:
     except (UnidentifiedImageError, ImportError):
         # ImportError: once Ultralytics is imported, Pillow tries to load a HEIF decoder for unknown formats.
         raise UnusableImage(
-            "it is not an image, or its format cannot be read here; convert it to JPEG or PNG"
+            "it is not an image, or its format cannot be read on this machine; convert it to JPEG or PNG"
         ) from None
     except DecompressionBombError:
         raise UnusableImage(
@@ -220,14 +224,14 @@ def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         channels = len(image.getbands()) if rules.channels not in {1, _COLOUR} else rules.channels
-        return channels, *displayed_size(image)
+        return channels, *_find_displayed_size(image)
 
 
 def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[int, int, int]:
     """Decode as in training; return the number of channels, the width and the height."""
     from PIL import Image
 
-    array = decode(content, name, rules.channels, kind, classify=rules.classify)
+    array = decode(content, name, rules.channels, kind, for_classify=rules.for_classify)
     if array is None:
         by = "Pillow" if name.lower().endswith(PILLOW_SUFFIXES) else "OpenCV"
         raise UnusableImage(
@@ -250,5 +254,5 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
         )
     if kind == "jpeg":  # decoded at a fraction of its size
         with Image.open(io.BytesIO(content)) as image:
-            return channels, *displayed_size(image)
+            return channels, *_find_displayed_size(image)
     return channels, array.shape[1], array.shape[0]

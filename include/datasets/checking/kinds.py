@@ -8,8 +8,20 @@ a warning.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from include.limits import TINY_PIXELS
+
+KindName = Literal[
+    "other", "links", "list", "class-folders", "image", "decode", "label-file", "label-form",
+    "label-number", "label-finite", "label-class", "label-range", "label-box", "label-mixed", "label-map",
+    "no-labels", "nothing-to-learn", "annotations", "export", "fetch", "stopped",
+    "duplicate-rows", "duplicate-images", "leaked-images", "missing-labels", "empty-labels", "empty-maps",
+    "tiny-boxes", "outside", "visibility", "mixed-labels", "class-unseen", "class-unvalidated",
+    "class-names", "divided", "empty-folders", "conversion", "unused-labels", "classless-images",
+    "unread-images", "circular-links",
+]  # fmt: skip
+"""The name of a kind, as in reports."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,7 @@ class Kind:
 
 _LEFT_OUT = "Ultralytics would skip these images, and only write a line to its log"
 
-ERRORS = {
+ERRORS: dict[KindName, Kind] = {
     "other": Kind("other problems", "correct each in the file or line given"),
     "links": Kind("links to files outside the dataset", "replace the links with the files themselves"),
     "list": Kind(
@@ -80,7 +92,7 @@ ERRORS = {
     "stopped": Kind("unfinished checks", "correct the problems that are listed, and check again"),
 }
 
-WARNINGS = {
+WARNINGS: dict[KindName, Kind] = {
     "duplicate-rows": Kind("repeated label lines", "remove them", "Ultralytics keeps one of each"),
     "duplicate-images": Kind(
         "images with the same content as another image of the same split",
@@ -173,4 +185,4 @@ WARNINGS = {
 }
 
 KINDS = ERRORS | WARNINGS
-"""All kinds, by the names that reports use. Reports list errors and warnings in this order."""
+"""All kinds. Reports list errors and warnings in this order."""

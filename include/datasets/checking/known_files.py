@@ -1,9 +1,10 @@
 """Remembers the check results of fetched files, so that a dataset with one new image is checked in seconds.
 
 Reading every image and its labels is most of the work of a check. The key of a result consists of the inode
-and size of the file in the cache, the time of its last change, and the rules that it was checked against.
-Fetched files never change, and datasets that contain the same file share one copy of it. Only files without
-an error are remembered. Losing this database, or failing to write it, costs only time.
+and size of the file in the cache, the time of its last change, the rules that it was checked against, and the
+versions of the decoders. Fetched files never change, and datasets that contain the same file share one copy
+of it. Only files without an error are remembered. If this database is lost, or cannot be written, only time
+is lost.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
-"""Increase this if a change to the code may change the result for a file. The key has decoder versions."""
+_VERSION = 2
+"""Increase this if a change to the code may change the result for a file."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
@@ -54,13 +55,13 @@ class NotKnown(Exception):
 
 
 class KnownFiles:
-    """The files that passed a check on this machine. Safe to use from several threads."""
+    """The files that have passed a check on this machine. Safe to use from several threads."""
 
     def __init__(self, database: sqlite3.Connection | None = None) -> None:
-        self._database, self._reads = database, True
+        self._database, self._may_read = database, True
         self._lock = threading.Lock()
         self._new: dict[bytes, bytes] = {}
-        self._reader = f"{_VERSION} {_decoders()}"
+        self._reader = f"{_VERSION} {_describe_decoders()}"
 
     def read_image(self, path: Path, name: str, rules: ImageRules) -> ImageFacts:
         """Return the result of `images.read_image`, without reading a known image again.
@@ -73,7 +74,7 @@ class KnownFiles:
         )
 
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
-        """Return the result of `read`, without calling it for known labels.
+        """Return the result of `read`, which is not called for known labels.
 
         `how` contains everything, besides the file's content, that the result depends on: the rules and the
         image's size. Raises the errors of `read`.
@@ -84,7 +85,7 @@ class KnownFiles:
     def without_reading(self) -> KnownFiles:
         """The same files, but with methods that raise NotKnown instead of reading an unknown file."""
         same = copy(self)
-        same._reads = False
+        same._may_read = False
         return same
 
     def save(self) -> None:
@@ -100,18 +101,18 @@ class KnownFiles:
         read: Callable[[], T],
         is_good: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        key = self._key(path, how) if self._database is not None else None
+        key = self._compute_key(path, how) if self._database is not None else None
         with suppress(ValidationError):  # written by an earlier release
             if key is not None and (known := self._find(key)) is not None:
                 return form.validate_json(known)
-        if not self._reads:
+        if not self._may_read:
             raise NotKnown(path)
         found = read()
         if key is not None and is_good(found):
             self._add(key, form.dump_json(found))
         return found
 
-    def _key(self, path: Path, how: str) -> bytes | None:
+    def _compute_key(self, path: Path, how: str) -> bytes | None:
         try:
             found = os.stat(path)  # noqa: PTH116 - faster for a million files
         except OSError:
@@ -150,7 +151,7 @@ class KnownFiles:
 
 
 @contextmanager
-def known_files(file: Path | None) -> Iterator[KnownFiles]:
+def open_known_files(file: Path | None) -> Iterator[KnownFiles]:
     """Open the database `file`, and save new results when the context ends.
 
     If `file` is None or cannot be used, nothing is remembered.
@@ -183,7 +184,7 @@ def _open(file: Path) -> sqlite3.Connection:
     return database
 
 
-def _decoders() -> str:
+def _describe_decoders() -> str:
     import cv2
     import PIL
 

@@ -1,4 +1,4 @@
-"""Locates the labels of an image; the name of the folder that contains them depends on the task."""
+"""Locates the labels of an image. The name of the folder that contains them depends on the task."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class LabelFiles:
     in_view: str
     """The name of the labels' folder in a view, regardless of its name in the dataset."""
     are_images: bool = False
-    """Whether labels are images, or arrays that Ultralytics could load in place of an image. Such labels must
-    not be in a folder of images."""
+    """Whether the labels are images, or arrays that Ultralytics could load in place of an image. Such labels
+    must not be in a folder of images."""
 
-    def candidates(self, image: str, below: Path | None = None) -> list[str]:
+    def list_candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which `image` may have labels, in the order in which Ultralytics tries them.
 
         For masks other than .png, Ultralytics' order varies; here, it is alphabetical. Only the part of the
         path under `below` is changed, because the folders above it may be called `images`, too.
         """
-        return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
+        return [build_label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
 
 
 TEXT = LabelFiles("labels", (".txt",), "labels")
@@ -48,16 +48,16 @@ IMAGE_SUFFIXES = frozenset({
 })  # fmt: skip
 
 
-def mask_files(folder: str) -> LabelFiles:
+def locate_masks(folder: str) -> LabelFiles:
     """Return the location of masks, as in `SemanticDataset`. `folder` is the data YAML's `masks_dir`."""
     suffixes = ("png", *sorted(IMAGE_SUFFIXES - {"png"}))
     return LabelFiles(folder, tuple(f".{suffix}" for suffix in suffixes), MASKS, are_images=True)
 
 
-def label_path(
+def build_label_path(
     image: str, below: Path | None = None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
 ) -> str:
-    """Return the path of an image's labels, as `img2label_paths` does: the last /images/ becomes /labels/.
+    """Return the path of an image's labels. As in `img2label_paths`, `folder` replaces the last `images`.
 
     Only the part of the path under `below` is changed.
     """

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from include.datasets.checking.kinds import KindName  # noqa: TC001 - pydantic reads annotations at run time
 from include.limits import FINDINGS_PER_FILE
 from include.refusals import show_value
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-BOX = 5
+BOX, OUTLINE = 5, 7
+"""Number of columns of a label with a box, and the smallest number of one with an outline."""
+
 _LONGEST_SHOWN = 40
-_FORMS = {
+_FORMS: dict[Task, str] = {
     "detect": "class x y width height (5 columns)",
     "segment": "class x1 y1 x2 y2 x3 y3 … (at least 7 columns, an odd number)",
     "semantic": "class x1 y1 x2 y2 x3 y3 … (at least 7 columns, an odd number)",
@@ -33,6 +36,7 @@ class LabelRules:
     """The rules that the labels of a dataset must follow."""
 
     task: Task
+    """The task of the training run, which determines the format of a label."""
     classes: int
     """Number of class names."""
     keypoints: tuple[int, int] = (0, 0)
@@ -61,8 +65,9 @@ class LabelProblem:
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
-    kind: str
-    """One of KINDS."""
+    """What is wrong, without the file and the line."""
+    kind: KindName
+    """The kind of the finding that reports the problem."""
 
 
 @dataclass
@@ -73,15 +78,15 @@ class CheckedLabels:
     """Errors. Reading stops after FINDINGS_PER_FILE errors."""
     warnings: list[LabelProblem] = field(default_factory=list)
     """The first FINDINGS_PER_FILE warnings."""
-    warned: Counter[str] = field(default_factory=Counter)
+    warned: Counter[KindName] = field(default_factory=Counter)
     """Number of warnings by kind."""
     classes: Mapping[int, int] = field(default_factory=dict)
     """Number of objects for each class id in the file."""
-    outlines: bool = False
+    has_outlines: bool = False
     """Whether the objects are outlines, not boxes."""
-    teaches: bool = False
+    has_usable_pixels: bool = False
     """Whether a mask or depth map has pixels to learn from: a class, the background or a distance."""
-    measurable: bool = True
+    is_measurable: bool = True
     """Whether validation can measure anything with these labels."""
     sha256: str | None = None
     """Hash of the file; None if the file cannot be read."""
@@ -92,11 +97,11 @@ class CheckedLabels:
         return sum(self.classes.values())
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing can be learnt from the labels, except perhaps that the image is empty."""
-        return not self.objects and not self.teaches
+        return not self.objects and not self.has_usable_pixels
 
-    def warn(self, line: int, message: str, kind: str) -> None:
+    def warn(self, line: int, message: str, kind: KindName) -> None:
         """Add a warning."""
         self.warned[kind] += 1
         if len(self.warnings) < FINDINGS_PER_FILE:
@@ -113,7 +118,7 @@ class Rows:
     """Where each line begins in `values`; the final element is where the last line ends."""
     lines: list[int] = field(default_factory=list)
     """The number of each line in the file."""
-    outlines: bool = False
+    has_outlines: bool = False
     """Whether the lines are outlines, not boxes."""
 
     def add(self, line: int, row: Sequence[str]) -> LabelProblem | None:
@@ -121,8 +126,8 @@ class Rows:
         try:
             self.values.extend(map(float, row))
         except ValueError:
+            column = len(self.values) - self.starts[-1]  # all columns before it have been added
             del self.values[self.starts[-1] :]
-            column = next(number for number, text in enumerate(row) if not _is_number(text))
             shown = show_value(row[column], _LONGEST_SHOWN)
             return LabelProblem(line, f"column {column + 1} is {shown}, not a number", "label-number")
         for column, value in enumerate(self.values[self.starts[-1] :]):
@@ -134,11 +139,3 @@ class Rows:
         self.starts.append(len(self.values))
         self.lines.append(line)
         return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from include.datasets.checking.kinds import KindName
     from include.datasets.checking.label_lines import CheckedLabels, LabelRules, Rows
 
 _BOX_NAMES = ("x", "y", "width", "height")
@@ -29,6 +30,7 @@ class _Labels:
     """The labels of a file: each array has one row per line."""
 
     classes: np.ndarray
+    """The first numbers: class ids, which may be invalid. One-dimensional."""
     boxes: np.ndarray
     """Centre, width and height."""
     points: np.ndarray
@@ -41,9 +43,9 @@ class _Labels:
 
 def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, checked: CheckedLabels) -> None:
     """Check the numbers of all rows; add problems, warnings and the numbers of objects to `checked`."""
-    labels = _around_outlines(rows) if rows.outlines else _of_boxes(rows, rules)
+    labels = _enclose_outlines(rows) if rows.has_outlines else _read_boxes(rows, rules)
     for index in _find_bad(labels, rules).nonzero()[0].tolist():
-        message, kind = _explain(labels, index, rules, size, is_outline=rows.outlines)
+        message, kind = _explain(labels, index, rules, size, is_outline=rows.has_outlines)
         checked.problems.append(LabelProblem(rows.lines[index], message, kind))
         if len(checked.problems) >= FINDINGS_PER_FILE:
             break
@@ -58,7 +60,7 @@ def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, ch
     checked.classes = dict(sorted(Counter(map(int, kept)).items()))
 
 
-def _of_boxes(rows: Rows, rules: LabelRules) -> _Labels:
+def _read_boxes(rows: Rows, rules: LabelRules) -> _Labels:
     import numpy as np
 
     table = np.frombuffer(rows.values, np.float32).reshape(len(rows.lines), -1)
@@ -70,10 +72,10 @@ def _of_boxes(rows: Rows, rules: LabelRules) -> _Labels:
     return _Labels(table[:, 0], boxes, positions, table, keypoints[..., 2:].reshape(len(table), -1))
 
 
-def _around_outlines(rows: Rows) -> _Labels:
+def _enclose_outlines(rows: Rows) -> _Labels:
     """Return the upright boxes around outlines, as `segments2boxes` does.
 
-    Some vertices of an outline may lie outside the image, if the image's edge cuts off the object.
+    Ultralytics checks these boxes rather than the vertices, some of which may lie outside the image.
     """
     import numpy as np
 
@@ -91,17 +93,19 @@ def _around_outlines(rows: Rows) -> _Labels:
 
 def _find_bad(labels: _Labels, rules: LabelRules) -> np.ndarray:
     classes, boxes = labels.classes, labels.boxes
-    bad: np.ndarray = _any(labels.points > _HIGH) | _any(labels.values < _LOW) | _any(boxes[:, 2:] < 0)
+    bad: np.ndarray = (
+        _has_any(labels.points > _HIGH) | _has_any(labels.values < _LOW) | _has_any(boxes[:, 2:] < 0)
+    )
     bad |= classes % 1 != 0
     if not rules.single_cls:
         bad |= classes >= rules.classes
     if rules.task == "pose":
-        low, high = _corners(boxes)
-        bad |= _any((low > 1) | (high < 0))  # the box lies entirely outside the image
+        low, high = _find_corners(boxes)
+        bad |= _has_any((low > 1) | (high < 0))  # the box lies entirely outside the image
     return bad
 
 
-def _corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _find_corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the upper left and the lower right corner of each box."""
     centres, halves = boxes[:, :2], boxes[:, 2:] / 2
     return centres - halves, centres + halves
@@ -109,7 +113,7 @@ def _corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _explain(
     labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, is_outline: bool
-) -> tuple[str, str]:
+) -> tuple[str, KindName]:
     """Return a message that says what is wrong with a label, and the kind of this problem."""
     number = float(labels.classes[index])
     if number % 1:
@@ -120,25 +124,28 @@ def _explain(
             f"class {number:.15g} is not in 0..{rules.classes - 1}: names has {rules.classes} {plural}",
             "label-class",
         )
-    for name, value, side in _coordinates(labels, index, rules):
+    for name, value, side in _list_coordinates(labels, index, rules):
         if value > _HIGH or value < _LOW or (name in {"width", "height"} and value < 0):
             if name.startswith("visibility"):
                 return f"{name} = {value:g} is negative; write 0 for an unlabelled keypoint", "label-range"
             owner = " of the box around the outline" if is_outline else ""
-            return f"{name} = {value:g}{owner} is outside 0..1{_hint(value, side, size)}", "label-range"
+            return (
+                f"{name} = {value:g}{owner} is outside 0..1{_hint_at_pixels(value, side, size)}",
+                "label-range",
+            )
     return "the box lies outside the image", "label-box"
 
 
-def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tuple[str, float, int]]:
+def _list_coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tuple[str, float, int]]:
     """Yield the name, the value and the axis (0: width, 1: height) of each number.
 
     Numbers without an upper bound are skipped unless they are negative.
     """
-    pose = rules.task == "pose"
+    is_pose = rules.task == "pose"
     for number, (name, value) in enumerate(zip(_BOX_NAMES, labels.boxes[index].tolist(), strict=True)):
-        if not pose or value < 0:
+        if not is_pose or value < 0:
             yield name, value, number % 2
-    if not pose:
+    if not is_pose:
         return
     for number, value in enumerate(labels.points[index].tolist()):
         yield f"{'xy'[number % 2]}{number // 2 + 1}", value, number % 2
@@ -147,7 +154,7 @@ def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tup
             yield f"visibility{number}", value, 0
 
 
-def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
+def _hint_at_pixels(value: float, side: int, size: tuple[int, int] | None) -> str:
     """Return a hint that the value is in pixels if the image's size makes that likely; otherwise ''."""
     if size is not None and 2 <= value <= size[side] * _HIGH:
         return (
@@ -161,7 +168,7 @@ def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
     """Map each row that repeats an earlier row to the earlier one. Ultralytics removes such duplicates."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
     repeated = _map_to_first(row.tobytes() for row in table)
-    if not repeated or not rows.outlines:
+    if not repeated or not rows.has_outlines:
         return repeated
     raw = memoryview(rows.values)  # different outlines may have the same box
     return _map_to_first(raw[start:end].tobytes() for start, end in pairwise(rows.starts))
@@ -178,25 +185,25 @@ def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: Ch
 
     if size is not None:
         pixels = labels.boxes[:, 2:] * np.array(size, np.float32)
-        for index in _rows_with(pixels <= TINY_PIXELS):
+        for index in _find_rows_with(pixels <= TINY_PIXELS):
             width, height = pixels[index].tolist()
             checked.warn(rows.lines[index], f"the box is {width:.3g} x {height:.3g} pixels", "tiny-boxes")
-    if rows.outlines:
-        low, high = _corners(labels.boxes)
-        for index in _rows_with((low < _LOW) | (high > _HIGH)):
+    if rows.has_outlines:
+        low, high = _find_corners(labels.boxes)
+        for index in _find_rows_with((low < _LOW) | (high > _HIGH)):
             checked.warn(rows.lines[index], "it extends beyond the image by more than 1 %", "outside")
-    for index in _rows_with(~np.isin(labels.visibilities, _VISIBILITIES)):
+    for index in _find_rows_with(~np.isin(labels.visibilities, _VISIBILITIES)):
         odd = next(value for value in labels.visibilities[index].tolist() if value not in _VISIBILITIES)
         checked.warn(rows.lines[index], f"visibility {odd:g} counts as visible", "visibility")
 
 
-def _any(table: np.ndarray) -> np.ndarray:
+def _has_any(table: np.ndarray) -> np.ndarray:
     """Return for each row whether any of its values is true."""
     import numpy as np
 
     return np.asarray(table.any(axis=1))
 
 
-def _rows_with(table: np.ndarray) -> Iterator[int]:
+def _find_rows_with(table: np.ndarray) -> Iterator[int]:
     """Yield the index of each row in which any value is true."""
-    yield from _any(table).nonzero()[0].tolist()
+    yield from _has_any(table).nonzero()[0].tolist()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from include.datasets.checking.label_lines import BOX, CheckedLabels, LabelProblem, Rows
+from include.datasets.checking.label_lines import BOX, OUTLINE, CheckedLabels, LabelProblem, Rows
 from include.datasets.checking.label_values import check_values
 from include.datasets.disk import is_passing
 from include.datasets.text import open_regular, split_lines
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from include.datasets.checking.label_lines import LabelRules
 
-_POINT, _FEWEST_POLYGON_COLUMNS = 3, 7
+_POINT = 3
+
+_Form = Literal["box", "point", "outline"]
 
 
 def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = None) -> CheckedLabels:
@@ -42,11 +44,10 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
             raise
         checked.problems.append(LabelProblem(None, f"it cannot be read: {error}", "label-file"))
     else:
-        if rows is not None and len(checked.problems) < FINDINGS_PER_FILE:
+        if rows is not None:
             check_values(rows, rules, size, checked)
     if len(checked.problems) >= FINDINGS_PER_FILE:
         rest = f"checking stopped after {FINDINGS_PER_FILE} problems; the rest of the file was not checked"
-        del checked.problems[FINDINGS_PER_FILE:]
         checked.problems.append(LabelProblem(checked.problems[-1].line, rest, "stopped"))
     return checked
 
@@ -58,21 +59,21 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
     no outlines, or if there are too many problems.
     """
     rows = Rows()
-    first: dict[str, int] = {}
+    first: dict[_Form, int] = {}
     for number, line in split_lines(io.BytesIO(content), most_lines=LABEL_LINES, longest=LABEL_LINE):
         if not (row := line.split()):
             continue
         if len(row) == rules.pose_columns and rules.task != "pose":
             row = row[:BOX]  # for tasks other than pose, Ultralytics uses the boxes of such labels
-        if message := _form_problem(len(row), rules):
+        if message := _find_form_problem(len(row), rules):
             checked.problems.append(LabelProblem(number, message, "label-form"))
         elif problem := rows.add(number, row):
             checked.problems.append(problem)
         else:
-            first.setdefault(_kind_of(len(row), rules), number)
+            first.setdefault(_determine_form(len(row), rules), number)
         if len(checked.problems) >= FINDINGS_PER_FILE:
             return None
-    rows.outlines = checked.outlines = "outline" in first
+    rows.has_outlines = checked.has_outlines = "outline" in first
     if "box" in first and "outline" in first:
         message = "boxes and outlines are mixed in one file; use one kind"
         checked.problems.append(LabelProblem(max(first.values()), message, "label-mixed"))
@@ -84,22 +85,22 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
     return rows if rows.lines else None
 
 
-def _kind_of(columns: int, rules: LabelRules) -> str:
+def _determine_form(columns: int, rules: LabelRules) -> _Form:
     if rules.task == "pose" or columns == BOX:
         return "box"
     return "point" if columns == _POINT else "outline"
 
 
-def _form_problem(columns: int, rules: LabelRules) -> str | None:
+def _find_form_problem(columns: int, rules: LabelRules) -> str | None:
     if columns > LABEL_COLUMNS:
         return f"the line has {columns:,} columns, more than the limit of {LABEL_COLUMNS:,}; simplify it"
     # In a file of outlines, Ultralytics also accepts single points.
-    outline = columns % 2 == 1 and (columns >= _FEWEST_POLYGON_COLUMNS or columns == _POINT)
+    is_outline = columns % 2 == 1 and (columns >= OUTLINE or columns == _POINT)
     fits = {
         # Ultralytics uses the bounding boxes of outlines for detect, and their smallest rectangles for obb.
-        "detect": columns == BOX or outline,
+        "detect": columns == BOX or is_outline,
         "pose": columns == rules.pose_columns,
-    }.get(rules.task, outline)
+    }.get(rules.task, is_outline)
     if fits:
         return None
     if columns == BOX:

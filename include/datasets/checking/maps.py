@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from include.datasets.checking.depths import check_depth, depth_rules
+from include.datasets.checking.depths import build_depth_rules, check_depth
 from include.datasets.checking.images import UnusableImage, reserve_pixels, verify_image
 from include.datasets.checking.label_lines import CheckedLabels, LabelProblem
 from include.datasets.checking.masks import MaskRules, check_mask
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.checking.depths import DepthRules
+    from include.datasets.checking.kinds import KindName
     from include.datasets.layouts.samples import Layout
 
-EMPTY_MAP = ("nothing can be learnt from it", "empty-maps")
+EMPTY_MAP: tuple[str, KindName] = ("nothing can be learnt from it", "empty-maps")
 """Message and kind of the warning about a map without a class or a distance."""
 
 _ARRAY = ".npy"
 
 
-def map_rules(layout: Layout) -> MaskRules | DepthRules | None:
+def build_map_rules(layout: Layout) -> MaskRules | DepthRules | None:
     """Return the rules for the maps of a dataset; None if its labels are lines of text."""
     if not layout.labels.are_images:
         return None
     if layout.task == "depth":
-        return depth_rules(layout.extras)
+        return build_depth_rules(layout.extras)
     return MaskRules(len(layout.names), layout.extras.get("label_mapping", {}))
 
 
@@ -56,7 +57,7 @@ def check_map(
 def explain_immeasurable(layout: Layout) -> str:
     """Explain why validation measures nothing although the maps have distances."""
     return (
-        f"every distance is {depth_rules(layout.extras).farthest:g} m or more, and validation ignores "
+        f"every distance is {build_depth_rules(layout.extras).farthest:g} m or more, and validation ignores "
         "such pixels; correct depth_scale in the data YAML (or convert .npy files to metres), or raise "
         "max_depth there"
     )
@@ -65,14 +66,13 @@ def explain_immeasurable(layout: Layout) -> str:
 def _check(
     path: Path, suffix: str, rules: MaskRules | DepthRules, size: tuple[int, int], checked: CheckedLabels
 ) -> None:
-    width, height = (0, 0) if suffix == _ARRAY else verify_image(path)  # an array is read in pieces
+    width, height = (0, 0) if suffix == _ARRAY else verify_image(path)  # an array is read in small pieces
     with reserve_pixels(width, height):
         if isinstance(rules, MaskRules):
-            classes, checked.teaches = check_mask(path, size, rules)
+            classes, checked.has_usable_pixels = check_mask(path, size, rules)
             checked.classes = dict.fromkeys(classes, 1)
         else:
-            found = check_depth(path, suffix, size, rules)
-            checked.teaches, checked.measurable = found.known, found.measurable
+            checked.has_usable_pixels, checked.is_measurable = check_depth(path, suffix, size, rules)
 
 
 def _explain(error: Exception) -> str:

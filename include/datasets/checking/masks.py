@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.images import UnusableImage
-from include.datasets.names import safe_parts
+from include.datasets.names import split_safely
 from include.refusals import list_some, show_value
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 IGNORED = 255
-MOST_CLASSES = 254
+_MOST_CLASSES = 254
 """An 8-bit pixel has 256 values: 255 means ignored, and labels with outlines need a value for the
 background."""
 
@@ -46,7 +46,7 @@ class MaskRules:
 
     def read_ids(self, mask: np.ndarray) -> tuple[set[int], list[int]]:
         """Return the mapped ids of a mask, without IGNORED, and the invalid ids as they are in the mask."""
-        found = {number: self.mapping.get(number, number) for number in _distinct(mask)}
+        found = {number: self.mapping.get(number, number) for number in _find_distinct(mask)}
         invalid = [
             number
             for number, meant in found.items()
@@ -62,7 +62,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
     """
     mask = read_mask(path)
     if mask is None:
-        raise UnusableImage("its format cannot be read here; save it as an 8-bit PNG with one channel")
+        raise UnusableImage("OpenCV cannot read its format; save it as an 8-bit PNG with one channel")
     height, width = mask.shape[:2]
     if (width, height) != size:
         sizes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
@@ -81,7 +81,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
     return classes, bool(meant)
 
 
-def _distinct(mask: np.ndarray) -> list[int]:
+def _find_distinct(mask: np.ndarray) -> list[int]:
     """Return the distinct numbers in a mask, nine times as fast as `np.unique`, which sorts the pixels."""
     import numpy as np
 
@@ -115,31 +115,31 @@ def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
 
     Without `masks_dir`, the other keys are ignored.
     """
-    if classes > MOST_CLASSES:
+    if classes > _MOST_CLASSES:
         raise ValueError(
-            f"names: {classes} classes exceed the limit of {MOST_CLASSES} for task semantic (256 values "
+            f"names: {classes} classes exceed the limit of {_MOST_CLASSES} for task semantic (256 values "
             "minus one for ignored pixels and one for the background); merge classes"
         )
     folder = data.get("masks_dir")
     if not folder:
         return {}
-    mapping = _mapping(data.get("label_mapping"))
-    return {"masks_dir": _folder(folder)} | ({"label_mapping": mapping} if mapping else {})
+    mapping = _parse_mapping(data.get("label_mapping"))
+    return {"masks_dir": _parse_folder(folder)} | ({"label_mapping": mapping} if mapping else {})
 
 
-def _folder(given: object) -> str:
+def _parse_folder(given: object) -> str:
     try:
         if not isinstance(given, str):
             raise ValueError("it is not a string")  # noqa: TRY004, TRY301 - the except clause completes it
-        return "/".join(safe_parts(given.strip("/")))
+        return "/".join(split_safely(given.strip("/")))
     except ValueError as error:
         raise ValueError(
             f"masks_dir: {show_value(given)} must name the folder that takes the place of `images` in the "
-            f"masks' paths, for example masks: {error}"
+            f"masks' paths, for example masks, but {error}"
         ) from None
 
 
-def _mapping(given: object) -> dict[int, int]:
+def _parse_mapping(given: object) -> dict[int, int]:
     """Return the class id for each id in the masks. As in Ultralytics, null means IGNORED."""
     if given is None:
         return {}
@@ -148,13 +148,13 @@ def _mapping(given: object) -> dict[int, int]:
             f"label_mapping: {show_value(given)} must map the ids in the masks to class ids, or to "
             "ignore_label"
         )
-    return dict(_entry(source, target) for source, target in given.items())
+    return dict(_parse_entry(source, target) for source, target in given.items())
 
 
-def _entry(source: object, target: object) -> tuple[int, int]:
-    ignored = target is None or (isinstance(target, str) and target.strip() == "ignore_label")
+def _parse_entry(source: object, target: object) -> tuple[int, int]:
+    is_ignored = target is None or (isinstance(target, str) and target.strip() == "ignore_label")
     try:
-        number, meant = int(source), IGNORED if ignored else int(target)  # type: ignore[call-overload]
+        number, meant = int(source), IGNORED if is_ignored else int(target)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         number, meant = 0, -1
     if not 0 <= meant <= IGNORED:

@@ -23,53 +23,54 @@ class SplitSummary:
         self._needs_labels = split == "train" or rules.val
         self._images = self._labelled = self._filled = 0
         self._boxes = self._outlines = 0
-        self._bad = self._measurable = False
+        self._has_problems = self._is_measurable = False
 
     def add(self, checked: CheckedSample) -> None:
         """Count an image."""
         labels = checked.labels
         self._images += 1
-        self._labelled += checked.labelled
-        self._filled += not labels.empty
-        self._bad = self._bad or bool(labels.problems)
-        self._measurable = self._measurable or (labels.measurable and not labels.empty)
+        self._labelled += checked.is_labelled
+        self._filled += not labels.is_empty
+        self._has_problems = self._has_problems or bool(labels.problems)
+        self._is_measurable = self._is_measurable or (labels.is_measurable and not labels.is_empty)
         if labels.objects:
-            self._outlines += labels.outlines
-            self._boxes += not labels.outlines
+            self._outlines += labels.has_outlines
+            self._boxes += not labels.has_outlines
 
-    def findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
+    def list_findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
         """Yield errors and warnings; `objects` is the number of objects that the training run uses."""
         if layout.task == "classify":
             return
         if self._needs_labels:
-            yield from self._lack_of_labels(layout, objects)
+            yield from self._find_lack_of_labels(layout, objects)
         if layout.task == "detect" and self._boxes and self._outlines:
             message = f"{self._boxes:,} label files have boxes, and {self._outlines:,} have outlines"
             yield Finding(self._split, None, message, "mixed-labels")
 
-    def _lack_of_labels(self, layout: Layout, objects: int) -> Iterator[Finding]:
+    def _find_lack_of_labels(self, layout: Layout, objects: int) -> Iterator[Finding]:
         first = layout.splits[self._split][0]
         if not self._labelled and first.label:
-            yield Finding(layout.relative_name(first.label), None, self._explain_missing(layout), "no-labels")
-        elif not self._filled and not self._bad:
+            yield Finding(layout.make_relative(first.label), None, self._explain_missing(layout), "no-labels")
+        elif not self._filled and not self._has_problems:
             what = "all label files are empty"
             if layout.labels.are_images:
                 what = "every pixel is ignored, or has no known distance"
             message = f"{what}; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
         elif layout.task == "depth":
-            if self._split == layout.validation and not self._measurable and not self._bad:
+            if self._split == layout.validation and not self._is_measurable and not self._has_problems:
                 yield Finding(self._split, None, explain_immeasurable(layout), "nothing-to-learn")
-        elif not objects and not self._bad:
+        elif not objects and not self._has_problems:
             message = f"no label has one of the chosen classes; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
 
     def _explain_missing(self, layout: Layout) -> str:
         first = layout.splits[self._split][0]
         return (
-            f"no image of {self._split} has a label file; for {layout.relative_name(first.image)} it is "
-            f"expected here (the last folder named 'images' in the path becomes {layout.labels.folder!r}; "
-            f"without one, next to the image): {self._explain_need()}"
+            f"no image of {self._split} has a label file; {self._explain_need()}. For "
+            f"{layout.make_relative(first.image)}, the file is expected here: the last folder named 'images' "
+            f"in the path becomes {layout.labels.folder!r}; without such a folder, the file is next to the "
+            "image"
         )
 
     def _explain_need(self) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from include.datasets.rules import CheckRules, Split
 
 
-MERGED = "item"
+_MERGED = "item"
 """Ultralytics' name for the class into which single_cls merges all classes."""
 
 
@@ -22,44 +22,42 @@ class Tally:
     """Counts objects, and images with objects, by split and by the classes of the training run."""
 
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
-        self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
+        self._names = [_MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
         self._rules = rules
-        self._objects: defaultdict[str, Counter[int]] = defaultdict(Counter)
-        self._images: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self._objects: defaultdict[Split, Counter[int]] = defaultdict(Counter)
+        self._images: defaultdict[Split, Counter[int]] = defaultdict(Counter)
 
     def add(self, split: Split, classes: Mapping[int, int]) -> None:
         """Count the objects of one image; `classes` has their number for each class id."""
-        merged: dict[int, int] = {}
+        merged = Counter[int]()
         for number, objects in classes.items():
             if self._rules.classes is None or number in self._rules.classes:
-                target = 0 if self._rules.single_cls else number
-                merged[target] = merged.get(target, 0) + objects
-        for number, objects in merged.items():
-            self._objects[split][number] += objects
-            self._images[split][number] += 1
+                merged[0 if self._rules.single_cls else number] += objects
+        self._objects[split].update(merged)
+        self._images[split].update(merged.keys())
 
-    def objects(self, split: Split) -> int:
+    def count_objects(self, split: Split) -> int:
         """Return how many objects of the split are used for training or validation."""
         return self._objects[split].total()
 
-    def table(self) -> tuple[ClassCount, ...]:
+    def build_table(self) -> tuple[ClassCount, ...]:
         """Return the counts in the order of the class ids."""
-        train, val = "train", self._rules.split
+        val = self._rules.split
         return tuple(
             ClassCount(
                 name=name,
-                train=self._objects[train][number],
+                train=self._objects["train"][number],
                 val=self._objects[val][number],
-                train_images=self._images[train][number],
+                train_images=self._images["train"][number],
                 val_images=self._images[val][number],
             )
             for number, name in enumerate(self._names)
         )
 
-    def warnings(self) -> Iterator[Finding]:
+    def find_warnings(self) -> Iterator[Finding]:
         """Yield warnings about the classes."""
-        table = self.table()
-        yield from _shared_names(table)
+        table = self.build_table()
+        yield from _find_shared_names(table)
         for number, count in enumerate(table):
             if self._rules.classes is not None and number not in self._rules.classes:
                 continue
@@ -72,7 +70,7 @@ class Tally:
                 yield Finding(count.name, None, message, "class-unvalidated")
 
 
-def _shared_names(table: Sequence[ClassCount]) -> Iterator[Finding]:
+def _find_shared_names(table: Sequence[ClassCount]) -> Iterator[Finding]:
     first: dict[str, int] = {}
     for number, count in enumerate(table):
         if (earlier := first.setdefault(count.name, number)) != number:

@@ -57,11 +57,11 @@ def validate(
 ) -> ValidationResult:
     """Read every image and every label file, except those whose results are in `known`.
 
-    Stops after FINDINGS errors. Writes the manifest of the dataset to the given path. Raises DatasetError,
-    which lists the problems by kind, file and line, and OSErrors after which a retry may succeed.
+    Stops after FINDINGS errors. `manifest` is the path of the manifest to write. Raises DatasetError, which
+    lists the problems by kind, file and line, and OSErrors after which a retry may succeed.
     """
     check = _Check(layout, source, rules, known or KnownFiles())
-    check.add(chain(layout.warnings, _unknown_classes(layout, rules)))
+    check.add(chain(layout.warnings, _find_unknown_classes(layout, rules)))
     content = ContentDigest(layout)
     with write_manifest(manifest) as write:
         for split in layout.splits:
@@ -70,10 +70,10 @@ def validate(
                 if checked.image is None:  # the image has an error, so this check will fail
                     continue
                 content.add(checked.sample.name, checked.image.sha256, checked.labels.sha256)
-                write(_manifest_line(split, checked, checked.image))
+                write(_build_manifest_line(split, checked, checked.image))
     check.require_good()
-    check.add(chain(check.tally.warnings(), find_duplicate_images(layout, check.digests)))
-    return ValidationResult(content.fingerprint(), check.tally.table(), check.warnings.kinds())
+    check.add(chain(check.tally.find_warnings(), find_duplicate_images(layout, check.digests)))
+    return ValidationResult(content.fingerprint(), check.tally.build_table(), check.warnings.list_kinds())
 
 
 class _Check:
@@ -102,7 +102,7 @@ class _Check:
     def require_good(self) -> None:
         """Raise DatasetError if there is an error."""
         if self._errors:
-            raise DatasetError.from_findings(self._source, list(self._errors), self.warnings.kinds())
+            raise DatasetError.from_findings(self._source, list(self._errors), self.warnings.list_kinds())
 
     def check_split(self, split: Split) -> Iterator[CheckedSample]:
         """Check the images of a split, and yield the result for each."""
@@ -117,7 +117,7 @@ class _Check:
                 self.add([Finding(split, None, rest, "stopped")])
                 self.require_good()
             yield checked
-        self.add(summary.findings(self._layout, self.tally.objects(split)))
+        self.add(summary.list_findings(self._layout, self.tally.count_objects(split)))
 
     def _check_sample(self, sample: Sample) -> CheckedSample:
         return check_sample(sample, self._layout, self._samples, self._known)
@@ -139,7 +139,7 @@ class _Check:
             self.tally.add(split, checked.labels.classes)
 
 
-def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
+def _find_unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
     """Yield an error for each class id that the training run selects but the dataset lacks."""
     if rules.classes is None or rules.single_cls or layout.task == "classify":
         return
@@ -152,7 +152,7 @@ def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
             yield Finding("classes", None, message, "label-class")
 
 
-def _manifest_line(split: Split, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
+def _build_manifest_line(split: Split, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
     labels = checked.labels
     return {
         "split": split,

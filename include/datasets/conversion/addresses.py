@@ -1,7 +1,7 @@
 """Decides from which web hosts images may be fetched, according to an allow-list.
 
-Without the list, anyone who may start a training run could make a worker send requests to internal hosts of
-its network, or to any host on the web.
+Without the list, anyone who may start a training run could make a worker send requests to internal hosts in
+the worker's network, or to any host on the web.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SIGNATURE = re.compile(
     r"|sig|s[etpvr]|spr|sip|ss|srt|sdd|ses|sk(oid|tid|[tesv])|saoid|suoid|scid",
     re.IGNORECASE,
 )
-"""Parameters with which S3, CloudFront, Google and Azure sign URLs; other parameters may select the
-content."""
+"""Names of the query parameters with which S3, CloudFront, Google and Azure sign URLs. Any other parameter
+may select the content."""
 _PUBLIC = ipaddress.ip_network("2000::/3")
-"""All IPv6 addresses that are assigned to the public internet; Python counts many more as public."""
+"""All IPv6 addresses that are assigned to the public internet. Python's `is_global` is true for many more."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that a router translates to the IPv4 address in their last 32 bits (RFC 6052)."""
 
@@ -40,22 +40,15 @@ class Address:
 
     host: str
     """In lower case; IPv6 addresses have no brackets."""
-    port: int = _PORT
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Recreate an address from its text."""
-        host, separator, port = text.rpartition(":")
-        if separator and port.isdecimal():
-            return cls(host.strip("[]"), int(port))
-        return cls(text.strip("[]"))
+    port: int
+    """443 if the URL contains no port."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORT else f"{host}:{self.port}"
 
 
-def address_of(url: str) -> Address:
+def parse_address(url: str) -> Address:
     """Return the host and port of a URL. Raises ValueError unless it is a plain https:// URL.
 
     The URL is parsed with urllib3, which also sends the requests: a different parser could see a different
@@ -72,24 +65,25 @@ def address_of(url: str) -> Address:
         parsed = parse_url(url)
     except LocationParseError:
         raise ValueError("a URL is not valid") from None
-    if parsed.scheme != "https" or not parsed.host:
+    host = (parsed.host or "").strip("[]").rstrip(".").lower()
+    if parsed.scheme != "https" or not host:
         raise ValueError("a URL is not an https:// address; export the dataset with https:// addresses")
     if parsed.auth is not None:
         raise ValueError("a URL contains a user or a password; remove it")
-    return Address(parsed.host.strip("[]").rstrip(".").lower(), parsed.port or _PORT)
+    return Address(host, parsed.port or _PORT)
 
 
 def without_query(url: str) -> str:
-    """Return the URL for messages: without its query, which may contain a secret signature."""
+    """Return the URL without its query, for messages: the query may contain a secret signature."""
     return re.split(r"[?#]", url, maxsplit=1)[0]
 
 
-def content_address(url: str) -> str:
+def strip_signature(url: str) -> str:
     """Return an identifier of the content at a URL of Ultralytics Platform: the URL without its signature.
 
-    Platform names files by a hash of their content, and signs their URLs again for each export. A URL whose
-    file has a different kind of name is returned unchanged. Do not call this for URLs of other exports, whose
-    file names, such as UUIDs, may look like hashes.
+    Platform names each file by a hash of its content, and signs the URLs again for each export. If a file's
+    name is not a hash, its URL is returned unchanged. Do not call this for URLs of other exports: their file
+    names may be UUIDs, for example, which look like hashes.
     """
     path, _, query = url.partition("#")[0].partition("?")
     if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):
@@ -126,8 +120,8 @@ class AllowedHosts:
                 hosts.add(name.removesuffix(f":{_PORT}"))
         return cls(frozenset(hosts), tuple(networks))
 
-    def allow(self, address: Address) -> bool:
-        """Return whether requests may be sent to this host; `allow_peer` must also accept its IP address."""
+    def allows(self, address: Address) -> bool:
+        """Return whether requests may be sent to this host; `allows_peer` must also accept its IP address."""
         name = str(address)
         if name in self.hosts or any(host[0] == "." and name.endswith(host) for host in self.hosts):
             return True
@@ -137,9 +131,9 @@ class AllowedHosts:
             return False
         return address.port == _PORT and any(literal in network for network in self.networks)
 
-    def allow_peer(self, peer: str) -> bool:
+    def allows_peer(self, peer: str) -> bool:
         """Return whether connections to this IP address are allowed: it is public, or in a listed network."""
-        found = _plain(ipaddress.ip_address(peer.partition("%")[0]))
+        found = _unwrap_ipv4(ipaddress.ip_address(peer.partition("%")[0]))
         if any(found in network for network in self.networks):
             return True
         if isinstance(found, ipaddress.IPv6Address) and found not in _PUBLIC:
@@ -147,14 +141,10 @@ class AllowedHosts:
         return found.is_global and not found.is_multicast
 
 
-def _plain(address: IpAddress) -> IpAddress:
+def _unwrap_ipv4(address: IpAddress) -> IpAddress:
     """Return the IPv4 address that an IPv6 address represents; return any other address unchanged."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address.ipv4_mapped:
-        return address.ipv4_mapped
-    if address.sixtofour:
-        return address.sixtofour
     if address in _TRANSLATED:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+    return address.ipv4_mapped or address.sixtofour or address

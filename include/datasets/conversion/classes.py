@@ -1,4 +1,4 @@
-"""The classes of COCO annotations: numbered from 0 in the order of their ids, across a dataset's files."""
+"""The classes of COCO annotations, numbered from 0 in the order of their ids across a dataset's files."""
 
 from __future__ import annotations
 
@@ -50,12 +50,15 @@ def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
 
 
 def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, Any]:
-    """Return the keypoint keys of the data YAML; `lengths` are the numbers of keypoints in annotations.
+    """Return the keys of the data YAML that describe keypoints.
 
-    Raises ValueError unless there is exactly one such number.
+    `lengths` are the different numbers of keypoints that annotations have. Raises ValueError unless there is
+    exactly one.
     """
+    if not lengths:
+        raise ValueError("no annotation has a labelled keypoint; label keypoints, or choose a different task")
     if len(lengths) != 1:
-        found = " and ".join(map(str, sorted(lengths))) or "no"
+        found = " and ".join(map(str, sorted(lengths)))
         raise ValueError(
             f"annotations have {found} keypoints, but one model needs the same number for all; separate the "
             "categories"
@@ -70,16 +73,15 @@ def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, 
     return shape | named | ({"flip_idx": flip} if flip else {})
 
 
-def _mirror(points: Collection[str]) -> list[int] | None:
+def _mirror(points: tuple[str, ...]) -> list[int] | None:
     """Return the index of each keypoint's mirror image; None if the names do not tell left from right."""
-    index = {name: number for number, name in enumerate(points)}
-    flipped = [index.get(_other_side(name)) for name in points]
-    if len(index) < len(points) or flipped == list(range(len(points))):
+    mirrored = tuple(map(_mirror_name, points))
+    if mirrored == points or len(set(points)) < len(points) or not set(mirrored) <= set(points):
         return None
-    return None if None in flipped else [number for number in flipped if number is not None]
+    return [points.index(name) for name in mirrored]
 
 
-def _other_side(name: str) -> str:
+def _mirror_name(name: str) -> str:
     for left, right in _MIRRORED:
         if left in name:
             return name.replace(left, right)

@@ -17,7 +17,7 @@ from include.datasets.conversion.classes import describe_keypoints, drop_umbrell
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
 from include.datasets.conversion.coco_labels import label_object
-from include.datasets.conversion.coco_search import choose_files, split_of, walk
+from include.datasets.conversion.coco_search import choose_files, find_split, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.conversion.rows import RowDatabase, in_line
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
-COCO_TASKS = ("detect", "segment", "semantic", "pose", "obb")
+_TASKS: tuple[Task, ...] = ("detect", "segment", "semantic", "pose", "obb")
 """Tasks for which COCO annotations can be used; for obb, the label is the object's outline."""
 
 
@@ -74,9 +74,9 @@ def convert_coco(
     others = [file for file in read if isinstance(file, OtherFile)]
     if not found and named is None:
         return None
-    if task not in COCO_TASKS:
+    if task not in _TASKS:
         raise DatasetError(
-            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(COCO_TASKS)}; "
+            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(_TASKS)}; "
             f"task={task!r} needs data in a different format"
         )
     _report_unreadable(others, found, problems)
@@ -96,12 +96,12 @@ def convert_coco(
 def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], problems: Problems) -> None:
     """Add a problem for each unreadable file that probably contains annotations.
 
-    Such a file has a split in its name, and is in the same folder as a COCO file.
+    Such a file is in the same folder as a COCO file, and its name indicates a split.
     """
     folders = {PurePosixPath(file.name).parent for file in found}
     for other in others:
         path = PurePosixPath(other.name)
-        if other.problem is not None and path.parent in folders and split_of(path.name):
+        if other.problem is not None and path.parent in folders and find_split(path.name):
             problem = f"the file cannot be read: {other.problem}; export it again, or remove it"
             problems.add(problem, other.name)
 
@@ -118,7 +118,7 @@ def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> Coco
 
 
 def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source: str) -> None:
-    if empty := sorted({"train", "val"}.difference(placement.filled_splits())):
+    if empty := sorted({"train", "val"}.difference(placement.find_filled_splits())):
         names = ", ".join(file.name for file in found[:5])
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
@@ -131,21 +131,28 @@ class _Conversion:
     """Converts the annotations of all files to label files."""
 
     _task: Task
+    """The task of the training run."""
     _found: Sequence[CocoFile]
+    """The COCO files, in the order of their paths."""
     _numbers: Sequence[Mapping[int | str, int]]
     """For each file, a mapping from the id of each image to its index in `_placement.targets`."""
     _placement: Placement
+    """The images of all files."""
     _files: ConvertedFiles
+    """The files to write."""
     _problems: Problems
+    """Receives the problems of categories and annotations."""
     _notes: Counter[str] = field(default_factory=Counter)
+    """For each note, how many items were skipped or replaced."""
     _used: set[int] = field(default_factory=set)
     """The categories that have annotations."""
     _lengths: set[int] = field(default_factory=set)
     """The numbers of keypoints in annotations."""
     _count: int = 0
+    """Number of annotations read so far, in all files."""
 
     def write(self, half_files: int) -> dict[str, int]:
-        """Write all files. Returns notes on what was skipped or replaced, each with a number of items.
+        """Write all files. Returns notes on what was skipped or replaced, each with the number of items.
 
         `half_files` is the number of JSON files that have only images or only annotations.
         """
@@ -157,12 +164,12 @@ class _Conversion:
             classes = drop_umbrella(classes, self._used)
             self._write_labels(rows, {key: number for number, key in enumerate(classes)})
         names = [category.name for category in classes.values()]
-        self._files.describe(self._placement.filled_splits(), names, self._extras(classes))
-        self._files.list_assets(
+        self._files.describe(self._placement.find_filled_splits(), names, self._build_extras(classes))
+        self._files.write_asset_list(
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
         left_out = {
-            "images are not named in any annotation file, and are skipped": self._placement.unnamed(),
+            "images are not named in any annotation file, and are skipped": self._placement.count_unnamed(),
             "JSON files have images or annotations, but not both, and are skipped": half_files,
         }
         self._notes += Counter(left_out)  # adds only those above zero
@@ -172,7 +179,7 @@ class _Conversion:
     def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: RowDatabase) -> None:
         progress = ProgressLog(f"Reading annotations of {file.name}", None, "annotations")
         try:
-            for annotation in file.annotations():
+            for annotation in file.read_annotations():
                 self._count += 1
                 if self._count > COCO_ANNOTATIONS:
                     limit = f"the limit of {COCO_ANNOTATIONS:,} annotations"
@@ -217,12 +224,12 @@ class _Conversion:
     def _write_labels(self, rows: RowDatabase, classes: Mapping[int, int]) -> None:
         targets = self._placement.targets
         progress = ProgressLog("Writing labels", len(targets), "files")
-        for number, found in rows.by_image():
+        for number, found in rows.group_by_image():
             lines = (in_line((classes[int(category)], *numbers)) for category, *numbers in found)
-            self._files.label(targets[number].asset).write_text("".join(lines), encoding="utf-8")
+            self._files.prepare_label(targets[number].asset).write_text("".join(lines), encoding="utf-8")
             progress.advance()
 
-    def _extras(self, classes: Classes) -> Mapping[str, Any]:
+    def _build_extras(self, classes: Classes) -> Mapping[str, Any]:
         if self._task != "pose":
             return {}
         try:

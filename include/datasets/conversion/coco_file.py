@@ -1,4 +1,4 @@
-"""Reads one COCO annotation file, in bounded memory. Nothing in it is trusted."""
+"""Reads a COCO annotation file in bounded memory, without trusting anything in the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from include.datasets.conversion.json_stream import iterate_arrays
 from include.datasets.conversion.outlines import is_pixel
 from include.datasets.disk import is_passing
 from include.datasets.layouts.samples import is_image
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.progress import ProgressLog
 from include.datasets.text import open_regular
 from include.limits import (
@@ -40,10 +40,11 @@ class Category:
     """A class."""
 
     name: str
-    above: str | None = None
+    """Becomes the class name."""
+    above: str | None
     """Name of the supercategory."""
-    keypoints: tuple[str, ...] = ()
-    """Names of the keypoints."""
+    keypoints: tuple[str, ...]
+    """Names of the keypoints; empty if the category has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class CocoFile:
     """The categories and images of an annotation file."""
 
     path: Path
+    """Path of the file on this machine, with all links resolved."""
     name: str
     """Relative to the dataset."""
     categories: dict[int, Category] = field(default_factory=dict)
@@ -70,9 +72,10 @@ class CocoFile:
     images: dict[int | str, Image] = field(default_factory=dict)
     """The images by their ids."""
 
-    def annotations(self) -> Iterator[Any]:
+    def read_annotations(self) -> Iterator[Any]:
         """Yield the annotations. Raises ValueError and OSError."""
-        return (element for _, element in _elements(self.path, {"annotations"}) if element is not None)
+        for _, elements in _read_arrays(self.path, {"annotations"}):
+            yield from elements
 
 
 @dataclass(frozen=True)
@@ -90,26 +93,23 @@ class OtherFile:
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | OtherFile:
     """Read everything but the annotations.
 
-    A file that cannot be read as far as its images or annotations is not considered a COCO file. Invalid
+    If reading fails before the images or annotations begin, the file does not count as a COCO file. Invalid
     images and categories are added to `problems` and skipped. Raises OSErrors after which a retry may
     succeed.
     """
     file, parts = CocoFile(path, name), set[str]()
     progress = ProgressLog(f"Looking through {name}", None, "entries")
     try:
-        for key, element in _elements(path, _PARTS):
+        for key, elements in _read_arrays(path, _PARTS):
             parts.add(key)
-            progress.advance()
-            if element is None or key == "annotations":
-                continue
-            read = _read_image if key == "images" else _read_category
-            try:
-                read(file, element)
-            except ValueError as problem:
-                problems.add(str(problem), f"{name}: {_ONE_OF[key]} {identify(element)}")
-            if len(file.images) > IMAGES:
-                problems.add(f"it exceeds the limit of {IMAGES:,} images; split it into several files", name)
-                return file
+            for element in elements:
+                progress.advance()
+                if key != "annotations":
+                    _read_element(file, key, element, problems)
+                if len(file.images) > IMAGES:
+                    limit = f"the limit of {IMAGES:,} images"
+                    problems.add(f"it exceeds {limit}; split it into several files", name)
+                    return file
     except (ValueError, OSError) as problem:
         if is_passing(problem):
             raise
@@ -124,17 +124,24 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     return file
 
 
-def _elements(path: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+def _read_arrays(path: Path, wanted: set[str]) -> Iterator[tuple[str, Iterator[Any]]]:
     with io.TextIOWrapper(open_regular(path, ARCHIVE_BYTES), "utf-8-sig") as text:
-        try:
-            yield from iterate_arrays(text, wanted, COCO_VALUE)
-        except UnicodeDecodeError:
-            raise ValueError("it is not valid UTF-8") from None
+        yield from iterate_arrays(text, wanted, COCO_VALUE)
 
 
 def identify(element: Any) -> str:
     """Return an element's id as messages show it."""
     return show_value(element.get("id") if isinstance(element, dict) else element, 40)
+
+
+def _read_element(file: CocoFile, key: str, element: Any, problems: Problems) -> None:
+    try:
+        if key == "images":
+            _read_image(file, element)
+        else:
+            _read_category(file, element)
+    except ValueError as problem:
+        problems.add(str(problem), f"{file.name}: {_ONE_OF[key]} {identify(element)}")
 
 
 def _read_image(file: CocoFile, element: Any) -> None:
@@ -146,26 +153,27 @@ def _read_image(file: CocoFile, element: Any) -> None:
         raise ValueError("another image has the same id, so annotations that refer to it are ambiguous")
     if not isinstance(name, str):
         raise ValueError("file_name is missing; give the image's path relative to the image folder")  # noqa: TRY004
-    file.images[key] = Image(image_name(name), *_size(given))
+    file.images[key] = Image(_parse_image_name(name), *_parse_size(given))
 
 
-def image_name(given: str) -> str:
+def _parse_image_name(given: str) -> str:
     """Return a file name as a path without '.' parts.
 
     Raises ValueError if the name could lead out of the dataset, is hidden, or is not the name of an image.
     """
     try:
-        parts = safe_parts(given)
+        parts = split_safely(given)
     except ValueError as problem:
         raise ValueError(f"its file name is refused: {problem}; use a path inside the dataset") from None
     if is_ignored(parts) or not is_image(parts[-1]):
         raise ValueError(
-            "its file name is not one that Ultralytics reads as an image; convert it to JPEG or PNG"
+            "its file name is not one that Ultralytics reads as an image; rename the file, or convert it to "
+            "JPEG or PNG"
         )
     return "/".join(parts)
 
 
-def _size(given: Mapping[str, Any]) -> tuple[int, int]:
+def _parse_size(given: Mapping[str, Any]) -> tuple[int, int]:
     for key in ("width", "height"):
         if given.get(key) is None:
             raise ValueError(f"{key} is missing; add the image's width and height in pixels")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
+from include.datasets.conversion.coco_search import ImageFinder, find_split, find_split_of_image
 from include.datasets.disk import is_passing
 from include.datasets.layouts.boundary import LeadsOutside
 from include.datasets.rules import SPLITS
@@ -34,6 +34,11 @@ _AMBIGUOUS = (
     "several images of the dataset have this name, and none is in one of the usual folders; in file_name, "
     "give the path relative to the dataset's folder"
 )
+_SAME_LABELS = (
+    "another image of the split has the same name, except perhaps for the suffix, so both would share a "
+    "label file; rename one"
+)
+_SIZES = "another entry has the same file but a different size; correct one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,13 @@ class Target:
     """An image of the converted dataset."""
 
     split: Split
+    """The split of the converted dataset to which the image belongs."""
     name: str
     """Relative to the folder of the split."""
     path: Path
     """Path of the original image, with all links resolved."""
-    image: Image
+    size: tuple[int, int]
+    """Width and height in pixels, as in the annotation file."""
 
     @property
     def asset(self) -> str:
@@ -58,35 +65,37 @@ class Placement:
     """All images, each with its place in the converted dataset."""
 
     tree: Tree
+    """The dataset's folder and the images in it."""
     boundary: Boundary
+    """Refuses images outside the dataset."""
     problems: Problems
+    """Receives a problem for each image that has no place."""
     targets: list[Target] = field(default_factory=list)
+    """The images that were placed so far."""
     _numbers: dict[str, int] = field(default_factory=dict)
-    """The index of each image in `targets`, by the image's split and name."""
-    _labels: dict[str, str] = field(default_factory=dict)
-    """The name of the image to which each label file belongs, by the label file's path without its suffix."""
+    """The index of each image in `targets`, by the path of its label file without the suffix."""
 
     def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
         """Return, for each file, the index of each valid image in `targets`, by the image's id."""
-        splits = [split_of(file.name) for file in files]
+        splits = [find_split(file.name) for file in files]
         several = Counter(splits)
         return [
-            dict(self._place(file, split, own_names=several[split] == 1))
+            dict(self._place(file, split, keep_names=several[split] == 1))
             for file, split in zip(files, splits, strict=True)
         ]
 
-    def filled_splits(self) -> list[Split]:
+    def find_filled_splits(self) -> list[Split]:
         """Return the splits that have images."""
         filled = {target.split for target in self.targets}
         return [split for split in SPLITS if split in filled]
 
-    def unnamed(self) -> int:
+    def count_unnamed(self) -> int:
         """Return how many images in the dataset's folder are not named in any annotation file."""
         named = {target.path for target in self.targets}
-        return max(len(self.tree.images) - len(named), 0)
+        return len(self.tree.images) - len(named)
 
     def _place(
-        self, file: CocoFile, split: Split | None, *, own_names: bool
+        self, file: CocoFile, split: Split | None, *, keep_names: bool
     ) -> Iterator[tuple[int | str, int]]:
         finder = ImageFinder(self.tree, file.name, (image.name for image in file.images.values()))
         for key, image in file.images.items():
@@ -96,29 +105,14 @@ class Placement:
                 self.problems.add(_AMBIGUOUS if paths else _MISSING, place)
                 continue
             path = paths[0]
-            if (own := split or split_of_image(path)) is None:
+            if (own := split or find_split_of_image(path)) is None:
                 self.problems.add(_NO_SPLIT, place)
             else:
-                number = self._add(own, image.name if own_names else path, path, image, place)
+                number = self._add(own, image.name if keep_names else path, path, image, place)
                 if number is not None:
                     yield key, number
 
     def _add(self, split: Split, name: str, path: str, image: Image, place: str) -> int | None:
-        asset = f"{split}/{name}"
-        if (number := self._numbers.get(asset)) is not None:
-            if self.targets[number].image != image:
-                self.problems.add(
-                    "another entry has the same file but a different size; correct one of them", place
-                )
-            return number
-        label = asset.rpartition(".")[0]
-        if self._labels.setdefault(label, name) != name:
-            self.problems.add(
-                "another image has the same name with a different suffix, so both would share a label file; "
-                "rename one",
-                place,
-            )
-            return None
         try:
             real = Path(self.boundary.resolve_file(str(self.tree.folder / path)))
         except (LeadsOutside, OSError) as problem:
@@ -126,6 +120,15 @@ class Placement:
                 raise
             self.problems.add(f"the image is refused: {problem}", place)
             return None
-        self._numbers[asset] = len(self.targets)
-        self.targets.append(Target(split, name, real, image))
-        return self._numbers[asset]
+        added = Target(split, name, real, (image.width, image.height))
+        number = self._numbers.setdefault(added.asset.rpartition(".")[0], len(self.targets))
+        if number == len(self.targets):
+            self.targets.append(added)
+            return number
+        known = self.targets[number]
+        if (added.name, added.path) != (known.name, known.path):
+            self.problems.add(_SAME_LABELS, place)
+            return None
+        if added.size != known.size:
+            self.problems.add(_SIZES, place)
+        return number

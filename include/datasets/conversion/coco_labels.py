@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-_OUTLINED = {"segment", "semantic", "obb"}
+_OUTLINED: set[Task] = {"segment", "semantic", "obb"}
 
-CROWD = "annotations describe crowds (iscrowd), which are not used for training"
-NO_SIZE = "annotations have a box without width or height, and are skipped"
-NO_KEYPOINT = "annotations have no labelled keypoint, and are skipped as in COCO's evaluation"
-NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"
+_CROWD = "annotations describe crowds (iscrowd), which are not used for training"
+_NO_SIZE = "annotations have a box without width or height, and are skipped"
+_NO_KEYPOINT = "annotations have no labelled keypoint, and are skipped as in COCO's evaluation"
+_NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,28 @@ class Row:
     numbers: tuple[float, ...] = ()
     """The numbers after the class; empty if the annotation is skipped."""
     note: str | None = None
-    """Why the annotation is skipped, or why its box is used as the outline; None if neither is true."""
+    """Why the annotation is skipped, or why its box is used as the outline; None if neither applies."""
 
 
 def label_object(annotation: Mapping[str, Any], image: Image, task: Task) -> Row:
     """Return the row for an annotation. Raises ValueError if it is not valid."""
     if annotation.get("iscrowd"):
-        return Row(note=CROWD)
-    box = _box(annotation.get("bbox"), image)
+        return Row(note=_CROWD)
+    box = _convert_box(annotation.get("bbox"), image)
     if box[2] <= 0 or box[3] <= 0:
-        return Row(note=NO_SIZE)
+        return Row(note=_NO_SIZE)
     if task == "pose":
-        points = _keypoints(annotation.get("keypoints"), image)
-        return Row((*box, *points)) if points else Row(note=NO_KEYPOINT)
+        points = _convert_keypoints(annotation.get("keypoints"), image)
+        return Row((*box, *points)) if points else Row(note=_NO_KEYPOINT)
     if task not in _OUTLINED:
         return Row(box)
     outline = outline_object(annotation.get("segmentation"), image.height, image.width)
     if outline is None:
-        return Row(_corners(*box), NO_OUTLINE)
+        return Row(_compute_corners(*box), _NO_OUTLINE)
     return Row(tuple(outline))
 
 
-def _box(given: Any, image: Image) -> tuple[float, float, float, float]:
+def _convert_box(given: Any, image: Image) -> tuple[float, float, float, float]:
     """Return centre, width and height as fractions of the image's size."""
     if given is None:
         raise ValueError("bbox is missing; add [left, top, width, height] in pixels")
@@ -66,12 +66,12 @@ def _box(given: Any, image: Image) -> tuple[float, float, float, float]:
     )
 
 
-def _corners(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+def _compute_corners(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     return left, top, right, top, right, bottom, left, bottom
 
 
-def _keypoints(given: Any, image: Image) -> list[float]:
+def _convert_keypoints(given: Any, image: Image) -> list[float]:
     """Return x, y (fractions of the image's size) and visibility of each keypoint; [] if none is labelled."""
     if given is None:
         return []

@@ -1,6 +1,6 @@
 """Finds the annotation files of a COCO dataset, their splits, and the images that they name.
 
-COCO tools lay datasets out differently:
+Each tool lays out a COCO dataset in its own way:
 
     annotations/instances_train2017.json, train2017/*.jpg    COCO itself; also images/train2017/
     train/_annotations.coco.json, train/*.jpg                Roboflow
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from posixpath import dirname, join
 from typing import TYPE_CHECKING
 
 from include.datasets.layouts.samples import is_image, raise_error
@@ -41,7 +42,7 @@ _OTHER_CONTENTS = ("captions", "image_info", "panoptic", "stuff")
 """COCO annotation files whose names start with one of these prefixes contain no objects."""
 
 _TRIED = 200
-"""How many of an annotation file's images are looked up, to find the folder that contains them."""
+"""How many of an annotation file's images are looked up to find their folder."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class Tree:
     """The JSON files and images of a dataset, by their paths relative to its folder."""
 
     folder: Path
+    """Path of the dataset's folder on this machine."""
     annotations: tuple[str, ...]
     """The JSON files, in the order of their paths."""
     images: frozenset[str]
+    """The files that Ultralytics treats as images."""
 
 
 def walk(folder: Path, boundary: Boundary) -> Tree:
@@ -80,18 +83,21 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
     return Tree(folder, tuple(sorted(annotations)), frozenset(images))
 
 
-def split_of(name: str) -> Split | None:
-    """Return the split that the file's name indicates or, failing that, the nearest folder's name."""
+def find_split(name: str) -> Split | None:
+    """Return the split that a file's name indicates.
+
+    If it indicates none, the names of the folders above the file decide, the nearest first.
+    """
     path = PurePosixPath(name)
-    return _split_in(path.stem, *(parent.name for parent in path.parents))
+    return _find_split_in(path.stem, *(parent.name for parent in path.parents))
 
 
-def split_of_image(name: str) -> Split | None:
-    """Return the split that the nearest folder's name indicates; ignore the name of the image itself."""
-    return _split_in(*(parent.name for parent in PurePosixPath(name).parents))
+def find_split_of_image(name: str) -> Split | None:
+    """Return the split that the names of the folders above an image indicate, the nearest first."""
+    return _find_split_in(*(parent.name for parent in PurePosixPath(name).parents))
 
 
-def _split_in(*parts: str) -> Split | None:
+def _find_split_in(*parts: str) -> Split | None:
     for part in parts:
         found = {_WORDS[word] for word in re.findall(r"[a-z]+", part.lower()) if word in _WORDS}
         if len(found) == 1:
@@ -107,17 +113,17 @@ def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[st
     name nor a folder above it indicates a split.
     """
     if named is not None:
-        if split_of(named) is None:
+        if find_split(named) is None:
             return [named]
-        pattern = _without_split(named)
-        return [name for name in names if _without_split(name) == pattern]
+        pattern = _mask_split(named)
+        return [name for name in names if _mask_split(name) == pattern]
     found = [name for name in names if not PurePosixPath(name).name.lower().startswith(_OTHER_CONTENTS)]
     keypoints = [name for name in found if "keypoints" in PurePosixPath(name).name.lower()]
     others = [name for name in found if name not in keypoints]
     return (keypoints or others) if task == "pose" else (others or keypoints)
 
 
-def _without_split(name: str) -> str:
+def _mask_split(name: str) -> str:
     """Mask digits and the names of splits in a file name, so that counterparts become equal."""
 
     def replace(match: re.Match[str]) -> str:
@@ -131,11 +137,11 @@ class ImageFinder:
 
     def __init__(self, tree: Tree, annotations: str, names: Iterable[str]) -> None:
         self._images = tree.images
-        folders = list(dict.fromkeys(_usual_folders(annotations)))
+        folders = list(dict.fromkeys(_list_usual_folders(annotations)))
         known = set(folders)
-        folders += sorted({folder for image in tree.images for folder in _parents(image)} - known)
+        folders += sorted({folder for image in tree.images for folder in _list_parents(image)} - known)
         tried = list(islice(names, _TRIED))
-        hits = {folder: sum(_join(folder, name) in self._images for name in tried) for folder in folders}
+        hits = {folder: sum(join(folder, name) in self._images for name in tried) for folder in folders}
         # Sorting is stable: of two folders with the same number of hits, the more usual one comes first.
         likely = [folder for folder in folders if hits[folder] or folder in known]
         self._folders = sorted(likely, key=lambda folder: -hits[folder])
@@ -143,10 +149,10 @@ class ImageFinder:
     def find(self, name: str) -> list[str]:
         """Return the image's possible paths relative to the dataset: none if missing, several if ambiguous.
 
-        If several likely folders have the image, the likeliest wins. If none of them has it, exactly one path
-        in the dataset must end with the name.
+        If several likely folders have the image, the likeliest wins. If none of them has it, all paths in the
+        dataset that end with the name are possible.
         """
-        candidates = (_join(folder, name) for folder in self._folders)
+        candidates = (join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)
         return [found] if found is not None else self._find_by_ending(name)
 
@@ -162,25 +168,19 @@ class ImageFinder:
         return paths
 
 
-def _usual_folders(annotations: str) -> Iterator[str]:
+def _list_usual_folders(annotations: str) -> Iterator[str]:
     """Yield the folders where tools put the images of an annotation file, the most usual first."""
-    path = PurePosixPath(annotations)
-    own, parent = _text(path.parent), _text(path.parent.parent)
-    subset = re.sub(r"^(instances|person_keypoints)_", "", path.stem)
+    own = dirname(annotations)
+    subset = re.sub(r"^(instances|person_keypoints)_", "", PurePosixPath(annotations).stem)
     yield own
-    for base in (own, parent):
+    for base in (own, dirname(own)):
         for inner in (f"images/{subset}", subset, "images", "data"):
-            yield _join(base, inner)
+            yield join(base, inner)
         yield base
 
 
-def _parents(name: str) -> Iterator[str]:
-    return (_text(parent) for parent in PurePosixPath(name).parents)
-
-
-def _text(path: PurePosixPath) -> str:
-    return "" if str(path) == "." else str(path)
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def _list_parents(name: str) -> Iterator[str]:
+    """Yield the folders above a file, the nearest first; the last one is ""."""
+    while name:
+        name = dirname(name)
+        yield name

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
-"""Increase it when the conversion of COCO annotations changes, so that datasets are converted again."""
+_VERSION = 2
+"""Increase this when the conversion of COCO annotations changes, so that datasets are converted again."""
 
 
 class Converter:
@@ -52,11 +52,11 @@ class Converter:
     ) -> ConvertedDataset | None:
         """Convert the dataset at `location`; return None if Ultralytics can train on it as it is.
 
-        `fingerprint` identifies the content. It is None for a local path, whose COCO annotations are
-        converted each time. For all other datasets, including .ndjson exports at a local path, the result of
-        an earlier conversion is reused from S3. Raises DatasetError, ImagesUnavailable, StoreErrors, OSError
-        and ConfinedProcessEnded. After an error, the cache keeps the fetched images for another attempt on
-        this machine with the same export.
+        `fingerprint` identifies the content; it is None for a local path. COCO annotations at a local path
+        are converted each time. For all other datasets, including .ndjson exports at a local path, the result
+        of an earlier conversion is reused from S3. After an error, the cache keeps the fetched images for
+        another attempt on this machine with the same export. Raises DatasetError, ImagesUnavailable,
+        StoreErrors, OSError and ConfinedProcessEnded.
         """
         foreign = find_foreign(location, task)
         if foreign is None:
@@ -64,15 +64,15 @@ class Converter:
         named = foreign.named or ""
         identity = json.dumps([_VERSION, foreign.kind, fingerprint or str(location.path), named, task])
         key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
-        known = fingerprint is not None and foreign.kind != NDJSON
-        if known and (converted := self.datasets.find(key)) is not None:
+        is_reusable = fingerprint is not None and foreign.kind != NDJSON
+        if is_reusable and (converted := self.datasets.find(key)) is not None:
             log.info("%s was converted before.", location.source)
             return converted
         with cache.use(key) as home, _work_in(home, location.source) as work:
             if foreign.kind == NDJSON:
                 return self._convert_ndjson(location, task, work)
             converted = self._convert_coco(foreign, location, task, work)
-        if known and converted is not None:
+        if is_reusable and converted is not None:
             self.datasets.record(key, converted)
         return converted
 
@@ -100,7 +100,7 @@ class Converter:
 
     def _store(self, work: Path, yaml: str | None, notes: dict[str, int]) -> ConvertedDataset:
         with closing(Inventory(work / "inventory.sqlite")) as inventory:
-            inventory.add_all(ConvertedFiles(work).all_files())
+            inventory.add_all(ConvertedFiles(work).list_files())
             return self.datasets.store(inventory, yaml, notes)
 
 
@@ -108,7 +108,7 @@ class Converter:
 def _work_in(home: Path, source: str) -> Iterator[Path]:
     """Lock a conversion and yield the folder for its files.
 
-    The folder is removed at the end, but kept after an error, so that a retry need not fetch the same files
+    The folder is removed at the end. After an error it is kept, so that a retry need not fetch the same files
     again.
     """
     with translate_disk_errors(home, source):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.datasets.layouts.boundary import Boundary
 from include.datasets.layouts.layout import translate_reading_errors
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-NDJSON = ".ndjson"
-COCO = ".json"
+ForeignKind = Literal[".ndjson", ".json"]
+NDJSON: ForeignKind = ".ndjson"
+COCO: ForeignKind = ".json"
 
 
 @dataclass(frozen=True)
 class ForeignDataset:
     """A dataset in a format other than that of Ultralytics."""
 
-    kind: str
-    """NDJSON or COCO."""
+    kind: ForeignKind
+    """The suffix of the files that describe it: NDJSON or COCO."""
     folder: Path
     """The folder of its files; nothing outside this folder is read."""
     named: str | None = None
@@ -38,8 +39,9 @@ def find_foreign(location: DatasetLocation, task: Task) -> ForeignDataset | None
     DatasetError, and OSError if a retry may succeed.
     """
     suffix = location.path.suffix.lower()
-    if suffix in {NDJSON, COCO} and not location.path.is_dir():
-        return ForeignDataset(suffix, location.folder, str(location.path.relative_to(location.folder)))
+    kind = next((kind for kind in (NDJSON, COCO) if kind == suffix), None)
+    if kind is not None and not location.path.is_dir():
+        return ForeignDataset(kind, location.folder, str(location.path.relative_to(location.folder)))
     if task == "classify" or not location.path.is_dir():
         return None
     with translate_reading_errors(location.source):

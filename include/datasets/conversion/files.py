@@ -1,7 +1,7 @@
 """The files of a converted dataset: labels and a data YAML in a folder, and the origin of each image.
 
     {folder}/dataset/data.yaml, labels/{split}/…   the files that the conversion writes
-    {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of every other file
+    {folder}/images.jsonl                          name, and path or url, of every other file
     {folder}/fetched/…                             the files that were fetched from URLs
     {folder}/fetched.key                           the key of the export for which files were fetched
 
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.datasets.checking.label_files import label_path
+from include.datasets.checking.label_files import build_label_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from include.datasets.rules import Split
 
 DATA_YAML = "data.yaml"
 _LIST = "images.jsonl"
@@ -46,6 +48,7 @@ class ConvertedFiles:
     """The folder that one conversion writes to."""
 
     folder: Path
+    """Path of the folder; the module's docstring lists its files."""
 
     @property
     def dataset(self) -> Path:
@@ -69,19 +72,19 @@ class ConvertedFiles:
             shutil.rmtree(self.folder / _FETCHED)
         recorded.write_text(key, encoding="utf-8")
 
-    def fetched(self, asset: Asset) -> Path:
+    def locate_fetched(self, asset: Asset) -> Path:
         """Return the path that a file with a URL has once it has been fetched."""
         return self.folder / _FETCHED / asset.name
 
-    def label(self, image: str) -> Path:
+    def prepare_label(self, image: str) -> Path:
         """Return the path of an image's label file, and create its folder."""
-        path = Path(label_path(str(self.dataset / image), self.dataset))
+        path = Path(build_label_path(str(self.dataset / image), self.dataset))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def describe(self, splits: Iterable[str], names: list[str], extras: Mapping[str, Any]) -> None:
+    def describe(self, splits: Iterable[Split], names: list[str], extras: Mapping[str, Any]) -> None:
         """Write the data YAML."""
-        description = {
+        description: dict[str, Any] = {
             **{split: f"images/{split}" for split in splits},
             "names": dict(enumerate(names)),
             **extras,
@@ -89,23 +92,22 @@ class ConvertedFiles:
         text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
         (self.dataset / DATA_YAML).write_text(text, encoding="utf-8")
 
-    def list_assets(self, assets: Iterable[Asset]) -> None:
+    def write_asset_list(self, assets: Iterable[Asset]) -> None:
         """Write the list of the files that the conversion does not write itself."""
         with (self.folder / _LIST).open("w", encoding="utf-8") as file:
             for asset in assets:
-                given = {key: value for key, value in asdict(asset).items() if value is not None}
-                file.write(f"{json.dumps(given)}\n")
+                file.write(f"{json.dumps(asdict(asset))}\n")
 
-    def assets(self) -> Iterator[Asset]:
-        """Read the list that `list_assets` wrote."""
+    def read_asset_list(self) -> Iterator[Asset]:
+        """Read the list that `write_asset_list` wrote."""
         with (self.folder / _LIST).open(encoding="utf-8") as file:
             for line in file:
                 yield Asset(**json.loads(line))
 
-    def all_files(self) -> Iterator[tuple[str, Path]]:
+    def list_files(self) -> Iterator[tuple[str, Path]]:
         """Yield the name and path of each file of the converted dataset."""
         for path in self.dataset.rglob("*"):
             if path.is_file():
                 yield str(path.relative_to(self.dataset)), path
-        for asset in self.assets():
-            yield asset.name, Path(asset.path) if asset.path else self.fetched(asset)
+        for asset in self.read_asset_list():
+            yield asset.name, Path(asset.path) if asset.path else self.locate_fetched(asset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from include.datasets.conversion.addresses import SETTING, Address
+from include.datasets.conversion.addresses import SETTING, parse_address
 from include.datasets.conversion.problems import Problems
 from include.datasets.conversion.web import FetchLimits, FetchRefused, open_web
 from include.datasets.errors import DatasetError
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 LIMITS = FetchLimits()
 _CONNECTIONS = 32
 _FAILURES = 100
-"""After this many images were refused, no more are requested: probably all signatures have expired."""
+"""Once this many images have been refused, no more are requested: probably, all signatures have expired."""
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
-    """Raise DatasetError unless images may be fetched from all hosts.
+    """Raise DatasetError unless images may be fetched from all `hosts`.
 
     `hosts` maps each host to the number of files to fetch from it.
     """
-    refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
+    refused = sorted(host for host in hosts if not allowed.allows(parse_address(f"https://{host}")))
     if not refused:
         return
-    listed = ", ".join(f"{host} ({count:,} files)" for host, count in sorted(refused.items())[:5])
+    listed = ", ".join(f"{host} ({hosts[host]:,} files)" for host in refused[:5])
     raise DatasetError(
         f"Dataset {source!r} has its images at {listed}, but images are fetched only from the hosts listed "
         f"in {SETTING}. Have these hosts added to the setting on the workers that check datasets, or upload "
@@ -45,21 +45,22 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
 def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> None:
     """Fetch all files that have a URL and have not been fetched yet.
 
-    Raises DatasetError, which lists the files that cannot be fetched, or says that the total size exceeds
-    ARCHIVE_BYTES; ImagesUnavailable; and OSError.
+    Raises DatasetError, ImagesUnavailable and OSError. The DatasetError lists the files that cannot be
+    fetched, or says that the total size exceeds ARCHIVE_BYTES.
     """
-    total = sum(1 for _ in files.assets())
+    total = sum(1 for _ in files.read_asset_list())
     progress = ProgressLog(f"Fetching the images of {source}", total, "files")
     problems, left = Problems(source, "fetch"), ARCHIVE_BYTES
     with open_web(allowed, LIMITS, _CONNECTIONS) as web:
-        for asset, problem in map_in_order(partial(_fetch, web, files), files.assets(), _CONNECTIONS):
+        fetched = map_in_order(partial(_fetch, web, files), files.read_asset_list(), _CONNECTIONS)
+        for asset, problem in fetched:
             if problem is not None:
                 problems.add(problem, asset.name)
                 if problems.count >= _FAILURES:
                     break
                 continue
             progress.advance()
-            left -= files.fetched(asset).stat().st_size
+            left -= files.locate_fetched(asset).stat().st_size
             if left < 0:
                 raise DatasetError(
                     f"Dataset {source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images from "
@@ -70,7 +71,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 def _fetch(web: WebReader, files: ConvertedFiles, asset: Asset) -> tuple[Asset, str | None]:
     """Fetch one file; return it, and why it cannot be fetched (None if it was fetched)."""
-    path = files.fetched(asset)
+    path = files.locate_fetched(asset)
     try:
         if not path.is_file():
             web.fetch(asset.url or "", path)

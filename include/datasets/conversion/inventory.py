@@ -29,8 +29,10 @@ class Entry:
     size: int
     """In bytes."""
     md5: str
+    """Hexadecimal MD5 of the file; the ETag of its object, unless the bucket encrypts with SSE-KMS."""
     sha256: str
-    etag: str | None = None
+    """Hexadecimal SHA-256 of the file."""
+    etag: str | None
     """ETag of the object in S3, without quotes; None until the file is stored."""
 
 
@@ -54,8 +56,9 @@ class Inventory:
     def add_all(self, files: Iterable[tuple[str, Path]]) -> None:
         """Read the files, given as (name, path), and add them."""
         self._database.execute("BEGIN")
-        for row in map_in_order(_hash, files):
-            self._database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, NULL)", row)
+        self._database.executemany(
+            "INSERT INTO files VALUES (?, ?, ?, ?, ?, NULL)", map_in_order(_hash, files)
+        )
         self._database.execute("COMMIT")
 
     def set_etag(self, name: str, etag: str) -> None:

@@ -13,30 +13,30 @@ _WHITESPACE = " \t\n\r"
 _DELIMITERS = f"{_WHITESPACE},:]}}"
 
 
-def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Iterator[tuple[str, Any]]:
-    """Yield (key, element) for each element of the wanted arrays of a JSON object, in the file's order.
+def iterate_arrays(
+    file: TextIO, wanted: Collection[str], longest: int
+) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Yield (key, elements) for each wanted array of a JSON object, in the file's order.
 
-    Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
-    skipped. `longest` is the maximum length of an element or a skipped member, in characters. Raises
-    ValueError for a longer element or member, for invalid JSON, for anything other than an object, and for a
-    wanted member that is not an array or occurs twice.
+    All elements of an array must be read before the next array. Other members are skipped. `longest` is the
+    maximum length of an element or a skipped member, in characters. Both iterators raise ValueError for a
+    longer element or member, for text that is not UTF-8, for invalid JSON, for anything other than an object,
+    and for a wanted member that is not an array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":
         raise ValueError("it does not contain a JSON object")
     seen = set[str]()
-    for key in reader.members():
+    for key in reader.read_members():
         if key not in wanted:
-            reader.value()
+            reader.read_value()
             continue
         if key in seen:
             raise ValueError(f"it contains {key!r} twice")
         if reader.peek() != "[":
             raise ValueError(f"{key!r} is not an array")
         seen.add(key)
-        yield key, None
-        for element in reader.elements():
-            yield key, element
+        yield key, reader.read_elements()
     if reader.peek():
         raise ValueError("there is more text after the JSON object")
 
@@ -46,14 +46,14 @@ class _Reader:
 
     def __init__(self, file: TextIO, longest: int) -> None:
         self._file, self._longest = file, longest
-        self._text, self._at, self._ended = "", 0, False
+        self._text, self._at, self._has_ended = "", 0, False
         self._decoder = json.JSONDecoder()
 
-    def members(self) -> Iterator[str]:
+    def read_members(self) -> Iterator[str]:
         """Yield the keys of the object that starts here; the caller reads each value."""
         self._take("{")
         while self.peek() != "}":
-            key = self.value()
+            key = self.read_value()
             if not isinstance(key, str):
                 raise ValueError("a key is not a string")  # noqa: TRY004 - callers expect ValueError
             self._take(":")
@@ -61,11 +61,11 @@ class _Reader:
             self._take_separator("}")
         self._take("}")
 
-    def elements(self) -> Iterator[Any]:
+    def read_elements(self) -> Iterator[Any]:
         """Yield the elements of the array that starts here."""
         self._take("[")
         while self.peek() != "]":
-            yield self.value()
+            yield self.read_value()
             self._take_separator("]")
         self._take("]")
 
@@ -77,7 +77,7 @@ class _Reader:
             if self._at < len(self._text) or not self._read(_CHUNK):
                 return self._text[self._at : self._at + 1]
 
-    def value(self) -> Any:
+    def read_value(self) -> Any:
         """Return the value that starts here."""
         self.peek()
         wanted = _CHUNK
@@ -88,12 +88,12 @@ class _Reader:
                 problem = f"it is not valid JSON ({error.msg})"
             except RecursionError:
                 raise ValueError("it is nested too deeply") from None
-            except ValueError:  # Python does not convert numbers of thousands of digits
+            except ValueError:  # Python refuses to convert a number of thousands of digits
                 raise ValueError("it contains a number with too many digits") from None
             else:
-                # A number may continue beyond the buffer; of `-3.` and `3e`, only `-3` and `3` are parsed.
+                # The buffer may end within a number: of `-3.` and `3e`, only `-3` and `3` are parsed.
                 follows = self._text[end : end + 1]
-                is_whole = follows in _DELIMITERS if follows else self._ended
+                is_whole = follows in _DELIMITERS if follows else self._has_ended
                 if is_whole and end - self._at <= self._longest:
                     self._at = end
                     return value
@@ -121,7 +121,10 @@ class _Reader:
 
     def _read(self, size: int) -> bool:
         """Append the next characters to the text, dropping the parsed part. Returns False at the end."""
-        more = self._file.read(size)
+        try:
+            more = self._file.read(size)
+        except UnicodeDecodeError:
+            raise ValueError("it is not valid UTF-8") from None
         self._text, self._at = self._text[self._at :] + more, 0
-        self._ended = not more
+        self._has_ended = not more
         return bool(more)

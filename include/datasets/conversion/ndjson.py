@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.conversion.addresses import address_of, content_address
+from include.datasets.conversion.addresses import parse_address, strip_signature
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.ndjson_file import (
     infer_keypoints,
@@ -19,7 +19,7 @@ from include.datasets.conversion.ndjson_file import (
     read_lines,
     read_record,
 )
-from include.datasets.conversion.ndjson_names import Names, class_folder
+from include.datasets.conversion.ndjson_names import Names, name_class_folder
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
 
 
 _VERSION = 1
-"""Increase it when the conversion of exports changes, so that they are converted again."""
+"""Increase this when the conversion of exports changes, so that they are converted again."""
 
 _SAMPLED = 50
 """Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
 
-_LAYOUTS = {"classify", "depth"}
+_LAYOUTS: set[Task] = {"classify", "depth"}
 """Tasks whose data have a special layout, which no other task can use."""
 
 
 def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch (see files.py).
 
-    Returns the key of the content, which does not change if Platform exports the content again with new
-    signatures; the hosts of the URLs with the number of files on each; and notes on items that were skipped
-    or replaced. Raises DatasetError; OSErrors that do not concern the export; and OSErrors after which a
-    retry may succeed.
+    In the result, `key` identifies the content: it is the same if Platform exports the content again with new
+    signatures. `hosts` has the number of files on each host. `notes` says what was skipped or replaced, with
+    the number of items. Raises DatasetError, OSErrors that do not concern the export, and OSErrors after
+    which a retry may succeed.
     """
     export = _Export(Path(file), source, task)
     try:
-        before = _state_of(export.path)
+        before = _read_state(export.path)
         export.survey()
         export.write(ConvertedFiles(Path(work)))
-        if _state_of(export.path) != before:
+        if _read_state(export.path) != before:
             raise DatasetError(f"Dataset {source!r} was replaced while it was being converted; try again")
     except (ValueError, OSError) as problem:
         if is_passing(problem) or (isinstance(problem, OSError) and problem.filename is None):
@@ -72,8 +72,11 @@ class _Export:
     """One export. It is read twice: to survey it, and to write its labels."""
 
     path: Path
+    """Path of the .ndjson file on this machine."""
     source: str
+    """The dataset as the user named it, for messages."""
     task: Task
+    """The task of the training run."""
     notes: Counter[str] = field(default_factory=Counter)
     """For each note, how many items were skipped or replaced."""
     hosts: Counter[str] = field(default_factory=Counter)
@@ -81,13 +84,15 @@ class _Export:
     key: str = ""
     """Identifies the content; set by `survey`."""
     _header: Header = field(init=False)
+    """The first line; set by `survey`."""
     _used: set[int] = field(default_factory=set)
-    """The class ids that occur."""
+    """The class ids that occur in labels."""
     _folders: dict[str, int] = field(default_factory=dict)
     """For classify, the class of each folder of images."""
     _points: list[list[float]] = field(default_factory=list)
     """The numbers after the box in each of the first labels; the shape of keypoints is inferred from them."""
     _names: Names = field(default_factory=Names)
+    """The splits and names of the images; filled by `survey`."""
 
     def survey(self) -> None:
         """Check all lines; find the key, the hosts, and the split and name of each image.
@@ -110,14 +115,14 @@ class _Export:
             except ValueError as problem:
                 problems.add(str(problem), self.source.rpartition("/")[2], number)
             else:
-                digest.update(self._canonical(given))
+                digest.update(self._canonicalize(given))
             progress.advance()
         problems.raise_any()
         self.key = digest.hexdigest()
         self._choose_validation()
         self._require_complete()
 
-    def _canonical(self, raw: Mapping[str, Any]) -> bytes:
+    def _canonicalize(self, raw: Mapping[str, Any]) -> bytes:
         """Return the line as bytes that do not change if Platform merely signs the URLs again."""
         if self._header.is_from_platform:
             raw = _without_signature(raw)
@@ -128,12 +133,11 @@ class _Export:
     def _survey_record(self, record: Record) -> None:
         folder = ""
         if self.task == "classify":
-            number = record.class_id()
+            number = record.read_class_id()
             if number is None:
                 self.notes["images have no class, and are skipped"] += 1
                 return
-            self._used.add(number)
-            folder = class_folder(self._header.class_names.get(number, str(number)))
+            folder = name_class_folder(self._header.class_names.get(number, str(number)))
             if self._folders.setdefault(folder, number) != number:
                 raise ValueError(
                     "class_names: another class has the same name, so their images would be mixed; rename one"
@@ -144,7 +148,7 @@ class _Export:
             if len(self._points) < _SAMPLED:
                 self._points += [label[5:] for label in labels if len(label) > 5]
         for url in filter(None, (record.url, record.depth_url)):
-            self.hosts[str(address_of(url))] += 1
+            self.hosts[str(parse_address(url))] += 1
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
@@ -160,8 +164,8 @@ class _Export:
 
         Does nothing for classify, as in Ultralytics.
         """
-        train = self._names.lines("train")
-        if self.task == "classify" or self._names.lines("val") or len(train) < 2:
+        train = self._names.find_lines("train")
+        if self.task == "classify" or self._names.find_lines("val") or len(train) < 2:
             return
         random.Random(0).shuffle(train)  # noqa: S311 - the same choice as Ultralytics
         chosen = train[: max(1, len(train) // 10)]
@@ -170,10 +174,10 @@ class _Export:
 
     def _require_complete(self) -> None:
         for split in ("train", "val"):
-            count = len(self._names.lines(split))
+            count = len(self._names.find_lines(split))
             if not count:
                 raise ValueError(
-                    f"it has no images for {split}; assign some to this split, and export it again"
+                    f"it has no images for {split}; assign some to this split, and export the dataset again"
                 )
             if count > IMAGES:
                 raise ValueError(f"it exceeds the limit of {IMAGES:,} images for {split}")
@@ -185,9 +189,9 @@ class _Export:
         Raises ValueError and OSError.
         """
         if self.task != "classify":
-            found = [split for split in SPLITS if self._names.lines(split)]
-            files.describe(found, self._class_names(), self._extras())
-        files.list_assets(self._write_records(files))
+            found = [split for split in SPLITS if self._names.find_lines(split)]
+            files.describe(found, self._name_classes(), self._build_extras())
+        files.write_asset_list(self._write_records(files))
 
     def _write_records(self, files: ConvertedFiles) -> Iterator[Asset]:
         """Write the labels of each image, and yield the files that must be fetched for it."""
@@ -204,10 +208,10 @@ class _Export:
                 yield Asset(f"depth/{name.rpartition('.')[0]}.png", url=record.depth_url)
             else:
                 lines = [f"{' '.join(map(str, label))}\n" for label in read_labels(record)]
-                files.label(f"images/{name}").write_text("".join(lines), encoding="utf-8")
+                files.prepare_label(f"images/{name}").write_text("".join(lines), encoding="utf-8")
             progress.advance()
 
-    def _class_names(self) -> list[str]:
+    def _name_classes(self) -> list[str]:
         """Return the names of the classes; a class without a name gets the same name as in Ultralytics."""
         given = self._header.class_names
         if self.task == "depth":
@@ -221,7 +225,7 @@ class _Export:
             given.get(number, f"class{number}" if given else f"class_{number}") for number in range(count)
         ]
 
-    def _extras(self) -> dict[str, Any]:
+    def _build_extras(self) -> dict[str, Any]:
         if self.task == "depth":
             return {"depth_scale": self._header.depth_scale}
         extras = dict(self._header.extras)
@@ -236,12 +240,12 @@ class _Export:
 
 
 def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object; if it has a URL, replace it with an identifier of the content behind that URL."""
+    """Return the object with its URL, if it has one, replaced by an identifier of the content at that URL."""
     url = holder.get("url")
-    return {**holder, "url": content_address(url)} if isinstance(url, str) else holder
+    return {**holder, "url": strip_signature(url)} if isinstance(url, str) else holder
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
+def _read_state(path: Path) -> tuple[int, ...]:
     """Return values that change if the file is replaced: labels and key must come from the same file."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -30,13 +30,15 @@ class Header:
     """The first line, which describes the dataset."""
 
     task: str
+    """As given, so it may be none of Ultralytics' tasks; `detect` if the line has none."""
     class_names: dict[int, str]
+    """Names by class id; not every class needs one."""
     extras: Mapping[str, Any]
     """Keys that are also keys of a data YAML."""
     depth_scale: float
     """The divisor that converts the values in a depth map to metres."""
     is_from_platform: bool
-    """Whether Ultralytics Platform wrote the export, in which files are named by a hash of their content."""
+    """Whether Ultralytics Platform wrote the export. Platform names each file by a hash of its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +48,17 @@ class Record:
     line: int
     """Number of its line in the export, counted from 1."""
     split: Split
+    """As given; images of train may be moved to val later."""
     file: str
     """The image's file name."""
     url: str
+    """URL of the image, as given; it may contain a signature."""
     annotations: Mapping[str, Any]
     """Lists of labels, by their kind."""
     depth_url: str | None
     """URL of the depth map; None for all tasks except depth."""
 
-    def class_id(self) -> int | None:
+    def read_class_id(self) -> int | None:
         """Return the class of an image for classify; None if it has none. Raises ValueError."""
         given = self.annotations.get("classification")
         if not given:
@@ -108,10 +112,10 @@ def read_header(given: Mapping[str, Any]) -> Header:
     kept = ("kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "channels")
     extras = {key: given[key] for key in kept if given.get(key) is not None}
     is_from_platform = str(given.get("url")).startswith(PLATFORM)
-    return Header(task, _class_names(given.get("class_names") or {}), extras, scale, is_from_platform)
+    return Header(task, _parse_class_names(given.get("class_names") or {}), extras, scale, is_from_platform)
 
 
-def _class_names(given: Any) -> dict[int, str]:
+def _parse_class_names(given: Any) -> dict[int, str]:
     if not isinstance(given, dict):
         raise ValueError(f"class_names: {show_value(given)} must map class ids to names")  # noqa: TRY004
     names = {}

@@ -1,15 +1,16 @@
 """Chooses names for the images of a converted .ndjson export: their original names, where possible.
 
 Ultralytics numbers the images instead. With original names, users can compare two versions of a dataset, and
-find an image with a problem in the tool that exported it.
+if an image has a problem, they can find it in the tool that exported it.
 """
 
 from __future__ import annotations
 
+from posixpath import join
 from typing import TYPE_CHECKING
 
 from include.datasets.layouts.samples import is_image
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.limits import NAME_BYTES
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ class Names:
     def add(self, line: int, split: Split, folder: str, file: str) -> None:
         """Add an image; `folder` is its class's folder or "". Raises ValueError for a refused name."""
         self._splits[line] = split
-        self._names[line] = f"{folder}/{_own_name(file)}" if folder else _own_name(file)
+        self._names[line] = join(folder, _choose_name(file))
 
-    def lines(self, split: Split) -> list[int]:
+    def find_lines(self, split: Split) -> list[int]:
         """Return the lines of the images of a split."""
         return [line for line, own in self._splits.items() if own == split]
 
@@ -45,9 +46,9 @@ class Names:
     def settle(self) -> None:
         """Add the line number to each name that would share its label file with an earlier image.
 
-        The number is added again as long as an earlier image has the resulting name. Line numbers are unique,
-        so an earlier image can have that name only as its original name; therefore the result is at most one
-        number longer than an original name.
+        The number is added again as long as an earlier image has the resulting name. No other image gets this
+        line number, so the earlier image had that name from the start. The final name is therefore at most
+        one number longer than some original name.
         """
         taken = set[str]()
         for line, split in self._splits.items():
@@ -62,13 +63,13 @@ class Names:
         return f"{self._splits[line]}/{self._names[line]}" if line in self._splits else None
 
 
-def _own_name(file: str) -> str:
+def _choose_name(file: str) -> str:
     """Return the file's name, with .jpg added if it has no image suffix; the content is checked later.
 
     Raises ValueError for a name that is refused.
     """
     try:
-        parts = safe_parts(file)
+        parts = split_safely(file)
     except ValueError as problem:
         raise ValueError(f"its file name is refused: {problem}; use a plain name") from None
     if is_ignored(parts):
@@ -81,10 +82,10 @@ def _own_name(file: str) -> str:
     return name
 
 
-def class_folder(name: str) -> str:
+def name_class_folder(name: str) -> str:
     """Return the folder of a class. Raises ValueError if no folder can have its name."""
     try:
-        parts = safe_parts(name)
+        parts = split_safely(name)
     except ValueError as problem:
         raise ValueError(f"a class has a name that no folder can have: {problem}; rename the class") from None
     if len(parts) != 1 or is_ignored(parts):

@@ -21,9 +21,9 @@ _LARGEST_PIXEL = 1e9
 def outline_object(segmentation: Any, height: int, width: int) -> list[float] | None:
     """Return one outline of an object as x, y, x, y, … in fractions of the image.
 
-    Several polygons are joined into one. None if the segmentation has no usable polygon, for example because
-    it is missing, empty, or a mask whose size differs from the image's. Raises ValueError for a mask with
-    invalid counts, for too many points, and for impossible coordinates.
+    Several polygons are joined into one. Returns None if the segmentation has no usable polygon, for example
+    because it is missing, empty, or a mask whose size differs from the image's. Raises ValueError for a mask
+    with invalid counts, for too many points, and for impossible coordinates.
     """
     import numpy as np
 
@@ -74,7 +74,7 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
     shapes = [np.array(polygon).reshape(-1, 2) for polygon in polygons]
     doors: list[list[int]] = [[] for _ in shapes]
     for number, (before, after) in enumerate(pairwise(shapes)):
-        out, into = _closest_points(before, after)
+        out, into = _find_closest_points(before, after)
         doors[number].append(out)
         doors[number + 1].append(into)
     last = len(shapes) - 1
@@ -86,15 +86,15 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
             shapes[number] = shapes[number][::-1]
         rolled = np.roll(shapes[number], -own[0], axis=0)
         shapes[number] = np.concatenate([rolled, rolled[:1]])
-        middle = number not in {0, last}
-        joined.append(shapes[number][: own[1] - own[0] + 1] if middle else shapes[number])
+        is_middle = number not in {0, last}
+        joined.append(shapes[number][: own[1] - own[0] + 1] if is_middle else shapes[number])
     joined += [
         shapes[number][abs(doors[number][1] - doors[number][0]) :] for number in range(last - 1, 0, -1)
     ]
     return joined
 
 
-def _closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
+def _find_closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     """Return the indexes of the closest points; if several pairs are equally close, those of the first.
 
     The result is that of Ultralytics' `min_index`, which takes more memory.

@@ -12,20 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_AT_ONCE = 10_000
-
 
 class RowDatabase:
     """A temporary database of label rows, by image number."""
 
     def __init__(self, file: Path) -> None:
         file.unlink(missing_ok=True)  # an attempt that failed may have left it
-        self._database = sqlite3.connect(file, isolation_level=None)
+        self._database = sqlite3.connect(file)
         # Nothing needs to survive the process: the next attempt begins with an empty database.
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("CREATE TABLE rows (image INTEGER, numbers BLOB)")
-        self._waiting: list[tuple[int, bytes]] = []
 
     def close(self) -> None:
         """Close the database."""
@@ -33,23 +30,15 @@ class RowDatabase:
 
     def add(self, image: int, row: Sequence[float] = ()) -> None:
         """Add a row; an empty row only records that the image has a label file."""
-        self._waiting.append((image, array("d", row).tobytes()))
-        if len(self._waiting) >= _AT_ONCE:
-            self._flush()
+        self._database.execute("INSERT INTO rows VALUES (?, ?)", (image, array("d", row).tobytes()))
 
-    def by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
+    def group_by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
         """Yield each image that was added, with its distinct rows in the order in which they were added."""
-        self._flush()
+        self._database.commit()
         found = self._database.execute("SELECT image, numbers FROM rows ORDER BY image, rowid")
         for image, rows in groupby(found, key=itemgetter(0)):
             unpacked = (tuple(array("d", numbers)) for _, numbers in rows)
             yield image, list(dict.fromkeys(row for row in unpacked if row))
-
-    def _flush(self) -> None:
-        self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO rows VALUES (?, ?)", self._waiting)
-        self._database.execute("COMMIT")
-        self._waiting.clear()
 
 
 def in_line(row: Sequence[float]) -> str:

@@ -15,16 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.caching.listing import Listing, S3Listings
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import tree_fingerprint
+from include.datasets.fingerprint import compute_tree_fingerprint
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 from include.limits import REPORT_BYTES
 from include.s3.errors import ConditionFailed, StoreBusy
-from include.s3.layout import conversion_key, converted_prefix
+from include.s3.layout import build_conversion_key, build_converted_prefix
 from include.s3.local_file import LocalFile, TransferLimits
-from include.s3.upload import put, unless_changed_since
+from include.s3.upload import build_unchanged_condition, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,40 +60,43 @@ class ConvertedDatasets:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket, self._listings = bucket, S3Listings(bucket)
 
-    def uri(self, converted: ConvertedDataset) -> str:
+    def build_uri(self, converted: ConvertedDataset) -> str:
         """Return the URI of the converted dataset, as a value for the parameter `dataset`."""
-        return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
+        return f"s3://{self._bucket.name}/{build_converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> ConvertedDataset | None:
-        """Return the converted dataset recorded for `key`; None if not all of its files are in S3."""
-        converted = self._bucket.read(conversion_key(key), REPORT_BYTES, ConvertedDataset.model_validate_json)
+        """Return the converted dataset recorded for `key`; None unless all its files are in S3, unchanged."""
+        converted = self._bucket.read(
+            build_conversion_key(key), REPORT_BYTES, ConvertedDataset.model_validate_json
+        )
         if converted is None:
             return None
-        listed = self._listings.load(converted.fingerprint, self._origin(converted)) is not None
-        return converted if listed and self.is_stored(converted) else None
+        origin = self._build_origin(converted.prefix, converted.yaml)
+        is_listed = self._listings.load(converted.fingerprint, origin) is not None
+        return converted if is_listed and self.is_stored(converted) else None
 
     def is_stored(self, converted: ConvertedDataset) -> bool:
         """Return whether the prefix contains exactly the dataset's files, unchanged."""
-        prefix = converted_prefix(converted.prefix)
-        items = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
+        prefix = build_converted_prefix(converted.prefix)
+        items = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.list_objects(prefix))
         found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in items)
-        return tree_fingerprint(found, converted.yaml) == converted.fingerprint
+        return compute_tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
     def record(self, key: str, converted: ConvertedDataset) -> None:
         """Record `converted` as the result of converting the content that `key` identifies."""
         content = converted.model_dump_json().encode()
-        self._bucket.put(conversion_key(key), content, content_type="application/json")
+        self._bucket.put(build_conversion_key(key), content, content_type="application/json")
 
     def store(self, inventory: Inventory, yaml: str | None, notes: dict[str, int]) -> ConvertedDataset:
         """Store all files that are not in S3 yet, and the listing of the dataset.
 
         Raises StoreErrors, and DatasetError if a file has changed since `inventory` was built.
         """
-        prefix = tree_fingerprint(
+        prefix = compute_tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
         )
-        folder = converted_prefix(prefix)
-        for item in self._bucket.objects(folder):
+        folder = build_converted_prefix(prefix)
+        for item in self._bucket.list_objects(folder):
             inventory.recognize(item.location.key.removeprefix(folder), item.etag.strip('"'))
         missing = sum(entry.etag is None for entry in inventory)
         progress = ProgressLog("Storing the converted dataset", missing, "files")
@@ -101,29 +104,28 @@ class ConvertedDatasets:
         for name, etag in map_in_order(lambda entry: self._store(entry, prefix), waiting, _CONNECTIONS):
             inventory.set_etag(name, etag)
             progress.advance()
-        unlisted = ConvertedDataset(prefix=prefix, fingerprint=prefix, yaml=yaml, notes=notes)
-        listing = Listing.write(self._origin(unlisted), self._stored(inventory, prefix))
+        listing = Listing.write(self._build_origin(prefix, yaml), self._list_stored(inventory, prefix))
         self._listings.save(listing)
-        return unlisted.model_copy(update={"fingerprint": listing.fingerprint})
+        return ConvertedDataset(prefix=prefix, fingerprint=listing.fingerprint, yaml=yaml, notes=notes)
 
-    def _origin(self, converted: ConvertedDataset) -> S3Tree:
-        return S3Tree(self._bucket.name, converted_prefix(converted.prefix), converted.yaml)
+    def _build_origin(self, prefix: str, yaml: str | None) -> S3Tree:
+        return S3Tree(self._bucket.name, build_converted_prefix(prefix), yaml)
 
-    def _stored(self, inventory: Inventory, prefix: str) -> Iterator[tuple[str, StoredObject]]:
+    def _list_stored(self, inventory: Inventory, prefix: str) -> Iterator[tuple[str, StoredObject]]:
         for entry in inventory:
-            key = converted_prefix(prefix) + entry.name
+            key = build_converted_prefix(prefix) + entry.name
             yield entry.name, StoredObject(self._bucket.name, key, entry.size, entry.etag or "")
 
     def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
-        """Create the object; return its name and ETag.
+        """Store one file; return its name and the ETag of its object.
 
-        Replaces an object whose recorded SHA-256 is missing or different.
+        An existing object is replaced if its recorded SHA-256 is missing or different.
         """
-        location = self._bucket.at(converted_prefix(prefix) + entry.name)
+        location = self._bucket.at(build_converted_prefix(prefix) + entry.name)
         file = LocalFile.read(entry.path, TransferLimits())
         if file.sha256 != entry.sha256:
             raise DatasetError(f"{entry.path} changed during the conversion; try again")
-        condition = unless_changed_since(None)
+        condition = build_unchanged_condition(None)
         for _ in range(_TRIES):
             with suppress(ConditionFailed):
                 etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
@@ -131,5 +133,5 @@ class ConvertedDatasets:
             head = self._bucket.head(location.key)
             if head is not None and head["Metadata"].get(_SHA256) == file.sha256:
                 return entry.name, head["ETag"].strip('"')
-            condition = unless_changed_since(head and head["ETag"])
+            condition = build_unchanged_condition(head and head["ETag"])
         raise StoreBusy(f"{location.uri} is still being overwritten by other processes; try again later")

@@ -1,7 +1,7 @@
 """Fetches images from the URLs of an export: https only, from allowed hosts, with limits.
 
-A signed URL is a secret until it expires. So messages contain URLs only without their query string. The
-libraries' errors contain the whole URL, so they are never chained to ours.
+A signed URL is a secret until it expires, so messages contain URLs without their query strings. The
+libraries' errors contain whole URLs, so they are never chained to ours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from include.datasets.conversion.addresses import SETTING, address_of, without_query
+from include.datasets.conversion.addresses import SETTING, parse_address, without_query
 from include.errors import TransientError
 from include.limits import IMAGE_BYTES, URL_SECONDS, in_words
 
@@ -112,10 +112,10 @@ class WebReader:
 
     def _require_allowed(self, url: str) -> None:
         try:
-            address = address_of(url)
+            address = parse_address(url)
         except ValueError as problem:
             raise FetchRefused(f"the host redirects to an address that is refused: {problem}") from None
-        if not self._allowed.allow(address):
+        if not self._allowed.allows(address):
             raise FetchRefused(
                 f"the host redirects to {address}, which is not in {SETTING}; have it added there, or upload "
                 "the images to S3"
@@ -145,7 +145,7 @@ class WebReader:
         self._require_size(size or 0)
         received = 0
         with partial.open("wb") as file:
-            while block := _next_block(response):
+            while block := _receive_block(response):
                 received += len(block)
                 self._require_size(received)
                 if time.monotonic() > deadline:
@@ -193,7 +193,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
         def _new_conn(self) -> Any:
             connected = super()._new_conn()
             peer = connected.getpeername()[0]
-            if allowed.allow_peer(peer):
+            if allowed.allows_peer(peer):
                 return connected
             connected.close()
             raise _PeerRefused(peer)
@@ -204,7 +204,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *given: Any, **options: Any) -> None:
             super().init_poolmanager(*given, **options)
-            # Not for connections to a proxy: the proxy connects to the host, so the proxy's rules apply.
+            # This leaves out connections to a proxy: the proxy connects to the host, so its rules apply.
             self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     return Adapter(pool_connections=connections, pool_maxsize=connections)
@@ -249,8 +249,8 @@ def _require_good(status: int) -> None:
     raise FetchRefused(f"the host responds with HTTP {status}{reason}")
 
 
-def _next_block(response: Response) -> bytes:
-    """Return the bytes that have arrived; waiting for a full block could take forever on a slow server."""
+def _receive_block(response: Response) -> bytes:
+    """Return the bytes that have arrived, because a slow server could take forever to fill a block."""
     with _translate_errors("was cut off"):
         block: bytes = response.raw.read1(_BLOCK)
     return block

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.drawing.maps import class_colour, draw_depths, draw_mask
+from include.datasets.drawing.maps import choose_colour, draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -32,7 +32,7 @@ INDEX = "index.json"
 """The file that lists each picture's name, split and image."""
 
 MOST_SAMPLES = 12
-"""Maximum number of pictures per dataset; at most a third of them are from the validation split."""
+"""Maximum number of pictures per dataset; at most a third of them are from a separate validation split."""
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
@@ -41,7 +41,7 @@ _FILLED = 0.3
 
 
 def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str) -> None:
-    """Draw samples of the dataset at `location` into the folder `target`, as 0.jpg and so on, with an INDEX.
+    """Draw samples of the dataset at `location` into the folder `target`: 0.jpg and so on, listed in INDEX.
 
     `split` is the validation split. An image that OpenCV cannot read is skipped. Raises DatasetError.
     """
@@ -54,7 +54,7 @@ def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str
     for part, sample in _choose(layout, split):
         picture = _draw(sample, layout)
         if picture is None:
-            log.info("%s was not drawn as a sample.", layout.relative_name(sample.image))
+            log.info("OpenCV cannot read %s, so it is not drawn.", layout.make_relative(sample.image))
             continue
         name = f"{len(drawn)}.jpg"
         cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
@@ -62,11 +62,13 @@ def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str
     (folder / INDEX).write_text(json.dumps(drawn), encoding="utf-8")
 
 
-def _choose(layout: Layout, validation: Split) -> list[tuple[str, Sample]]:
-    """Return samples from both splits, in order, and spread evenly over each split."""
-    of_val = MOST_SAMPLES // 3
-    shares = {"train": MOST_SAMPLES - of_val, validation: of_val}
-    chosen: list[tuple[str, Sample]] = []
+def _choose(layout: Layout, validation: Split) -> list[tuple[Split, Sample]]:
+    """Return samples of train and of the validation split, at even intervals, in the order of the images."""
+    shares: dict[Split, int] = {"train": MOST_SAMPLES}
+    if validation != "train":
+        of_val = MOST_SAMPLES // 3
+        shares = {"train": MOST_SAMPLES - of_val, validation: of_val}
+    chosen: list[tuple[Split, Sample]] = []
     for split, most in shares.items():
         samples = layout.splits[split]
         count = min(most, len(samples))
@@ -90,7 +92,7 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
     label = Path(sample.label or "")
     if not label.is_file():
         return picture
-    keypoints = tuple(layout.extras.get("kpt_shape", (0, 0)))
+    keypoints = layout.extras.get("kpt_shape", (0, 0))
     with suppress(ValueError, OSError):  # the check reports labels that cannot be read
         if layout.task == "depth":
             return draw_depths(picture, label, sample.suffix)
@@ -104,7 +106,7 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
 def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
     import cv2
 
-    colour = class_colour(shape.class_id)
+    colour = choose_colour(shape.class_id)
     outline = _in_pixels(shape.outline, picture)
     if layout.task in {"segment", "semantic", "obb"}:
         filled = picture.copy()

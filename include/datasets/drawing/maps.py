@@ -22,7 +22,7 @@ _GOLDEN_RATIO = 0.618034
 """The step of the hue from class to class, which keeps the colours of neighbouring classes apart."""
 
 
-def class_colour(class_id: int) -> tuple[int, int, int]:
+def choose_colour(class_id: int) -> tuple[int, int, int]:
     """Return the colour of a class, dark enough for white text, in OpenCV's order: blue, green, red."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1, 0.85, 0.75)
     return round(blue * 255), round(green * 255), round(red * 255)
@@ -45,7 +45,7 @@ def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Pictu
     coloured = picture.copy()
     for class_id in np.unique(ids):
         if class_id != IGNORED:
-            coloured[ids == class_id] = class_colour(int(class_id))
+            coloured[ids == class_id] = choose_colour(int(class_id))
     return cv2.addWeighted(coloured, _FILLED, picture, 1 - _FILLED, 0)
 
 
@@ -56,7 +56,7 @@ def draw_depths(picture: Picture, depths: Path, suffix: str) -> Picture:
 
     found = open_depths(depths, suffix)
     height, width = picture.shape[0] // 2 or 1, picture.shape[1] // 2 or 1
-    # Sampled rather than resized, because a depth map may be far larger than the picture.
+    # The map is sampled rather than resized, because it may be far larger than the picture.
     rows = np.linspace(0, found.shape[0] - 1, height).astype(int)
     columns = np.linspace(0, found.shape[1] - 1, width).astype(int)
     metres = np.asarray(found[rows][:, columns], dtype=np.float64)

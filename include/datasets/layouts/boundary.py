@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from include.datasets.errors import DatasetError
@@ -14,13 +15,13 @@ from include.refusals import show_value
 
 @dataclass(frozen=True)
 class DatasetRoots:
-    """Where local datasets may be on this machine."""
+    """The folders of this machine in which local datasets may be."""
 
     folders: tuple[Path, ...] = ()
     """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
-    """A folder that may not contain local datasets. It contains the cache of fetched data: without this
-    rule, a data YAML from a bucket could be passed off as a local one."""
+    """A folder in which local datasets may not be. It contains the cache of fetched data: without this rule,
+    users could give the path of a cached data YAML from a bucket, which would then count as a local one."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
@@ -37,7 +38,7 @@ class DatasetRoots:
 
 
 class LeadsOutside(ValueError):
-    """A path, directly or through a link, leads outside the dataset or to something other than a file."""
+    """A path leads outside the dataset, directly or through a link, or to something other than a file."""
 
 
 class Boundary:
@@ -52,12 +53,12 @@ class Boundary:
         """Links that were not followed because they lead back to a folder that contains them."""
         self._resolves_folders = barred is not None and barred.is_relative_to(folder)
         # There are many files but few folders: each folder is resolved once, and a file only if it is a link.
-        self._folders: dict[str, tuple[str, bool]] = {}
+        self._resolve_folder_once = cache(self._resolve_folder)
 
     def contains(self, real: Path) -> bool:
         """Return whether the resolved path is inside the dataset."""
-        inside = real.is_relative_to(self.folder)
-        return inside and not (self._barred is not None and real.is_relative_to(self._barred))
+        is_inside = real.is_relative_to(self.folder)
+        return is_inside and not (self._barred is not None and real.is_relative_to(self._barred))
 
     def resolve(self, path: Path, what: str) -> Path:
         """Resolve all links in `path`. Raises DatasetError about `what` if the path leads outside."""
@@ -69,12 +70,12 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside (also for a path inside the dataset that is not a regular file), and OSErrors
+        Raises LeadsOutside, also if the path is inside the dataset but is not a regular file, and OSErrors
         such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
-        parent, inside = self._resolve_folder(folder)
-        if not inside:  # do not even check whether the file exists
+        parent, is_inside = self._resolve_folder_once(folder)
+        if not is_inside:  # do not even check whether the file exists
             raise LeadsOutside(f"it {_LEADS_OUTSIDE}")
         real = path if parent == folder else f"{parent}{os.sep}{name}"
         status = os.lstat(real)
@@ -94,21 +95,18 @@ class Boundary:
         """
         if not folder.is_symlink() and not self._resolves_folders:
             return
-        name = show_value(self.relative_name(folder))
+        name = show_value(self.make_relative(folder))
         real = self.resolve(folder, name)
         if folder.is_symlink() and resolve(folder.parent).is_relative_to(real):
             raise DatasetError(f"Dataset {self.source!r}: the link {name} is part of a loop; remove it")
 
-    def relative_name(self, path: Path) -> str:
+    def make_relative(self, path: Path) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""
         return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
 
     def _resolve_folder(self, folder: str) -> tuple[str, bool]:
-        known = self._folders.get(folder)
-        if known is None:
-            real = resolve(Path(folder))
-            known = self._folders[folder] = str(real), self.contains(real)
-        return known
+        real = resolve(Path(folder))
+        return str(real), self.contains(real)
 
 
 _LEADS_OUTSIDE = "leads outside the dataset; use a path inside it, and files instead of links"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from include.datasets.checking.findings import Finding
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary
-from include.datasets.layouts.samples import Layout, images_below, listing_warnings, resolve_samples
+from include.datasets.layouts.samples import Layout, find_images_below, resolve_samples, warn_of_skipped
 from include.datasets.layouts.unused import find_classless_images
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
@@ -30,8 +30,9 @@ _NamedImage = tuple[str, None, str]
 """An image, its label file (None for classify), and its name in the split, beginning with the class."""
 
 _TRAINED = 0.8
+"""The share of each class's images that are for training if there are no splits."""
 
-# The order in which check_cls_dataset looks for a split.
+# The folders in which check_cls_dataset looks for a split, in this order.
 _FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("val", "validation", "valid", "test"),
@@ -39,7 +40,7 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 }
 
 
-def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layout:
+def read_class_folders(location: DatasetLocation, split: Split) -> Layout:
     """Find all training images, and the images of the validation split `split`.
 
     The classes are the folders of train/ that contain images, in torchvision's order.
@@ -50,11 +51,12 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # A new Boundary: otherwise, the links and images that `_find_root` recorded would be counted twice.
+    # A new Boundary, because the first one has recorded the links and images that `_find_root` found, and
+    # these would otherwise be counted twice.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
-    names = sorted({_class_of(sample.name) for sample in splits["train"]})
+    names = sorted({_get_class(sample.name) for sample in splits["train"]})
     if len(names) > CLASSES:
         raise DatasetError(
             f"Dataset {location.source!r}: train/ has {len(names):,} class folders, more than the limit of "
@@ -62,10 +64,10 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
         )
     _require_complete(location.source, names, folders, splits)
     warnings = (
-        *listing_warnings(boundary),
+        *warn_of_skipped(boundary),
         *find_classless_images(folders.values(), boundary),
-        *_empty_folder_warnings(folders["train"], names),
-        *(_division_warnings(splits) if folders["train"] == root else ()),
+        *_warn_of_empty_folders(folders["train"], names),
+        *(_warn_of_division(splits) if folders["train"] == root else ()),
     )
     return Layout(root, "classify", dict(enumerate(names)), splits, validation=split, warnings=warnings)
 
@@ -90,7 +92,7 @@ def _divide(images: Iterable[_NamedImage]) -> tuple[list[_NamedImage], list[_Nam
     """Return the training images and the validation images, both in the order of their names."""
     classes: defaultdict[str, list[_NamedImage]] = defaultdict(list)
     for image in images:
-        classes[_class_of(image[2])].append(image)
+        classes[_get_class(image[2])].append(image)
     train: list[_NamedImage] = []
     rest: list[_NamedImage] = []
     for found in classes.values():
@@ -111,17 +113,17 @@ def _find_validation(root: Path, split: Split, source: str) -> Path:
     return found
 
 
-def _class_of(name: str) -> str:
+def _get_class(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Finding]:
+def _warn_of_empty_folders(train: Path, names: Sequence[str]) -> Iterator[Finding]:
     for name in _list_visible_folders(train):
         if name not in names:
             yield Finding(f"{train.name}/{name}/", None, "there is no image in it", "empty-folders")
 
 
-def _division_warnings(splits: Mapping[Split, tuple[Sample, ...]]) -> Iterator[Finding]:
+def _warn_of_division(splits: Mapping[Split, tuple[Sample, ...]]) -> Iterator[Finding]:
     counts = " and ".join(f"{len(samples):,} for {split}" for split, samples in splits.items())
     yield Finding(
         "the class folders", None, f"there is no train/, so their images are divided: {counts}", "divided"
@@ -135,7 +137,7 @@ def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     visible = _list_visible_folders(folder)
     if len(visible) == 1 and depth < FOLDER_DEPTH:
         return _find_root(folder / visible[0], boundary, depth + 1)
-    filled = [name for name in visible if any(images_below(folder / name, boundary))]
+    filled = [name for name in visible if any(find_images_below(folder / name, boundary))]
     if len(filled) > 1 and not set(filled) & set(_FOLDERS["val"]):
         return folder
     raise DatasetError(
@@ -152,7 +154,7 @@ def _list_images(split: Path, boundary: Boundary) -> Iterator[_NamedImage]:
     boundary.require_walkable(split)
     number = 0
     for name in _list_visible_folders(split):
-        for image in images_below(split / name, boundary):
+        for image in find_images_below(split / name, boundary):
             number += 1
             if number > IMAGES:
                 raise DatasetError(
@@ -175,7 +177,7 @@ def _require_complete(
     ]
     known = set(names)
     for split, folder in folders.items():
-        unknown = sorted({_class_of(sample.name) for sample in splits[split]} - known)
+        unknown = sorted({_get_class(sample.name) for sample in splits[split]} - known)
         findings += [
             Finding(
                 f"{folder.name}/{name}/",

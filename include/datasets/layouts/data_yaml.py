@@ -63,7 +63,7 @@ def load_yaml(path: Path) -> Any:
     except yaml.YAMLError:
         raise ValueError("it is not valid YAML; check it with a YAML editor") from None
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        # PyYAML validates neither dates (2001-99-99) nor !!binary values.
+        # PyYAML does not validate dates, such as 2001-99-99, or !!binary values.
         raise ValueError(
             f"a value in it is malformed ({type(error).__name__}); put dates and codes in quotes"
         ) from None
@@ -127,7 +127,7 @@ class _Size:
     def _add_alias(self, event: yaml.AliasEvent) -> None:
         if any(event.anchor == anchor for anchor, _, _ in self._open):
             raise _TooLarge(event, "an alias refers to the value that contains it; remove it")
-        # An alias without an anchor is reported later, when the document is loaded.
+        # If there is no such anchor, loading the document fails, so its size does not matter here.
         nodes, characters = self._anchors.get(event.anchor or "", (1, 0))
         self.nodes += nodes
         self.characters += characters

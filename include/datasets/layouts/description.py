@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.depths import read_depth_keys
 from include.datasets.checking.keypoints import read_keypoints
-from include.datasets.checking.label_files import DEPTHS, MASKS, TEXT, mask_files
+from include.datasets.checking.label_files import DEPTHS, MASKS, TEXT, locate_masks
 from include.datasets.checking.masks import read_mask_keys
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
@@ -43,15 +43,15 @@ class Description:
     """The paths of `train` and of the validation split, as written."""
     names: dict[int, str]
     """Class names by class id."""
-    extras: Mapping[str, Any] = field(default_factory=dict)
-    """The other keys that Ultralytics reads; `masks_dir` names the mask folder in the views, not in the
-    dataset."""
-    labels: LabelFiles = TEXT
+    extras: Mapping[str, Any]
+    """The other keys that Ultralytics reads. `masks_dir` is the name of the mask folder in the views, not in
+    the dataset."""
+    labels: LabelFiles
     """Where the labels of an image are."""
 
 
 def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
-    """Find the data YAML in a folder or in its only subfolder, which zip programs often create."""
+    """Find the data YAML in a folder, or in its only subfolder, which many zip programs create."""
     boundary.require_walkable(folder)
     source = boundary.source
     if depth > FOLDER_DEPTH:
@@ -79,25 +79,25 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     )
 
 
-def read_description(file: Path, task: Task, source: str, split: Split = "val") -> Description:
+def read_description(file: Path, task: Task, source: str, split: Split) -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
-    A `download` key is ignored: Ultralytics would execute its value. Raises DatasetError, and OSErrors after
-    which a retry may succeed.
+    The key `download` is ignored, because Ultralytics would execute its value. Raises DatasetError, and
+    OSErrors after which a retry may succeed.
     """
     try:
         data = load_yaml(file)
         if not isinstance(data, dict):
             raise ValueError("it must be a mapping with train, val and names")  # noqa: TRY004, TRY301 - the except clause completes it
         data["val"] = data.get("val") or data.get("validation")
-        names = _names(data)
-        maps, labels = _maps(data, task, len(names))
+        names = _read_names(data)
+        maps, labels = _read_maps(data, task, len(names))
         description = Description(
             file=file,
-            path=_text_or_none(data, "path"),
-            splits={name: _paths(data, name) for name in dict.fromkeys(("train", split))},
+            path=_read_root(data),
+            splits={name: _read_paths(data, name) for name in dict.fromkeys(("train", split))},
             names=names,
-            extras=_extras(data, task) | maps,
+            extras=_read_extras(data, task) | maps,
             labels=labels,
         )
     except OSError as error:
@@ -109,14 +109,14 @@ def read_description(file: Path, task: Task, source: str, split: Split = "val") 
     return description
 
 
-def _text_or_none(data: Mapping[str, Any], key: str) -> str | None:
-    value = data.get(key)
+def _read_root(data: Mapping[str, Any]) -> str | None:
+    value = data.get("path")
     if value is not None and not (isinstance(value, str) and _is_path(value)):
-        raise ValueError(f"{key}: {show_value(value)} must be a path of at most {PATH_BYTES} bytes")
+        raise ValueError(f"path: {show_value(value)} must be a path of at most {PATH_BYTES} bytes")
     return value or None
 
 
-def _paths(data: Mapping[str, Any], split: Split) -> list[str]:
+def _read_paths(data: Mapping[str, Any], split: Split) -> list[str]:
     value = data.get(split)
     given: list[Any] = value if isinstance(value, list) else [value]
     if not given or not all(isinstance(path, str) and path and _is_path(path) for path in given):
@@ -131,20 +131,20 @@ def _is_path(text: str) -> bool:
     return is_one_line(text) and len(text.encode()) <= PATH_BYTES
 
 
-def _names(data: Mapping[str, Any]) -> dict[int, str]:
-    names, count = data.get("names"), _count(data.get("nc"))
+def _read_names(data: Mapping[str, Any]) -> dict[int, str]:
+    names, count = data.get("names"), _read_count(data.get("nc"))
     if names is None:
         if count is None:
             raise ValueError("names is missing; list the classes as names: {0: first, 1: second}")
         names = [f"class_{index}" for index in range(count)]
-    numbered = _numbered(names)
+    numbered = _number_names(names)
     if count is not None and count != len(numbered):
         raise ValueError(f"nc: {count} does not match the {len(numbered)} names; remove nc or correct it")
     return numbered
 
 
-def _count(given: Any) -> int | None:
-    count = _whole(given)
+def _read_count(given: Any) -> int | None:
+    count = _to_whole_number(given)
     if given is not None and (count is None or count < 1):
         raise ValueError(f"nc: {show_value(given)} must be the number of classes, at least 1")
     if count is not None and count > CLASSES:
@@ -152,7 +152,7 @@ def _count(given: Any) -> int | None:
     return count
 
 
-def _whole(given: object) -> int | None:
+def _to_whole_number(given: object) -> int | None:
     """Return 2 for 2 and, as Ultralytics allows, for 2.0, '2' and '2.0'; None if it is not a whole number."""
     if isinstance(given, bool) or not isinstance(given, int | float | str):
         return None
@@ -163,7 +163,7 @@ def _whole(given: object) -> int | None:
     return int(number) if number.is_integer() else None
 
 
-def _numbered(names: object) -> dict[int, str]:
+def _number_names(names: object) -> dict[int, str]:
     if not isinstance(names, list | dict) or not names:
         raise ValueError(
             f"names: {show_value(names)} must be a list or a mapping of class ids to names, with at least "
@@ -181,10 +181,10 @@ def _numbered(names: object) -> dict[int, str]:
             f"names: the class ids must be 0 to {len(names) - 1} without gaps, not "
             f"{show_value(sorted(numbered))}"
         )
-    return {key: _class_name(key, numbered[key]) for key in sorted(numbered)}
+    return {key: _read_class_name(key, numbered[key]) for key in sorted(numbered)}
 
 
-def _class_name(key: int, given: object) -> str:
+def _read_class_name(key: int, given: object) -> str:
     if not isinstance(given, str | int | float | date):
         raise ValueError(f"names: class {key} has no usable name: {show_value(given)}")  # noqa: TRY004 - callers expect ValueError
     name = str(given)
@@ -196,8 +196,8 @@ def _class_name(key: int, given: object) -> str:
     return name
 
 
-def _extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Return the other keys that Ultralytics reads; without kpt_shape, none that describe keypoints."""
+def _read_extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Return the other keys that Ultralytics reads: channels and, with a kpt_shape, those of keypoints."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
         raise ValueError(
@@ -213,9 +213,9 @@ def _extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
     return {"channels": channels} | read_keypoints(data)
 
 
-def _maps(data: Mapping[str, Any], task: Task, classes: int) -> tuple[dict[str, Any], LabelFiles]:
-    """Return the keys that describe masks or depth maps, and the location of the task's labels."""
+def _read_maps(data: Mapping[str, Any], task: Task, classes: int) -> tuple[dict[str, Any], LabelFiles]:
+    """Return the keys that describe masks or depth maps, and where the labels of the task are."""
     if task == "depth":
         return read_depth_keys(data), DEPTHS
     keys = read_mask_keys(data, classes) if task == "semantic" else {}
-    return (keys | {"masks_dir": MASKS}, mask_files(keys["masks_dir"])) if keys else ({}, TEXT)
+    return (keys | {"masks_dir": MASKS}, locate_masks(keys["masks_dir"])) if keys else ({}, TEXT)

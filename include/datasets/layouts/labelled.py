@@ -16,7 +16,13 @@ from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
 from include.datasets.layouts.description import find_description, read_description
-from include.datasets.layouts.samples import Layout, images_below, is_image, listing_warnings, resolve_samples
+from include.datasets.layouts.samples import (
+    Layout,
+    find_images_below,
+    is_image,
+    resolve_samples,
+    warn_of_skipped,
+)
 from include.datasets.layouts.unused import find_unused_labels
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 
-def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
+def read_labelled(location: DatasetLocation, task: Task, split: Split) -> Layout:
     """Find all training and validation images, and the paths of their labels.
 
     `split` is the validation split. Raises DatasetError and OSErrors.
@@ -44,7 +50,7 @@ def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -
     reader = _Reader(description, root, boundary, location.is_fetched)
     splits = {name: reader.read(name) for name in description.splits}
     labels = description.labels
-    warnings = (*listing_warnings(boundary), *find_unused_labels(reader.folders, labels, boundary))
+    warnings = (*warn_of_skipped(boundary), *find_unused_labels(reader.folders, labels, boundary))
     return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
 
 
@@ -53,9 +59,9 @@ def _find_root(
 ) -> tuple[Path, Boundary]:
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
-    Data YAMLs often still contain the `path` of the machine on which they were created; Ultralytics also
-    ignores such a path in an archive. For a local dataset, `path` may name another folder below an allowed
-    root. That folder then becomes the dataset's folder.
+    A data YAML often still has the `path` of the machine on which it was created; Ultralytics also ignores
+    such a path in an archive. In a local dataset, `path` may name another folder below an allowed root, which
+    then becomes the dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
@@ -78,9 +84,11 @@ class _Reader:
     """Finds the images of a described dataset."""
 
     description: Description
+    """The content of the data YAML."""
     root: Path
     """The folder to which the paths in the description are relative."""
     boundary: Boundary
+    """The folder that no path of the dataset may leave."""
     is_fetched: bool
     """Whether this project fetched the data, rather than a user providing them."""
     folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -105,13 +113,13 @@ class _Reader:
                 f"{show_value(written[0] if len(written) == 1 else written)} (images end "
                 f"in {', '.join(sorted(IMAGE_SUFFIXES))})"
             )
-        return resolve_samples(self._with_labels(images), self.boundary)
+        return resolve_samples(self._add_labels(images), self.boundary)
 
-    def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
+    def _add_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add to each image the path of its labels.
 
-        A list may name an image several times, so that it is used more often. Each further mention
-        becomes a sample with its own name.
+        A list may name an image several times, so that the image is used more often. Each repetition becomes
+        a sample with a name of its own.
         """
         images.sort(key=itemgetter(2))
         previous, repeats = "", 0
@@ -125,7 +133,7 @@ class _Reader:
                 )
             image = f"{base}{os.sep}{path}"
             own = self.is_fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
-            possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
+            possible = self.description.labels.list_candidates(image, self.boundary.folder if own else None)
             if self.description.labels.are_images:
                 self._require_apart(image, name, possible[0])
             self.folders[possible[0].rpartition(os.sep)[0]].add(image.rpartition(os.sep)[0])
@@ -133,7 +141,7 @@ class _Reader:
 
     def _require_apart(self, image: str, name: str, label: str) -> None:
         """Raise DatasetError if the label, which is an image itself, would count as a training image."""
-        folder, kept = self.description.labels.folder, self.boundary.relative_name(Path(image))
+        folder, kept = self.description.labels.folder, self.boundary.make_relative(Path(image))
         start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
         if label.rpartition(os.sep)[0] == image.rpartition(os.sep)[0]:
             raise DatasetError(
@@ -159,11 +167,11 @@ class _Reader:
         return possible[0]
 
     def _resolve(self, split: Split, path: str) -> Path:
-        """Resolve a path of the data YAML. Paths outside the dataset are not even checked for existence."""
+        """Resolve a path of the data YAML, without checking whether a path outside the dataset exists."""
         key = f"{self.description.file.name}: {split}: {path!r}"
         candidates = [self.root / path]
         if path.startswith("../"):
-            # Ultralytics' check_det_dataset does the same, for exports whose paths have one ../ too many.
+            # As in Ultralytics' check_det_dataset: some programs export paths with one ../ too many.
             candidates.append(self.root / path[3:])
         inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
         for real in inside:
@@ -173,10 +181,10 @@ class _Reader:
         problem = "leads outside the dataset; use a path inside it"
         if len(inside) == len(candidates):
             problem = f"does not exist in {self.root}; correct the path"
-        raise DatasetError(f"Dataset {self.boundary.source!r}: {key} {problem}{self._hint()}")
+        raise DatasetError(f"Dataset {self.boundary.source!r}: {key} {problem}{self._note_ignored_path()}")
 
-    def _hint(self) -> str:
-        """Return a note if `path` was ignored, to explain in which folder the images are expected."""
+    def _note_ignored_path(self) -> str:
+        """Return a note for the error message if the key `path` was ignored; otherwise, an empty text."""
         path = self.description.path
         if path is None or resolve(self.description.file.parent / path) == self.root:
             return ""
@@ -185,7 +193,7 @@ class _Reader:
     def _find_images(self, found: Path) -> Iterable[tuple[Path, str]]:
         """Return the images at a resolved path, each as a folder and the image's path below that folder."""
         if found.is_dir():
-            return ((found, path) for path in images_below(found, self.boundary))
+            return ((found, path) for path in find_images_below(found, self.boundary))
         if not is_image(found.name):
             return self._read_list(found)
         return [(found.parent, found.name)]
@@ -193,11 +201,11 @@ class _Reader:
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
         """Read a list of images.
 
-        Errors never quote lines that do not name an image, because the file may not be a list of images.
+        An error quotes a line only if it names an image, because the file may not be a list of images at all.
         """
         images: list[str] = []
         findings: list[Finding] = []
-        for number, line in _lines(file, self.boundary.source):
+        for number, line in _read_list_lines(file, self.boundary.source):
             if not (text := line.strip()):
                 continue
             if len(findings) >= FINDINGS_PER_FILE:
@@ -206,7 +214,7 @@ class _Reader:
             # For Ultralytics, `./` is relative to the list, and other paths are relative to its working
             # directory; here, they are relative to the root.
             image = os.path.normpath((file.parent if text.startswith("./") else self.root) / text)
-            if problem := self._problem(image, text):
+            if problem := self._find_problem(image, text):
                 findings.append(Finding(file.name, number, problem, "list"))
             else:
                 images.append(image)
@@ -216,7 +224,7 @@ class _Reader:
         common = Path(os.path.commonpath(folders)) if folders else Path()
         return ((common, str(Path(image).relative_to(common))) for image in images)
 
-    def _problem(self, image: str, text: str) -> str | None:
+    def _find_problem(self, image: str, text: str) -> str | None:
         if not is_image(text):
             return "the line is not the name of an image"
         try:
@@ -228,7 +236,7 @@ class _Reader:
         return None
 
 
-def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
+def _read_list_lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
     try:
         yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
     except (OSError, ValueError) as error:

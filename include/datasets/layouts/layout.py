@@ -43,7 +43,7 @@ def read_layout(location: DatasetLocation, task: Task, split: Split = "val") -> 
 
 @contextmanager
 def translate_reading_errors(source: str) -> Iterator[None]:
-    """Turn errors in listing a dataset's files into a DatasetError with a remedy.
+    """Turn an OSError while a dataset's files are listed into a DatasetError with a remedy.
 
     An OSError after which a retry may succeed is raised unchanged.
     """

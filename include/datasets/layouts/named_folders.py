@@ -1,6 +1,6 @@
 """Finds the folders that a data YAML names. Runs in a confined process, see confinement.py.
 
-This module is lenient: the check reports errors in a data YAML once the dataset's files are on this machine.
+Most errors in a data YAML are ignored here: the check reports them once the dataset is on this machine.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from include.datasets.errors import DatasetError
 from include.datasets.layouts.data_yaml import load_yaml
 from include.datasets.layouts.samples import is_image
 from include.datasets.text import read_lines
-from include.limits import IMAGES, PATH_BYTES
+from include.limits import IMAGES, LIST_BYTES, PATH_BYTES
 
 _SPLITS = ("train", "val", "validation", "test")
 _LABELS = (TEXT.folder, MASKS, DEPTHS.folder)
 _MOST_LISTS = 100
 _MOST_FOLDERS = 1000
-"""If a list names images in more folders than this, their parent folders are returned instead."""
+"""If a list names images in more folders than this, the folders that contain these are returned instead."""
 
 
 def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
     """Return every path to which the data YAML may refer, relative to the YAML's folder.
 
-    `folders` may contain images or labels; "" is the YAML's folder. `lists` are the paths in `folders` that
-    may be lists of images instead. `roots` are the folders to which the paths in such lists may be relative.
-    `masks` are the names of the folders of masks.
+    In the result, `folders` may contain images or labels; "" is the YAML's folder. `lists` are those of the
+    `folders` that may be lists of images instead. `roots` are the folders to which the paths in such lists
+    may be relative. `masks` are the names of the folders of masks.
     """
     try:
         data = load_yaml(Path(file))
@@ -42,7 +42,7 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
     roots = [""]
     if isinstance(data.get("path"), str) and (root := _join("", data["path"])):
         roots.append(root)
-    paths = [path for split in _SPLITS for path in _texts(data.get(split))]
+    paths = [path for split in _SPLITS for path in _list_texts(data.get(split))]
     # As in check_det_dataset, a path may start with one `../` too many.
     paths += [path.removeprefix("../") for path in paths if path.startswith("../")]
     places = {place for root in roots for path in paths if (place := _join(root, path)) is not None}
@@ -53,9 +53,9 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
             f"Dataset {uri!r}: {name} names more than {_MOST_LISTS} folders and lists of images; name a "
             "folder that contains several of them"
         )
-    masks = _texts(data.get("masks_dir"))
+    masks = _list_texts(data.get("masks_dir"))
     return {
-        "folders": _with_labels(folders, masks),
+        "folders": _add_labels(folders, masks),
         "lists": sorted(lists),
         "roots": roots,
         "masks": masks,
@@ -66,9 +66,7 @@ def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[s
     """Return the folders of the images that a list names, and of their labels and masks."""
     folders: set[str] = set()
     try:
-        for _, line in read_lines(
-            Path(file), most_bytes=Path(file).stat().st_size, most_lines=IMAGES, longest=PATH_BYTES
-        ):
+        for _, line in read_lines(Path(file), most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES):
             text = line.strip()
             for root in [posixpath.dirname(name)] if text.startswith("./") else roots:
                 if text and (place := _join(root, text)) is not None:
@@ -79,11 +77,11 @@ def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[s
     while len(folders) > _MOST_FOLDERS and depth > 1:
         depth -= 1
         folders = {"/".join(folder.split("/")[:depth]) for folder in folders}
-    return _with_labels(folders, masks)
+    return _add_labels(folders, masks)
 
 
-def _with_labels(images: set[str], masks: list[str]) -> list[str]:
-    """Add the folders of labels: their names replace the last `images` in a path, as in img2label_paths."""
+def _add_labels(images: set[str], masks: list[str]) -> list[str]:
+    """Add the folders of labels. As in img2label_paths, their names replace the last `images` in a path."""
     folders = set(images)
     for folder in images:
         before, found, after = f"/{folder}/".rpartition("/images/")
@@ -92,7 +90,7 @@ def _with_labels(images: set[str], masks: list[str]) -> list[str]:
     return sorted({joined for folder in folders if (joined := _join("", folder)) is not None})
 
 
-def _texts(value: Any) -> list[str]:
+def _list_texts(value: Any) -> list[str]:
     given = value if isinstance(value, list) else [value]
     return [text for text in given if isinstance(text, str) and text and len(text.encode()) <= PATH_BYTES]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pydantic import TypeAdapter
+
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES, TEXT
 from include.datasets.errors import DatasetError
@@ -34,23 +36,26 @@ _UNREAD_SUFFIXES = frozenset({
 class Sample:
     """One image of a split.
 
-    There may be millions of samples, so each holds short strings: samples share the strings of their folders,
-    and a full path is built only when needed. Paths are strings, because creating a `Path` takes longer than
-    linking a file.
+    There may be millions of samples, so each takes little memory: samples share the strings of their folders,
+    and a full path is built only when it is needed. Paths are strings, because creating a `Path` takes longer
+    than linking a file.
     """
 
     image_folder: str
+    """The folder of the image, with all links resolved."""
     image_file: str
+    """The image's file name in that folder."""
     label_folder: str | None
-    """None for classify, whose images have no label files."""
+    """The folder of the label file, with all links resolved; None for classify, which has no label files."""
     label_file: str
+    """The label file's name in that folder; the file need not exist. Empty for classify."""
     name: str
     """The image's path within the split."""
-    suffix: str = ""
-    """The suffix that the label file's name had before links were resolved."""
+    suffix: str
+    """The suffix that the label file's name had before links were resolved. Empty for classify."""
 
     @classmethod
-    def of(cls, image: str, label: str | None, name: str, suffix: str = "") -> Sample:
+    def of(cls, image: str, label: str | None, name: str, suffix: str) -> Sample:
         """Create a sample from the resolved paths of its files."""
         folder, _, file = image.rpartition(os.sep)
         labels, _, label_file = label.rpartition(os.sep) if label else (None, "", "")
@@ -73,12 +78,15 @@ class Layout:
     """A dataset on this machine's disk."""
 
     root: Path
+    """The folder to which the paths of the splits are relative."""
     task: Task
+    """The task for which the labels were found."""
     names: dict[int, str]
+    """Class names by class id."""
     splits: Mapping[Split, tuple[Sample, ...]]
-    """The images of `train` and of `validation`; a single entry if both are the same split."""
+    """The images of `train` and of the split `validation`; a single entry if both are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""
+    """The other keys that Ultralytics reads from a data YAML, such as `channels`."""
     validation: Split = "val"
     """The validation split."""
     warnings: tuple[Finding, ...] = ()
@@ -86,7 +94,7 @@ class Layout:
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 
-    def relative_name(self, path: str) -> str:
+    def make_relative(self, path: str) -> str:
         """Return `path` for messages, relative to the dataset if it is inside."""
         return path.removeprefix(f"{self.root}{os.sep}")
 
@@ -102,10 +110,10 @@ class DatasetLocation:
     folder: Path
     """The dataset's folder; paths in the dataset must not lead outside it."""
     roots: tuple[Path, ...] = ()
-    """If a user gave a path, the allowed roots: the data YAML's `path` may name a folder below one of them,
-    which then becomes the dataset's folder. Empty for fetched data."""
+    """For local data, the allowed roots: the data YAML's `path` may name a folder below one of them, which
+    then becomes the dataset's folder. Empty for fetched data."""
     barred: Path | None = None
-    """If a user gave a path, a folder into which no path of the dataset may lead."""
+    """For local data, a folder into which no path of the dataset may lead."""
 
     @property
     def is_fetched(self) -> bool:
@@ -114,28 +122,16 @@ class DatasetLocation:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, for another process."""
-        return {
-            "path": str(self.path),
-            "source": self.source,
-            "folder": str(self.folder),
-            "roots": [str(root) for root in self.roots],
-            "barred": self.barred and str(self.barred),
-        }
+        values: dict[str, Any] = TypeAdapter(DatasetLocation).dump_python(self, mode="json")
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DatasetLocation:
         """Recreate a location from the result of `as_json`."""
-        barred = values["barred"]
-        return cls(
-            Path(values["path"]),
-            values["source"],
-            Path(values["folder"]),
-            tuple(Path(root) for root in values["roots"]),
-            Path(barred) if barred else None,
-        )
+        return TypeAdapter(cls).validate_python(values)
 
 
-def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
+def find_images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     """Yield the paths of all images below `folder`, relative to it.
 
     Hidden files and folders are skipped, as in Ultralytics. Links that form a loop are not followed, but
@@ -150,7 +146,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
         if parent.count(os.sep) - depth > FOLDER_DEPTH:
             raise DatasetError(
                 f"Dataset {boundary.source!r} has more than {FOLDER_DEPTH} nested folders in "
-                f"{show_value(boundary.relative_name(folder))}; move the images up"
+                f"{show_value(boundary.make_relative(folder))}; move the images up"
             )
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if walk.may_enter(Path(parent, name))]
@@ -160,7 +156,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
             if is_image(name):
                 yield f"{parent}{os.sep}{name}"[start:]
             elif (suffix := name.rpartition(".")[2].lower()) in _UNREAD_SUFFIXES:
-                boundary.unread_images[boundary.relative_name(folder), suffix] += 1
+                boundary.unread_images[boundary.make_relative(folder), suffix] += 1
 
 
 class _Walk:
@@ -179,11 +175,11 @@ class _Walk:
         if not folder.is_symlink():
             self._boundary.require_walkable(folder)
             return True
-        real = self._boundary.resolve(folder, show_value(self._boundary.relative_name(folder)))
+        real = self._boundary.resolve(folder, show_value(self._boundary.make_relative(folder)))
         parent = resolve(folder.parent)
         outer = [self._entered[link] for link in folder.parents if link in self._entered]
         if any(containing.is_relative_to(real) for containing in (parent, *outer)):
-            self._boundary.circular_links.append(self._boundary.relative_name(folder))
+            self._boundary.circular_links.append(self._boundary.make_relative(folder))
             return False
         self._entered[folder] = parent
         return True
@@ -199,7 +195,7 @@ def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boun
         except (FileNotFoundError, NotADirectoryError):
             return path  # the check reports missing files
         except LeadsOutside as problem:
-            findings[Finding(boundary.relative_name(Path(path)), None, str(problem), "links")] = None
+            findings[Finding(boundary.make_relative(Path(path)), None, str(problem), "links")] = None
             return path
 
     samples = []
@@ -213,7 +209,7 @@ def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boun
     return tuple(samples)
 
 
-def listing_warnings(boundary: Boundary) -> tuple[Finding, ...]:
+def warn_of_skipped(boundary: Boundary) -> tuple[Finding, ...]:
     """Return a warning for each link that was not followed, and for each format of skipped images."""
     message = "the link leads back to a folder that contains it"
     links = dict.fromkeys(boundary.circular_links)

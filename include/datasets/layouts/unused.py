@@ -28,33 +28,33 @@ def find_unused_labels(
     `folders` maps each folder of labels to the folders of its images.
     """
     for folder, images in sorted(folders.items()):
-        named = {_stem(name) for each in images for name in _names(each, boundary) if is_image(name)}
+        named = {_get_stem(name) for each in images for name in _list_names(each, boundary) if is_image(name)}
         unused = sum(
-            name.endswith(labels.suffixes) and name not in _NO_LABELS and _stem(name) not in named
-            for name in _names(folder, boundary)
+            name.endswith(labels.suffixes) and name not in _NO_LABELS and _get_stem(name) not in named
+            for name in _list_names(folder, boundary)
         )
         if unused:
-            place = f"{boundary.relative_name(Path(folder))}/"
+            place = f"{boundary.make_relative(Path(folder))}/"
             yield Finding(place, None, f"files that belong to no image: {unused:,}", "unused-labels")
 
 
 def find_classless_images(folders: Iterable[Path], boundary: Boundary) -> Iterator[Finding]:
-    """Yield a warning for each folder that has images beside the class folders instead of in them."""
+    """Yield a warning for each of the folders that has images outside of its class folders."""
     for folder in dict.fromkeys(folders):
-        outside = sum(map(is_image, _names(str(folder), boundary)))
+        outside = sum(map(is_image, _list_names(str(folder), boundary)))
         if outside:
-            place = f"{boundary.relative_name(folder)}/"
+            place = f"{boundary.make_relative(folder)}/"
             yield Finding(
                 place, None, f"images outside of the class folders: {outside:,}", "classless-images"
             )
 
 
-def _names(folder: str, boundary: Boundary) -> Iterator[str]:
+def _list_names(folder: str, boundary: Boundary) -> Iterator[str]:
     """Yield the names of the visible files in the folder; none if it is missing or outside the dataset."""
     if boundary.contains(resolve(Path(folder))):
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             yield from (each.name for each in entries if not each.name.startswith(".") and each.is_file())
 
 
-def _stem(name: str) -> str:
+def _get_stem(name: str) -> str:
     return name.rpartition(".")[0]

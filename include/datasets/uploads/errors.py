@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from include.errors import FinalError
+from include.errors import Conflict, Invalid, NotFound
 
 
-class UploadRefused(FinalError):
+class UploadRefused(Invalid):
     """The request, or a file that it announces, is not allowed."""
 
 
-class UploadIncomplete(UploadRefused):
+class UploadIncomplete(Conflict):
     """Announced files are missing from S3 or have a different size, or a file in S3 was not announced."""
 
 
-class UploadEnded(UploadRefused):
-    """The upload is complete or being removed, so nothing more can be sent."""
+class UploadEnded(Conflict):
+    """The upload is complete or being removed, so no more files can be sent."""
 
 
-class UploadUnknown(FinalError):
+class UploadUnknown(NotFound):
     """No upload has this id, or another request has just removed or completed it."""

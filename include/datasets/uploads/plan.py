@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from include.datasets.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, split_safely
 from include.datasets.uploads.errors import UploadRefused
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_FILES_IN_PARTS, UPLOAD_PART, in_words
 from include.refusals import show_value
-from include.s3.layout import upload_prefix
+from include.s3.layout import build_upload_prefix
 from include.s3.location import S3Location
 
 _WHOLE = (".zip", ".ndjson")
-"""Suffixes of single files that are complete datasets."""
+"""A file with one of these suffixes is a whole dataset."""
 
 
 class UploadFile(BaseModel):
@@ -36,7 +36,7 @@ class UploadFile(BaseModel):
         """The number of parts, at least one."""
         return max(1, -(-self.size // UPLOAD_PART))
 
-    def size_of(self, part: int) -> int:
+    def measure_part(self, part: int) -> int:
         """Return the size in bytes of the part with this number; numbers start at 1."""
         return min(UPLOAD_PART, self.size - (part - 1) * UPLOAD_PART)
 
@@ -47,23 +47,28 @@ class Upload(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     upload_id: str
+    """A UTC time stamp and random hexadecimal digits, see `plan_upload`."""
     created_by: str
+    """Name of the Airflow user who announced the files."""
     created_at: datetime
+    """When the files were announced, in UTC."""
     files: tuple[UploadFile, ...]
+    """The announced files, in the client's order: a FilePart names a file by its position."""
     completed_at: datetime | None = None
+    """When the upload was completed, in UTC; None until then, and again once its removal has begun."""
     removed_at: datetime | None = None
     """When the removal of the upload began; None if it has not begun. The record itself is removed last."""
 
     @property
     def prefix(self) -> str:
         """The prefix of its files' keys."""
-        return upload_prefix(self.upload_id)
+        return build_upload_prefix(self.upload_id)
 
-    def key(self, file: UploadFile) -> str:
+    def build_key(self, file: UploadFile) -> str:
         """Return the key of one of its files."""
         return f"{self.prefix}{file.path}"
 
-    def source(self, bucket: str) -> str:
+    def build_source(self, bucket: str) -> str:
         """Return the value for the parameter `dataset`: the URI of the only file, or of the files' prefix."""
         alone = self.files[0].path if len(self.files) == 1 else ""
         return S3Location(bucket, f"{self.prefix}{alone}").uri
@@ -95,7 +100,7 @@ def plan_upload(files: Sequence[UploadFile], user: str) -> Upload:
 
 
 def _check_sizes(files: Sequence[UploadFile]) -> None:
-    """Raise UploadRefused for more bytes, or more large files, than one upload may have."""
+    """Raise UploadRefused if the files have too many bytes, or if too many of them are sent in parts."""
     total = sum(file.size for file in files)
     if total > ARCHIVE_BYTES:
         raise UploadRefused(
@@ -111,12 +116,12 @@ def _check_sizes(files: Sequence[UploadFile]) -> None:
 
 
 def _check_paths(paths: Sequence[str]) -> None:
-    """Raise UploadRefused for a path that is unsafe, ignored in training, or in conflict with another."""
+    """Raise UploadRefused if a path is unsafe, is ignored in training, or conflicts with another path."""
     seen: set[str] = set()
     folders: set[str] = set()
     for path in paths:
         try:
-            parts = safe_parts(path)
+            parts = split_safely(path)
         except ValueError as error:
             raise UploadRefused(f"path={show_value(path)} is refused: {error}") from None
         if "/".join(parts) != path:

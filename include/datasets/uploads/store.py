@@ -7,24 +7,25 @@ process of the API server can continue an upload that another process began.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from include.datasets.parallel import map_in_order
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
+from include.s3.client import PARALLEL_REQUESTS
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
-from include.s3.layout import UPLOADS, upload_record_key
+from include.s3.layout import UPLOADS, build_upload_record_key, find_upload
 from include.s3.listing import list_level
 from include.s3.multipart import abort_multipart_upload
-from include.s3.parts import assemble_parts, begin_upload, list_parts
-from include.s3.signed_links import NEW_OBJECT_HEADERS, part_link, upload_link
+from include.s3.parts import assemble_parts, begin_multipart_upload, list_parts
+from include.s3.signed_links import NEW_OBJECT_HEADERS, sign_part, sign_upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,16 +36,10 @@ if TYPE_CHECKING:
     from include.s3.parts import StoredPart
     from include.s3.upload import Condition
 
-T = TypeVar("T")
-R = TypeVar("R")
-
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
 
-_AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
-
 _LARGEST_RECORD = 4 * UPLOAD_BODY
-"""Maximum size of a record, which contains the announced files and S3's ids of multipart uploads."""
+"""Maximum size of a record in bytes; it contains the announced files and S3's ids of multipart uploads."""
 
 _EXAMPLES = 3
 
@@ -64,6 +59,7 @@ class PartLink:
     """A signed link with which a client sends a part."""
 
     part: FilePart
+    """The part that the link is for."""
     url: str
     """The address to which the part is sent with PUT."""
     headers: dict[str, str]
@@ -82,9 +78,12 @@ class UploadStore:
         def prepare(file: UploadFile) -> UploadFile:
             if file.parts == 1:
                 return file
-            return file.model_copy(update={"multipart_id": begin_upload(self._bucket, upload.key(file))})
+            multipart_id = begin_multipart_upload(self._bucket, upload.build_key(file))
+            return file.model_copy(update={"multipart_id": multipart_id})
 
-        begun = upload.model_copy(update={"files": tuple(_map(prepare, upload.files))})
+        begun = upload.model_copy(
+            update={"files": tuple(map_in_order(prepare, upload.files, PARALLEL_REQUESTS))}
+        )
         self._write(begun, {"IfNoneMatch": "*"})
         return begun
 
@@ -95,9 +94,10 @@ class UploadStore:
     def list_arrived(self, upload: Upload) -> list[list[int]]:
         """Return the numbers of the parts that are in S3, for each file.
 
-        Until the upload is completed, a file whose size differs from the announced size is removed, because
-        a signed link cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object
-        if the connection breaks after the headers.
+        Until the upload is completed, this removes every file whose size differs from the announced size.
+        Otherwise, the client could not send the file again, because a signed link cannot overwrite an
+        existing object. SeaweedFS 4.48, for example, stores an empty object if the connection breaks after
+        the headers.
         """
         stored = self._list_stored(upload)
 
@@ -108,9 +108,9 @@ class UploadStore:
             if item is not None and upload.completed_at is None:
                 self._bucket.delete_listed(item)
             found = self._find_parts(upload, file)
-            return [number for number, part in found.items() if part.size == file.size_of(number)]
+            return [number for number, part in found.items() if part.size == file.measure_part(number)]
 
-        return _map(find_arrived, upload.files)
+        return list(map_in_order(find_arrived, upload.files, PARALLEL_REQUESTS))
 
     def sign_links(self, upload: Upload, wanted: Iterable[FilePart], signer: S3Client) -> Iterator[PartLink]:
         """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
@@ -139,10 +139,10 @@ class UploadStore:
         if upload.completed_at is not None:
             return upload
         if upload.removed_at is not None:
-            raise _unknown(upload_id)
+            raise _describe_unknown(upload_id)
         self._assemble(upload)
         stored = self._list_stored(upload)
-        _require_all(upload, _lacking(upload.files, stored))
+        _require_all(upload, _find_lacking(upload.files, stored))
         if others := sorted(stored.keys() - {file.path for file in upload.files}):
             raise UploadIncomplete(
                 f"Upload {upload_id} contains {show_value(others[0])}, which was not announced: begin a new "
@@ -166,14 +166,14 @@ class UploadStore:
         """
         current, etag = self._read(upload.upload_id)
         if current.completed_at != upload.completed_at:
-            raise _changed(upload.upload_id)
-        # Write this first, so that no one completes the upload, or begins to use it, during the removal.
+            raise _describe_change(upload.upload_id)
+        # The record is changed first, so that nobody completes or uses the upload during the removal.
         ended = current.model_copy(update={"completed_at": None, "removed_at": datetime.now(UTC)})
         self._write(ended, {"IfMatch": etag})
-        record = upload_record_key(upload.upload_id)
+        record = build_upload_record_key(upload.upload_id)
         for file in upload.files:
             if file.multipart_id is not None:
-                location = self._bucket.at(upload.key(file))
+                location = self._bucket.at(upload.build_key(file))
                 abort_multipart_upload(self._bucket.client, location, file.multipart_id)
         # The record is removed last: while it exists, the upload can be found, and its removal repeated.
         removed = self._bucket.delete_below(upload.prefix, lambda key: key != record)
@@ -194,85 +194,90 @@ class UploadStore:
 
     def _sign_link(self, upload: Upload, part: FilePart, signer: S3Client) -> PartLink:
         file = upload.files[part.file]
-        location, size = self._bucket.at(upload.key(file)), file.size_of(part.number)
+        location, size = self._bucket.at(upload.build_key(file)), file.measure_part(part.number)
         if file.multipart_id is None:
-            # A link that is still valid must not replace a file of a completed upload.
-            url = upload_link(signer, location, size, UPLOAD_LINK_SECONDS)
+            # This link cannot replace an object, because it may still be valid when the upload is completed.
+            url = sign_upload(signer, location, size, UPLOAD_LINK_SECONDS)
             return PartLink(part, url, NEW_OBJECT_HEADERS)
-        url = part_link(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
+        url = sign_part(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
         return PartLink(part, url, {})
 
     def _assemble(self, upload: Upload) -> None:
-        """Assemble the files that were sent in parts, once the parts of all these files are verified."""
-        waiting = _lacking(upload.files, self._list_stored(upload))
-        found = zip(waiting, _map(lambda file: self._find_parts(upload, file), waiting), strict=True)
-        whole = {file: arrived for file, arrived in found if _is_whole(file, arrived)}
+        """Assemble the files that were sent in parts, after verifying the parts of all of them."""
+        waiting = _find_lacking(upload.files, self._list_stored(upload))
+        found = map_in_order(lambda file: self._find_parts(upload, file), waiting, PARALLEL_REQUESTS)
+        arrived = zip(waiting, found, strict=True)
+        whole = {file: parts for file, parts in arrived if _is_whole(file, parts)}
         if cut := [file for file in waiting if file not in whole]:  # another request may have assembled them
-            _require_all(upload, _lacking(cut, self._list_stored(upload)))
-        _map(lambda file: self._assemble_file(upload, file, whole[file]), whole)
+            _require_all(upload, _find_lacking(cut, self._list_stored(upload)))
+        list(
+            map_in_order(
+                lambda file: self._assemble_file(upload, file, whole[file]), whole, PARALLEL_REQUESTS
+            )
+        )
 
     def _assemble_file(self, upload: Upload, file: UploadFile, arrived: Mapping[int, StoredPart]) -> None:
         assert file.multipart_id is not None  # noqa: S101 - without an id, no parts are found
-        assemble_parts(self._bucket, upload.key(file), file.multipart_id, arrived)
+        assemble_parts(self._bucket, upload.build_key(file), file.multipart_id, arrived)
 
     def _find_parts(self, upload: Upload, file: UploadFile) -> dict[int, StoredPart]:
         if file.multipart_id is None:
             return {}
-        return list_parts(self._bucket, upload.key(file), file.multipart_id)
+        return list_parts(self._bucket, upload.build_key(file), file.multipart_id)
 
     def _list_stored(self, upload: Upload) -> dict[str, ListedObject]:
         """Return the objects of the upload, except its record, keyed by their paths within the upload."""
-        record = upload_record_key(upload.upload_id)
+        record = build_upload_record_key(upload.upload_id)
         return {
             item.location.key.removeprefix(upload.prefix): item
-            for item in self._bucket.objects(upload.prefix)
+            for item in self._bucket.list_objects(upload.prefix)
             if item.location.key != record
         }
 
     def _read(self, upload_id: str) -> tuple[Upload, str]:
         """Return the upload and the ETag of its record. Raises UploadUnknown."""
         if not _ID.fullmatch(upload_id):
-            raise _unknown(upload_id)
+            raise _describe_unknown(upload_id)
         try:
-            # One request returns both record and ETag: between two requests, the upload could be completed.
-            record, etag = self._bucket.read_with_etag(upload_record_key(upload_id), _LARGEST_RECORD)
+            # One request returns the record with its ETag; between two requests, either could change.
+            record, etag = self._bucket.read_with_etag(build_upload_record_key(upload_id), _LARGEST_RECORD)
             return Upload.model_validate_json(record), etag
         except (ObjectNotFound, ObjectTooLarge, ValidationError):
-            raise _unknown(upload_id) from None
+            raise _describe_unknown(upload_id) from None
 
     def _write(self, upload: Upload, condition: Condition) -> None:
         """Store the record. Raises UploadUnknown if another request has written or removed it."""
-        key, content = upload_record_key(upload.upload_id), upload.model_dump_json().encode()
+        key, content = build_upload_record_key(upload.upload_id), upload.model_dump_json().encode()
         try:
             self._bucket.put(key, content, content_type="application/json", condition=condition)
         except ConditionFailed:
-            # If only the response was lost, boto3's retry has found the record that the first attempt wrote.
+            # If S3's response was lost, boto3's retry fails because of the record that the first try wrote.
             if self._read(upload.upload_id)[0] != upload:
-                raise _changed(upload.upload_id) from None
+                raise _describe_change(upload.upload_id) from None
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
     """Return the id of the upload to which a URI belongs; None if it belongs to no upload of this bucket."""
-    start = bucket.at(UPLOADS).uri
-    if source is None or not source.startswith(start):
-        return None
-    name = source.removeprefix(start).partition("/")[0]
-    return name if _ID.fullmatch(name) else None
+    key = bucket.find_key(source or "")
+    upload_id = find_upload(f"{key}/") if key else None
+    return upload_id if upload_id and _ID.fullmatch(upload_id) else None
 
 
-def _unknown(upload_id: str) -> UploadUnknown:
+def _describe_unknown(upload_id: str) -> UploadUnknown:
+    """Return the error for an id that no upload has."""
     return UploadUnknown(
         f"upload_id={show_value(upload_id)} is unknown, or the upload has been removed: begin a new upload"
     )
 
 
-def _changed(upload_id: str) -> UploadUnknown:
+def _describe_change(upload_id: str) -> UploadUnknown:
+    """Return the error for an upload that another request has changed."""
     return UploadUnknown(
         f"Upload {upload_id} was just removed or completed by another request: retrieve it again"
     )
 
 
-def _lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
+def _find_lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
     """Return the files that are not in S3 or whose size differs from the announced size."""
     return [file for file in files if file.path not in stored or stored[file.path].size != file.size]
 
@@ -292,10 +297,4 @@ def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
 def _is_whole(file: UploadFile, arrived: Mapping[int, StoredPart]) -> bool:
     """Return whether exactly the announced parts have arrived, each with its announced size."""
     sizes = {number: part.size for number, part in arrived.items()}
-    return sizes == {number: file.size_of(number) for number in range(1, file.parts + 1)}
-
-
-def _map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return function(item) for each item, with up to _AT_ONCE concurrent calls."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
-        return list(threads.map(function, items))
+    return sizes == {number: file.measure_part(number) for number in range(1, file.parts + 1)}

@@ -16,7 +16,7 @@ STATUSES = ("queued", "running", "completed", "failed", "stopped")
 
 COLUMNS = {
     "training_jobs": (
-        # A host application's own column may be too short for our longest ids.
+        # Any length will do: a host application's own column may be too short for our longest ids.
         Column("job_id", "text", required=True, longest=1),
         Column(
             "status",
@@ -75,7 +75,7 @@ def downgrade() -> None:
 
 
 def _create_or_adopt_jobs(step: Revision) -> None:
-    if catalog.table_kind(step.connection, "training_jobs"):
+    if catalog.read_table_kind(step.connection, "training_jobs"):
         adopt_jobs(step, "training_jobs", COLUMNS["training_jobs"])
     else:
         statuses = ", ".join(f"'{status}'" for status in STATUSES)

@@ -42,7 +42,7 @@ INDEXES = {
 def upgrade() -> None:
     """Create the indexes."""
     with open_revision(revision, op.get_context()) as step:
-        spec = catalog.columns(step.connection, TABLE)["spec"]
+        spec = catalog.read_columns(step.connection, TABLE)["spec"]
         indexed = INDEXES
         if spec.base_type != "jsonb":
             step.warn(

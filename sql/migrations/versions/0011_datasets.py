@@ -62,7 +62,7 @@ def upgrade() -> None:
     """Add the columns and the tables that are missing, with their indexes."""
     with open_revision(revision, op.get_context()) as step:
         is_repeated = has_own_table(step, "datasets", COLUMNS["datasets"])
-        if not is_repeated:  # values in columns of these names are not ours
+        if not is_repeated:  # then another application wrote any values in columns of these names
             require_empty(step, "training_jobs", COLUMNS["training_jobs"])
         add_missing(step, "training_jobs", COLUMNS["training_jobs"])
         step.create_indexes("training_jobs", JOB_INDEXES)

@@ -37,7 +37,7 @@ def convert(folder: Path, work: Path, task: Task = "detect", named: str | None =
     files = ConvertedFiles(work)
     files.dataset.mkdir(parents=True)
     assert convert_coco(str(folder), "mine", None, named, task, str(work)) is not None
-    return {name: path.read_text() for name, path in files.all_files() if name.startswith("labels/")}
+    return {name: path.read_text() for name, path in files.list_files() if name.startswith("labels/")}
 
 
 def described(work: Path) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_labels_equal_those_of_ultralytics(
 
 def test_images_without_annotations_are_kept_as_background(tmp_path: Path) -> None:
     labels = convert(build_coco(tmp_path / "data"), tmp_path / "work")
-    assets = {asset.name: asset.path for asset in ConvertedFiles(tmp_path / "work").assets()}
+    assets = {asset.name: asset.path for asset in ConvertedFiles(tmp_path / "work").read_asset_list()}
     assert len(assets) == 8
     assert assets["images/val/background.png"] == str(tmp_path / "data" / "val2017" / "background.png")
     assert "labels/val/background.txt" not in labels
@@ -178,6 +178,23 @@ def test_naming_one_annotation_file_selects_it_and_that_of_the_other_split(tmp_p
         )
     labels = convert(folder, tmp_path / "work", named="annotations/instances_val2017.json")
     assert len(labels) == 6
+
+
+def test_annotation_files_of_one_split_may_name_an_image_by_different_paths(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for file, name, left in (("train_a", "1.png", 4), ("train_b", "train/1.png", 8), ("val", "2.png", 4)):
+        made = Coco()
+        made.category(1, "cat")
+        made.image(1, name)
+        made.annotate(1, 1, (left, 6, 20, 18))
+        made.write(data / f"{file}.json")
+    draw_image(data / "train" / "1.png", 1)
+    draw_image(data / "val" / "2.png", 2)
+    labels = convert(data, tmp_path / "work")
+    assert {name: text.count("\n") for name, text in labels.items()} == {
+        "labels/train/train/1.txt": 2,
+        "labels/val/2.txt": 1,
+    }
 
 
 def test_the_annotation_files_of_coco_are_chosen_by_task(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
         "add up to 5 pixels",
     ),
     "an annotation that is a number": (lambda made: made.annotations.append(5), "is not an object"),  # type: ignore[arg-type]
+    "an annotation that is null": (lambda made: made.annotations.append(None), "is not an object"),  # type: ignore[arg-type]
     "no categories": (lambda made: made.categories.clear(), "no categories"),
 }
 
@@ -148,6 +149,19 @@ def test_file_names_that_differ_only_in_their_extension_are_refused(tmp_path: Pa
     made.image(3, "train2017-1.jpg")
     made.write(folder / "annotations" / "instances_train2017.json")
     assert "would share a label file" in refusal(folder, tmp_path / "work")
+
+
+def test_different_images_of_one_split_with_the_same_name_are_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for file, names in (("a/train.json", ["1.png"]), ("b/all.json", ["1.png", "2.png"])):
+        made = Coco()
+        made.category(1, "cat")
+        for key, name in enumerate(names):
+            made.image(key, name)
+        made.write(data / file)
+    for place in ("a/images/1.png", "b/train/1.png", "b/train/2.png"):
+        draw_image(data / place, 1)
+    assert "would share a label file" in refusal(data, tmp_path / "work")
 
 
 def test_a_single_file_whose_images_have_no_split_is_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -213,6 +227,18 @@ def test_a_json_file_with_images_only_is_counted_among_the_omitted_files(
 def test_an_unsupported_task_is_refused_with_the_tasks_that_coco_supports(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     assert "task='depth' needs data in a different format" in refusal(folder, tmp_path / "work", "depth")
+
+
+def test_annotations_without_labelled_keypoints_are_refused_for_pose(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for split in ("train", "val"):
+        made = Coco()
+        made.category(1, "person")
+        made.image(1, f"{split}.png")
+        draw_image(folder / split / f"{split}.png", 1)
+        made.annotate(1, 1)
+        made.write(folder / f"{split}.json")
+    assert "no annotation has a labelled keypoint" in refusal(folder, tmp_path / "work", "pose")
 
 
 def test_too_many_images_are_refused_wherever_the_annotations_are(

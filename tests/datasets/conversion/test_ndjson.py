@@ -35,14 +35,16 @@ def labels(work: Path) -> dict[str, str]:
     """Return the label of each image, by the image's name."""
     files = ConvertedFiles(work)
     return {
-        Path(asset.name).name: files.label(asset.name).read_text()
-        for asset in files.assets()
+        Path(asset.name).name: files.prepare_label(asset.name).read_text()
+        for asset in files.read_asset_list()
         if asset.name.startswith("images/")
     }
 
 
 def splits(work: Path) -> dict[str, str]:
-    return {Path(asset.name).name: asset.name.split("/")[1] for asset in ConvertedFiles(work).assets()}
+    return {
+        Path(asset.name).name: asset.name.split("/")[1] for asset in ConvertedFiles(work).read_asset_list()
+    }
 
 
 def convert_plainly(folder: Path, lines: list[dict[str, Any]]) -> Path:
@@ -85,7 +87,7 @@ def test_classes_without_names_get_numbers_as_names(tmp_path: Path) -> None:
 def test_depth_maps_are_written_beside_their_images(tmp_path: Path) -> None:
     lines = [header("depth", depth_scale=256), *export("depth")[1:]]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "depth")
-    assets = {asset.name for asset in ConvertedFiles(tmp_path / "work").assets()}
+    assets = {asset.name for asset in ConvertedFiles(tmp_path / "work").read_asset_list()}
     assert assets >= {"images/train/photo-1.png", "depth/train/photo-1.png", "depth/test/photo-10.png"}
     data = yaml.safe_load((tmp_path / "work" / "dataset" / "data.yaml").read_text())
     assert (data["names"], data["depth_scale"]) == ({0: "depth"}, 256)
@@ -94,7 +96,7 @@ def test_depth_maps_are_written_beside_their_images(tmp_path: Path) -> None:
 def test_images_to_classify_are_written_to_folders_of_their_classes(tmp_path: Path) -> None:
     lines = [*export("classify"), record("classify", 11, annotations={})]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
-    assets = [asset.name for asset in ConvertedFiles(tmp_path / "work").assets()]
+    assets = [asset.name for asset in ConvertedFiles(tmp_path / "work").read_asset_list()]
     assert assets[:2] == ["train/dog/photo-1.png", "train/cat/photo-2.png"]
     assert len(assets) == 10
 
@@ -106,7 +108,7 @@ def test_images_of_the_same_name_are_numbered(tmp_path: Path) -> None:
         record("detect", 22, file="no ending"),
     ]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work")
-    names = {asset.name for asset in ConvertedFiles(tmp_path / "work").assets()}
+    names = {asset.name for asset in ConvertedFiles(tmp_path / "work").read_asset_list()}
     assert names >= {"images/train/photo-1.png", "images/train/photo-1-12.jpg", "images/train/no ending.jpg"}
 
 
@@ -120,7 +122,7 @@ def test_a_numbered_name_that_another_image_already_has_gets_a_second_number(
         record("detect", 4, "val"),
     ]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work")
-    names = {Path(asset.name).stem for asset in ConvertedFiles(tmp_path / "work").assets()}
+    names = {Path(asset.name).stem for asset in ConvertedFiles(tmp_path / "work").read_asset_list()}
     assert names == {"a", "a-4", "a-4-4", "photo-4"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from include.datasets.conversion.addresses import Address, AllowedHosts, address_of, without_query
+from include.datasets.conversion.addresses import Address, AllowedHosts, parse_address, without_query
 from include.datasets.conversion.web import FetchLimits, FetchRefused, ImagesUnavailable, open_web
 from tests.support.image_host import ImageHost
 
@@ -21,7 +21,7 @@ def host(server: ImageHost, monkeypatch: pytest.MonkeyPatch) -> ImageHost:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
     for kept in (
         server.files,
-        server.asked,
+        server.requested,
         server.redirects,
         server.status,
         server.cut,
@@ -48,7 +48,7 @@ def fetch(
 def test_a_file_is_fetched_with_its_signature_and_nothing_else(host: ImageHost, tmp_path: Path) -> None:
     fetch(host, tmp_path / "new" / "a.png")
     assert (tmp_path / "new" / "a.png").read_bytes() == b"image" * 50
-    assert dict(host.asked) == {f"/a.png?{SECRET}": 1}
+    assert dict(host.requested) == {f"/a.png?{SECRET}": 1}
     assert not {"Authorization", "Cookie", "Referer"} & set(host.agents[0])
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
 
@@ -67,7 +67,7 @@ def test_an_expired_signature_is_not_retried(status: int, host: ImageHost, tmp_p
     host.status["/a.png"] = [status] * 3
     with pytest.raises(FetchRefused, match=f"HTTP {status}; signed URLs expire, so export the dataset again"):
         fetch(host, tmp_path / "a.png")
-    assert host.asked.total() == 1
+    assert host.requested.total() == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -99,7 +99,7 @@ def test_a_host_with_a_private_address_is_not_sent_a_request(host: ImageHost, tm
         FetchRefused, match=r"the host has the address 127\.0\.0\.1, which is not public; have this address"
     ):
         fetch(host, tmp_path / "a.png", allowed=f"localhost:{host.port}")
-    assert not host.asked
+    assert not host.requested
 
 
 def test_an_untrusted_certificate_is_refused(
@@ -168,19 +168,19 @@ def test_no_signature_appears_in_errors_or_logs(
     ],
 )
 def test_the_host_of_a_url_is_found(url: str, address: str) -> None:
-    assert str(address_of(url)) == address
+    assert str(parse_address(url)) == address
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "a.png", "//a", "http://a/", "https://", "https:///a", "https://u@a/", "https://u:p@a/",
-     "https://a b/",
+    ["", "a.png", "//a", "http://a/", "https://", "https:///a", "https://./a", "https://u@a/",
+     "https://u:p@a/", "https://a b/",
      "https://a\\@b/", "https://a\x00/", "https://\xe4.example/", "https://a:99999/", "https://[::1/", "ftp://a/",
      "s3://a/b", "data:,a", "https://a@b@c/"],
 )  # fmt: skip
 def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
-        address_of(url)
+        parse_address(url)
 
 
 HOSTS = "images.example.com, *.Trusted.org,other.org:8443,10.1.0.0/16,::1"
@@ -206,8 +206,8 @@ HOSTS = "images.example.com, *.Trusted.org,other.org:8443,10.1.0.0/16,::1"
     ],
 )
 def test_only_listed_hosts_are_allowed(host: str, port: int, allowed: bool) -> None:
-    assert AllowedHosts.parse(HOSTS).allow(Address(host, port)) is allowed
-    assert not AllowedHosts().allow(Address(host, port))
+    assert AllowedHosts.parse(HOSTS).allows(Address(host, port)) is allowed
+    assert not AllowedHosts().allows(Address(host, port))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_only_listed_hosts_are_allowed(host: str, port: int, allowed: bool) -> N
     ],
 )
 def test_connections_are_made_to_public_or_listed_addresses_only(peer: str, allowed: bool) -> None:
-    assert AllowedHosts.parse(HOSTS).allow_peer(peer) is allowed
+    assert AllowedHosts.parse(HOSTS).allows_peer(peer) is allowed
 
 
 @pytest.mark.parametrize(

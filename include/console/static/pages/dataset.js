@@ -21,7 +21,9 @@ const NUMBERS = ["Images", "Size"];
 
 function Dataset() {
   // During a check, the dataset may have no version yet, so versions are not requested.
-  const [state, setState] = useState(/** @type {Api.RegistrationState} */ (registration ? "queued" : "registered"));
+  const [state, setState] = useState(
+    /** @type {Api.DatasetRegistration["state"]} */ (registration ? "queued" : "registered"),
+  );
   if (!name) {
     return html`<${Page} tab="datasets" heading="Dataset">
       <${Note} kind="warning">The URL contains no dataset name. <a href="datasets">Show all datasets</a></${Note}>
