@@ -44,6 +44,10 @@ pytest_plugins = [
     "tests.support.nginx",
 ]
 
+# Not in pytest_configure: the conftest.py of a folder on the command line is imported earlier, and may import
+# Airflow.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that `make soak` uses to run the tests longer."""
@@ -63,8 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A port is bound some time after it was chosen, so each test process has its own candidates.
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports.CANDIDATES = ports.CANDIDATES[process % 8 :: 8]  # 8 divides GRPC_OFFSET
-    home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
-    os.environ["AIRFLOW_HOME"] = home
+    home = os.environ["AIRFLOW_HOME"]
     isolate_ultralytics()  # some tests import Ultralytics before the code under test isolates it
     os.environ["YOLO_CONFIG_DIR"] = home  # the user's own settings must neither matter nor change
     # No test needs a network, and the shipped retraining plan would keep the test stack busy for minutes.

@@ -48,9 +48,6 @@ _CHANGES = (
     "os.truncate",
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
-_PROGRAM = tuple(str(Path(folder).resolve()) for folder in (*sys.path, sys.prefix, sys.base_prefix) if folder)
-"""Folders that imports may read, whatever the input."""
-
 _SYSTEM = ("/dev/null", "/dev/urandom", "/proc/self/", "/proc/meminfo", "/sys/fs/cgroup/", "/etc/mime.types")
 
 _active: Watch | None = None
@@ -61,6 +58,8 @@ class Watch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder.resolve())
+        program = (Path(each).resolve() for each in (*sys.path, sys.prefix, sys.base_prefix) if each)
+        self._readable = (*map(str, program), *_SYSTEM)  # imports may read these folders, whatever the input
         self.acts: list[str] = []
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -80,7 +79,7 @@ class Watch:
         if isinstance(path, int) or self._inside(path):
             return
         writes = bool(flags & _WRITES) or bool(set(mode or "r") & set("wax+"))
-        known = os.path.realpath(os.fsdecode(path)).startswith((*_PROGRAM, *_SYSTEM))
+        known = os.path.realpath(os.fsdecode(path)).startswith(self._readable)
         if writes or not known:
             self.acts.append(f"open {path!r} {mode} {flags:o}")
 
