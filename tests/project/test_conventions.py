@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +82,41 @@ def test_decorators_and_docstrings_are_not_counted() -> None:
     function = ast.parse('@cache\ndef f(\n    a,\n):\n    """Do\n\n    this."""\n\n    return a\n').body[0]
     assert isinstance(function, ast.FunctionDef)
     assert count_lines(function) == 5
+
+
+def list_undocumented_fields(tree: ast.AST) -> list[str]:
+    """Return the fields of public classes that neither a docstring below them nor `description=` explains."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+            continue
+        for field, below in zip_longest(node.body, node.body[1:]):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and not ast.unparse(field.target).startswith("_")
+                and "ClassVar" not in ast.unparse(field.annotation)
+                and not re.search(r"\b(description=|nullable\()", ast.unparse(field))
+                and not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant))
+            ):
+                found.append(f"{node.name}.{ast.unparse(field.target)}")
+    return found
+
+
+def test_every_field_of_a_public_class_is_documented() -> None:
+    assert not [f"{file} {field}" for file, tree in FILES.items() for field in list_undocumented_fields(tree)]
+
+
+def test_functions_are_named_by_verbs_and_not_by_participles() -> None:
+    """Properties, context managers and decorators may be called what they are or do: `typed_task`."""
+    participle = re.compile(
+        r"_*(?!need|feed|seed|speed|embed|proceed|exceed)([a-z]+?ed|known|found|shown|written)(_|$)"
+    )
+    found = {
+        f"{file} {node.name}"
+        for file, tree in FILES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and participle.match(node.name)
+        and not re.search(r"property|contextmanager", " ".join(map(ast.unparse, node.decorator_list)))
+    }
+    assert found == {"include/orchestration/typed_task.py typed_task"}
