@@ -76,7 +76,7 @@ def train_yolo() -> None:
 
     @typed_task()
     def check_dataset(job: ResolvedJob) -> DatasetReference:
-        """Find the data, check them file by file, and return a reference to them."""
+        """Find the dataset, check it file by file, and return a reference to it."""
         from include.tasks.train_yolo import check_job_dataset
 
         return check_job_dataset(job, get_current_context())

@@ -39,7 +39,7 @@ class Session(ResponseBody):
 
 @router.get("")
 def get_session(request: Request, user: GetUserDep, settings: CurrentSettings) -> Session:
-    """Return the current user, and the user's permissions."""
+    """Return the current user and their permissions."""
     ownership = settings.ownership
     return Session(
         user=escape_controls(user.get_name()),

@@ -1,4 +1,4 @@
-"""Finds out which Dag runs are active, with few requests to Airflow."""
+"""Finds out which Dag runs are active, with only a few requests to Airflow."""
 
 from __future__ import annotations
 

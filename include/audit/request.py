@@ -97,7 +97,7 @@ def _parse_policy(value: str | None) -> RetentionPolicy:
         return RetentionPolicy.model_validate_json(value)
     except ValidationError as error:
         wrong = find_first_error(error, RetentionPolicy, POLICY_VARIABLE)
-        what = wrong if wrong.field else "is not a JSON object"
+        what = wrong if wrong.field else "it is not a JSON object"
         raise RequestRefused(
             f"Variable {POLICY_VARIABLE}={show_value(value)}: {what}. Set it to something like "
             '{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}'

@@ -221,7 +221,8 @@ class BackgroundPublisher:
             self._delete_unused()
         unexpected = None if isinstance(error, StoreError) else error
         log.warning(
-            "The state after %s is not in S3 yet: %s. Retrying in %.0f s; a newer state may replace it.",
+            "The state after %s is not in S3 yet: %s. Retrying in %.0f s; if a newer state has been saved by "
+            "then, that state may be uploaded instead.",
             *(name_position(work.last.position), repr(error) if unexpected else error, pause),
             exc_info=unexpected,
         )

@@ -270,8 +270,9 @@ class CheckpointStore:
             file = LocalFile.read(Path(checkpoint.path), self._limits, checkpoint.sha256)
         except FileNotFoundError as error:
             raise LocalFileMissing(
-                f"{checkpoint.path} is not on this machine, and {location.uri} does not hold it (SHA-256 "
-                f"{checkpoint.sha256}); clear the task `train` of this run to create it again"
+                f"{checkpoint.path} is not on this machine, and {location.uri} is missing or has different "
+                f"contents (expected SHA-256 {checkpoint.sha256}); clear the task `train` of this run to "
+                "create the file again"
             ) from error
         if (file.sha256, file.size) != (checkpoint.sha256, checkpoint.size):
             raise build_change_error(checkpoint.path, checkpoint.sha256)

@@ -50,7 +50,7 @@ def _find_state(job: ResolvedJob, checkpoints: CheckpointStore) -> tuple[str, st
         return f"job {job.resume.job_id}, from which this job resumes,", job.resume.last.path
     own = checkpoints.head(job.job_id, "last")
     belongs = own is not None and own.checkpoint is not None and own.run_id == job.origin_run_id
-    return f"job_id={job.job_id!r}", own.uri if own and belongs else None
+    return f"job {job.job_id!r}", own.uri if own and belongs else None
 
 
 def _find_classes(job: ResolvedJob, dataset: DatasetReference) -> tuple[str, ...]:

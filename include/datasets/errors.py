@@ -77,7 +77,7 @@ class ReaderKilled(DatasetError):
 
 
 def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
-    """Return lines of at most SUMMARY_BYTES in total: for each kind, a heading and some of its places."""
+    """Return lines of at most SUMMARY_BYTES: for each kind of finding, a heading and some of the places."""
     problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
     title = f"Dataset {shorten(repr(source), _LISTED_BYTES)} has {problems}; correct them and try again:"
     kinds = group(findings)

@@ -40,7 +40,8 @@ class PromotionRequest(Request):
 class ChosenVersion(Payload):
     """The version to promote.
 
-    It is chosen only once: if a retried task chose again, it could roll back to a still older version.
+    It is fixed before it is promoted: if `promote` chose it, a retry after a rollback could roll back again,
+    to a still older version.
     """
 
     name: str

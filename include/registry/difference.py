@@ -62,7 +62,7 @@ class Changes(BaseModel):
 
 
 class FileDifference(BaseModel):
-    """The changes from one version to another.
+    """The changes between two versions.
 
     An image is identified by its path within its split. An image whose content changed is in `changed`; if
     only its label changed, it is in `labels_changed`. An image with the same content in a different split is

@@ -118,7 +118,7 @@ class WatchedRequest:
         self._is_abandoned = True
 
     def watch(self) -> None:
-        """Watch the requests of this thread's context."""
+        """Make this the watched request of the current thread: whatever the thread sends is recorded here."""
         _REQUEST.set(self)
 
     def check(self) -> None:

@@ -63,7 +63,9 @@ def read_settled_object(client: S3Client, location: S3Location) -> FetchedObject
 
 
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
-    """Read the whole object to hash it, also with the digests `more`; return its identity, not its bytes.
+    """Read the whole object, and return its SHA-256, size, ETag and metadata, but not its bytes.
+
+    The digests in `more` are updated with the bytes, too.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """

@@ -106,7 +106,7 @@ def _find_credentials(client: Any) -> Any:
 
 @cache
 def _get_first_process() -> int:
-    """Return the id of the process that read first.
+    """Return the id of the first process that reads small objects.
 
     Only that process has obstore's threads; a read in a forked process would hang.
     """

@@ -40,7 +40,7 @@ _STEPS = re.compile(r"[+-][0-9]+")
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A rehearsed migration, which was run and rolled back."""
+    """A rehearsal of a migration: the migration was run, and then rolled back."""
 
     current: str
     """The database's revision; "base" if our schema is not installed."""

@@ -146,8 +146,8 @@ def _refuse_head(scope: Scope) -> Response | None:
     if len(scope["query_string"]) > MOST_QUERY_BYTES:
         return build_problem(
             HTTPStatus.REQUEST_URI_TOO_LONG,
-            f"The query string has {len(scope['query_string'])} bytes, and the limit is {MOST_QUERY_BYTES}: "
-            "send a shorter query string.",
+            f"The query string has {len(scope['query_string'])} bytes, but the limit is {MOST_QUERY_BYTES}; "
+            "send a shorter one.",
         )
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MOST_HEADER_BYTES:

@@ -157,7 +157,7 @@ class S3:
 
     @property
     def identities(self) -> Path:
-        """The file of identities, which the server reads when it starts, and again after SIGHUP."""
+        """The identities file, which the server reads when it starts, and again after SIGHUP."""
         return self.state / "s3-identities.json"
 
     @property

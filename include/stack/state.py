@@ -35,7 +35,7 @@ class Credentials:
     training_db_password: str
     """Password of the role that owns the training database (TRAINING_OWNER)."""
     training_app_db_password: str
-    """Password of the role that reads and writes its rows (TRAINING_APPLICATION)."""
+    """Password of the role that reads and writes the rows of the training database (TRAINING_APPLICATION)."""
     s3_access_key: str
     """Access key of Role.OWNER."""
     s3_secret_key: str

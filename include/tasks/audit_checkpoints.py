@@ -1,4 +1,4 @@
-"""The work of `audit_checkpoints`: opens connections, audits or applies retention, and reports."""
+"""The tasks of `audit_checkpoints`: open connections, run the audit or apply the policy, and report."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def tame_ultralytics() -> None:
     YOLO_OFFLINE does not stop every download: the mixed-precision check and the search for a font use the
     network first and read that variable only afterwards. Both tolerate a ConnectionError.
 
-    Non-maximum suppression gets no time limit. A validation that exceeded it would skip the rest of a batch,
-    so the fitness would depend on the load of the machine.
+    Non-maximum suppression gets no time limit. With Ultralytics' limit, a validation on a busy machine could
+    skip the rest of a batch, so the fitness would depend on the machine's load.
     """
     isolate_ultralytics()
     from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads, nms

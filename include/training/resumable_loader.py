@@ -18,8 +18,8 @@ class ResumableLoader(InfiniteDataLoader):
     """Delivers an epoch's batches, beginning with `first_batch`, until `is_cut` is set.
 
     The sampler must be set to begin there, too. The loader's length remains that of a complete epoch.
-    Ultralytics' loop counts batches from `first_batch`, because it enumerates the loader with
-    `enumerate_batches`.
+    Ultralytics' loop counts batches from `first_batch`, because this module replaces `enumerate` in its
+    trainer with `enumerate_batches`.
     """
 
     first_batch = 0

@@ -150,8 +150,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
     """Write the deployable form of the checkpoint at `source` to `target`, and return its epoch.
 
-    `results` are the columns of results.csv. If they are None, the results in `source` are kept, and a file
-    that is already deployable is copied unchanged.
+    `results` are the columns of results.csv. If `results` is None, the results in `source` are kept, and a
+    file that is already deployable is copied unchanged.
     """
     state = load_checkpoint(source)
     if results is None and state["epoch"] < 0 and BEST_EPOCH in state:
@@ -172,8 +172,8 @@ def strip_state(state: Mapping[str, Any]) -> dict[str, Any]:
     there is none. This changes the module in `state`, so nothing else may use that module.
 
     The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
-    That function accepts only a file: it would read the whole state again for every improvement, which takes
-    a second of CPU time.
+    That function accepts only a file, so with it the whole state would be read again for every improvement,
+    which takes a second of CPU time.
     """
     network = state.get("ema") or state["model"]
     if isinstance(network, DistillationModel):

@@ -91,7 +91,10 @@ class _BoxesMixin(_LabelFilesMixin):
         self._to_data = torch.tensor(_match_classes(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Renumber predicted classes as in the data; classes that the data lack match no label."""
+        """Replace the model's class numbers in the predictions with those of the data.
+
+        A class that is not in the data gets a number that matches no label.
+        """
         predictions: list[dict[str, torch.Tensor]] = super().postprocess(preds)
         for prediction in predictions:
             prediction["cls"] = self._to_data[prediction["cls"].long()].to(prediction["cls"].dtype)

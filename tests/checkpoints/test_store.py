@@ -112,7 +112,7 @@ def test_the_error_for_a_checkpoint_that_is_neither_local_nor_in_s3_says_to_clea
     Path(checkpoint.path).unlink()
 
     with pytest.raises(
-        LocalFileMissing, match=r"checkpoints/job/best.pt does not hold it .* clear the task `train`"
+        LocalFileMissing, match=r"job/best.pt is missing or has different .* clear the task `train`"
     ):
         store.upload(checkpoint, "job", "best", VERSION)
 

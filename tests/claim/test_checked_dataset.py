@@ -149,7 +149,5 @@ def test_a_job_resumes_only_with_the_classes_of_its_state(
 ) -> None:
     started(jobs, epochs=1)
     stored_state(s3_client, bucket, tmp_path, "a", "run1", CLASSES[::-1])
-    with pytest.raises(
-        AirflowFailException, match=r"job_id='a' was trained on 2 classes \(arrow, box\), but"
-    ):
+    with pytest.raises(AirflowFailException, match=r"job 'a' was trained on 2 classes \(arrow, box\), but"):
         check(use("one"))

@@ -1,4 +1,8 @@
-"""Finds datasets in S3: their current content, and how this machine fetches it into its cache."""
+"""Finds datasets in S3.
+
+For each, returns the fingerprint of its content, and functions that fetch the content into this machine's
+cache, check it there and repair it.
+"""
 
 from __future__ import annotations
 

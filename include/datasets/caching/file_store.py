@@ -46,7 +46,7 @@ def compute_object_key(stored: StoredObject) -> str:
 
 
 class FileStore:
-    """The files of one cache, by content. Several threads and processes may use it concurrently."""
+    """The files of one cache, keyed by their content; several threads and processes may use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -42,7 +42,10 @@ def _to_number(name: str, alphabet: Sequence[str]) -> int:
 
 
 def _to_name(number: int, alphabet: Sequence[str]) -> str:
-    """Return the name that a number represents; a digit 0 becomes the first character of the alphabet."""
+    """Return the name that a number represents.
+
+    Zeros at its end are omitted; any other 0 becomes the first character of the alphabet.
+    """
     base, digits = len(alphabet) + 1, []
     while number:
         number, digit = divmod(number, base)

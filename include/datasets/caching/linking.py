@@ -58,8 +58,8 @@ def link_objects(
 
     The file `listing` names all `count` objects. The objects that this machine lacks are written to the file
     `lacking`. A link protects a file: it remains if another dataset that shares it is evicted. If `processes`
-    is more than 1, the current process must have no other threads, as in a confined process. Raises
-    DatasetError for an object whose name is also a folder of other objects, and OSErrors.
+    is more than 1, the current process must have no other threads, as in a confined process. Raises OSErrors,
+    and DatasetError if an object has the same name as a folder that contains other objects.
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))

@@ -29,7 +29,7 @@ def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "kpt_names": (
             _are_names(data.get("kpt_names")),
-            f"must contain a list of names for each class id, each of at most {CLASS_NAME} characters",
+            f"must be a list of names of at most {CLASS_NAME} characters, or map each class id to one",
         ),
         "kpt_oks_sigmas": (
             _are_sigmas(data.get("kpt_oks_sigmas"), number),

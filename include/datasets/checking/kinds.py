@@ -125,8 +125,8 @@ WARNINGS: dict[KindName, Kind] = {
     ),
     "outside": Kind(
         "outlines or corners that extend beyond the image",
-        "correct them, unless the objects are cut off by the edge",
-        "Ultralytics clips them",
+        "correct them, unless the object itself is cut off by the edge of the image",
+        "Ultralytics clips outlines and corners to the image",
     ),
     "visibility": Kind(
         "keypoints with a visibility other than 0, 1 or 2",

@@ -117,8 +117,8 @@ def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """
     if classes > _MOST_CLASSES:
         raise ValueError(
-            f"names: {classes} classes exceed the limit of {_MOST_CLASSES} for task semantic (256 values "
-            "minus one for ignored pixels and one for the background); merge classes"
+            f"names: {classes} classes exceed the limit of {_MOST_CLASSES} for the task semantic (256 "
+            "values, less one for ignored pixels and one for the background); merge classes"
         )
     folder = data.get("masks_dir")
     if not folder:

@@ -69,7 +69,7 @@ class Placement:
     boundary: Boundary
     """Refuses images outside the dataset."""
     problems: Problems
-    """Receives a problem for each image that has no place."""
+    """Collects the problems with images, such as those that cannot be placed."""
     targets: list[Target] = field(default_factory=list)
     """The images that were placed so far."""
     _numbers: dict[str, int] = field(default_factory=dict)

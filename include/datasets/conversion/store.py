@@ -46,8 +46,8 @@ class ConvertedDataset(BaseModel):
     prefix: str = Field(pattern=_HASH)
     """Name of the dataset's prefix."""
     fingerprint: str = Field(pattern=_HASH)
-    """Fingerprint of the objects below the prefix. It differs from the prefix's name only in a bucket whose
-    ETags are not MD5s."""
+    """Fingerprint of the objects below the prefix: the same as `prefix`, unless the bucket's ETags are not
+    MD5s."""
     yaml: str | None
     """Name of the dataset's data YAML; None for a dataset of class folders."""
     notes: dict[str, int] = Field(default_factory=dict)

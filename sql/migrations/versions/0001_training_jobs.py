@@ -58,7 +58,7 @@ COLUMNS = {
 
 
 def upgrade() -> None:
-    """Create both tables, or adopt a host application's existing table of jobs."""
+    """Create both tables, or adopt a host application's existing table of jobs and create only the other."""
     with open_revision(revision, op.get_context()) as step:
         step.create_journal()
         _create_or_adopt_jobs(step)

@@ -15,7 +15,7 @@ revision = "0009"
 down_revision = "0008"
 
 LONGEST_NAME = 255
-"""The longest machine name, and enough for a GPU's name."""
+"""Maximum length of a machine's name, in characters; also enough for the names of GPUs and drivers."""
 
 COLUMNS = {
     "training_jobs": (

@@ -198,7 +198,7 @@ def test_images_that_ultralytics_would_skip_are_named(
         (
             "semantic",
             {"names": [f"c{n}" for n in range(255)]},
-            "names: 255 classes exceed the limit of 254 for task semantic",
+            "names: 255 classes exceed the limit of 254 for the task semantic",
         ),
         ("depth", {"depth_scale": 0}, "depth_scale must be a positive number, not 0"),
         ("depth", {"depth_scale": "1000"}, "depth_scale must be a positive number, not '1000'"),
