@@ -124,24 +124,24 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
 
 
 def test_percent_signs_in_a_host_applications_names_do_not_matter(
-    engine: Engine, connection: psycopg.Connection[Any]
+    engine: Engine, host_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute('CREATE TABLE "all %s" ("state %" text PRIMARY KEY)')
-    connection.execute("""INSERT INTO "all %s" VALUES ('queued'), ('running'), ('completed'), ('failed'),
+    host_connection.execute('CREATE TABLE "all %s" ("state %" text PRIMARY KEY)')
+    host_connection.execute("""INSERT INTO "all %s" VALUES ('queued'), ('running'), ('completed'), ('failed'),
         ('stopped')""")
-    connection.execute("""CREATE DOMAIN "0-100 %" AS int""")
-    connection.execute("""CREATE DOMAIN "% word" AS text""")
-    connection.execute("""CREATE TABLE training_jobs ("id %s" int PRIMARY KEY, "done %" "0-100 %",
+    host_connection.execute("""CREATE DOMAIN "0-100 %" AS int""")
+    host_connection.execute("""CREATE DOMAIN "% word" AS text""")
+    host_connection.execute("""CREATE TABLE training_jobs ("id %s" int PRIMARY KEY, "done %" "0-100 %",
         status "% word" REFERENCES "all %s" CHECK (status <> 'failed' OR "done %" IS NULL))""")
-    connection.execute("INSERT INTO training_jobs VALUES (1, 50, 'running')")
-    connection.commit()
+    host_connection.execute("INSERT INTO training_jobs VALUES (1, 50, 'running')")
+    host_connection.commit()
     assert rehearse(engine).problems == ()
     apply(engine)
     verify(engine)
-    assert connection.execute("SELECT job_id FROM training_jobs").fetchall() == [("1",)]
-    connection.commit()
+    assert host_connection.execute("SELECT job_id FROM training_jobs").fetchall() == [("1",)]
+    host_connection.commit()
     apply(engine, "base")
-    assert host_applications.columns(connection) == ["id %s", "done %", "status"]
+    assert host_applications.columns(host_connection) == ["id %s", "done %", "status"]
 
 
 def test_a_locked_list_of_values_is_not_mistaken_for_an_empty_one(
