@@ -150,9 +150,9 @@ class _Reader:
             )
         if "images" in Path(name).parts[:-1]:
             raise DatasetError(
-                f"{start} is below a folder named images within its split, so its labels would also be "
-                "inside the split and count as images; make that images folder the split, and put the labels "
-                f"into {folder}/ next to it"
+                f"{start} is below a folder named images within its split, so its labels would be inside "
+                "the split as well and count as images; make that images folder the split, and put the "
+                f"labels into {folder}/ next to it"
             )
 
     def _find_first(self, possible: Sequence[str]) -> str:
