@@ -39,7 +39,11 @@ def test_outlines_are_trained_on_as_pixel_classes_with_a_background_class(tmp_pa
             {"mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5, "mosaic": 0.5, "cache": "disk", "cls_pw": 0.5}
             | {"multi_scale": 0.5, "degrees": 20, "classes": [1]},
         ),
-        ("depth", {"cache": "ram", "multi_scale": 0.5, "degrees": 20, "perspective": 0.001, "fliplr": 0.5}),
+        pytest.param(
+            "depth",
+            {"cache": "ram", "multi_scale": 0.5, "degrees": 20, "perspective": 0.001, "fliplr": 0.5},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_resumed_run_ends_with_the_same_weights_for_any_arguments(
