@@ -15,7 +15,8 @@ TEXTS = {
     for folder in ("include", "dags", "plugins")
     for file in sorted((ROOT / folder).rglob("*.py"))
 }
-FILES = {file: ast.parse(text) for file, text in TEXTS.items()}
+NODES = [(file, node) for file, text in TEXTS.items() for node in ast.walk(ast.parse(text))]
+"""Every node of every file's syntax tree."""
 
 FILE_LINES = 300
 FUNCTION_LINES = 40
@@ -48,10 +49,8 @@ def test_no_decision_depends_on_the_text_of_our_own_errors() -> None:
 def test_no_two_public_classes_have_the_same_name() -> None:
     names = Counter(
         node.name
-        for file, tree in FILES.items()
-        if file.startswith("include/")
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        for file, node in NODES
+        if file.startswith("include/") and isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert not {name for name, count in names.items() if count > 1}
 
@@ -71,8 +70,7 @@ def count_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 def test_no_other_function_is_too_long() -> None:
     long = {
         f"{file} {node.name}"
-        for file, tree in FILES.items()
-        for node in ast.walk(tree)
+        for file, node in NODES
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and count_lines(node) > FUNCTION_LINES
     }
     assert long == LONG_FUNCTIONS
@@ -84,26 +82,26 @@ def test_decorators_and_docstrings_are_not_counted() -> None:
     assert count_lines(function) == 5
 
 
-def list_undocumented_fields(tree: ast.AST) -> list[str]:
-    """Return the fields of public classes that neither a docstring below them nor `description=` explains."""
-    found = []
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
-            continue
-        for field, below in zip_longest(node.body, node.body[1:]):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and not ast.unparse(field.target).startswith("_")
-                and "ClassVar" not in ast.unparse(field.annotation)
-                and not re.search(r"\b(description=|nullable\()", ast.unparse(field))
-                and not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant))
-            ):
-                found.append(f"{node.name}.{ast.unparse(field.target)}")
-    return found
+def list_undocumented_fields(cls: ast.ClassDef) -> list[str]:
+    """Return the fields that neither a docstring below them nor `description=` explains."""
+    return [
+        f"{cls.name}.{ast.unparse(field.target)}"
+        for field, below in zip_longest(cls.body, cls.body[1:])
+        if isinstance(field, ast.AnnAssign)
+        and not ast.unparse(field.target).startswith("_")
+        and "ClassVar" not in ast.unparse(field.annotation)
+        and not re.search(r"\b(description=|nullable\()", ast.unparse(field))
+        and not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant))
+    ]
 
 
 def test_every_field_of_a_public_class_is_documented() -> None:
-    assert not [f"{file} {field}" for file, tree in FILES.items() for field in list_undocumented_fields(tree)]
+    assert not [
+        f"{file} {field}"
+        for file, node in NODES
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        for field in list_undocumented_fields(node)
+    ]
 
 
 def test_functions_are_named_by_verbs_and_not_by_participles() -> None:
@@ -113,8 +111,7 @@ def test_functions_are_named_by_verbs_and_not_by_participles() -> None:
     )
     found = {
         f"{file} {node.name}"
-        for file, tree in FILES.items()
-        for node in ast.walk(tree)
+        for file, node in NODES
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and participle.match(node.name)
         and not re.search(r"property|contextmanager", " ".join(map(ast.unparse, node.decorator_list)))
