@@ -11,6 +11,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,18 @@ _SYSTEM = ("/dev/null", "/dev/urandom", "/proc/self/", "/proc/meminfo", "/sys/fs
 _active: Watch | None = None
 
 
+@cache
+def _resolve_all(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the real paths of the folders that imports may read, whatever the input."""
+    return tuple(str(Path(folder).resolve()) for folder in folders if folder)
+
+
 class Watch:
     """Records the acts outside `folder` that happen while this watch is active."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder.resolve())
-        program = (Path(each).resolve() for each in (*sys.path, sys.prefix, sys.base_prefix) if each)
-        self._readable = (*map(str, program), *_SYSTEM)  # imports may read these folders, whatever the input
+        self._readable = (*_resolve_all((*sys.path, sys.prefix, sys.base_prefix)), *_SYSTEM)
         self.acts: list[str] = []
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
