@@ -7,13 +7,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.checked_sample import SampleRules, check_sample
-from include.datasets.checking.duplicates import Digests, find_duplicate_images
 from include.datasets.checking.findings import Collection, Finding
 from include.datasets.checking.kinds import ERRORS
 from include.datasets.checking.known_files import KnownFiles, NotKnown
 from include.datasets.checking.manifest import write_manifest
-from include.datasets.checking.split_summary import SplitSummary
-from include.datasets.checking.tally import Tally
+from include.datasets.checking.summaries import Digests, SplitSummary, Tally, find_duplicate_images
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import ContentDigest
 from include.datasets.parallel import map_in_order

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.datasets.check import inspect_dataset
-from include.datasets.checking.duplicates import Digests
+from include.datasets.checking.summaries import Digests
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetNotHere
 from include.datasets.layouts.layout import read_layout
@@ -104,7 +104,7 @@ def test_equal_images_are_found_in_groups_with_ascending_numbers() -> None:
 
 MANY = """
 import hashlib, resource
-from include.datasets.checking.duplicates import Digests
+from include.datasets.checking.summaries import Digests
 import numpy
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 digests = Digests()
