@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.conversion.classes import describe_keypoints, drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
-from include.datasets.conversion.coco_labels import label_object
+from include.datasets.conversion.coco_labels import RowDatabase, in_line, label_object
 from include.datasets.conversion.coco_search import choose_files, find_split, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Problems, log_notes
-from include.datasets.conversion.rows import RowDatabase, in_line
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
