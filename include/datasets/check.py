@@ -74,7 +74,7 @@ def inspect_dataset(
     Only the splits train and `rules.split` are checked. The bundled digits are not checked at all. `listings`
     record the current objects under an S3 prefix, for `materialize` on other machines. `rules` are the
     arguments of the training run that determine which data are valid. `manifest` is the path at which to
-    write the manifest (checking/manifest.py), and `samples` is the folder for drawn samples (drawing/);
+    write the manifest (checking/validate.py), and `samples` is the folder for drawn samples (drawing/);
     neither is written for the digits. `cache_limit` is in bytes, see eviction.py. `expected` is the
     fingerprint of a registered version, which the content must have; objects that were added to the prefix
     after the registration are ignored. If `converter` is given, COCO annotations and .ndjson exports are
