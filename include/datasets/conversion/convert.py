@@ -16,9 +16,8 @@ from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.files import DATA_YAML, ConvertedFiles
 from include.datasets.conversion.images import fetch_images, require_allowed
-from include.datasets.conversion.inventory import Inventory
 from include.datasets.conversion.ndjson import convert_ndjson
-from include.datasets.conversion.store import ConvertedDatasets
+from include.datasets.conversion.store import ConvertedDatasets, Inventory
 from include.datasets.disk import translate_disk_errors
 from include.datasets.layouts.boundary import Boundary
 from include.datasets.layouts.layout import translate_reading_errors
