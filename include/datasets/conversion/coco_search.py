@@ -154,10 +154,8 @@ class ImageFinder:
         """
         candidates = (join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)
-        return [found] if found is not None else self._find_by_ending(name)
-
-    def _find_by_ending(self, name: str) -> list[str]:
-        """Return the dataset's images whose paths end with the name."""
+        if found is not None:
+            return [found]
         return [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
 
     @cached_property

@@ -264,14 +264,12 @@ def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
 
 
 def _describe_unknown(upload_id: str) -> UploadUnknown:
-    """Return the error for an id that no upload has."""
     return UploadUnknown(
         f"upload_id={show_value(upload_id)} is unknown, or the upload has been removed: begin a new upload"
     )
 
 
 def _describe_change(upload_id: str) -> UploadUnknown:
-    """Return the error for an upload that another request has changed."""
     return UploadUnknown(
         f"Upload {upload_id} was just removed or completed by another request: retrieve it again"
     )
@@ -283,7 +281,6 @@ def _find_lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject
 
 
 def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
-    """Raise UploadIncomplete if there are files that have not arrived."""
     if not lacking:
         return
     named = ", ".join(show_value(file.path) for file in lacking[:_EXAMPLES])
