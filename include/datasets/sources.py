@@ -132,8 +132,8 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLo
         return DatasetLocation(own / origin.path.name, source, folder, roots.folders, roots.training_root)
     if exists:
         raise DatasetError(
-            f"dataset={source!r} is neither a folder nor a data YAML, .ndjson or COCO .json; if it is an "
-            "archive, unpack it, or upload it as a zip to S3"
+            f"dataset={source!r} must be a folder, a data YAML, .ndjson or COCO .json; unpack an archive, or "
+            "upload it to S3 as a zip"
         )
     raise DatasetNotHere(
         f"dataset={source!r} does not exist on machine {socket.gethostname()!r}. A path must exist on "

@@ -73,7 +73,7 @@ def test_an_unusable_path_below_the_roots_is_refused_with_its_problem(folder: Pa
     assert "does not exist on machine" in refusal(folder, "detect", cache)
     folder.mkdir()
     (folder / "notes.txt").write_text("no data YAML")
-    assert "neither a folder nor a data YAML" in refusal(folder / "notes.txt", "detect", cache)
+    assert "must be a folder, a data YAML" in refusal(folder / "notes.txt", "detect", cache)
 
 
 def test_digits_are_refused_for_other_tasks(cache: Path) -> None:

@@ -234,8 +234,8 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
     if array is None:
         by = "Pillow" if name.lower().endswith(PILLOW_SUFFIXES) else "OpenCV"
         raise UnusableImage(
-            f"it is a {kind.upper()} that training's decoder, {by}, cannot decode; it is damaged, or an "
-            "unsupported variant of the format: convert it to JPEG or PNG",
+            f"it is a {kind.upper()} that {by} cannot decode, and training uses {by}; convert it to JPEG or "
+            "PNG, or restore it if it is damaged",
             "decode",
         )
     if array.dtype.itemsize != 1:

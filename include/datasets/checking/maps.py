@@ -58,8 +58,8 @@ def explain_immeasurable(layout: Layout) -> str:
     """Explain why validation measures nothing although the maps have distances."""
     return (
         f"every distance is {build_depth_rules(layout.extras).farthest:g} m or more, and validation ignores "
-        "such pixels; correct depth_scale in the data YAML (or convert .npy files to metres), or raise "
-        "max_depth there"
+        "such pixels; correct depth_scale or raise max_depth in the data YAML, or convert .npy files to "
+        "metres"
     )
 
 

@@ -61,10 +61,9 @@ class SplitSummary:
         first = layout.splits[self._split][0]
         if not self._labelled and first.label:
             message = (
-                f"no image of {self._split} has a label file; {self._explain_need()}. For "
-                f"{layout.make_relative(first.image)}, the file is expected here: the last folder named "
-                f"'images' in the path becomes {layout.labels.folder!r}; without such a folder, the file is "
-                "next to the image"
+                f"no image of {self._split} has a label file; {self._explain_need()}. The labels of "
+                f"{layout.make_relative(first.image)} belong here: the last folder named 'images' in its "
+                f"path becomes {layout.labels.folder!r}; without such a folder, labels are next to the image"
             )
             yield Finding(layout.make_relative(first.label), None, message, "no-labels")
         elif not self._filled and not self._has_problems:

@@ -158,8 +158,8 @@ def _find_unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding
     for number in rules.classes:
         if number not in layout.names:
             message = (
-                f"class {number} is not in 0..{len(layout.names) - 1}, so training would ignore it, and "
-                "Ultralytics would not warn about that"
+                f"class {number} is not in 0..{len(layout.names) - 1}, so training would ignore it without a "
+                "warning"
             )
             yield Finding("classes", None, message, "label-class")
 
