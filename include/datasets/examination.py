@@ -38,11 +38,11 @@ def examine(
 ) -> dict[str, Any]:
     """Check the dataset at `location`. Raises DatasetError.
 
-    `fingerprint` is the content's fingerprint, if already known; `rules` are CheckRules, or None for the
-    default rules; `manifest` is the path at which to write the manifest; `known` is the path of the database
-    of files that passed an earlier check and are not read again, see known_files.py. In the result,
-    `reference` has the fields of the dataset's reference that depend on its files, and `warnings` has the
-    warnings by kind. Also raises OSErrors after which a retry may succeed.
+    `fingerprint` is the content's fingerprint, if already known. `rules` are CheckRules, or None for the
+    default rules. `manifest` is the path of the manifest to write, and `known` that of the database of files
+    that passed an earlier check (known_files.py). In the result, `reference` has the fields of the dataset's
+    reference that depend on its files, and `warnings` has the warnings by kind. Also raises OSErrors after
+    which a retry may succeed.
     """
     source = location["source"]
     given = CheckRules.model_validate(rules or {})

@@ -41,7 +41,7 @@ class SampleRules:
     labels: LabelRules
     """The rules for labels that are lines of text."""
     maps: MaskRules | DepthRules | None
-    """The rules for masks or depth maps; None if the labels are lines of text, which must follow `labels`."""
+    """The rules for masks or depth maps; None if the labels are lines of text."""
     class_ids: Mapping[str, int]
     """Class ids by name."""
 

@@ -1,9 +1,9 @@
 """Checks the depth maps of task depth. Follows `verify_image_depth` and `load_depth` of Ultralytics.
 
-A map is either a 16-bit PNG, whose values are divided by `depth_scale` to give metres, or an array of
-floating-point numbers in metres (.npy). A pixel that is zero, negative, infinite or not a number has no known
-distance. Ultralytics skips an image whose map is missing, cannot be read or has a different aspect ratio, and
-only writes a line to its log. This check reports an error instead.
+A map is a 16-bit PNG or an array of floating-point numbers (.npy). The numbers in an array are metres; those
+in a PNG are divided by `depth_scale` to give metres. A pixel that is zero, negative, infinite or not a number
+has no known distance. Ultralytics skips an image whose map is missing, cannot be read or has a different
+aspect ratio, and only writes a line to its log. This check reports an error instead.
 """
 
 from __future__ import annotations

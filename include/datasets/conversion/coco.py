@@ -50,9 +50,9 @@ def convert_coco(
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
     `named` is the annotation file that the user chose, relative to the folder. Returns notes on what was
-    skipped or replaced, each with the number of items; None if the folder has no COCO annotations, or if it
-    has more than COCO_FILES JSON files and the user chose none. Raises DatasetError, and OSErrors after which
-    a retry may succeed.
+    skipped or replaced, each with the number of items; None if the folder has no COCO annotations. Unless the
+    user chose one of them, more than COCO_FILES JSON files do not count as annotations. Raises DatasetError,
+    and OSErrors after which a retry may succeed.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     with translate_reading_errors(source):
@@ -75,8 +75,8 @@ def convert_coco(
         return None
     if task not in _TASKS:
         raise DatasetError(
-            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(_TASKS)}; "
-            f"task={task!r} needs data in a different format"
+            f"Dataset {source!r} has COCO annotations, but task={task!r} needs data in a different format; "
+            f"COCO annotations can be used for {', '.join(_TASKS)}"
         )
     _report_unreadable(others, found, problems)
     problems.raise_any()
@@ -121,7 +121,7 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
         names = ", ".join(file.name for file in found[:5])
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
-            "add an annotation file for each missing split, with train or val in the file's name"
+            "add an annotation file for each missing split, such as val.json"
         )
 
 

@@ -136,7 +136,7 @@ def _work_in(home: Path, source: str) -> Iterator[Path]:
 
 
 def find_foreign(location: DatasetLocation, task: Task) -> ForeignDataset | None:
-    """Return the dataset if it may have to be converted; None if it has a data YAML or class folders.
+    """Return the dataset if it may have to be converted; None if Ultralytics can read it as it is.
 
     Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises
     DatasetError, and OSError if a retry may succeed.

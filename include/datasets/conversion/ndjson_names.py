@@ -1,7 +1,7 @@
 """Chooses names for the images of a converted .ndjson export: their original names, where possible.
 
 Ultralytics numbers the images instead. With original names, users can compare two versions of a dataset, and
-if an image has a problem, they can find it in the tool that exported it.
+find an image with a problem in the tool that exported it.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ _LARGEST_RUN = 2**40
 def outline_object(segmentation: Any, height: int, width: int) -> list[float] | None:
     """Return one outline of an object as x, y, x, y, … in fractions of the image.
 
-    Several polygons are joined into one. Returns None if the segmentation has no usable polygon, for example
-    because it is missing, empty, or a mask whose size differs from the image's. Raises ValueError for a mask
-    with invalid counts, for too many points, and for impossible coordinates.
+    Several polygons are joined into one. Returns None if there is no usable polygon, for example in a mask
+    that does not have the image's size. Raises ValueError for a mask with invalid counts, for too many
+    points, and for impossible coordinates.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
 """Converted datasets in S3, each under the fingerprint of its content.
 
 The fingerprint is computed from the MD5s of the files. The MD5s are also the ETags of the objects, unless the
-bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
+bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong. So
 several workers may store the same dataset concurrently, and a retry continues where a killed worker stopped.
 The record of the conversion is written last.
 """

@@ -41,7 +41,7 @@ class ImagesUnavailable(TransientError):
 
 
 class FetchRefused(Exception):
-    """A file cannot be fetched, and a retry would not help; the text is a sentence without the URL."""
+    """A file cannot be fetched, and a retry would not help. The text says why, without the URL."""
 
 
 class _Interrupted(Exception):
@@ -182,8 +182,8 @@ def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> It
 def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     """Return an adapter for `requests` that refuses connections to addresses that are not allowed.
 
-    The address is checked once the connection is established, before anything is sent: a separate look-up
-    beforehand could return a different address than the connection then uses.
+    The address is checked on the open connection, before anything is sent. A look-up beforehand could return
+    a different address than that of the connection.
     """
     from requests.adapters import HTTPAdapter
     from urllib3.connection import HTTPSConnection

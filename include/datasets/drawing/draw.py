@@ -252,7 +252,7 @@ def _parse_shape(class_id: int, values: Sequence[float], task: Task, keypoints: 
 
 
 def _find_labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
-    """Return the labelled keypoints: those whose visibility is not 0, or all if there are no visibilities."""
+    """Return the keypoints whose visibility is not 0; return all if there are no visibilities."""
     step = dimensions or 2
     groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
     return tuple((group[0], group[1]) for group in groups if step == 2 or group[2])

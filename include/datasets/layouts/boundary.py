@@ -20,8 +20,8 @@ class DatasetRoots:
     folders: tuple[Path, ...] = ()
     """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
-    """A folder in which local datasets may not be. It contains the cache of fetched data: without this rule,
-    users could give the path of a cached data YAML from a bucket, which would then count as a local one."""
+    """A folder in which local datasets may not be, because it contains the cache of fetched data. Without
+    this rule, a data YAML from a bucket would count as local once a user gave its path in the cache."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
@@ -70,8 +70,7 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, also if the path is inside the dataset but is not a regular file, and OSErrors
-        such as FileNotFoundError.
+        Raises LeadsOutside, also for anything but a regular file, and OSErrors such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, is_inside = self._resolve_folder_once(folder)

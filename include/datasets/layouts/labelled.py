@@ -59,7 +59,7 @@ def _find_root(
 ) -> tuple[Path, Boundary]:
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
-    A data YAML often still has the `path` of the machine on which it was created; Ultralytics also ignores
+    A data YAML often still has the `path` of the machine on which it was created. Ultralytics also ignores
     such a path in an archive. In a local dataset, `path` may name another folder below an allowed root, which
     then becomes the dataset's folder.
     """
@@ -151,8 +151,8 @@ class _Reader:
         if "images" in Path(name).parts[:-1]:
             raise DatasetError(
                 f"{start} is below a folder named images within its split, so its labels would be inside "
-                "the split as well and count as images; make that images folder the split, and put the "
-                f"labels into {folder}/ next to it"
+                "the split, too, and count as images; make images/ the split, and put the labels into "
+                f"{folder}/ next to it"
             )
 
     def _find_first(self, possible: Sequence[str]) -> str:
@@ -202,7 +202,7 @@ class _Reader:
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
         """Read a list of images.
 
-        An error quotes a line only if it names an image, because the file may not be a list of images at all.
+        An error quotes only lines that name an image, because the file may be something else entirely.
         """
         images: list[str] = []
         findings: list[Finding] = []

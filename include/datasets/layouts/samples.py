@@ -36,8 +36,8 @@ _UNREAD_SUFFIXES = frozenset({
 class Sample:
     """One image of a split.
 
-    There may be millions of samples, so each takes little memory: samples share the strings of their folders,
-    and a full path is built only when it is needed. Paths are strings, because creating a `Path` takes longer
+    There may be millions of samples, so each takes little memory. Samples share the strings of their folders,
+    and build a full path only when it is needed. Paths are strings, because creating a `Path` takes longer
     than linking a file.
     """
 
@@ -168,9 +168,9 @@ class _Walk:
         """For each link that was followed, the real path of the folder that contains it."""
 
     def may_enter(self, folder: Path) -> bool:
-        """Return whether to enter the folder: not if it is a link to a folder that contains the link.
+        """Return False for a link to a folder that contains the link, and record it; else return True.
 
-        Such a link is recorded. Raises DatasetError if the folder is outside the dataset.
+        Raises DatasetError if the folder is outside the dataset.
         """
         if not folder.is_symlink():
             self._boundary.require_walkable(folder)

@@ -257,7 +257,7 @@ class UploadStore:
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
-    """Return the id of the upload to which a URI belongs; None if it belongs to no upload of this bucket."""
+    """Return the id of the upload in this bucket to which a URI belongs; None if there is no such upload."""
     key = bucket.find_key(source or "")
     upload_id = find_upload(f"{key}/") if key else None
     return upload_id if upload_id and _ID.fullmatch(upload_id) else None
