@@ -74,6 +74,14 @@ def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRule
     return known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS
 
 
+def explain_immeasurable(extras: Mapping[str, Any]) -> str:
+    """Explain why validation measures nothing although the maps have distances."""
+    return (
+        f"every distance is {build_depth_rules(extras).farthest:g} m or more, and validation ignores such "
+        "pixels; correct depth_scale or raise max_depth in the data YAML, or convert .npy files to metres"
+    )
+
+
 def open_depths(path: Path, suffix: str) -> np.ndarray:
     """Return the numbers in a depth map. `suffix` determines its format. Raises UnusableImage."""
     return _open_array(path) if suffix == ".npy" else _open_png(path)

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from include.datasets.checking.depths import explain_immeasurable
 from include.datasets.checking.findings import Finding
-from include.datasets.checking.maps import explain_immeasurable
 from include.datasets.reference import ClassCount
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class SplitSummary:
             yield Finding(self._split, None, message, "nothing-to-learn")
         elif layout.task == "depth":
             if self._split == layout.validation and not self._is_measurable and not self._has_problems:
-                yield Finding(self._split, None, explain_immeasurable(layout), "nothing-to-learn")
+                yield Finding(self._split, None, explain_immeasurable(layout.extras), "nothing-to-learn")
         elif not objects and not self._has_problems:
             message = f"no label has one of the chosen classes; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
