@@ -18,7 +18,7 @@ from include.limits import IMAGE_PIXELS
 from include.refusals import show_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -67,7 +67,8 @@ def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRule
         shapes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
         raise UnusableImage(f"the map has {shapes}; give both the same aspect ratio")
     known = measurable = 0
-    for rows in _read_chunks(found):
+    for start in range(0, height, _ROWS):  # in pieces, so that a large map takes little memory
+        rows = found[start : start + _ROWS].astype("float32")
         metres = rows if suffix == ".npy" else rows / rules.scale
         known += int(((metres > _NEAREST) & (metres < math.inf)).sum())
         measurable += int(((metres > _NEAREST) & (metres < rules.farthest)).sum())
@@ -115,14 +116,6 @@ def _open_png(path: Path) -> np.ndarray:
                 "with one channel, or an array (.npy) in metres"
             )
         return np.asarray(image)
-
-
-def _read_chunks(found: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the rows in pieces, so that a large map takes little memory."""
-    import numpy as np
-
-    for start in range(0, len(found), _ROWS):
-        yield found[start : start + _ROWS].astype(np.float32)
 
 
 def read_depth_keys(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -165,17 +165,13 @@ def _find_unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding
 
 
 @contextmanager
-def _write_manifest(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def _write_manifest(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], object]]:
     """Yield a function that writes a line; without a path, the function does nothing."""
     if path is None:
         yield lambda _: None
         return
     with path.open("wb") as raw, gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as file:
-        yield lambda line: _write_line(file, line)
-
-
-def _write_line(file: gzip.GzipFile, line: Mapping[str, Any]) -> None:
-    file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        yield lambda line: file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
 def _build_manifest_line(split: Split, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
