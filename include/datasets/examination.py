@@ -32,20 +32,19 @@ def examine(
     location: dict[str, Any],
     task: Task,
     fingerprint: str | None,
-    rules: dict[str, Any] | None = None,
+    rules: dict[str, Any],
     manifest: str | None = None,
     known: str | None = None,
 ) -> dict[str, Any]:
     """Check the dataset at `location`. Raises DatasetError.
 
-    `fingerprint` is the content's fingerprint, if already known. `rules` are CheckRules, or None for the
-    default rules. `manifest` is the path of the manifest to write, and `known` that of the database of files
-    that passed an earlier check (known_files.py). In the result, `reference` has the fields of the dataset's
-    reference that depend on its files, and `warnings` has the warnings by kind. Also raises OSErrors after
-    which a retry may succeed.
+    `fingerprint` is the content's fingerprint, if already known. `rules` are CheckRules. `manifest` is the
+    path of the manifest to write, and `known` that of the database of files that passed an earlier check
+    (known_files.py). In the result, `reference` has the fields of the dataset's reference that depend on its
+    files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may succeed.
     """
     source = location["source"]
-    given = CheckRules.model_validate(rules or {})
+    given = CheckRules.model_validate(rules)
     layout = read_layout(DatasetLocation.from_json(location), task, given.split)
     for name in layout.names.values():
         if not is_one_line(name):

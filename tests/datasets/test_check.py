@@ -42,7 +42,7 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         "from include.datasets.examination import examine\n"
         "from include.datasets.layouts.samples import DatasetLocation\n"
         f"folder = Path({str(folder)!r})\n"
-        "examine(DatasetLocation(folder, '', folder).as_json(), 'detect', None)\n"
+        "examine(DatasetLocation(folder, '', folder).as_json(), 'detect', None, {})\n"
         f"check_dataset('digits', 'detect', Path({str(cache)!r}), None)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

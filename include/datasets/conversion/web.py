@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 256 * 1024
 _REDIRECTS = 3
+_CONNECT_AND_READ_SECONDS = 10, 30
 _LIBRARY_LOGS = "urllib3.connectionpool"
 _QUERY = re.compile(r"\?[^ \"]*")
 
@@ -60,8 +61,6 @@ class FetchLimits:
     """In bytes."""
     seconds: float = URL_SECONDS
     """Seconds that one attempt may take."""
-    silent_seconds: float = 30
-    """Seconds to wait for the next byte."""
     tries: int = 3
     """Number of attempts."""
     pause: float = 2
@@ -131,7 +130,7 @@ class WebReader:
                 url,
                 stream=True,
                 allow_redirects=False,
-                timeout=(10, self._limits.silent_seconds),
+                timeout=_CONNECT_AND_READ_SECONDS,
                 proxies=get_environ_proxies(url),
                 verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True,
                 headers={"Accept-Encoding": "identity"},
