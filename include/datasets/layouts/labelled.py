@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES
-from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
 from include.datasets.layouts.description import find_description, read_description
@@ -240,7 +239,5 @@ class _Reader:
 def _read_list_lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
     try:
         yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
-    except (OSError, ValueError) as error:
-        if is_passing(error):
-            raise
+    except ValueError as error:
         raise DatasetError(f"Dataset {source!r}: {file.name} is not a list of images: {error}") from error
