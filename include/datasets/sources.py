@@ -106,8 +106,8 @@ def parse_source(source: str, task: Task, parameter: str = "dataset") -> Source:
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLocation:
     """Locate the path that a user gave.
 
-    Raises DatasetError; for a path outside the roots, the message does not even reveal whether that path
-    exists. Also raises OSErrors after which a retry may succeed.
+    Raises DatasetError, whose message does not reveal whether a path outside the roots exists. Also raises
+    OSErrors after which a retry may succeed.
     """
     _require_roots(source, roots)
     roots = roots.resolve()

@@ -196,7 +196,7 @@ class UploadStore:
         file = upload.files[part.file]
         location, size = self._bucket.at(upload.build_key(file)), file.measure_part(part.number)
         if file.multipart_id is None:
-            # This link cannot replace an object, because it may still be valid when the upload is completed.
+            # The link may still be valid when the upload is completed, so it cannot replace an object.
             url = sign_upload(signer, location, size, UPLOAD_LINK_SECONDS)
             return PartLink(part, url, NEW_OBJECT_HEADERS)
         url = sign_part(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
