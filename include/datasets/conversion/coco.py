@@ -26,6 +26,7 @@ from include.datasets.layouts.boundary import Boundary, LeadsOutside
 from include.datasets.layouts.layout import translate_reading_errors
 from include.datasets.progress import ProgressLog
 from include.limits import COCO_ANNOTATIONS, COCO_FILES
+from include.refusals import list_some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> Coco
 
 def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source: str) -> None:
     if empty := sorted({"train", "val"}.difference(placement.find_filled_splits())):
-        names = ", ".join(file.name for file in found[:5])
+        names = list_some([file.name for file in found], 5)
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
             "add an annotation file for each missing split, such as val.json"

@@ -14,7 +14,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.layouts.data_yaml import load_yaml
 from include.limits import CHANNELS, CLASS_NAME, CLASSES, FOLDER_DEPTH, PATH_BYTES
 from include.plain_text import is_one_line
-from include.refusals import show_value
+from include.refusals import list_some, show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,7 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        listed = ", ".join(path.name for path in candidates[:5])
+        listed = list_some([path.name for path in candidates], 5)
         raise DatasetError(
             f"Dataset {source!r} contains several YAML files ({listed}); rename the data YAML to data.yaml"
         )

@@ -18,7 +18,7 @@ from include.datasets.parallel import map_in_order
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
-from include.refusals import show_value
+from include.refusals import list_some, show_value
 from include.s3.client import PARALLEL_REQUESTS
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
 from include.s3.layout import UPLOADS, build_upload_record_key, find_upload
@@ -283,11 +283,10 @@ def _find_lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject
 def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
     if not lacking:
         return
-    named = ", ".join(show_value(file.path) for file in lacking[:_EXAMPLES])
-    more = f" and {len(lacking) - _EXAMPLES:,} more" if len(lacking) > _EXAMPLES else ""
+    named = list_some([show_value(file.path) for file in lacking], _EXAMPLES)
     raise UploadIncomplete(
         f"Upload {upload.upload_id} is not complete: {len(lacking):,} of {len(upload.files):,} files have "
-        f"not arrived as announced ({named}{more}); send the parts that have not arrived"
+        f"not arrived as announced ({named}); send the parts that have not arrived"
     )
 
 
