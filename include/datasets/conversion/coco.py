@@ -1,8 +1,4 @@
-"""Converts COCO annotations. Runs in a confined process, see confinement.py.
-
-Categories are numbered from 0 in the order of their ids. Ultralytics' `convert_coco` gives the same numbers:
-for COCO itself with cls91to80=True, and for ids from 1 to n with cls91to80=False.
-"""
+"""Converts COCO annotations. Runs in a confined process, see confinement.py."""
 
 from __future__ import annotations
 
@@ -13,10 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.conversion.classes import describe_keypoints, drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
-from include.datasets.conversion.coco_labels import RowDatabase, in_line, label_object
+from include.datasets.conversion.coco_labels import (
+    RowDatabase,
+    describe_keypoints,
+    drop_umbrella,
+    in_line,
+    label_object,
+    merge_categories,
+)
 from include.datasets.conversion.coco_search import choose_files, find_split, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Problems, log_notes
@@ -31,7 +33,7 @@ from include.refusals import list_some
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from include.datasets.conversion.classes import Classes
+    from include.datasets.conversion.coco_labels import Classes
     from include.datasets.conversion.coco_search import Tree
     from include.ultralytics_tasks import Task
 
