@@ -2,8 +2,7 @@
 
 A map is a 16-bit PNG or an array of floating-point numbers (.npy). The numbers in an array are metres; those
 in a PNG are divided by `depth_scale` to give metres. A pixel that is zero, negative, infinite or not a number
-has no known distance. Ultralytics skips an image whose map is missing, cannot be read or has a different
-aspect ratio, and only writes a line to its log. This check reports an error instead.
+has no known distance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Checks the masks of task semantic. Follows `verify_image_mask` and `SemanticDataset` of Ultralytics.
 
-A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored. Ultralytics skips an image
-whose mask breaks these rules, and only writes a line to its log. This check reports an error instead.
+A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored.
 """
 
 from __future__ import annotations
