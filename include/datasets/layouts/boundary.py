@@ -44,7 +44,7 @@ class LeadsOutside(ValueError):
 class Boundary:
     """The folder of one dataset. This class resolves every path in the dataset before it is used."""
 
-    def __init__(self, folder: Path, source: str, barred: Path | None = None) -> None:
+    def __init__(self, folder: Path, source: str, barred: Path | None) -> None:
         self.folder, self.source = folder, source
         self._barred = barred
         self.unread_images: Counter[tuple[str, str]] = Counter()
