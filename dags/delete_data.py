@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from airflow.sdk import dag, get_current_context
 
-from include.audit.deletion import Deletion
-from include.audit.deletion_request import DeletionRequest
+from include.audit.deletion import Deletion, DeletionRequest
 from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params

@@ -15,7 +15,7 @@ from include.api.deletion_progress import DeletionStarted
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, describe_errors
 from include.audit.dataset_deletion import require_deletable_version
-from include.audit.deletion_request import DeletionRequest
+from include.audit.deletion import DeletionRequest
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG
 

@@ -14,7 +14,7 @@ from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result
 from include.api.bodies import ResponseBody
 from include.api.problems import ProblemError, describe_errors
-from include.audit.deletion_request import DELETION_DAG
+from include.audit.deletion import DELETION_DAG
 
 router = APIRouter(prefix="/deletions", tags=["deletions"])
 

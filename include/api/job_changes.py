@@ -26,8 +26,7 @@ from include.api.jobs import JobId
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, describe_errors
 from include.attempt.tracking import track_recorded
-from include.audit.deletion import require_deletable
-from include.audit.deletion_request import DeletionRequest
+from include.audit.deletion import DeletionRequest, require_deletable
 from include.deployment.connections import open_bucket, prepare_training_db
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.completion import record_completion
