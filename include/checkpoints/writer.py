@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from include.checkpoints.stored import find_checkpoint
-from include.s3.answers import answer_or_look
+from include.s3.deadline import answer_or_look
 from include.s3.errors import (
     BytesRefused,
     ConditionFailed,

@@ -23,8 +23,7 @@ from include.s3.client import PARALLEL_REQUESTS
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
 from include.s3.layout import UPLOADS, build_upload_record_key, find_upload
 from include.s3.listing import list_level
-from include.s3.multipart import abort_multipart_upload
-from include.s3.parts import assemble_parts, begin_multipart_upload, list_parts
+from include.s3.multipart import abort_multipart_upload, assemble_parts, begin_multipart_upload, list_parts
 from include.s3.signed_links import NEW_OBJECT_HEADERS, sign_part, sign_upload
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from include.datasets.uploads.plan import UploadFile
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
-    from include.s3.parts import StoredPart
+    from include.s3.multipart import StoredPart
     from include.s3.upload import Condition
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
