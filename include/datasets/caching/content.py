@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.archive import measure_unpacked, unpack
+from include.datasets.caching.cache import is_complete
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
-from include.datasets.caching.filling import is_complete
-from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
+from include.datasets.caching.selection import list_tree
+from include.datasets.caching.tree import TreeFetch, is_tree_intact
 from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
 from include.datasets.fingerprint import compute_file_fingerprint, require_expected

@@ -12,11 +12,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
-from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.cache import DatasetCache, ensure_folder
 from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
-from include.datasets.caching.filling import ensure_folder
-from include.datasets.caching.view import fill_view, find_data_argument, read_and_fill_view
-from include.datasets.caching.view_lock import lock_view
+from include.datasets.caching.view import fill_view, find_data_argument, lock_view, read_and_fill_view
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import compute_content_fingerprint, compute_stat_digest, require_expected
@@ -66,7 +64,7 @@ def materialize(
     """Make exactly the content of `reference` available on this machine; fetch files that the cache lacks.
 
     Until the context ends, this content is not evicted from the cache, and no other training run writes to
-    the same folder (see view_lock.py).
+    the same folder (see view.py).
 
     `roots` are the folders of this machine that datasets may be read from; the machine that checked the
     dataset may have allowed other folders. `listings` record the objects that were checked under an S3

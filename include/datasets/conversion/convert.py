@@ -9,7 +9,7 @@ import shutil
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.filling import lock_alone
+from include.datasets.caching.cache import lock_alone
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.detection import NDJSON, find_foreign
