@@ -54,7 +54,7 @@ class _Owner:
     """A kind of owner of objects, such as an upload. The key of each object contains its owner's name."""
 
     find: Callable[[str], str | None]
-    """Returns the name of the owner of the object with a key; None if it has no owner of this kind."""
+    """Returns the owner's name from an object's key; None for an object without an owner of this kind."""
     query: str
     """Name of the statement that finds out which owners exist."""
     absence: str
@@ -127,9 +127,9 @@ def _find_unknown_checkpoints(
             continue
         if item.job_id not in jobs:
             job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
-            yield _report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
+            yield _report_orphan(item, f"is an orphan: {job} in training_jobs")
         elif item.name not in CHECKPOINT_NAMES:
-            yield _report_orphan(item, f"{item.location.uri} is not a file that a training run creates")
+            yield _report_orphan(item, "is not a file that a training run creates")
 
 
 def _find_unknown_files(
@@ -141,10 +141,9 @@ def _find_unknown_files(
     jobs = find_known(connection, "list_known_jobs", sorted({job_id for _, job_id in files if job_id}))
     for item, job_id in files:
         if job_id is None:
-            yield _report_orphan(item, f"{item.location.uri} is not {usual}")
+            yield _report_orphan(item, f"is not {usual}")
         elif job_id not in jobs:
-            job = f"there is no job {job_id!r}"
-            yield _report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
+            yield _report_orphan(item, f"is an orphan: there is no job {job_id!r} in training_jobs")
 
 
 def _find_unknown_models(
@@ -157,11 +156,9 @@ def _find_unknown_models(
     promoted = find_known(connection, "list_promoted_names", sorted({name for name in names if name}))
     for item, file, name in zip(page, files, names, strict=True):
         if name and name not in promoted:
-            yield _report_orphan(
-                item, f"{item.location.uri} is an orphan: no version of that model is in production"
-            )
+            yield _report_orphan(item, "is an orphan: no version of that model is in production")
         elif not name and file.uri not in paths:
-            yield _report_orphan(item, f"{item.location.uri} is an orphan: no row of model_versions names it")
+            yield _report_orphan(item, "is an orphan: no row of model_versions names it")
 
 
 def _find_unused(
@@ -175,12 +172,13 @@ def _find_unused(
             used |= find_known(connection, owner.query, sorted(unknown))
     for item, name in matches:
         if name not in used:
-            yield _report_orphan(item, f"{item.location.uri} is an orphan: {owner.absence}")
+            yield _report_orphan(item, f"is an orphan: {owner.absence}")
 
 
-def _report_orphan(item: ListedObject, detail: str) -> AuditFinding:
-    """Return the finding about an object that no row refers to."""
-    return AuditFinding(FindingKind.ORPHAN, detail, item.job_id, item.location.uri, item.size)
+def _report_orphan(item: ListedObject, problem: str) -> AuditFinding:
+    """Return the finding about an object that no row refers to; `problem` continues a sentence about it."""
+    uri = item.location.uri
+    return AuditFinding(FindingKind.ORPHAN, f"{uri} {problem}", item.job_id, uri, item.size)
 
 
 def find_known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
