@@ -83,7 +83,7 @@ def list_job_objects(row: Any) -> list[RecordedObject]:
 
 
 def list_recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
-    """Yield the objects whose hash is in a row, page by page; each page is queried only when needed."""
+    """Yield the objects whose hash is in a row, in pages; each page is queried only when needed."""
     job_id = ""
     while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id

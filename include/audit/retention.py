@@ -119,11 +119,10 @@ def retain(
 ) -> RetentionReport:
     """Delete the states that the policy does not keep; in a dry run, only report them.
 
-    A job's row is marked before its objects are deleted; after an interruption, a later run deletes the rest
-    of the marked jobs' states. The database chooses the states at the start; a row is marked only if it has
-    not changed since then. Memory use does not depend on the number of objects and rows.
-
-    Raises StoreErrors and psycopg's errors.
+    The database chooses the states at the start. A job's row is then marked, unless it has changed, before
+    its objects are deleted. So after an interruption, a later run can delete the rest of the marked jobs'
+    states. Memory use does not depend on the number of objects and rows. Raises StoreErrors and psycopg's
+    errors.
     """
     report = RetentionReport(policy)
     _choose(connection, policy)

@@ -26,10 +26,9 @@ _REQUEST: ContextVar[_WatchedRequest | None] = ContextVar("watched_request", def
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts and botocore retries none, except the one that aborts an upload. A
-    request that is sending its body fails at the next read of the body, and its connection is closed, so the
-    rest never reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the
-    response.
+    After the deadline, no request starts or is retried, except the one that aborts an upload. A request that
+    is sending its body fails at the next read of the body. Its connection is closed, so the rest never
+    reaches S3. Only the client's time-out bounds the wait for the response.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -78,9 +77,9 @@ class Deadline:
 
 
 class StallDeadline(Deadline):
-    """Expires if, for `seconds`, an upload gets no response and sends fewer than `least_bytes` bytes.
+    """Expires if an upload gets no response for `seconds`, and sends fewer than `least_bytes` in that time.
 
-    A large upload may therefore take longer than a small one.
+    So a large upload may take longer than a small one.
     """
 
     def __init__(self, seconds: float, least_bytes: int) -> None:
@@ -145,7 +144,7 @@ def _record_after_call(**_: object) -> None:
 
 
 def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seconds: float) -> str:
-    """Return the result of send(), or of look() if no byte is sent and no response arrives for `seconds`.
+    """Return the result of send(), or what look() finds once nothing has been sent for `seconds`.
 
     On a half-open connection, the caller would otherwise wait until the client's time-out. `send` runs in a
     separate thread, which sends nothing more after this function has returned. Raises whatever `send`

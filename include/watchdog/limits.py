@@ -32,8 +32,8 @@ class Limits:
     """Limit for everything else, in seconds: the time before the first batch (and, with `compile`, the first
     epoch), validation, saving and the final validation."""
     medians: float = 0
-    """If this is not 0, both limits are at least this many times the median duration of a batch, and
-    `elsewhere` also applies between batches until a batch has been timed."""
+    """If this is not 0, both limits are at least this many times the median duration of a batch. Until a
+    batch has been timed, `elsewhere` then applies between batches, too."""
 
     @classmethod
     def from_timeout(cls, hang_timeout: float | None) -> Self:
@@ -52,8 +52,7 @@ class Limits:
     def rank_timeout(self) -> timedelta:
         """How long ranks wait for each other before they give up.
 
-        This is longer than `elsewhere`, so that the watchdog, which reports more, acts first. But while
-        labels are read, or if batches take minutes, the watchdog may wait even longer; then the ranks give up
-        first.
+        This is longer than `elsewhere`, so that the watchdog acts first, because it reports more. But while
+        labels are read, or if batches take minutes, the watchdog may wait longer than the ranks.
         """
         return timedelta(seconds=self.elsewhere) + _MARGIN

@@ -27,8 +27,8 @@ _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""An attempt that has not finished a batch yet is working, not hanging, if it has used at least this share of
-a processor for this many seconds."""
+"""Before its first batch is finished, an attempt is working, not hanging, if it uses at least this share of a
+processor for this many seconds."""
 
 _START_FACTOR = 12
 """Processor use counts as work for at most this multiple of the limit `elsewhere`, because a hanging process
@@ -142,11 +142,6 @@ class Watch:
                     seen.since = now
         return self._find_overdue(now) or self._find_stopped(now)
 
-    def find_position(self) -> tuple[int, int]:
-        """Return the epoch and number of finished batches of the process that is furthest behind."""
-        beats = [beat for beat in read_beats(self._folder) if beat.phase is not Phase.OVER]
-        return min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
-
     def list_ranks(self) -> dict[int, int]:
         """Return the rank of each process, if several are training."""
         beats = read_beats(self._folder)
@@ -155,8 +150,7 @@ class Watch:
     def _find_overdue(self, now: float) -> Hang | None:
         """Return the hang of a process that exceeds its limit.
 
-        If several processes do, return the hang of the one that is furthest behind, because the others are
-        waiting for it.
+        If several processes do, return the hang of the one furthest behind: the others are waiting for it.
         """
         late = [
             seen
@@ -183,7 +177,9 @@ class Watch:
         seconds = now - self._stopped_since
         if seconds <= self._limits.training:
             return None
-        return Hang(*self.find_position(), f"The trainer has been stopped for {seconds:.0f} s")
+        beats = [beat for beat in read_beats(self._folder) if beat.phase is not Phase.OVER]
+        furthest_behind = min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
+        return Hang(*furthest_behind, f"The trainer has been stopped for {seconds:.0f} s")
 
 
 def _describe_phase(beat: Beat) -> str:

@@ -2,9 +2,9 @@
 
 S3 returns 1,000 keys per request, and each request needs the last key of the previous one. Listing two
 million objects in this way takes minutes, during which nothing else can begin. So folders, which do not
-depend on each other, are listed in parallel. While fewer than the maximum number of requests are running, a
-large folder is divided in two at a guessed key, and both parts are listed in parallel. The objects of each
-part are kept in a file until they are yielded, so that listing millions of objects takes little memory.
+depend on each other, are listed in parallel. If more requests may run, a large folder is divided in two at a
+guessed key, and both parts are listed in parallel. The objects of each part are kept in a file until they are
+yielded, so that listing millions of objects takes little memory.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ class _Folders:
     def _divide(self, part: _Part, keys: list[str]) -> None:
         """After a full page with these keys, let an idle thread list the part after a guessed key.
 
-        The guessed key is a few pages ahead. If there are no keys after it, that thread finishes immediately,
-        and the rest of the part is divided again after the next page.
+        The guessed key is a few pages ahead. If no key follows it, that thread finishes immediately, and this
+        part is divided again after its next page.
         """
         if len(keys) < _PAGE or keys != sorted(keys):  # not every server sorts keys
             return

@@ -200,7 +200,7 @@ def _delete(folder: Path) -> int:
 def _remove(folder: Path) -> int:
     """Delete a folder; return the number of bytes freed.
 
-    The number includes stored files that no other dataset uses, although only `_remove_unlinked` frees them.
+    The number includes files in the store that no other dataset uses; `_remove_unlinked` frees them later.
     """
     freed = 0
     with suppress(FileNotFoundError):

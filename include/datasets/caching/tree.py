@@ -183,9 +183,9 @@ def link_objects(
     """Link the objects that are in `store` into `target`; return the fields of _Missing.
 
     The file `listing` names all `count` objects. The objects that this machine lacks are written to the file
-    `lacking`. A link protects a file: it remains if another dataset that shares it is evicted. If `processes`
-    is more than 1, the current process must have no other threads, as in a confined process. Raises OSErrors,
-    and DatasetError if an object has the same name as a folder that contains other objects.
+    `lacking`. A linked file remains if another dataset that shares it is evicted. With several `processes`,
+    the current process must have no other threads, as in a confined process. Raises OSErrors, and
+    DatasetError if an object has the same name as a folder of other objects.
     """
     tree = S3Tree(**origin)
     link = partial(_link_batches, tree, Path(listing), target, FileStore(Path(store)))

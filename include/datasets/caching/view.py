@@ -65,7 +65,7 @@ def read_and_fill_view(
 def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) -> None:
     """Write the view into `partial`, a folder that will be renamed to `final`.
 
-    If `processes` is more than 1, the current process must have no other threads.
+    With several `processes`, the current process must have no other threads.
     """
     progress = ProgressLog("Linking", sum(map(len, layout.splits.values())), "images")
     for split, samples in layout.splits.items():
@@ -101,10 +101,9 @@ def find_data_argument(view: Path, task: Task) -> Path:
 class _Links:
     """Creates links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
-    A fetched file gets an additional hard link, which takes no space on the disk, or a symbolic link, which
-    takes an inode, if no hard link is possible. Hard links are safe, because Ultralytics never changes an
-    image or a label file in place, but replaces it with a new file. A user's file gets a symbolic link,
-    because a hard link would change its ctime.
+    A fetched file gets a hard link, which takes no space on the disk, or else a symbolic link, which takes an
+    inode. Hard links are safe: Ultralytics never changes an image or a label file in place, but replaces it.
+    A user's file gets a symbolic link, because a hard link would change its ctime.
     """
 
     def __init__(self, home: Path) -> None:
@@ -112,7 +111,7 @@ class _Links:
         self._folders: set[str] = set()
 
     def add(self, link: str, target: str) -> None:
-        """Create a link if the target exists; the label file of an image without labels does not."""
+        """Create a link if the target exists: an image without labels need not have a label file."""
         folder = link.rpartition(os.sep)[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)
