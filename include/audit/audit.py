@@ -126,14 +126,14 @@ def find_losses(
                     sample.offer(recorded)
                 else:
                     yield from _confirm(scope, recorded, finding, repair=request.repair)
-            report.count_examined(page, reread=False)
+            report.checked += len(page)
             if request.full:
-                report.count_examined(page, reread=True)
+                report.count_reread(page)
         read_again = threads.map(partial(examine_object, scope.bucket.client, reread=True), sample.objects)
         for recorded, finding in zip(sample.objects, read_again, strict=True):
             if finding is not None:
                 yield from _confirm(scope, recorded, finding, repair=request.repair)
-        report.count_examined(sample.objects, reread=True)
+        report.count_reread(sample.objects)
 
 
 def _confirm(

@@ -66,10 +66,6 @@ class DatasetCache:
         """The folder of the locks."""
         return self.folder / "locks"
 
-    def locate_home(self, fingerprint: str) -> Path:
-        """Return a dataset's folder, which need not exist."""
-        return self.folder / fingerprint
-
     @contextmanager
     def use(self, fingerprint: str) -> Iterator[Path]:
         """Protect a dataset from eviction until the context ends; yield its folder, which need not exist."""
@@ -77,7 +73,7 @@ class DatasetCache:
         descriptor = _lock_shared(self.locks / fingerprint)
         try:
             os.utime(descriptor)
-            yield self.locate_home(fingerprint)
+            yield self.folder / fingerprint
             os.utime(descriptor)
         finally:
             os.close(descriptor)
