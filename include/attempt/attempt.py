@@ -34,8 +34,8 @@ from include.training.gpu_claims import wait_for_gpus
 from include.training.gpus import describe_hardware, require_hardware
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.attempt import watch_attempt
-from include.watchdog.limits import Limits
 from include.watchdog.traces import Trace
+from include.watchdog.watch import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 import psutil
 
 from include.watchdog.gpu_state import describe_gpus
-from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
 from include.watchdog.processes import is_group_leader, kill_all, kill_group, list_members
 from include.watchdog.traces import HANG, Trace, leave_trace
-from include.watchdog.watch import CHECK_SECONDS, Watch
+from include.watchdog.watch import CHECK_SECONDS, Limits, Watch
 
 if TYPE_CHECKING:
     from include.watchdog.processes import Member

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from include.watchdog.limits import Limits
+    from include.watchdog.watch import Limits
 
 log = logging.getLogger(__name__)
 
