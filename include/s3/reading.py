@@ -81,8 +81,8 @@ def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) ->
 def read_range(client: S3Client, location: S3Location, etag: str, start: int, stop: int) -> Iterator[bytes]:
     """Yield bytes `start` to `stop` - 1 of the object, in blocks, if it has that ETag.
 
-    Raises ObjectNotFound; ConditionFailed if the object's ETag differs (or RangeNotSatisfiable, if the server
-    checks the range before the ETag); and other StoreErrors.
+    Raises ObjectNotFound; ConditionFailed if the ETag differs, or RangeNotSatisfiable if the server checks
+    the range first; and other StoreErrors.
     """
     with translate_s3_errors(client, location):
         answer = client.get_object(

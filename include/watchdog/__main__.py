@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from include.watchdog.watch import Hang
 
 _REPORT_SECONDS = 120.0
-"""Time limit for the report, because the attempt must be killed even if the reader of the log hangs, too."""
+"""Time limit for the report: the attempt must be killed even if the reader of the log hangs, too."""
 
 
 def main() -> None:
