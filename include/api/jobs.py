@@ -31,8 +31,7 @@ from include.jobs.listing import (
 )
 from include.jobs.repository import JobRepository
 from include.plain_text import escape_model
-from include.reports.report import DatasetReport
-from include.reports.store import ReportStore
+from include.reports.report import DatasetReport, ReportStore
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError
 from include.deployment.connections import open_bucket
-from include.reports.report import report_on
-from include.reports.store import ReportStore
+from include.reports.report import ReportStore, report_on
 from include.s3.deadline import Deadline, obey_deadlines
 
 if TYPE_CHECKING:
