@@ -16,11 +16,11 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.construction import limit_model_size
 from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
 from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
 from include.training.loss_guard import GENTLER
+from include.training.models import limit_model_size
 from include.training.resumed_arguments import apply_changes, copy_optimizer_settings
 from include.training.saving import link_or_copy, strip
 from include.training.states import StateSavingMixin
