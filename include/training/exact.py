@@ -18,13 +18,12 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.order import derive_seed
-from include.training.own_random import OWN
 from include.training.profile import list_differences, read_numeric_profile
+from include.training.randomness import OWN, derive_seed
 from include.training.resumable_loader import fix_order, seed_samples
 
 if TYPE_CHECKING:
-    from include.training.order import EpochOrder
+    from include.training.randomness import EpochOrder
     from include.training.resumable_loader import ResumableLoader
 
 log = logging.getLogger(__name__)
