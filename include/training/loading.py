@@ -17,7 +17,7 @@ from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import NotResumable, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
-from include.training.error_text import reports_killed_worker
+from include.training.library_errors import reports_killed_worker
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task

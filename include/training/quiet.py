@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from include.training.environment import isolate_ultralytics
-from include.training.error_text import remove_emoji
+from include.training.library_errors import remove_emoji
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)

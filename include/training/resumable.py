@@ -17,8 +17,12 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
-from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
-from include.training.killed_workers import recognize_killed_workers
+from include.training.library_errors import (
+    WRONG_INPUT,
+    format_error,
+    is_out_of_memory,
+    recognize_killed_workers,
+)
 from include.training.loss_guard import GENTLER
 from include.training.models import limit_model_size
 from include.training.resumed_arguments import apply_changes, copy_optimizer_settings

@@ -20,7 +20,7 @@ from ultralytics.utils.torch_utils import qat_state, strip_qat, unwrap_model
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.datasets.disk import flush_file
 from include.training.contract import DiskError
-from include.training.error_text import format_error, reports_killed_worker
+from include.training.library_errors import format_error, reports_killed_worker
 from include.training.loading import load_checkpoint
 
 if TYPE_CHECKING:

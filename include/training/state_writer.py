@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from include.training.contract import DiskError
-from include.training.error_text import format_error
+from include.training.library_errors import format_error
 from include.training.saving import link_or_copy, put_in_place, save, strip_state, write
 
 if TYPE_CHECKING:
