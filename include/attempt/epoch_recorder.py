@@ -71,7 +71,7 @@ class EpochRecorder:
             self._wake_writer()
             if self._problem is None:
                 settled = self._changed.wait_for(
-                    lambda: not self._waiting or self._has_failed, _ANSWER_SECONDS
+                    lambda: not self._waiting or self._problem or self._error, _ANSWER_SECONDS
                 )
                 if not settled:
                     self._report_outage(TimeoutError(f"no response for {_ANSWER_SECONDS:g} s"))
@@ -105,10 +105,6 @@ class EpochRecorder:
             if self._waiting and self._problem is not None:
                 raise self._problem
             return self._stop is not StopRequest.NONE
-
-    @property
-    def _has_failed(self) -> bool:
-        return self._problem is not None or self._error is not None
 
     def _wake_writer(self) -> None:
         self._wake_requested = True
