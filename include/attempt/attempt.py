@@ -13,10 +13,10 @@ from include.attempt.job_record import JobRecord
 from include.attempt.manifest import TrainingManifest
 from include.attempt.pictures import remove_earlier_pictures, store_pictures
 from include.attempt.preemption import handle_sigterm
+from include.attempt.reporter import train_and_report
 from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
 from include.attempt.tracking import Tracker, predict_final_row
-from include.attempt.training import train_and_report
 from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
