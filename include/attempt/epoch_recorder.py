@@ -31,8 +31,8 @@ _RETRY_SECONDS = 15.0
 class EpochRecorder:
     """Writes epochs to the database as they finish, in a separate thread.
 
-    A database that is down or hangs does not stop training: epochs are queued, and training does not wait for
-    the database again until a write has succeeded. Training never waits for progress to be recorded. Any
+    A database that is down or hangs does not stop training. Epochs are queued, and training waits for the
+    database again only after a write has succeeded. Training never waits for progress to be recorded. Any
     error other than an outage ends training, for example OwnershipLost if another run or attempt owns the
     job. Use the recorder as a context manager: it stops writing at the end of the block.
     """

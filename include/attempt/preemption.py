@@ -1,7 +1,7 @@
 """Preemption: after SIGTERM, ends training soon enough to save its last batch in S3.
 
 Airflow forwards SIGTERM to the task's process, but the handler that Airflow installs there does nothing for a
-Python task, which would continue until it is killed.
+Python task. The task would continue until it is killed.
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ class StoppedNow(BaseException):
 class JobReporter:
     """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
-    It asks for a state whenever the last one is `publish_seconds` of training old, and before a validation
-    during which it would become that old. Except in a repeated epoch, it asks for a final state as soon as
+    It asks for a state whenever the last one is `publish_seconds` of training old, or would become that old
+    during the validation that follows. Except in a repeated epoch, it asks for a final state as soon as
     SIGTERM arrives, memory is short, or a user stops the job immediately. When the final state has been
     saved, it raises Preempted, MemoryShort or StoppedNow.
     """

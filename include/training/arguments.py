@@ -82,8 +82,9 @@ def read_known_arguments() -> dict[str, dict[str, Any]]:
 def check_overrides(overrides: Mapping[str, object]) -> None:
     """Check training arguments by name, kind and range.
 
-    Raises ValueError with one sentence about the first argument that is wrong: Ultralytics would not accept
-    it, it makes no sense, it needs a package that is not installed, or the job sets it itself.
+    Raises ValueError with one sentence about the first wrong argument. An argument is wrong if Ultralytics
+    would not accept it, if it makes no sense, if it needs a package that is not installed, or if the job sets
+    it itself.
     """
     _require_small(overrides)
     for name, value in overrides.items():

@@ -1,8 +1,8 @@
 """A training run that can be interrupted after any batch, and ends bit-identical to an uninterrupted one.
 
 Ultralytics' own resume rounds the weights, loses the gradient that is being accumulated, and draws different
-random numbers. Here the state is kept in full precision, gradient accumulation continues, and randomness is a
-function of (seed, epoch, batch or sample), so that no generator's state has to be saved.
+random numbers. Here the state is kept in full precision, and gradient accumulation continues. Randomness is a
+function of (seed, epoch, batch or sample), so no generator's state has to be saved.
 """
 
 from __future__ import annotations

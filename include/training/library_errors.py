@@ -55,7 +55,7 @@ def recognize_killed_workers(wait_seconds: float = 5) -> Iterator[None]:
     """Raise ProcessKilled if the block raises an error because a loader worker was killed.
 
     If a worker is killed while it hands over a batch, its connection breaks shortly before the kernel reports
-    its death, so that PyTorch raises an error that does not name the worker. After such an error, wait up to
+    its death. PyTorch then raises an error that does not name the worker. After such an error, wait up to
     `wait_seconds` seconds for PyTorch's error about the killed worker.
     """
     try:

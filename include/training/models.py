@@ -28,8 +28,8 @@ MAX_PARAMETERS = 500_000_000
 million."""
 
 MORE_PARAMETERS = 50_000_000
-"""A model that starts from weights may have twice as many parameters as the weights, and this many more,
-because the data may have more classes."""
+"""A model that starts from weights may have twice as many parameters as the weights, plus this number: the
+data may have more classes."""
 
 MAX_PARTS = 50_000
 """Maximum number of layers, including nested ones; YOLOv9e has 2,500."""

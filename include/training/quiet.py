@@ -39,7 +39,7 @@ class PlainLines(logging.Filter):
 def tame_ultralytics() -> None:
     """Disable Ultralytics' unsafe features; unless stdout is a terminal, send its log to this process's log.
 
-    Files are loaded safely, label caches cannot run code, nothing is downloaded, and compiled code is not
+    Files are loaded safely, label caches cannot run code, and nothing is downloaded. Compiled code is not
     loaded from /tmp, where other accounts could plant files under the names that PyTorch expects.
 
     YOLO_OFFLINE does not stop every download: the mixed-precision check and the search for a font use the

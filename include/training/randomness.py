@@ -1,10 +1,10 @@
 """Training data without a history: every sample is a function of seed, epoch and position.
 
 Ultralytics draws order, augmentation and mosaic partners from generators whose state depends on the number of
-loader workers and on everything drawn since the start. Here each sample is seeded separately, so that an
-epoch is the same whether it is the hundredth of a run or the first after a resume, with any number of
-workers, and however far they have prefetched. This module numbers and seeds the samples; seeded_datasets.py
-builds them, and resumable_loader.py delivers them in batches.
+loader workers and on everything drawn since the start. Here each sample is seeded separately. So an epoch is
+the same whether it is the hundredth of a run or the first after a resume, with any number of workers, and
+however far they have prefetched. This module numbers and seeds the samples; seeded_datasets.py builds them,
+and resumable_loader.py delivers them in batches.
 """
 
 from __future__ import annotations

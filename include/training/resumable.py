@@ -86,9 +86,9 @@ class ResumableMixin(StateSavingMixin):
         """Train, then stop the loader processes, whether or not training succeeded.
 
         After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
-        epoch with this batch size (on a single GPU, Ultralytics first halves it, up to three times);
-        MemoryTaken if memory runs out although earlier epochs were trained with it; and ProcessKilled if a
-        loader worker was killed.
+        epoch with this batch size; on a single GPU, Ultralytics first halves the size up to three times.
+        Raises MemoryTaken if memory runs out although earlier epochs were trained with this batch size.
+        Raises ProcessKilled if a loader worker was killed.
         """
         try:
             with recognize_killed_workers():

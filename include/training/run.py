@@ -37,8 +37,8 @@ def train(
     epochs, in the background.
 
     Raises TrainingError (DeviceNotAvailable, NotResumable) if the request cannot be trained, and an
-    AttemptError (MachineUnusable, ProcessKilled, DiskError, RankFailed) if this attempt cannot continue; an
-    exception that a reporter raises ends training and propagates.
+    AttemptError (MachineUnusable, ProcessKilled, DiskError, RankFailed) if this attempt cannot continue. An
+    exception that a reporter raises ends training, and propagates.
     """
     started = time.monotonic()
     with plan_training(request) as plan:

@@ -112,9 +112,9 @@ def calibrate_depth(
 ) -> None:
     """Calibrate the distances of the model in the stripped `best` on up to 200 images, if that helps.
 
-    This replaces Ultralytics' `calibrate_checkpoint` (8.4.190), which loads the file unsafely, writes it in
-    place, and also changes last.pt: a training run that continues from a changed last.pt would differ from
-    one that was never interrupted. `max_depth` is in metres; `pictures` is a folder for images of the result.
+    This replaces Ultralytics' `calibrate_checkpoint` (8.4.190). That function loads the file unsafely, writes
+    it in place, and also changes last.pt. A training run that continued from a changed last.pt would differ
+    from an uninterrupted one. `max_depth` is in metres; `pictures` is a folder for images of the result.
 
     A file that is already calibrated stays as it is. Such a file comes from an attempt that was killed just
     after the calibration, or from a parent job whose best epoch is still the best.
