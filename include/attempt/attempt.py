@@ -111,7 +111,7 @@ class TrainingAttempt:
             )
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
-            self._require_hardware(self._job.spec.device)
+            self._require_hardware(job.spec.device)
             # The data are fetched before a GPU is claimed, so that no GPU is idle while the attempt waits for
             # them. Fetching may take hours, but training's watchdog limits the time until the first batch, so
             # fetching has a watchdog of its own.

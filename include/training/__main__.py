@@ -179,8 +179,8 @@ def _add_options_to_continue(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--recover",
         action="store_true",
-        help="continue from the state that an interrupted call with the same arguments left in --save-dir, "
-        "if there is one; without this option, a training run in that folder is replaced",
+        help="continue an interrupted call that had the same arguments, if it left a state in --save-dir; "
+        "without this option, a training run in that folder is replaced",
     )
 
 

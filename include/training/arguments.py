@@ -146,7 +146,7 @@ def _check_value(name: str, value: Any) -> None:
     if name == "quantize" and str(value).lower() in _INT8:
         raise ValueError(
             f"quantize={show_value(value)} is refused: training with it needs nvidia-modelopt, which is not "
-            "among the requirements; train without it, and quantize the finished best.pt when it is exported"
+            "among the requirements; omit quantize, and quantize the finished best.pt when you export it"
         )
     if name == "fraction" and value == 0:
         raise ValueError("fraction=0 is refused: nothing would be left to train on")
