@@ -27,7 +27,6 @@ from include.deployment.connections import open_bucket, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.tracking import find_tracking_server
 from include.jobs.job import StopRequest
-from include.jobs.loss_parameters import build_loss_rules
 from include.s3.errors import FencedOut, StoreBusy
 from include.training.contract import ProcessKilled, TrainingRequest
 from include.training.gpu_claims import wait_for_gpus
@@ -270,7 +269,7 @@ class TrainingAttempt:
             identity=self._build_identity(),
             recover=start.is_own,
             was_stopped=must_stop,
-            loss_rules=build_loss_rules(spec),
+            loss_rules=spec.build_loss_rules(),
             heartbeats=self._heartbeats,
         )
 
