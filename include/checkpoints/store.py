@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
-from include.checkpoints.metadata import SEEDED_FROM, build_metadata, parse_checkpoint
+from include.checkpoints.stored import SEEDED_FROM, build_metadata, parse_checkpoint
 from include.checkpoints.writer import ObjectWriter, build_change_error
 from include.limits import WEIGHTS_BYTES
 from include.s3.deadline import obey_deadlines

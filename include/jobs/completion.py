@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import judge_source
-from include.checkpoints.metadata import build_metadata, parse_checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.checkpoints.stored import build_metadata, parse_checkpoint
 from include.errors import Conflict, Invalid
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing, JobUnknown
