@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.parents_death import signal_at_parents_death
+from include.child_processes import signal_at_parents_death
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,8 +31,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from include.child_processes import add_project_to_path
 from include.errors import AttemptError
-from include.python_path import add_project_to_path
 from include.training.contract import (
     DiskError,
     EpochReport,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from include.python_path import add_project_to_path
+from include.child_processes import add_project_to_path
 from include.training.contract import ProcessKilled
 from include.training.heartbeat import Heartbeats
 from include.training.stacks import disable_stack_dumps, enable_stack_dumps
