@@ -22,13 +22,13 @@ from pydantic import (
 
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
-from include.forgiving import as_text, drop_blanks, is_blank, use_whole_numbers
 from include.jobs.model_reference import ModelReference
 from include.jobs.outdated import update_outdated
 from include.jobs.parameter_schema import describe_parameter, nullable
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import show_value
+from include.request import as_text, drop_blanks, is_blank, use_whole_numbers
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import find_default_weights
 from include.training.arguments import check_no_files, check_overrides
