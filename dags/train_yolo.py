@@ -34,8 +34,7 @@ from include.orchestration.failures import (
 )
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS, ErrorCountPolicy
-from include.orchestration.typed_task import run_in_order, typed_task
-from include.orchestration.xcoms import manifest_of, result_of
+from include.orchestration.typed_task import manifest_of, result_of, run_in_order, typed_task
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 
-from include.orchestration.xcoms import parse_result
+from include.orchestration.typed_task import parse_result
 from include.tasks.retrain_payloads import Approval, Verdict
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from include.deployment.connections import open_training_db
 from include.jobs.job import TRAINING_DAG, JobStatus
 from include.jobs.repository import JobRepository
 from include.orchestration.runs import is_running
-from include.orchestration.xcoms import parse_result
+from include.orchestration.typed_task import parse_result
 from include.registry.request import REGISTER_DAG
 from include.tasks.retrain_payloads import Challenge, Challenger
 
