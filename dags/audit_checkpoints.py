@@ -27,7 +27,7 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context
 
 from include.audit.request import AuditRequest
-from include.audit.retention import RetentionSummary
+from include.audit.retention import RetentionReport
 from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
@@ -55,7 +55,7 @@ def audit_checkpoints() -> None:
         run_audit(get_current_context())
 
     @typed_task(queue=MAINTENANCE_QUEUE)
-    def retain() -> RetentionSummary:
+    def retain() -> RetentionReport:
         """Expire the states that the policy does not keep, or report which ones it would expire."""
         from include.tasks.audit_checkpoints import run_retention
 
