@@ -91,9 +91,9 @@ def train_yolo() -> None:
     )
     def train(job: ResolvedJob, dataset: DatasetReference) -> TrainingManifest:
         """Train from the newest state, and upload new states in the background."""
-        from include.tasks.train_yolo import train
+        from include.tasks.train_yolo import train_job
 
-        return train(job, dataset, get_current_context())
+        return train_job(job, dataset, get_current_context())
 
     @typed_task()
     def upload_best(manifest: TrainingManifest) -> Checkpoint:

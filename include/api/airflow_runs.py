@@ -134,7 +134,7 @@ def read_failure(
     return "failed", f"The run failed, and its log says why: see run {run_id} of {dag_id}."
 
 
-def is_running(request: Request, dag_id: str, run_id: str) -> bool:
+def is_run_active(request: Request, dag_id: str, run_id: str) -> bool:
     """Return whether the run is queued or running; False if `find_run` does not find the run.
 
     Raises ProblemError (503) if Airflow's API fails.

@@ -16,7 +16,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request
 
-from include.api.airflow_runs import end_run, in_own_thread, is_running, trigger_run
+from include.api.airflow_runs import end_run, in_own_thread, is_run_active, trigger_run
 from include.api.bodies import RequestBody
 from include.api.database import Database, open_database
 from include.api.deletion_progress import DeletionStarted
@@ -175,7 +175,7 @@ def delete(
         raise ProblemError(
             HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; set confirm to the id"
         )
-    require_deletable(database, job, partial(is_running, request))
+    require_deletable(database, job, partial(is_run_active, request))
     return DeletionStarted(run_id=trigger_run(request, DeletionRequest(job_id=job_id)))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.known_files import open_known_files
-from include.datasets.checking.validate import validate
+from include.datasets.checking.validate import validate_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import compute_stat_digest
 from include.datasets.layouts.layout import read_layout
@@ -56,7 +56,7 @@ def examine(
     # The digest is taken before the files are read, because a change during the check must not go unnoticed.
     before = None if fingerprint else compute_stat_digest(layout)
     with open_known_files(Path(known) if known else None) as files:
-        found = validate(layout, source, given, Path(manifest) if manifest else None, files)
+        found = validate_dataset(layout, source, given, Path(manifest) if manifest else None, files)
     reference = {
         "fingerprint": fingerprint or found.fingerprint,
         "train_images": len(layout.splits["train"]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError, DatasetNotHere
-from include.datasets.layouts.boundary import resolve
+from include.datasets.layouts.boundary import resolve_links
 from include.datasets.layouts.samples import DatasetLocation
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLo
     """
     _require_roots(source, roots)
     roots = roots.resolve()
-    named = resolve(origin.path)
+    named = resolve_links(origin.path)
     _require_allowed(named, source, roots)
     try:
         if named.is_dir():
@@ -125,7 +125,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLo
             f"dataset={source!r} cannot be accessed: {error.strerror}. Allow the worker to read it"
         ) from error
     if suffix in {*_YAML_SUFFIXES, _EXPORT_SUFFIX, _COCO_SUFFIX}:
-        own = resolve(origin.path.parent)  # if the path is a link, the folder of the link itself
+        own = resolve_links(origin.path.parent)  # if the path is a link, the folder of the link itself
         # The folder of COCO's annotations is beside the folders of the images.
         folder = own.parent if suffix == _COCO_SUFFIX and own.name == _COCO_FOLDER else own
         _require_allowed(folder, source, roots)

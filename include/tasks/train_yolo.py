@@ -147,7 +147,7 @@ def _record_dataset(job: ResolvedJob, dataset: DatasetReference) -> None:
         )
 
 
-def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
+def train_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
     """Train on this machine, continuing where the previous attempt ended."""
     from include.attempt.attempt import TrainingAttempt
 

@@ -48,7 +48,7 @@ class ValidationResult:
     """Probable mistakes in the data that do not prevent training."""
 
 
-def validate(
+def validate_dataset(
     layout: Layout,
     source: str,
     rules: CheckRules = _USUAL_RULES,

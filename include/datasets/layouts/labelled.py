@@ -14,7 +14,7 @@ from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
+from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve_links
 from include.datasets.layouts.description import find_description, read_description
 from include.datasets.layouts.samples import (
     Layout,
@@ -63,10 +63,10 @@ def _find_root(
     such a path in an archive. In a local dataset, `path` may name another folder below an allowed root, which
     then becomes the dataset's folder.
     """
-    own = resolve(description.file.parent)
+    own = resolve_links(description.file.parent)
     if description.path is None:
         return own, boundary
-    given = resolve(own / description.path)
+    given = resolve_links(own / description.path)
     if boundary.contains(given):
         return (given if given.is_dir() else own), boundary
     roots = DatasetRoots(location.roots, location.barred)
@@ -174,7 +174,9 @@ class _Reader:
         if path.startswith("../"):
             # As in Ultralytics' check_det_dataset: some programs export paths with one ../ too many.
             candidates.append(self.root / path[3:])
-        inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
+        inside = [
+            real for candidate in candidates if self.boundary.contains(real := resolve_links(candidate))
+        ]
         for real in inside:
             with suppress(FileNotFoundError, NotADirectoryError):
                 real.stat()
@@ -187,7 +189,7 @@ class _Reader:
     def _note_ignored_path(self) -> str:
         """Return a note for the error message if the key `path` was ignored; otherwise, an empty text."""
         path = self.description.path
-        if path is None or resolve(self.description.file.parent / path) == self.root:
+        if path is None or resolve_links(self.description.file.parent / path) == self.root:
             return ""
         return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
 

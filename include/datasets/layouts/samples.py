@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES, TEXT
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.boundary import LeadsOutside, resolve
+from include.datasets.layouts.boundary import LeadsOutside, resolve_links
 from include.limits import FINDINGS, FOLDER_DEPTH
 from include.refusals import show_value
 
@@ -176,7 +176,7 @@ class _Walk:
             self._boundary.require_walkable(folder)
             return True
         real = self._boundary.resolve(folder, show_value(self._boundary.make_relative(folder)))
-        parent = resolve(folder.parent)
+        parent = resolve_links(folder.parent)
         outer = [self._entered[link] for link in folder.parents if link in self._entered]
         if any(containing.is_relative_to(real) for containing in (parent, *outer)):
             self._boundary.circular_links.append(self._boundary.make_relative(folder))
