@@ -9,8 +9,9 @@
 `audit` compares every recorded object with its recorded size and SHA-256, and reads a sample of the objects
 again, or all of them with `full`. It also finds objects without a row, jobs that are recorded as active but
 are not, incomplete uploads, and job folders that the worker's machine no longer needs. If a recorded object
-is missing or damaged, and `repair` is off or there is no identical copy, `audit` fails and `retain` does not
-run. The log of `audit` has the report; the table `checkpoint_audits` has up to 10,000 findings of each kind.
+is missing or damaged, it is repaired from an identical copy. Without such a copy, or with `repair` off,
+`audit` fails and `retain` does not run. The log of `audit` has the report; the table `checkpoint_audits` has
+up to 10,000 findings of each kind.
 
 A training state consists of `last.pt` and `last.previous.pt`; `best.pt` is always kept. `retain` also keeps a
 state if its job is pinned, if its model was promoted or may still be promoted, or if the job or one of its

@@ -1,9 +1,9 @@
 """Delete a job or a version of a dataset, with everything that it has stored in S3.
 
 The button *Delete* on the page of a job or version triggers this Dag. To trigger it here, enter `job_id` or
-`dataset` (`name@version`). A job may be deleted only by its owner or a job administrator, and a version only
-by the user who registered it; anyone may delete a version that a schedule registered. A job or version that
-is still needed is not deleted, and the log says what needs it. Objects that are used elsewhere are kept.
+`dataset` (`name@version`). A job may be deleted only by its owner or a job administrator. A version may be
+deleted only by the user who registered it, or by anyone if a schedule did. A job or version that is still
+needed is not deleted, and the log says what needs it. Objects that are used elsewhere are kept.
 
 | task | what it does |
 |---|---|

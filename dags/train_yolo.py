@@ -39,8 +39,8 @@ from include.queries import QUERIES
 
 PREEMPTIONS = 1000
 """Maximum number of interruptions of a training run. After three kills, or 51 interruptions of any kind,
-without durable progress, interruptions.py ends the run sooner. Only processes that die before they reach
-interruptions.py are not counted there."""
+without durable progress, interruptions.py ends the run sooner. It cannot count processes that die before they
+reach it."""
 
 
 @dag(

@@ -79,8 +79,8 @@ class AttemptRepository:
     ) -> int:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
-        The attempt starts from a state after `batch` batches of that epoch and `trained_seconds` of training;
-        any further training time in the row counts as lost. `finished` are the epochs that the state records.
+        The attempt starts from a state after `batch` batches of that epoch and `trained_seconds` of training.
+        Any further training time in the row counts as lost. `finished` are the epochs that the state records.
         Rows of `first_epoch` and later epochs are deleted, and epochs of `finished` without a row are added.
         The job's row records no checkpoints until the attempt has ended. `attempt` is Airflow's try number;
         after this call, no older attempt of this run can write. Also raises OwnershipLost if the failure of

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = [column for kind in CHECKPOINT_KINDS for column in name_columns(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
-"""Stored as Ultralytics' version, which is unknown because checkpoints from other trainers are not loaded."""
+"""Stored as Ultralytics' version. It is unknown: checkpoints from other trainers are not loaded."""
 
 
 class CompletionRefused(Invalid):

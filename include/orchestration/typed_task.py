@@ -31,9 +31,9 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
     """Make a function an Airflow task; `options` are those of `@task`.
 
     Arguments are parsed and the result is serialised according to the annotations. In a Dag, a call returns
-    Airflow's reference to the result, although mypy sees the result's type. If a user marked a task as
-    success before it returned its result, a task that needs this result raises AirflowFailException, unless
-    the parameter that receives it may be None.
+    Airflow's reference to the result, although mypy sees the result's type. A user may mark a task as success
+    before it returns its result. A task that needs this result then raises AirflowFailException, unless the
+    parameter that receives it may be None.
     """
 
     def decorate(function: Function) -> Function:

@@ -18,7 +18,7 @@ PROMOTE, REFUSE = "Promote", "Refuse"
 class ApprovalOperator(HITLOperator):
     """Asks a person to approve a challenger, without occupying a worker.
 
-    It does nothing if the gate has not passed or the plan requires no approval.
+    It asks only if the gate has passed and the plan requires an approval.
     """
 
     template_fields = ("subject", "body", "verdict")

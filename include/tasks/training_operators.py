@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 class TriggerTrainingOperator(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
-    If the challenge's run has ended without completing the job, the run is cleared, so that it resumes from
-    the job's last durable state. A retry of this task therefore continues the existing job.
+    If the challenge's run has ended without completing the job, the run is cleared. It then resumes from the
+    job's last durable state. So a retry of this task continues the existing job.
     """
 
     template_fields = ("challenge",)
