@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from include.database import Statements
+from include.database import Statements, make_finite, make_storable
 from include.errors import OwnershipLost
 from include.jobs.job import JobStatus, StopRequest, TrainingJob
-from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,12 +13,12 @@ from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import judge_source
 from include.checkpoints.store import CheckpointStore
 from include.checkpoints.stored import build_metadata, parse_checkpoint
+from include.database import make_finite
 from include.errors import Conflict, Invalid
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing, JobUnknown
 from include.jobs.recorded_checkpoint import build_checkpoint_columns, name_columns
 from include.jobs.repository import JobRepository
-from include.jobs.storable import make_finite
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound
 from include.s3.reading import ObjectSource, read_object
 from include.s3.upload import set_metadata

@@ -12,11 +12,11 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter, ValidationError
 
+from include.database import make_finite, make_storable
 from include.datasets.reference import ClassCount
 from include.errors import FinalError
 from include.jobs.attempts import AttemptRepository, explain_loss
 from include.jobs.job import RecordedEpoch
-from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from psycopg.types.json import Jsonb
 
-from include.database import Statements, fetch_rows
-from include.jobs.storable import make_finite
+from include.database import Statements, fetch_rows, make_finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict
 
-from include.database import Statements, fetch_rows
+from include.database import Statements, fetch_rows, make_storable
 from include.jobs.listing import build_pattern
-from include.jobs.storable import make_storable
 from include.refusals import list_some
 from include.registry.errors import DatasetUnknown
 from include.registry.version import DatasetSummary, DatasetVersion
