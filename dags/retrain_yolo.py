@@ -35,9 +35,12 @@ from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import typed_task
 from include.retraining.request import RetrainRequest
-from include.tasks.approval import ApprovalOperator
 from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Evaluations, Retraining, Verdict
-from include.tasks.training_operators import TriggerTrainingOperator, WaitForTrainingOperator
+from include.tasks.training_operators import (
+    ApprovalOperator,
+    TriggerTrainingOperator,
+    WaitForTrainingOperator,
+)
 
 if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan, Schedule
