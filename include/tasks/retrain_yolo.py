@@ -23,8 +23,7 @@ from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.current_schema import require_current_schema
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
-from include.retraining.gate import decide
-from include.retraining.novelty import find_reason_to_skip
+from include.retraining.gate import decide, find_reason_to_skip
 from include.retraining.plans import PlanError
 from include.retraining.request import RetrainRequest
 from include.tasks.promote_model import promote_and_announce
