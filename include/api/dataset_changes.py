@@ -66,8 +66,8 @@ class DatasetRegistration(ResponseBody):
     created: bool | None = None
     """False if the newest version already had the same content."""
     error: str | None = None
-    """Why the data were refused; or where to look, if the run failed for another reason or the user may not
-    read XComs."""
+    """Why the data were refused, or where the run's log is. Users who may not read XComs always learn only
+    where the log is."""
 
 
 @router.post(
@@ -143,7 +143,7 @@ def delete_dataset_version(
 ) -> DeletionStarted:
     """Delete a version and its files under uploads/ and datasets/, by triggering `delete_data`.
 
-    Files that anything else uses are kept. Only the user who registered the version may delete it; anyone may
+    Files that anything else uses are kept. Only the user who registered the version may delete it. Anyone may
     delete a version that no user registered. The request is refused if a job, or a model in production, was
     trained on the version. The version's number is not reused. A deletion cannot be undone.
     """

@@ -99,8 +99,8 @@ def stop_job(
 
     Only the job's owner and job administrators may do this. The job notices the request within ten seconds,
     and its state is kept. Repeating the request changes nothing, except that `now` overrides `after_epoch`. A
-    job that waits for its user's quota or for a GPU is stopped immediately. Its run is then marked as failed
-    if the user may edit runs; otherwise the run fails by itself.
+    job that waits for its user's quota or for a GPU is stopped immediately. If the user may edit runs, its
+    run is then marked as failed; otherwise, the run fails by itself.
     """
     _require_own_job(database, job_id, user, settings.ownership, "stop it")
     jobs = JobRepository(database)
@@ -166,8 +166,8 @@ def delete(
     """Delete a job with its checkpoints, pictures and report, by triggering `delete_data`.
 
     Only the job's owner and job administrators may do this. The request is refused if the job is active or
-    pinned, if an active job started from it, or if a model version comes from it; a version that was rejected
-    and never promoted does not count. If a host application owns the table, the row stays. A deletion cannot
+    pinned, if an active job started from it, or if a model version comes from it. Versions that were rejected
+    and never promoted do not count. If a host application owns the table, the row stays. A deletion cannot
     be undone.
     """
     job = _require_own_job(database, job_id, user, settings.ownership, "delete it")

@@ -134,8 +134,8 @@ def get_dataset_report(job: FoundJob, bucket: InteractiveBucket) -> DatasetRepor
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
             f"job_id={job.job_id!r} has no dataset report: its dataset has not been checked yet, or the "
-            "report has been removed; if the job has no checkpoint yet, clear the run's task check_dataset "
-            "to create a report",
+            "report was removed. To create a report for a job without a checkpoint, clear the run's task "
+            "check_dataset",
         )
     return report
 

@@ -165,8 +165,8 @@ def get_upload(
 ) -> UploadState:
     """Return the parts that S3 has received, so that an interrupted upload sends only the rest.
 
-    Until the upload is complete, a file whose size differs from the announced size is removed, because its
-    transfer was cut off.
+    Until the upload is complete, this request also removes every file whose size differs from the announced
+    size: its transfer was cut off.
     """
     upload = _require_own(uploads, upload_id, user)
     return _build_state(upload, uploads.list_arrived(upload), settings.bucket)

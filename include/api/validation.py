@@ -65,8 +65,8 @@ def _find_conflicts(
 ) -> tuple[dict[str, str], str | None]:
     """Return problems that only the database and S3 reveal, and the reason why the job would wait.
 
-    Such problems are a job id that is taken, or a job that belongs to another user, cannot be resumed or was
-    started with different parameters. A job waits if its user's quota is used up.
+    For example, the job id is taken, or the job belongs to another user, cannot be resumed, or was started
+    with different parameters. A job waits if its user's quota is used up.
     """
     bucket = open_bucket(settings, interactive=True)
     not_triggered = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), user)

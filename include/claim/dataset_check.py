@@ -111,11 +111,10 @@ def _explain_change(
     is_as_registered = task == version.task and rules.split == REGISTERED.split
     if not is_as_registered and not version.source.startswith("s3://"):
         return DatasetError(
-            f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. It is "
-            f"the folder {version.source}, in which only the files for task={version.task} and "
-            f"split={REGISTERED.split} were registered: this job would read other files, or the files "
-            "have changed since. Use the registered task and split, give "
-            f"dataset={version.source!r}, or register the data from s3://"
+            f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. Only the "
+            f"files for task={version.task} and split={REGISTERED.split} in the folder {version.source} were "
+            "registered: this job would read other files, or the files have changed since. Use the "
+            f"registered task and split, give dataset={version.source!r}, or register the data from s3://"
         )
     return DatasetError(
         f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "

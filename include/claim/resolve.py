@@ -55,8 +55,8 @@ def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
 
     Raises SpecError for unusable parameters, an exhausted quota, or a job that belongs to another user;
     RepositoryError for a row that cannot be claimed; OwnershipLost if the job was cancelled while this run
-    waited; and StoreError if S3 fails. If a retry cannot help, the reason is also written into the job's row,
-    provided that the row waits for its first run and the job does not belong to another user.
+    waited; and StoreError if S3 fails. If a retry cannot help, the reason is also written into
+    a row that waits for its first run, unless the job belongs to another user.
 
     The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
     claimed and QuotaWait is raised.
@@ -210,7 +210,7 @@ def _require_dataset_address(spec: ResolvedSpec) -> None:
 
 
 def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
-    """Return the copy of the parent's state under the job's prefix, if the job has not stored a state itself.
+    """Return the copy of the parent's state under the job's prefix; None once it has stored its own.
 
     The job then no longer depends on the parent's objects.
     """
