@@ -27,8 +27,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context
 
 from include.datasets.reference import DatasetReference
-from include.deployment.plans import load_deployed_plans
-from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, PROMOTION_QUEUE
+from include.deployment.settings import (
+    GPU_POOL,
+    GPU_QUEUE,
+    MAX_ACTIVE_RUNS,
+    PROMOTION_QUEUE,
+    load_deployed_plans,
+)
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.orchestration.params import dag_params

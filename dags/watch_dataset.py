@@ -49,7 +49,7 @@ def watch_dataset() -> None:
     @task
     def list_datasets() -> list[str]:
         """Return the datasets to check."""
-        from include.deployment.plans import load_deployed_plans
+        from include.deployment.settings import load_deployed_plans
         from include.tasks.watch_dataset import list_datasets
 
         return list_datasets(get_current_context()["dag_run"].conf or {}, load_deployed_plans())
@@ -69,7 +69,7 @@ def watch_dataset() -> None:
     @typed_task()
     def list_registrations() -> list[RegistrationRun]:
         """Return the runs of register_dataset to trigger."""
-        from include.deployment.plans import load_deployed_plans
+        from include.deployment.settings import load_deployed_plans
         from include.tasks.watch_dataset import list_registrations
 
         return list_registrations(get_current_context()["dag_run"].conf or {}, load_deployed_plans())

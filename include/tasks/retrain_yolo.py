@@ -11,9 +11,8 @@ from include.claim.claimant import RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.plans import load_deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
-from include.deployment.settings import Settings
+from include.deployment.settings import Settings, load_deployed_plans
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
 from include.models.promotion import register_copy
