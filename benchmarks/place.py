@@ -75,11 +75,11 @@ class Services:
         store.head(job_id, "last")
         return store
 
-    def row(self, job_id: str, attempt: int = 1) -> JobRecord:
+    def row(self, job_id: str) -> JobRecord:
         """Return the row of a job that `begin` has created."""
         from include.attempt.job_record import JobRecord
 
-        return JobRecord(job_id, job_id, attempt, self._connection)
+        return JobRecord(job_id, job_id, 1, self._connection)
 
     def begin(self, job_id: str) -> None:
         """Create the job's row, as the tasks before `train` do."""

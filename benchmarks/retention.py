@@ -64,7 +64,7 @@ def _plant(services: Services, jobs: range) -> None:
     import psycopg
 
     from include.checkpoints.checkpoint import Checkpoint
-    from include.checkpoints.metadata import build_metadata
+    from include.checkpoints.stored import build_metadata
 
     client = services.client()
     checkpoint = Checkpoint("", _SHA256, len(_BODY), epoch=0)

@@ -81,8 +81,7 @@ def _ours(data: Path, folder: Path, seed: int, epochs: int) -> tuple[float, floa
     folder.mkdir()
     redirect(folder / "log")
     from include.training.contract import TrainingRequest
-    from include.training.progress import SilentReporter
-    from include.training.run import train
+    from include.training.run import SilentReporter, train
 
     arguments = ARGUMENTS | {"seed": seed}
     result = train(

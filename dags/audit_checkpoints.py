@@ -9,8 +9,9 @@
 `audit` compares every recorded object with its recorded size and SHA-256, and reads a sample of the objects
 again, or all of them with `full`. It also finds objects without a row, jobs that are recorded as active but
 are not, incomplete uploads, and job folders that the worker's machine no longer needs. If a recorded object
-is missing or damaged, and `repair` is off or there is no identical copy, `audit` fails and `retain` does not
-run. The log of `audit` has the report; the table `checkpoint_audits` has up to 10,000 findings of each kind.
+is missing or damaged, it is repaired from an identical copy. Without such a copy, or with `repair` off,
+`audit` fails and `retain` does not run. The log of `audit` has the report; the table `checkpoint_audits` has
+up to 10,000 findings of each kind.
 
 A training state consists of `last.pt` and `last.previous.pt`; `best.pt` is always kept. `retain` also keeps a
 state if its job is pinned, if its model was promoted or may still be promoted, or if the job or one of its
@@ -27,7 +28,7 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context
 
 from include.audit.request import AuditRequest
-from include.audit.retention import RetentionSummary
+from include.audit.retention import RetentionReport
 from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
@@ -55,7 +56,7 @@ def audit_checkpoints() -> None:
         run_audit(get_current_context())
 
     @typed_task(queue=MAINTENANCE_QUEUE)
-    def retain() -> RetentionSummary:
+    def retain() -> RetentionReport:
         """Expire the states that the policy does not keep, or report which ones it would expire."""
         from include.tasks.audit_checkpoints import run_retention
 

@@ -1,9 +1,9 @@
 """Delete a job or a version of a dataset, with everything that it has stored in S3.
 
 The button *Delete* on the page of a job or version triggers this Dag. To trigger it here, enter `job_id` or
-`dataset` (`name@version`). A job may be deleted only by its owner or a job administrator, and a version only
-by the user who registered it; anyone may delete a version that a schedule registered. A job or version that
-is still needed is not deleted, and the log says what needs it. Objects that are used elsewhere are kept.
+`dataset` (`name@version`). A job may be deleted only by its owner or a job administrator. A version may be
+deleted only by the user who registered it, or by anyone if a schedule did. A job or version that is still
+needed is not deleted, and the log says what needs it. Objects that are used elsewhere are kept.
 
 | task | what it does |
 |---|---|
@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from airflow.sdk import dag, get_current_context
 
-from include.audit.deletion import Deletion
-from include.audit.deletion_request import DeletionRequest
+from include.audit.deletion import Deletion, DeletionRequest
 from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params

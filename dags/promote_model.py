@@ -6,7 +6,7 @@ has evaluated can be promoted. A version that was rejected, or that was promoted
 needs `force`.
 
 The version's file is read, compared with its recorded SHA-256, signed (or its signature verified), copied
-within S3 to the production key and read back; only then does the database change. If two runs promote the
+within S3 to the production key and read back. Only then does the database change. If two runs promote the
 same model at the same time, one succeeds, and the other fails with a message that says so.
 
 | where | what |

@@ -7,7 +7,7 @@ keep running.
 
 from __future__ import annotations
 
-from include.deployment.plans import load_deployed_plans
+from include.deployment.settings import load_deployed_plans
 from include.retraining.plans import PlanError
 
 plans = load_deployed_plans()

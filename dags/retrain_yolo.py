@@ -27,17 +27,25 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context
 
 from include.datasets.reference import DatasetReference
-from include.deployment.plans import load_deployed_plans
-from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, PROMOTION_QUEUE
+from include.deployment.settings import (
+    GPU_POOL,
+    GPU_QUEUE,
+    MAX_ACTIVE_RUNS,
+    PROMOTION_QUEUE,
+    load_deployed_plans,
+)
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import typed_task
 from include.retraining.request import RetrainRequest
-from include.tasks.approval import ApprovalOperator
 from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Evaluations, Retraining, Verdict
-from include.tasks.training_operators import TriggerTrainingOperator, WaitForTrainingOperator
+from include.tasks.training_operators import (
+    ApprovalOperator,
+    TriggerTrainingOperator,
+    WaitForTrainingOperator,
+)
 
 if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan, Schedule

@@ -34,14 +34,13 @@ from include.orchestration.failures import (
 )
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS, ErrorCountPolicy
-from include.orchestration.typed_task import run_in_order, typed_task
-from include.orchestration.xcoms import manifest_of, result_of
+from include.orchestration.typed_task import manifest_of, result_of, run_in_order, typed_task
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000
 """Maximum number of interruptions of a training run. After three kills, or 51 interruptions of any kind,
-without durable progress, interruptions.py ends the run sooner. Only processes that die before they reach
-interruptions.py are not counted there."""
+without durable progress, interruptions.py ends the run sooner. It cannot count processes that die before they
+reach it."""
 
 
 @dag(
@@ -92,9 +91,9 @@ def train_yolo() -> None:
     )
     def train(job: ResolvedJob, dataset: DatasetReference) -> TrainingManifest:
         """Train from the newest state, and upload new states in the background."""
-        from include.tasks.train_yolo import train
+        from include.tasks.train_yolo import train_job
 
-        return train(job, dataset, get_current_context())
+        return train_job(job, dataset, get_current_context())
 
     @typed_task()
     def upload_best(manifest: TrainingManifest) -> Checkpoint:

@@ -1,6 +1,6 @@
 """Announce changed training data in S3, and register them as versions.
 
-Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans; a run with the
+Unless it is paused, this Dag lists the S3 datasets of all retraining plans every hour. A run with the
 parameter `dataset` lists only that dataset. Nothing is downloaded.
 
 | task | what it does |
@@ -12,14 +12,13 @@ parameter `dataset` lists only that dataset. Nothing is downloaded.
 | `register` | triggers `register_dataset` for each of them, which checks the data and records a version |
 
 The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…`, `announce` emits it. The
-data are also registered as the next version of each dataset that was registered from that address; if there
-is no such dataset, they are registered as a new dataset with the plan's name. For a plan with
-`dataset: name`, `register_dataset` emits the asset once it has recorded the new version. Data whose
-registration failed are not checked again until they change, or until the failed run of `register_dataset` is
-cleared.
+data are also registered as the next version of each dataset that was registered from that address. If there
+is no such dataset, they become a new dataset with the plan's name. For a plan with `dataset: name`,
+`register_dataset` emits the asset once it has recorded the new version. If a registration fails, its data are
+checked again once they change, or once the failed run of `register_dataset` is cleared.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
-a new prefix and change the plan, or upload a single .zip file, which appears only when it is complete.
+a new prefix and then change the plan. Or upload a single .zip file: it appears only when it is complete.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def watch_dataset() -> None:
     @task
     def list_datasets() -> list[str]:
         """Return the datasets to check."""
-        from include.deployment.plans import load_deployed_plans
+        from include.deployment.settings import load_deployed_plans
         from include.tasks.watch_dataset import list_datasets
 
         return list_datasets(get_current_context()["dag_run"].conf or {}, load_deployed_plans())
@@ -69,7 +68,7 @@ def watch_dataset() -> None:
     @typed_task()
     def list_registrations() -> list[RegistrationRun]:
         """Return the runs of register_dataset to trigger."""
-        from include.deployment.plans import load_deployed_plans
+        from include.deployment.settings import load_deployed_plans
         from include.tasks.watch_dataset import list_registrations
 
         return list_registrations(get_current_context()["dag_run"].conf or {}, load_deployed_plans())

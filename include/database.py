@@ -1,12 +1,15 @@
-"""Runs the statements of `sql/queries` over a connection to the training database."""
+"""Runs the statements of `sql/queries`, and makes values storable in the training database."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import namedtuple_row
 
+from include.limits import ERROR_BYTES
 from include.queries import load_query
+from include.refusals import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,3 +53,23 @@ def fetch_rows(connection: Connection[Any], name: str, /, **values: Any) -> list
     """Run the statement in its own transaction, and return every row."""
     with connection.transaction():
         return Statements(connection).fetch_all(name, **values)
+
+
+def make_finite(value: Any) -> Any:
+    """Return `value` (plain JSON data) with None for every number that is not finite, which jsonb rejects."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: make_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [make_finite(item) for item in value]
+    return value
+
+
+def make_storable(text: str) -> str:
+    """Escape characters that PostgreSQL cannot store (NUL and lone surrogates), and shorten the text.
+
+    The text is shortened because every listing includes it.
+    """
+    storable = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    return shorten(storable, ERROR_BYTES)

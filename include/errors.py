@@ -2,10 +2,9 @@
 
 The class of an error determines whether its task is retried (include/orchestration/retries.py): never after a
 FinalError, for hours after a TransientError or a MachineUnusable, a few times after any other AttemptError.
-ProcessKilled counts as a kill (include/orchestration/interruptions.py).
-Some packages have their own base class, such as StoreError, whose subclasses differ in whether a retry can
-help. Errors that no task raises, such as StackError, are omitted. tests/project/test_errors.py compares this
-tree with the code:
+ProcessKilled counts as a kill (include/orchestration/interruptions.py). Some packages have their own base
+class, such as StoreError. A retry can help after some of its subclasses, but not after others. Errors that no
+task raises, such as StackError, are omitted. tests/project/test_errors.py compares this tree with the code:
 
 ProjectError
   AttemptError

@@ -5,8 +5,8 @@ to Ultralytics. It does not start if another account could have prepared them, o
 them. Only the run's own user and root are trusted. Whoever sets up the folders must judge two remaining
 risks: the owner of a parent folder may replace them, and a group may have write access (as for Kubernetes'
 fsGroup volumes, owned by root with mode 2775). On OpenShift, the user of a container varies, so containers
-share files through group 0, to which no ordinary account belongs; a user in group 0 therefore trusts folders
-of that group, regardless of their owner.
+share files through group 0. No ordinary account belongs to that group. Therefore a user in group 0 trusts its
+folders, regardless of their owner.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class TrainingConsole(AirflowPlugin):
         marking.register()
         return [
             {"name": "Training API", "app": api.create_app(), "url_prefix": api.PREFIX},
-            {"name": "Training console", "app": console.create_app(), "url_prefix": console.PREFIX},
+            {"name": "Training console", "app": console.create_app(), "url_prefix": PREFIX},
         ]
 
     @cached_property

@@ -12,7 +12,7 @@ from include.api import PREFIX
 
 @cache
 def read_airflow_url() -> str:
-    """Return the base URL of Airflow's UI without a trailing slash; if it is not set, Airflow's default.
+    """Return the base URL of Airflow's UI without a trailing slash, or Airflow's default if none is set.
 
     The URL is cached because looking it up takes longer than building the rest of a link. It cannot change,
     because Airflow reads its configuration only at startup.

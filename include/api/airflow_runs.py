@@ -44,8 +44,8 @@ that Airflow's routes share with ours, so that these calls cannot occupy every t
 def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     """Decorate a plain `def` route that calls Airflow's API, so that it occupies none of the shared threads.
 
-    Airflow's routes run in the shared threads, too. If routes that wait for Airflow occupied all of these
-    threads, none of Airflow's routes could run, and the process would never serve a request again.
+    Airflow's routes run in the shared threads, too. If every shared thread waited for a route of Airflow,
+    none of these routes could run, and the process would hang for ever.
     """
 
     @wraps(route)
@@ -91,8 +91,8 @@ def trigger_run(request: Request, wanted: DagRequest) -> str:
 def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | None:
     """Return the run as Airflow's API describes it, or None if the API does not return it.
 
-    None means that the run does not exist, that the user may not see it, or that this process does not serve
-    the API. Raises ProblemError (503) if the API fails, because the run may exist.
+    None means one of three things: the run does not exist, the user may not see it, or this process does not
+    serve the API. Raises ProblemError (503) if the API fails, because the run may exist.
     """
     answer = _send(request, "GET", dag_id, run_id)
     if answer is not None and answer.is_server_error:
@@ -110,7 +110,7 @@ def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | Non
 
 
 def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-    """Return the XCom that a task of the run stored under that key; None if the API does not return it.
+    """Return the XCom that a task stored under that key; None if the API does not return it.
 
     Airflow's REST API returns the stored JSON, so this process does not deserialize it into objects.
     """
@@ -123,7 +123,7 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
 def read_failure(
     request: Request, dag_id: str, run_id: str, *task_ids: str
 ) -> tuple[Literal["refused", "failed"], str]:
-    """Return "refused" and the reason if a task refused the request, otherwise "failed" and where the log is.
+    """Return "refused" and the reason if a task refused the request; otherwise, "failed" and where to look.
 
     Users who may not read XComs always get "failed".
     """
@@ -134,7 +134,7 @@ def read_failure(
     return "failed", f"The run failed, and its log says why: see run {run_id} of {dag_id}."
 
 
-def is_running(request: Request, dag_id: str, run_id: str) -> bool:
+def is_run_active(request: Request, dag_id: str, run_id: str) -> bool:
     """Return whether the run is queued or running; False if `find_run` does not find the run.
 
     Raises ProblemError (503) if Airflow's API fails.

@@ -51,19 +51,19 @@ def download_checkpoint(
 
 def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     """Return the location of the checkpoint, or raise ProblemError with the reason why there is none."""
+    recorded = job.get_checkpoint(kind)
+    if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
+        raise _explain_no_checkpoint(
+            job, kind, f"the retention policy deleted it on {expired:%Y-%m-%d}; best.pt is kept"
+        )
     store = CheckpointStore(bucket)
     try:
         location = store.locate(job.job_id, kind)
     except ValueError as error:
         raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
-    recorded = job.get_checkpoint(kind)
     if recorded is not None and recorded.path != location.uri:
         raise _explain_no_checkpoint(
             job, kind, f"it is recorded at {recorded.path}, not at {location.uri}: download the recorded file"
-        )
-    if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
-        raise _explain_no_checkpoint(
-            job, kind, f"the retention policy deleted it on {expired:%Y-%m-%d}; best.pt is kept"
         )
     stored = store.head(job.job_id, kind)
     reason = _explain_missing(job, stored) if recorded is None else _explain_mismatch(stored, recorded.sha256)

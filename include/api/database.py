@@ -100,7 +100,7 @@ def _load_json(data: str | bytes) -> Any:
 
 
 def _parse_integer(number: str) -> int | None:
-    """Return the integer, or None if it may be too large for a double: JSON sets no limit, but parsers do."""
+    """Return the integer; None if it may exceed the largest double: many JSON parsers accept no more."""
     return int(number) if len(number) <= sys.float_info.max_10_exp else None
 
 

@@ -46,8 +46,7 @@ class DatasetsQuery(BaseModel):
     prefix: str | None = Field(None, max_length=128, description="Only datasets whose name starts with this.")
     archived: bool | None = Field(
         None,
-        description="Only datasets whose versions are all archived (true), or only those with a version that "
-        "is not archived (false).",
+        description="true: only datasets whose versions are all archived. false: only the other datasets.",
     )
     limit: Limit = 50
     """Page size."""
@@ -59,8 +58,7 @@ class Dataset(ResponseBody):
     """A registered dataset."""
 
     newest: DatasetSummary
-    """The version that the name refers to: the newest version that is not archived, or the newest version if
-    all are archived."""
+    """The newest version that is not archived; if all are archived, the newest version."""
     versions: int
     """Number of versions."""
 
@@ -192,7 +190,7 @@ def _compare_files(bucket: Bucket, base: DatasetVersion, version: DatasetVersion
         raise ProblemError(
             HTTPStatus.CONFLICT,
             f"{base} and {version} have {images:,} images in total, but this request compares at most "
-            f"{COMPARED_IMAGES:,}; when a larger version is registered, it is compared with the one before",
+            f"{COMPARED_IMAGES:,}; registration compares each version with the one before, whatever its size",
         )
     try:
         return find_difference(bucket, base, version)  # not stored, because only tasks write to the bucket

@@ -14,7 +14,7 @@ from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result
 from include.api.bodies import ResponseBody
 from include.api.problems import ProblemError, describe_errors
-from include.audit.deletion_request import DELETION_DAG
+from include.audit.deletion import DELETION_DAG
 
 router = APIRouter(prefix="/deletions", tags=["deletions"])
 
@@ -41,8 +41,8 @@ class DeletionProgress(ResponseBody):
     bytes: int | None = None
     """Total size of the deleted objects in bytes; null for users without the right to read XComs."""
     error: str | None = None
-    """Why the deletion was refused; or where to look, if the run failed for another reason or the user has no
-    right to read XComs."""
+    """Why the deletion was refused, or where the run's log is. Users who may not read XComs always learn only
+    where the log is."""
 
 
 @router.get(

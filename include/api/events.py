@@ -88,7 +88,7 @@ async def follow_job(
     """Stream events of a job: `job` first and after each change, `epoch` after each epoch, `end` last.
 
     The events carry the same data as the routes for the job and its epochs. The stream ends after at
-    most five minutes; a client that reconnects continues after the last epoch that it received.
+    most five minutes. A client that reconnects continues after the last epoch that it received.
     """
     last_seen = after if last_event_id is None else last_event_id
     async for event in follow(hub, job.job_id, last_seen, LONGEST_SECONDS):
@@ -98,7 +98,7 @@ async def follow_job(
 async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
     """Yield the job's events after epoch `after`, until the job has ended or `seconds` have passed.
 
-    The stream ends earlier if the server is stopping, or if the row has been deleted or cannot be shown.
+    The stream ends earlier if the server stops, the row is deleted, or the row cannot be shown.
     """
     end, version, sent = time.monotonic() + seconds, None, _SentEpochs(after)
     with hub.watching(job_id):
@@ -129,8 +129,8 @@ class _SentEpochs:
         """Yield the epochs that have to be sent.
 
         If the job has gone back to an earlier epoch since the last call, the epochs that it has repeated are
-        sent again. If, on the first call, the newest epoch is before `after`, the client has seen epochs that
-        no longer exist, and all epochs are sent.
+        sent again. On the first call, the newest epoch may be before `after`: the client has then seen epochs
+        that no longer exist, and gets all epochs.
         """
         latest = state.epochs[-1].epoch if state.epochs else -1
         if latest < self._epoch:

@@ -49,7 +49,7 @@ class JobState:
     job: str | None
     """The TrainingJobResponse as JSON; None if the row has been deleted or cannot be shown."""
     has_ended: bool
-    """Whether no further change is expected: the job has ended, or has no row that can be shown."""
+    """Whether this state is final: the job has ended, or has no row that can be shown."""
     epochs: tuple[KnownEpoch, ...]
     """The job's finished epochs in order."""
 

@@ -16,7 +16,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request
 
-from include.api.airflow_runs import end_run, in_own_thread, is_running, trigger_run
+from include.api.airflow_runs import end_run, in_own_thread, is_run_active, trigger_run
 from include.api.bodies import RequestBody
 from include.api.database import Database, open_database
 from include.api.deletion_progress import DeletionStarted
@@ -26,8 +26,7 @@ from include.api.jobs import JobId
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, describe_errors
 from include.attempt.tracking import track_recorded
-from include.audit.deletion import require_deletable
-from include.audit.deletion_request import DeletionRequest
+from include.audit.deletion import DeletionRequest, require_deletable
 from include.deployment.connections import open_bucket, prepare_training_db
 from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.completion import record_completion
@@ -99,8 +98,8 @@ def stop_job(
 
     Only the job's owner and job administrators may do this. The job notices the request within ten seconds,
     and its state is kept. Repeating the request changes nothing, except that `now` overrides `after_epoch`. A
-    job that waits for its user's quota or for a GPU is stopped immediately. Its run is then marked as failed
-    if the user may edit runs; otherwise the run fails by itself.
+    job that waits for its user's quota or for a GPU is stopped immediately. If the user may edit runs, its
+    run is then marked as failed; otherwise, the run fails by itself.
     """
     _require_own_job(database, job_id, user, settings.ownership, "stop it")
     jobs = JobRepository(database)
@@ -166,8 +165,8 @@ def delete(
     """Delete a job with its checkpoints, pictures and report, by triggering `delete_data`.
 
     Only the job's owner and job administrators may do this. The request is refused if the job is active or
-    pinned, if an active job started from it, or if a model version comes from it; a version that was rejected
-    and never promoted does not count. If a host application owns the table, the row stays. A deletion cannot
+    pinned, if an active job started from it, or if a model version comes from it. Versions that were rejected
+    and never promoted do not count. If a host application owns the table, the row stays. A deletion cannot
     be undone.
     """
     job = _require_own_job(database, job_id, user, settings.ownership, "delete it")
@@ -175,7 +174,7 @@ def delete(
         raise ProblemError(
             HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; set confirm to the id"
         )
-    require_deletable(database, job, partial(is_running, request))
+    require_deletable(database, job, partial(is_run_active, request))
     return DeletionStarted(run_id=trigger_run(request, DeletionRequest(job_id=job_id)))
 
 

@@ -107,9 +107,8 @@ class TrainingJobResponse(TrainingJob):
     """`dataset` of `spec`."""
     duration_seconds: float | None
     """Time for which the job's attempts have held their GPUs. Waits, the time between two attempts, and the
-    time between a job's end and its resumption are not included. If the job began before schema revision
-    0013, or if a host application trains it, this is the time from `started_at` to the job's end, or until
-    now."""
+    time between a job's end and its resumption are not included. For a job that began before schema revision
+    0013, or that a host application trains: the time from `started_at` to the job's end, or until now."""
     queue: QueuePlace | None
     """Null unless the job waits for a GPU."""
     progress: Progress
@@ -237,9 +236,9 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the checkpoint's download URL, or None if the row does not show that the checkpoint is stored.
 
-    A recorded path shows this if it is the job's own key. If the row records no path, its durable epoch shows
-    this; but in the first epoch (-1), and without validation until training has ended, only last.pt is
-    stored.
+    A recorded path shows this if it is the job's own key. If the row records no path, a durable epoch shows
+    that last.pt is stored. best.pt is stored after the first epoch (0) or, without validation, when training
+    has ended.
     """
     uri = S3Location(bucket, build_checkpoint_key(job.job_id, kind)).uri
     recorded = job.get_checkpoint(kind)
@@ -253,6 +252,6 @@ def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | 
 
 
 def _validates(job: TrainingJob) -> bool:
-    """Return whether each epoch is validated; without that, no epoch is known to be the best so far."""
+    """Return whether each epoch is validated; only then is the best epoch so far known."""
     overrides = (job.spec or {}).get("overrides")
     return not isinstance(overrides, dict) or overrides.get("val") is not False

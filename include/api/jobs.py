@@ -31,8 +31,7 @@ from include.jobs.listing import (
 )
 from include.jobs.repository import JobRepository
 from include.plain_text import escape_model
-from include.reports.report import DatasetReport
-from include.reports.store import ReportStore
+from include.reports.report import DatasetReport, ReportStore
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
@@ -134,8 +133,8 @@ def get_dataset_report(job: FoundJob, bucket: InteractiveBucket) -> DatasetRepor
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
             f"job_id={job.job_id!r} has no dataset report: its dataset has not been checked yet, or the "
-            "report has been removed; if the job has no checkpoint yet, clear the run's task check_dataset "
-            "to create a report",
+            "report was removed. To create a report for a job without a checkpoint, clear the run's task "
+            "check_dataset",
         )
     return report
 

@@ -28,7 +28,7 @@ def _require_own_page(
 ) -> None:
     """Refuse (403) requests that a browser sends, with the user's cookie, from a page of another origin.
 
-    Airflow's cookie is SameSite=lax, which protects it from other sites, but not from another port or another
+    Airflow's cookie is SameSite=lax. This protects it from other sites, but not from another port or another
     host name of the same domain. Browsers state the origin of a request in headers that no page can forge:
     Sec-Fetch-Site or, over an unencrypted connection, only Origin. Other clients send neither header.
     """

@@ -1,7 +1,7 @@
 """Cursor pagination of long lists.
 
 A cursor holds the position of a page's last row, not a number of rows to skip. Therefore every page costs the
-same, and no row is repeated or skipped if others are added between two requests.
+same. Rows that are added between two requests shift no other row to another page.
 """
 
 from __future__ import annotations

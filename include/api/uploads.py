@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk.exceptions import AirflowNotFoundException
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 
 from include.api.access import require_can_see_runs
 from include.api.bodies import RequestBody, ResponseBody
 from include.api.database import open_database
-from include.api.deployment import CurrentSettings, InteractiveBucket
+from include.api.deployment import CurrentSettings, InteractiveBucket  # noqa: TC001 - read at run time
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, describe_errors
 from include.audit.orphans import find_known
@@ -34,13 +34,20 @@ if TYPE_CHECKING:
 
     from include.datasets.uploads.plan import Upload
     from include.deployment.settings import Settings
-    from include.s3.bucket import Bucket
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 _MAY_CHANGE = require_may_change(REGISTER_DAG)
 
 UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
+
+
+async def _prepare_uploads(bucket: InteractiveBucket) -> UploadStore:
+    return UploadStore(bucket)
+
+
+InteractiveUploads = Annotated[UploadStore, Depends(_prepare_uploads)]
+"""Parameter of routes: the uploads in the deployment's bucket, for requests that the user waits for."""
 
 
 class FileToUpload(RequestBody):
@@ -139,12 +146,13 @@ class CompletedUpload(ResponseBody):
     status_code=HTTPStatus.CREATED,
     dependencies=_MAY_CHANGE,
 )
-def begin_upload(body: UploadBody, user: GetUserDep, bucket: InteractiveBucket) -> UploadState:
+def begin_upload(
+    body: UploadBody, user: GetUserDep, settings: CurrentSettings, uploads: InteractiveUploads
+) -> UploadState:
     """Announce the files of a dataset. Only announced files can be sent, and only at the announced size."""
     announced = [UploadFile(path=file.path, size=file.size) for file in body.files]
-    planned = plan_upload(announced, user.get_name())
-    upload = UploadStore(bucket).begin(planned)
-    return _build_state(upload, [[] for _ in upload.files], bucket)
+    upload = uploads.begin(plan_upload(announced, user.get_name()))
+    return _build_state(upload, [[] for _ in upload.files], settings.bucket)
 
 
 @router.get(
@@ -152,15 +160,16 @@ def begin_upload(body: UploadBody, user: GetUserDep, bucket: InteractiveBucket) 
     dependencies=[require_can_see_runs(REGISTER_DAG)],
     responses=describe_errors(HTTPStatus.NOT_FOUND),
 )
-def get_upload(upload_id: UploadId, user: GetUserDep, bucket: InteractiveBucket) -> UploadState:
+def get_upload(
+    upload_id: UploadId, user: GetUserDep, settings: CurrentSettings, uploads: InteractiveUploads
+) -> UploadState:
     """Return the parts that S3 has received, so that an interrupted upload sends only the rest.
 
-    Until the upload is complete, a file whose size differs from the announced size is removed, because its
-    transfer was cut off.
+    Until the upload is complete, this request also removes every file whose size differs from the announced
+    size: its transfer was cut off.
     """
-    store = UploadStore(bucket)
-    upload = _require_own(store, upload_id, user)
-    return _build_state(upload, store.list_arrived(upload), bucket)
+    upload = _require_own(uploads, upload_id, user)
+    return _build_state(upload, uploads.list_arrived(upload), settings.bucket)
 
 
 @router.post(
@@ -173,19 +182,19 @@ def sign_parts(
     body: PartsBody,
     user: GetUserDep,
     settings: CurrentSettings,
-    bucket: InteractiveBucket,
+    uploads: InteractiveUploads,
 ) -> SignedParts:
     """Sign links for parts.
 
     If a file has only one part and is already stored, S3 answers its link with 412, even if the stored file
     is truncated.
     """
-    store = UploadStore(bucket)
-    upload = _require_own(store, upload_id, user)
+    upload = _require_own(uploads, upload_id, user)
     signer = create_s3_signer(settings.s3_public_endpoint)
+    wanted = [FilePart(each.file, each.part) for each in body.parts]
     signed = [
         SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
-        for link in store.sign_links(upload, [FilePart(each.file, each.part) for each in body.parts], signer)
+        for link in uploads.sign_links(upload, wanted, signer)
     ]
     return SignedParts(links=signed, seconds=UPLOAD_LINK_SECONDS)
 
@@ -253,12 +262,11 @@ def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
     return upload
 
 
-def _build_state(upload: Upload, arrived: list[list[int]], bucket: Bucket) -> UploadState:
-    done = upload.completed_at is not None
+def _build_state(upload: Upload, arrived: list[list[int]], bucket: str) -> UploadState:
     return UploadState(
         upload_id=upload.upload_id,
         created_by=escape_controls(upload.created_by),
-        source=upload.build_source(bucket.name) if done else None,
+        source=upload.build_source(bucket) if upload.completed_at is not None else None,
         files=[
             UploadedFile(
                 path=file.path, size=file.size, part_size=UPLOAD_PART, parts=file.parts, arrived=numbers

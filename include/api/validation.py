@@ -10,7 +10,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Body, Request
 
 from include.api.access import require_can_start
-from include.api.airflow_runs import in_own_thread, is_running
+from include.api.airflow_runs import in_own_thread, is_run_active
 from include.api.bodies import ResponseBody
 from include.api.database import Database
 from include.api.deployment import CurrentSettings
@@ -65,12 +65,12 @@ def _find_conflicts(
 ) -> tuple[dict[str, str], str | None]:
     """Return problems that only the database and S3 reveal, and the reason why the job would wait.
 
-    Such problems are a job id that is taken, or a job that belongs to another user, cannot be resumed or was
-    started with different parameters. A job waits if its user's quota is used up.
+    For example, the job id is taken, or the job belongs to another user, cannot be resumed, or was started
+    with different parameters. A job waits if its user's quota is used up.
     """
     bucket = open_bucket(settings, interactive=True)
     not_triggered = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), user)
-    claimant = Claimant.of(not_triggered, database, bucket, settings, partial(is_running, request))
+    claimant = Claimant.of(not_triggered, database, bucket, settings, partial(is_run_active, request))
     try:
         wait = check(params, claimant)
     except SpecError as refusal:

@@ -13,10 +13,10 @@ from include.attempt.job_record import JobRecord
 from include.attempt.manifest import TrainingManifest
 from include.attempt.pictures import remove_earlier_pictures, store_pictures
 from include.attempt.preemption import handle_sigterm
+from include.attempt.reporter import train_and_report
 from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
 from include.attempt.tracking import Tracker, predict_final_row
-from include.attempt.training import train_and_report
 from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
@@ -27,15 +27,14 @@ from include.deployment.connections import open_bucket, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.tracking import find_tracking_server
 from include.jobs.job import StopRequest
-from include.jobs.loss_parameters import build_loss_rules
 from include.s3.errors import FencedOut, StoreBusy
 from include.training.contract import ProcessKilled, TrainingRequest
 from include.training.gpu_claims import wait_for_gpus
 from include.training.gpus import describe_hardware, require_hardware
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.attempt import watch_attempt
-from include.watchdog.limits import Limits
 from include.watchdog.traces import Trace
+from include.watchdog.watch import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +110,7 @@ class TrainingAttempt:
             )
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
-            self._require_hardware(self._job.spec.device)
+            self._require_hardware(job.spec.device)
             # The data are fetched before a GPU is claimed, so that no GPU is idle while the attempt waits for
             # them. Fetching may take hours, but training's watchdog limits the time until the first batch, so
             # fetching has a watchdog of its own.
@@ -270,7 +269,7 @@ class TrainingAttempt:
             identity=self._build_identity(),
             recover=start.is_own,
             was_stopped=must_stop,
-            loss_rules=build_loss_rules(spec),
+            loss_rules=spec.build_loss_rules(),
             heartbeats=self._heartbeats,
         )
 

@@ -41,7 +41,7 @@ def retry_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
 def seek_device_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
     """Turn DeviceNotAvailable into GpuLost if the training run can be resumed: it once had the device.
 
-    Otherwise, DeviceNotAvailable is raised, because perhaps no machine has the device.
+    Otherwise, DeviceNotAvailable is raised: perhaps no machine has the device.
     """
     try:
         yield

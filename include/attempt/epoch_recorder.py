@@ -31,8 +31,8 @@ _RETRY_SECONDS = 15.0
 class EpochRecorder:
     """Writes epochs to the database as they finish, in a separate thread.
 
-    A database that is down or hangs does not stop training: epochs are queued, and training does not wait for
-    the database again until a write has succeeded. Training never waits for progress to be recorded. Any
+    A database that is down or hangs does not stop training. Epochs are queued, and training waits for the
+    database again only after a write has succeeded. Training never waits for progress to be recorded. Any
     error other than an outage ends training, for example OwnershipLost if another run or attempt owns the
     job. Use the recorder as a context manager: it stops writing at the end of the block.
     """
@@ -71,7 +71,7 @@ class EpochRecorder:
             self._wake_writer()
             if self._problem is None:
                 settled = self._changed.wait_for(
-                    lambda: not self._waiting or self._has_failed, _ANSWER_SECONDS
+                    lambda: not self._waiting or self._problem or self._error, _ANSWER_SECONDS
                 )
                 if not settled:
                     self._report_outage(TimeoutError(f"no response for {_ANSWER_SECONDS:g} s"))
@@ -105,10 +105,6 @@ class EpochRecorder:
             if self._waiting and self._problem is not None:
                 raise self._problem
             return self._stop is not StopRequest.NONE
-
-    @property
-    def _has_failed(self) -> bool:
-        return self._problem is not None or self._error is not None
 
     def _wake_writer(self) -> None:
         self._wake_requested = True

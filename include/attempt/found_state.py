@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.keys import EXACT
 from include.training.contract import UnreadableCheckpoint
 from include.training.loading import count_batches_into_epoch
 
@@ -49,10 +48,6 @@ class FoundState:
         if found is None or found.position != self.position:
             return False
         return stored.is_the_same_as(Checkpoint.of_file(self.path, *self.position))
-
-    def read_trained_seconds(self) -> float:
-        """Return how long this training run has trained so far, excluding its parent's time."""
-        return float(self.state[EXACT].get("trained_seconds", 0.0))
 
     def list_finished_epochs(self) -> tuple[FinishedEpoch, ...]:
         """Return the epochs that this training run has finished, excluding those of its parent."""

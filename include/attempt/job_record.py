@@ -37,15 +37,19 @@ class JobRecord:
     open: OpenDatabase
     """Connects to the training database."""
 
+    @property
+    def _key(self) -> tuple[str, str, int]:
+        return self.job_id, self.run_id, self.attempt
+
     def require_own(self) -> TrainingJob:
         """Return the row. Raises OwnershipLost if this attempt does not own it."""
         with self.open() as connection:
-            return AttemptRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
+            return AttemptRepository(connection).require_owner(*self._key)
 
     def leave_queue(self, hardware: Hardware) -> None:
         """Record that the attempt has its GPU and that the job is running."""
         with self.open() as connection:
-            AttemptRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
+            AttemptRepository(connection).leave_queue(*self._key, hardware)
 
     @contextmanager
     def counting_gpu_use(self) -> Iterator[None]:
@@ -58,7 +62,7 @@ class JobRecord:
             yield
         finally:
             with suppress(*list_database_errors()), self.open() as connection:
-                AttemptRepository(connection).extend_gpu_use(self.job_id, self.run_id, self.attempt)
+                AttemptRepository(connection).extend_gpu_use(*self._key)
 
     def start_training(self, start: StartingPoint) -> int:
         """Record where the attempt starts; return how many recorded epochs it repeats.
@@ -67,33 +71,25 @@ class JobRecord:
         """
         with self.open() as connection:
             return AttemptRepository(connection).start_training(
-                self.job_id,
-                self.run_id,
-                self.attempt,
-                start.epoch + 1,
-                start.batch,
-                start.trained_seconds,
-                start.finished,
+                *self._key, start.epoch + 1, start.batch, start.trained_seconds, start.finished
             )
 
     def record_epoch(self, report: EpochReport) -> StopRequest:
         """Record a finished epoch; return whether the job should stop."""
         with self.open() as connection:
-            return AttemptRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
+            return AttemptRepository(connection).record_epoch(*self._key, report)
 
     def record_progress(self, progress: TrainingProgress) -> StopRequest:
         """Record how much of the current epoch has been trained; return whether the job should stop."""
         with self.open() as connection:
-            return AttemptRepository(connection).record_progress(
-                self.job_id, self.run_id, self.attempt, progress
-            )
+            return AttemptRepository(connection).record_progress(*self._key, progress)
 
     def record_durable(self, epoch: int, batch: int) -> None:
         """Record that the state after `epoch` and `batch` batches of the next epoch is in S3."""
         with self.open() as connection:
-            AttemptRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
+            AttemptRepository(connection).record_durable(*self._key, epoch, batch)
 
     def record_inexact(self, reason: str) -> None:
         """Record why the weights may differ from those of an uninterrupted training run."""
         with self.open() as connection:
-            AttemptRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)
+            AttemptRepository(connection).record_inexact(*self._key, reason)

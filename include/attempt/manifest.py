@@ -41,8 +41,8 @@ class TrainingManifest(Payload):
     stop_reason: StopReason
     """Why training ended."""
     seconds: float
-    """Duration of training in the last attempt, including the final validation; if a user stopped the job
-    within an epoch, only the duration of the final validation."""
+    """Duration of training in the last attempt, including the final validation. If a user stopped the job
+    within an epoch, only the final validation counts."""
     device: str
     """Hardware of the last attempt."""
     ultralytics_version: str

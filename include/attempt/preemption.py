@@ -1,7 +1,7 @@
 """Preemption: after SIGTERM, ends training soon enough to save its last batch in S3.
 
 Airflow forwards SIGTERM to the task's process, but the handler that Airflow installs there does nothing for a
-Python task, which would continue until it is killed.
+Python task. The task would continue until it is killed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.parents_death import signal_at_parents_death
+from include.child_processes import signal_at_parents_death
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -100,7 +100,7 @@ class Recovery:
                 best,
                 *own.position,
                 is_own=True,
-                trained_seconds=own.read_trained_seconds(),
+                trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
                 finished=own.list_finished_epochs(),
             )
         parent = self._job.resume

@@ -1,6 +1,6 @@
 """Mirrors a job in MLflow if MLFLOW_TRACKING_URI is set, without delaying training.
 
-The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable: all
+The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable. All
 missing values are sent after the next epoch, by another attempt, or by the last task.
 """
 
@@ -67,8 +67,8 @@ class Tracker:
 
     It sends nothing if there is no server, or if the job's row belongs to a training run other than
     `origin_run_id` (None accepts any). `notify` returns immediately. `end` waits for up to 10 seconds. If an
-    Exception ends the block (Preempted is not one), `__exit__` waits as long, because requests that are still
-    pending must not arrive after those of a later attempt. No method raises.
+    Exception ends the block (Preempted is not one), `__exit__` waits as long: a pending request must not
+    arrive after those of a later attempt. No method raises.
     """
 
     def __init__(

@@ -35,9 +35,9 @@ def upload(
 ) -> Checkpoint:
     """Make the manifest's checkpoint of this kind durable and return it with its s3:// path.
 
-    Nothing is uploaded if S3 already has the right bytes. The upload that ends last finds both files in S3
-    and removes the job's files from the machine it runs on, unless `keep_local` is set. Raises
-    UntrustedFolder if another account of this machine could have created the files to upload.
+    Nothing is uploaded if S3 already has the right bytes. The upload that ends last finds both files in S3.
+    Unless `keep_local` is set, it removes the job's files from its machine. Raises UntrustedFolder if another
+    account of this machine could have created the files to upload.
     """
     local = manifest.best if kind == "best" else manifest.last
     uri = store.build_uri(manifest.job_id, kind)

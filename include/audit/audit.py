@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,17 +13,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.audit.dataset_orphans import find_dataset_orphans
 from include.audit.findings import AuditFinding, FindingKind
-from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
-from include.audit.objects import RandomSample, examine_object
 from include.audit.orphans import find_orphans
-from include.audit.recorded import is_still_recorded, list_recorded_objects
+from include.audit.recorded import examine_object, is_still_recorded, list_recorded_objects
 from include.audit.repair import describe_remedy, restore_object
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
 from include.audit.uploads import find_abandoned_uploads
+from include.database import Statements
 from include.s3.client import PARALLEL_REQUESTS
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from include.models.signing import ModelSigning
     from include.s3.bucket import Bucket
     from include.s3.conditional_writes import ConditionalWrites
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,42 @@ class AuditScope:
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
     """Run all checks, make safe repairs if the request says so, and record and report the findings.
 
-    Repeating an audit is safe: the new findings replace earlier findings of the same run. Raises StoreErrors
-    and psycopg's errors.
+    Repeating an audit is safe: the new findings replace earlier findings of the same run. Each finding is
+    recorded immediately, so that a killed audit loses none. Raises StoreErrors and psycopg's errors.
     """
     report = AuditReport()
-    ledger = Ledger(scope.connection, run_id, report)
-    ledger.begin()
     connection, bucket, now = scope.connection, scope.bucket, scope.now
+    with connection.transaction():  # also forgets all findings older than half a year
+        Statements(connection).execute("forget_findings", run_id=run_id)
     findings = chain(
         find_unfenced(bucket.name, scope.conditional_writes),
         find_stuck(connection, scope.live_runs, now, repair=request.repair),
         find_abandoned_uploads(connection, bucket, now, repair=request.repair),
         find_orphans(connection, bucket, now, report),
-        find_dataset_orphans(connection, bucket, now, report),
         find_losses(scope, request, run_id, report),
         find_leftovers(connection, bucket.client, scope.training_root, now, repair=request.repair),
     )
     for finding in findings:
-        ledger.add(finding)
+        report.add(finding)
+        if report.found[finding.kind] == report.count_recorded(finding.kind):  # not too many of this kind
+            _record(connection, run_id, finding)
     return report
+
+
+def _record(connection: Connection[Any], run_id: str, finding: AuditFinding) -> None:
+    """Log the finding, and add it to the table `checkpoint_audits`."""
+    log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired")
+    with connection.transaction():
+        Statements(connection).execute(
+            "record_finding",
+            run_id=run_id,
+            finding=str(finding.kind),
+            job_id=finding.job_id,
+            path=finding.path,
+            detail=finding.detail,
+            repair=finding.repair,
+            size=finding.size,
+        )
 
 
 def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[AuditFinding]:
@@ -107,14 +126,14 @@ def find_losses(
                     sample.offer(recorded)
                 else:
                     yield from _confirm(scope, recorded, finding, repair=request.repair)
-            report.count_examined(page, reread=False)
+            report.checked += len(page)
             if request.full:
-                report.count_examined(page, reread=True)
+                report.count_reread(page)
         read_again = threads.map(partial(examine_object, scope.bucket.client, reread=True), sample.objects)
         for recorded, finding in zip(sample.objects, read_again, strict=True):
             if finding is not None:
                 yield from _confirm(scope, recorded, finding, repair=request.repair)
-        report.count_examined(sample.objects, reread=True)
+        report.count_reread(sample.objects)
 
 
 def _confirm(
@@ -131,3 +150,20 @@ def _confirm(
         yield replace(finding, repair=done)
     else:
         yield replace(finding, detail=f"{finding.detail}. {describe_remedy(scope.bucket.client, recorded)}")
+
+
+class RandomSample:
+    """A uniform random sample of the objects that are offered, in constant memory, however many they are."""
+
+    def __init__(self, size: int, seed: str) -> None:
+        self.objects: list[RecordedObject] = []
+        self._size, self._offered = size, 0
+        self._dice = random.Random(seed)  # noqa: S311 - no secret depends on it
+
+    def offer(self, recorded: RecordedObject) -> None:
+        """Add the object with the right probability; if the sample is full, it replaces a random one."""
+        self._offered += 1
+        if len(self.objects) < self._size:
+            self.objects.append(recorded)
+        elif (place := self._dice.randrange(self._offered)) < self._size:
+            self.objects[place] = recorded

@@ -1,12 +1,19 @@
-"""Deleting a job that has ended, and everything that it has stored, unless something still needs the job."""
+"""The parameters of `delete_data`; deletes a job and all that it stored, unless something needs the job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, model_validator
 
 from include.database import Statements
+from include.datasets.errors import DatasetError
+from include.datasets.registered import RegisteredName, parse_registered
 from include.errors import Conflict
+from include.jobs.parameters import OptionalText
+from include.limits import TEXT
+from include.request import LenientRequest
 from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, build_checked_dataset_key
 
 if TYPE_CHECKING:
@@ -17,6 +24,41 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
+
+
+DELETION_DAG = "delete_data"
+
+
+class DeletionRequest(LenientRequest):
+    """The parameters of `delete_data`; exactly one of them must be given."""
+
+    dag_id = DELETION_DAG
+
+    job_id: OptionalText = Field(None, max_length=TEXT, description="The job to delete.")
+    dataset: OptionalText = Field(
+        None, max_length=TEXT, description="The version of a dataset to delete, such as parts@3."
+    )
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if (self.job_id is None) == (self.dataset is None):
+            raise ValueError("give either job_id or dataset")
+        if self.dataset is not None:
+            self.version  # noqa: B018 - raises an error unless the text names a version
+        return self
+
+    @property
+    def version(self) -> tuple[str, int] | None:
+        """Name and number of the dataset's version; None if a job is to be deleted."""
+        if self.dataset is None:
+            return None
+        try:
+            named = parse_registered(self.dataset) or RegisteredName(self.dataset, None)
+        except DatasetError as error:
+            raise ValueError(str(error)) from None
+        if named.version is None:
+            raise ValueError(f"dataset={self.dataset!r} does not name a version: give name@version")
+        return named.name, named.version
 
 
 class DeletionRefused(Conflict):

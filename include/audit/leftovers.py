@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import AuditFinding, FindingKind
-from include.audit.objects import examine_object
-from include.audit.recorded import list_job_objects
+from include.audit.recorded import examine_object, list_job_objects
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.jobs.repository import JobRepository
 from include.s3.location import JOB_ID

@@ -38,8 +38,8 @@ def restore_object(
 ) -> str | None:
     """Restore the recorded object and return a description of the repair; None if it cannot be restored.
 
-    The object is not replaced if it has changed in the meantime (If-Match), or if the row no longer names it.
-    The restored object is read back. Raises StoreUnreachable.
+    An object is left alone if it has changed in the meantime (If-Match), or if its row no longer names it. A
+    restored object is read back. Raises StoreUnreachable.
     """
     source: str | None
     try:
@@ -132,7 +132,7 @@ def _find_copies(
 
 
 def _parse_location(path: str) -> S3Location | None:
-    """Return the location of the object at this URI; None if the URI is not the address of an object."""
+    """Return the location with this URI; None if it is not the URI of an object."""
     try:
         return S3Location.parse(path)
     except ValueError:

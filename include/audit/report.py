@@ -75,13 +75,10 @@ class AuditReport:
         self.objects += len(page)
         self.bytes += sum(item.size for item in page)
 
-    def count_examined(self, page: Collection[RecordedObject], *, reread: bool) -> None:
-        """Count these objects as examined or, with `reread`, as read again."""
-        if reread:
-            self.reread += len(page)
-            self.reread_bytes += sum(recorded.size or 0 for recorded in page)
-        else:
-            self.checked += len(page)
+    def count_reread(self, objects: Collection[RecordedObject]) -> None:
+        """Count these objects as read again."""
+        self.reread += len(objects)
+        self.reread_bytes += sum(recorded.size or 0 for recorded in objects)
 
     def add(self, finding: AuditFinding) -> None:
         """Count a finding."""

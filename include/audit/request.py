@@ -17,7 +17,7 @@ _HUNDRED_YEARS = 36_500
 class RetentionPolicy(BaseModel):
     """Decides which full states (last.pt with last.previous.pt) to keep; see docs/operations.md.
 
-    If none of the first three fields keeps a state, the state is deleted unless something needs its job.
+    A state is kept if one of the first three fields says so, or if something needs its job.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

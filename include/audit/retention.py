@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, Field, computed_field
+
 from include.audit.report import format_size
+from include.audit.request import RetentionPolicy
 from include.database import Statements, fetch_rows
-from include.payload import Payload
 from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import CHECKPOINTS, REPORTS
 from include.time_limited_connection import long_transaction
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.audit.liveness import LiveRuns
-    from include.audit.request import RetentionPolicy
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
 
@@ -35,28 +35,13 @@ SHOWN = 200
 _STATES = {"last.pt", "last.previous.pt"}
 
 
-class RetentionSummary(Payload):
-    """What the task `retain` returns: the figures of a RetentionReport."""
+class RetentionReport(BaseModel):
+    """Figures about the states and reports that were deleted or, in a dry run, would be deleted.
 
-    sentence: str
-    """One-line summary."""
-    dry_run: bool
-    """Whether the states would be deleted, but were not."""
-    jobs: int
-    """Number of jobs whose states are deleted."""
-    objects: int
-    """Number of deleted objects."""
-    bytes: int
-    """Total size of the deleted objects."""
-    reports: int
-    """Number of deleted reports of dataset checks."""
+    The task `retain` returns them, without the policy and the list of jobs.
+    """
 
-
-@dataclass
-class RetentionReport:
-    """Figures about the states and reports that were deleted or, in a dry run, would be deleted."""
-
-    policy: RetentionPolicy
+    policy: RetentionPolicy = Field(exclude=True)
     """The policy that was applied."""
     jobs: int = 0
     """Number of jobs whose states are deleted."""
@@ -66,9 +51,9 @@ class RetentionReport:
     """Number of deleted objects (last.pt and last.previous.pt)."""
     bytes: int = 0
     """Total size of the deleted objects."""
-    shown: dict[str, int] = field(default_factory=dict)
+    shown: dict[str, int] = Field(default_factory=dict, exclude=True)
     """The jobs that the report lists, with the total size of their deleted objects."""
-    _last: str = field(default="", repr=False)
+    _last: str = ""
     """The job of the object that was counted last."""
 
     def add(self, item: ListedObject) -> None:
@@ -82,27 +67,23 @@ class RetentionReport:
         if job_id in self.shown or len(self.shown) < SHOWN:
             self.shown[job_id] = self.shown.get(job_id, 0) + item.size
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def dry_run(self) -> bool:
+        """Whether the states would be deleted, but were not."""
+        return self.policy.dry_run
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def sentence(self) -> str:
         """One-line summary."""
-        verb = "would be deleted (dry run)" if self.policy.dry_run else "were deleted"
+        verb = "would be deleted (dry run)" if self.dry_run else "were deleted"
         return (
             f"Retention: states of {self.jobs} jobs, {self.objects} objects, {format_size(self.bytes)} "
             f"{verb}. Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of "
             "each model and dataset, and those of jobs that ended less than "
             f"{self.policy.expire_after_days} days ago."
             + (f" {self.reports} older reports of dataset checks {verb}." if self.reports else "")
-        )
-
-    def summarize(self) -> RetentionSummary:
-        """Return the figures as the result of the task."""
-        return RetentionSummary(
-            sentence=self.sentence,
-            dry_run=self.policy.dry_run,
-            jobs=self.jobs,
-            objects=self.objects,
-            bytes=self.bytes,
-            reports=self.reports,
         )
 
     def to_markdown(self) -> str:
@@ -119,13 +100,12 @@ def retain(
 ) -> RetentionReport:
     """Delete the states that the policy does not keep; in a dry run, only report them.
 
-    A job's row is marked before its objects are deleted; after an interruption, a later run deletes the rest
-    of the marked jobs' states. The database chooses the states at the start; a row is marked only if it has
-    not changed since then. Memory use does not depend on the number of objects and rows.
-
-    Raises StoreErrors and psycopg's errors.
+    The database chooses the states at the start. A job's row is then marked, unless it has changed, before
+    its objects are deleted. So after an interruption, a later run can delete the rest of the marked jobs'
+    states. Memory use does not depend on the number of objects and rows. Raises StoreErrors and psycopg's
+    errors.
     """
-    report = RetentionReport(policy)
+    report = RetentionReport(policy=policy)
     _choose(connection, policy)
     with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads:
         for page in bucket.list_pages(CHECKPOINTS):

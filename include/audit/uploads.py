@@ -15,8 +15,7 @@ from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore
 from include.registry.objects import lock_objects
 from include.s3.layout import CHECKPOINTS, MODELS, PRETRAINED, UPLOADS
-from include.s3.multipart import abort_multipart_upload
-from include.s3.parts import list_unfinished_uploads
+from include.s3.multipart import abort_multipart_upload, list_unfinished_uploads
 from include.time_limited_connection import long_transaction
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from include.datasets.uploads.plan import Upload
     from include.s3.bucket import Bucket
-    from include.s3.parts import UnfinishedUpload
+    from include.s3.multipart import UnfinishedUpload
 
 ABANDONED = timedelta(days=1)
 """No upload of a checkpoint or of weights takes a day: an older one was left behind by a killed process."""

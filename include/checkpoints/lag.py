@@ -17,8 +17,8 @@ class Lag:
     """Warns when S3 has accepted no state for more than `epochs` epochs or `seconds` seconds.
 
     It warns once, warns again whenever the lag has doubled, and reports when S3 accepts a state again. The
-    lag starts at the first upload that is tried after the last success, so a state that is not due yet does
-    not count. `durable` is the position of the state that is already in S3.
+    lag is measured from the first upload that is tried after the last success. A state that is not due yet
+    does not count. `durable` is the position of the state that is already in S3.
     """
 
     def __init__(self, epochs: int, seconds: float, durable: Position | None = None) -> None:

@@ -31,14 +31,14 @@ _PARTING_SECONDS = 1.0
 class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
-    There is one upload at a time. A newer snapshot replaces a waiting one; if the newer one has no best.pt,
-    the best.pt that waits is kept. So at most two copies of each file exist. A failed upload is retried until
-    a newer state replaces it. But if S3 already holds parts of an upload, that upload is finished first;
-    otherwise, no upload would ever finish over a slow link. Training neither waits for S3 nor fails because
-    of it, but `publish` and `close` raise FencedOut once another attempt owns the job.
+    There is one upload at a time. A newer snapshot replaces a waiting one. If the newer one has no best.pt,
+    the waiting best.pt is kept. So at most two copies of each file exist. A failed upload is retried until a
+    newer state replaces it. But if S3 already holds parts of an upload, that upload is finished first.
+    Otherwise, no upload would ever finish over a slow link. Training never waits for S3, and never fails
+    because of it. Once another attempt owns the job, `publish` and `close` raise FencedOut.
 
-    The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3;
-    exceptions from this call are logged. `durable` is the position of the newest state that is already in S3.
+    The thread calls `on_durable` with the epoch and the batch of each last.pt that it has verified in S3. It
+    logs the exceptions of this call. `durable` is the position of the newest state that is already in S3.
 
     At the end of a `with` block, the pending snapshot is stored: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
@@ -97,9 +97,9 @@ class BackgroundPublisher:
         """Store the newest snapshot within `drain_seconds`, then stop writing.
 
         The default is the value given to the constructor. An upload that is still running after that time is
-        aborted; the attribute `durable` then says which state is the newest in S3. If an exception such as
-        Preempted interrupts the wait, the upload may take `grace_seconds` more before the exception is
-        raised. Raises FencedOut.
+        aborted. The attribute `durable` then says which state is the newest in S3. If an exception such as
+        Preempted interrupts the wait, the upload gets `grace_seconds` more, and then the exception is raised.
+        Raises FencedOut.
         """
         with self._changed:
             self._is_closing = True

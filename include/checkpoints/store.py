@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
-from include.checkpoints.metadata import SEEDED_FROM, build_metadata, parse_checkpoint
+from include.checkpoints.stored import SEEDED_FROM, build_metadata, parse_checkpoint
 from include.checkpoints.writer import ObjectWriter, build_change_error
 from include.limits import WEIGHTS_BYTES
 from include.s3.deadline import obey_deadlines
@@ -63,10 +63,10 @@ class CheckpointStore:
     last.previous.pt. Several threads may use the store for different jobs.
 
     A new attempt takes over a job by uploading last.pt with its attempt number in it. This changes the bytes
-    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. A best.pt that the
-    older attempt is still uploading does no harm, because the attempt that wrote last.pt may replace it. If
-    the take-over itself raises FencedOut, the older attempt has just written once more: try again with a new
-    store.
+    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. The older attempt
+    may still be uploading a best.pt. This does no harm: the attempt that wrote last.pt may replace that file.
+    If the take-over itself raises FencedOut, the older attempt has just written once more: try again with a
+    new store.
     """
 
     def __init__(
@@ -126,9 +126,8 @@ class CheckpointStore:
         it is; use this if the stored last.pt is damaged, or holds the same state as `checkpoint`. With
         `keep_parts`, the next call resumes the upload of a large file where its connection broke.
 
-        After LocalFileMissing (neither here nor in S3), LocalFileChanged and FencedOut, S3 does not hold the
-        file. After any other StoreError the file may have been stored; the next upload through this store
-        checks whether it was.
+        After LocalFileMissing, LocalFileChanged and FencedOut, S3 does not hold the file. After any other
+        StoreError, S3 may hold it: the next upload through this store checks this.
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
@@ -221,8 +220,8 @@ class CheckpointStore:
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
         """Download a model, to be trained further or evaluated, to the file `to`; return `to`.
 
-        The bytes are verified if the object has this project's checksum, and must match `sha256` if it is
-        given. Raises CorruptObject, and UnsafeCheckpoint if the object is too large.
+        If the object has this project's checksum, the bytes are compared with it. If `sha256` is given, they
+        must match that, too. Raises CorruptObject, and UnsafeCheckpoint if the object is too large.
         """
         try:
             with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:

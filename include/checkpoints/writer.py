@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from include.checkpoints.stored import find_checkpoint
-from include.s3.answers import answer_or_look
+from include.s3.deadline import answer_or_look
 from include.s3.errors import (
     BytesRefused,
     ConditionFailed,
@@ -42,14 +42,13 @@ class ObjectWriter:
     """Overwrites only the version of an object that it first saw or that it wrote itself.
 
     It raises FencedOut for any other version. S3 itself checks, at the moment of the write, that the object
-    is still the expected one (If-Match) or still absent (If-None-Match). The writer remembers the hash of
-    each file that it sends until it knows the outcome, so it recognises its own write even if the response
-    was lost.
+    is still the expected one (If-Match) or still absent (If-None-Match). Until the writer knows the outcome
+    of a write, it remembers the file's hash. So it recognises its own write even if the response was lost.
 
-    An object may be protected by a `fence`, another object that only one writer may own: the protected object
-    is written only while the fence has the version that this writer knows. A writer that wrote the fence may
-    replace any version of the protected object, because an unknown version can only be a late write by a
-    writer that has lost the fence.
+    A `fence` is another object, which only one writer may own. An object that it protects is written only
+    while the fence has the version that this writer knows. A writer that wrote the fence may replace any
+    version of the protected object: an unknown version can only be a late write by a writer that has lost the
+    fence.
     """
 
     def __init__(self, bucket: Bucket, limits: TransferLimits) -> None:

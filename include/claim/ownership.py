@@ -50,10 +50,10 @@ def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnershi
 def refuse_waiting_job(
     job_id: str, error: str, triggered_by: str | None, jobs: JobRepository, ownership: JobOwnership
 ) -> bool:
-    """Mark a queued job that has no run as failed, because a run of `triggered_by` could not claim it.
+    """Mark a queued job that has no run as failed, with the reason `error`; return whether there was one.
 
-    `error` is recorded as the reason. Returns False if there is no such job, or if the job belongs to another
-    user, who may still train it.
+    A run of `triggered_by` could not claim the job. A job of another user is left alone, because that user
+    may still train it.
     """
     row = jobs.get(job_id)
     return (

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from include.database import make_storable
 from include.datasets import progress
 from include.jobs.repository import JobRepository
-from include.jobs.storable import make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.claim.free_job import find_free_job
-from include.claim.named_dataset import parse_pinned_version, pin_dataset, require_dataset_address
 from include.claim.ownership import find_owner, refuse_waiting_job
 from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.resuming import find_initial_weights, inherit_from_parent
+from include.datasets.errors import DatasetError
+from include.datasets.reference import DatasetVersionName
+from include.datasets.registered import parse_registered
+from include.datasets.sources import parse_source
 from include.deployment.retrying import is_transient
 from include.jobs.repository import JobClaim
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import show_value
+from include.registry.errors import DatasetUnknown
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
@@ -51,8 +55,8 @@ def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
 
     Raises SpecError for unusable parameters, an exhausted quota, or a job that belongs to another user;
     RepositoryError for a row that cannot be claimed; OwnershipLost if the job was cancelled while this run
-    waited; and StoreError if S3 fails. If a retry cannot help, the reason is also written into the job's row,
-    provided that the row waits for its first run and the job does not belong to another user.
+    waited; and StoreError if S3 fails. If a retry cannot help, the reason is also written into
+    a row that waits for its first run, unless the job belongs to another user.
 
     The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
     claimed and QuotaWait is raised.
@@ -98,7 +102,7 @@ def check(params: Mapping[str, Any], claimant: Claimant) -> str | None:
         inherit_from_parent(found.spec, claimant)
     else:
         spec = _pin_dataset(found, claimant).with_defaults()
-        require_dataset_address(spec)
+        _require_dataset_address(spec)
         claimant.finder.check(spec.model, spec.task, found.job_id)
     return quota.foresee_wait(found.job_id, found.spec.device)
 
@@ -160,7 +164,7 @@ def _claim(
             initial_weights_path=weights.path if weights else None,
             initial_weights_sha256=weights.sha256 if weights else None,
             queued_at=run.queued_at,
-            dataset=parse_pinned_version(spec),
+            dataset=_parse_pinned_version(spec),
             gpu_limit=gpu_limit,
             run_started_at=run.started_at,
         )
@@ -168,15 +172,45 @@ def _claim(
 
 
 def _pin_dataset(found: FreeJob, claimant: Claimant) -> TrainingSpec:
-    """Return the parameters with the registered dataset's version pinned."""
-    row, started = found.row, None
+    """Return the spec with its dataset pinned to the current version, such as `parts@3` for `parts`.
+
+    If no task is given, the version's task applies. If this run has claimed the job before, the version of
+    that claim is kept, even if a newer one has been registered since. Raises SpecError.
+    """
+    row, spec = found.row, found.spec
     if row is not None and row.run_id == claimant.run.run_id and row.spec and not found.is_run_recreated:
-        started = TrainingSpec.parse_stored(dict(row.spec))
-    return pin_dataset(found.spec, claimant.datasets, started)
+        spec = spec.with_version_of(TrainingSpec.parse_stored(dict(row.spec)))
+    named = parse_registered(spec.dataset or "")
+    if named is None:
+        return spec
+    try:
+        version = claimant.datasets.require(named)
+    except DatasetUnknown as error:
+        raise SpecError(str(error)).about("dataset") from None
+    pinned = {"dataset": str(version), "task": spec.task or version.task}
+    return TrainingSpec.parse_stored(spec.model_dump() | pinned)
+
+
+def _parse_pinned_version(spec: ResolvedSpec) -> DatasetVersionName | None:
+    """Return the dataset version in a pinned spec; None if its dataset is not registered."""
+    named = parse_registered(spec.dataset)
+    if named is None or named.version is None:
+        return None
+    return DatasetVersionName(name=named.name, version=named.version)
+
+
+def _require_dataset_address(spec: ResolvedSpec) -> None:
+    """Raise SpecError unless the dataset is registered or given by an address that can be used."""
+    if parse_registered(spec.dataset) is not None:
+        return
+    try:
+        parse_source(spec.dataset, spec.task)
+    except DatasetError as refusal:
+        raise SpecError(str(refusal)).about("dataset") from None
 
 
 def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
-    """Return the copy of the parent's state under the job's prefix, if the job has not stored a state itself.
+    """Return the copy of the parent's state under the job's prefix; None once it has stored its own.
 
     The job then no longer depends on the parent's objects.
     """

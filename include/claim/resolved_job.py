@@ -40,8 +40,8 @@ class ResolvedJob(Payload):
     resume: ResumePoint | None = None
     """The parent's state; None if there is no parent, or once the job has stored a state itself."""
     weights: InitialWeights | None = None
-    """The weights from which the training run started. None if it started from scratch, or if an earlier
-    release, which recorded no hashes, started it from a file in S3."""
+    """The weights from which the training run started. None if it started from scratch, or from a file in S3
+    in an earlier release, which recorded no hashes."""
 
     def identity(self) -> dict[str, object]:
         """Return this training run's identity; a state with a different identity belongs to another run."""

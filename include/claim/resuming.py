@@ -85,7 +85,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
         best_uri = kept.path if kept else checkpoints.build_uri(parent.job_id, "best")
         raise SpecError(
             f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt was deleted by the "
-            f"retention policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training run "
+            f"retention policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}. Start a new training run "
             f"from its best.pt with model={best_uri!r}, and pin jobs that you want to resume later"
         ).about("resume_from")
     last = checkpoints.head(parent.job_id, "last")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from hashlib import sha256
 from html import escape
 from http import HTTPStatus
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -16,13 +19,10 @@ from include.api.addresses import read_airflow_url
 from include.api.guarded_app import GuardedApp
 from include.api.uploads import find_upload_origin
 from include.console import PREFIX
-from include.console.files import HERE, MEDIA_TYPES, compute_version, list_served_files, render_page
 from include.deployment.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-__all__ = ["PAGES", "PREFIX", "create_app"]
 
 PAGES = {
     "jobs": "Training runs",
@@ -36,6 +36,11 @@ PAGES = {
     "usage": "GPU hours",
 }
 """Pages with their initial titles. All pages must have the same path depth: their links are relative."""
+
+_HERE = Path(__file__).parent
+STATIC = _HERE / "static"
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+"""Types of files that are served. Other files in static/, such as third-party licences, are not served."""
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src {connected}; "
@@ -70,7 +75,7 @@ async def _offer_login(request: Request, call_next: Callable[[Request], Awaitabl
     """Send a browser without a login to Airflow's login page, which redirects back to the requested page."""
     response = await call_next(request)
     if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
-        page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
+        page = Template((_HERE / "signed_out.html").read_text(encoding="utf-8"))
         text = page.substitute(login=escape(_build_login_url(request)))
         response = HTMLResponse(text, response.status_code, headers={"WWW-Authenticate": "Bearer"})
     return response
@@ -97,7 +102,7 @@ def _serve_page(request: Request) -> Response:
     version = compute_version(files)
     response = _respond(
         request,
-        lambda: render_page(page, PAGES[page], files, version),
+        lambda: _render_page(page, files, version),
         media_type="text/html",
         etag=f'"{version}-{page}"',
         caching=_REVALIDATE,
@@ -129,3 +134,37 @@ def _respond(
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(content(), media_type=media_type, headers=headers)
+
+
+def list_served_files() -> dict[str, Path]:
+    """Return all served files, by their paths below static/."""
+    found = (path for path in sorted(STATIC.rglob("*")) if path.suffix in MEDIA_TYPES)
+    return {path.relative_to(STATIC).as_posix(): path for path in found}
+
+
+def compute_version(files: dict[str, Path]) -> str:
+    """Return a version string, which changes when the content of any file changes."""
+    states = ((name, path.stat()) for name, path in files.items())
+    return _compute_digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
+
+
+def _render_page(page: str, files: dict[str, Path], version: str) -> str:
+    """Return the HTML of one page. It lists all shared modules, so that browsers fetch them in parallel."""
+    static = f"static/{version}"
+    styles = [f'<link rel="stylesheet" href="{static}/{name}">' for name in files if name.endswith(".css")]
+    modules = [
+        f'<link rel="modulepreload" href="{static}/{name}">'
+        for name in files
+        if name.endswith(".js") and name != "theme.js" and not name.startswith("pages/")
+    ]
+    return Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
+        title=PAGES[page], page=page, static=static, styles="\n".join(styles), modules="\n".join(modules)
+    )
+
+
+@lru_cache(maxsize=4)
+def _compute_digest(stamp: tuple[tuple[str, int, int], ...]) -> str:
+    digest = sha256()
+    for name, _, _ in stamp:
+        digest.update(name.encode() + b"\0" + (STATIC / name).read_bytes())
+    return digest.hexdigest()[:16]

@@ -73,17 +73,17 @@ def inspect_dataset(
 
     Only the splits train and `rules.split` are checked. The bundled digits are not checked at all. `listings`
     record the current objects under an S3 prefix, for `materialize` on other machines. `rules` are the
-    arguments of the training run that determine which data are valid. `manifest` is the path at which to
-    write the manifest (checking/manifest.py), and `samples` is the folder for drawn samples (drawing/);
-    neither is written for the digits. `cache_limit` is in bytes, see eviction.py. `expected` is the
-    fingerprint of a registered version, which the content must have; objects that were added to the prefix
-    after the registration are ignored. If `converter` is given, COCO annotations and .ndjson exports are
-    converted to the format of Ultralytics, and the reference points to the converted copy.
+    arguments of the training run that determine which data are valid. `manifest` is the path of the manifest
+    to write (checking/validate.py), and `samples` the folder for drawn samples (drawing/); neither is written
+    for the digits. `cache_limit` is in bytes, see eviction.py. `expected` is the fingerprint of a registered
+    version: the content must have it, and objects added to the prefix since then are ignored. If `converter`
+    is given, COCO annotations and .ndjson exports are converted to the format of Ultralytics, and the
+    reference points to the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
-    DatasetChanged unless the content has the fingerprint `expected`; StoreErrors; and UntrustedFolder for a
-    cache that another account could have tampered with. Everything that parses the data runs in a confined
-    process, see confinement.py. A retry may succeed after OSError, ConfinedProcessEnded, EvictionHangs and
+    DatasetChanged for a fingerprint other than `expected`; StoreErrors; and UntrustedFolder for a cache that
+    another account could have changed. Everything that parses the data runs in a confined process, see
+    confinement.py. A retry may succeed after OSError, ConfinedProcessEnded, EvictionHangs and
     ImagesUnavailable.
     """
     origin = parse_source(source, task)

@@ -21,12 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from include.child_processes import add_project_to_path, die_with
 from include.datasets.disk import describe_unusable_disk, explain_unusable_disk, is_lack_of_memory, is_passing
 from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere, ReaderKilled
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
-from include.parents_death import die_with
-from include.python_path import add_project_to_path
 from include.trusted_folders import UntrustedFolder
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ Alpaydin and C. Kaynak, 1998, CC BY 4.0, https://doi.org/10.24432/C50P49), in th
 amount of ink.
 
 A scene is a grey image of 64 x 64 pixels with up to four digits of random size and position on dark, noisy
-paper. Training and validation scenes have no scan in common. Every machine generates the same bytes: pixels
-are computed with integers, the only source of randomness is `random.Random.random` (Python guarantees the
-same sequence for a given seed in all versions), and the PNG files hold uncompressed pixels, because
-compressors differ.
+paper. Training and validation scenes have no scan in common. Every machine generates the same bytes. Pixels
+are computed with integers. The only source of randomness is `random.Random.random`: Python guarantees its
+sequence for a given seed in all versions. The PNG files hold uncompressed pixels, because compressors differ.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _BLOCK = 4096
 
 
 def is_passing(error: Exception) -> bool:
-    """Return whether this is a temporary operating system error, after which a retry may succeed."""
+    """Return whether this is an OSError after which a retry may succeed."""
     return isinstance(error, OSError) and error.errno in _BUSY_MACHINE | _FAILING_MOUNT
 
 
@@ -48,8 +48,8 @@ def is_file(path: str) -> bool:
 def explain_unusable_disk(error: Exception) -> str | None:
     """Return the problem and its remedy, if the disk is full or cannot be written to.
 
-    Returns None for all other errors, including permission errors, which may concern a file that is only
-    being read.
+    Returns None for all other errors. A permission error is one of them, because it may concern a file that
+    is only being read.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:

@@ -71,8 +71,8 @@ class DatasetChanged(DatasetError):
 class ReaderKilled(DatasetError):
     """The process that reads the data was killed by SIGKILL, most likely because memory ran out.
 
-    During a check, a very large file may be the cause. Data that have passed a check have been read once: if
-    a later reader of these data is killed, a retry may succeed, see include/attempt/attempt.py.
+    During a check, a very large file may be the cause. Data that passed a check have been read once, so after
+    a check a retry may succeed (include/attempt/attempt.py).
     """
 
 

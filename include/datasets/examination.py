@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.known_files import open_known_files
-from include.datasets.checking.validate import validate
+from include.datasets.checking.validate import validate_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import compute_stat_digest
 from include.datasets.layouts.layout import read_layout
@@ -32,20 +32,19 @@ def examine(
     location: dict[str, Any],
     task: Task,
     fingerprint: str | None,
-    rules: dict[str, Any] | None = None,
+    rules: dict[str, Any],
     manifest: str | None = None,
     known: str | None = None,
 ) -> dict[str, Any]:
     """Check the dataset at `location`. Raises DatasetError.
 
-    `fingerprint` is the content's fingerprint, if already known; `rules` are CheckRules, or None for the
-    default rules; `manifest` is the path at which to write the manifest; `known` is the path of the database
-    of files that passed an earlier check and are not read again, see known_files.py. In the result,
-    `reference` has the fields of the dataset's reference that depend on its files, and `warnings` has the
-    warnings by kind. Also raises OSErrors after which a retry may succeed.
+    `fingerprint` is the content's fingerprint, if already known. `rules` are CheckRules. `manifest` is the
+    path of the manifest to write, and `known` that of the database of files that passed an earlier check
+    (known_files.py). In the result, `reference` has the fields of the dataset's reference that depend on its
+    files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may succeed.
     """
     source = location["source"]
-    given = CheckRules.model_validate(rules or {})
+    given = CheckRules.model_validate(rules)
     layout = read_layout(DatasetLocation.from_json(location), task, given.split)
     for name in layout.names.values():
         if not is_one_line(name):
@@ -56,7 +55,7 @@ def examine(
     # The digest is taken before the files are read, because a change during the check must not go unnoticed.
     before = None if fingerprint else compute_stat_digest(layout)
     with open_known_files(Path(known) if known else None) as files:
-        found = validate(layout, source, given, Path(manifest) if manifest else None, files)
+        found = validate_dataset(layout, source, given, Path(manifest) if manifest else None, files)
     reference = {
         "fingerprint": fingerprint or found.fingerprint,
         "train_images": len(layout.splits["train"]),

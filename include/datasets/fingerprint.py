@@ -1,9 +1,9 @@
 """Fingerprints of content: SHA-256 over a canonical text.
 
-For S3 the text consists mainly of sizes, ETags and, for a prefix, names. S3 returns these without a download,
-so the cache can be searched before anything is fetched. For a local path the text consists mainly of the
-names within each split and the SHA-256 of every image and label: each file has to be read, but the location
-of the dataset does not matter.
+For S3, the text consists mainly of sizes, ETags and, for a prefix, names. S3 returns these without a
+download, so the cache can be searched before anything is fetched. For a local path, the text consists mainly
+of the names within each split and the SHA-256 of every image and label. So each file has to be read, but the
+dataset may be anywhere.
 """
 
 from __future__ import annotations

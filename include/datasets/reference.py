@@ -74,8 +74,8 @@ class DatasetReference(BaseModel):
     size: int
     """Total size of all images and labels in bytes; each file is counted once."""
     stat_digest: str | None = None
-    """For a local path, the digest of the names, sizes and times of its files: as long as it stays the same,
-    their content need not be read again. None for any other source."""
+    """For a local path, the digest of the names, sizes and times of its files. While it stays the same, their
+    content need not be read again. None for any other source."""
 
     @property
     def parameter(self) -> str:

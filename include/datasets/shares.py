@@ -14,7 +14,7 @@ from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from include.parents_death import die_with
+from include.child_processes import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

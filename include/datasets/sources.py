@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError, DatasetNotHere
-from include.datasets.layouts.boundary import resolve
+from include.datasets.layouts.boundary import resolve_links
 from include.datasets.layouts.samples import DatasetLocation
 
 if TYPE_CHECKING:
@@ -106,12 +106,12 @@ def parse_source(source: str, task: Task, parameter: str = "dataset") -> Source:
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLocation:
     """Locate the path that a user gave.
 
-    Raises DatasetError; for a path outside the roots, the message does not even reveal whether that path
-    exists. Also raises OSErrors after which a retry may succeed.
+    Raises DatasetError, whose message does not reveal whether a path outside the roots exists. Also raises
+    OSErrors after which a retry may succeed.
     """
     _require_roots(source, roots)
     roots = roots.resolve()
-    named = resolve(origin.path)
+    named = resolve_links(origin.path)
     _require_allowed(named, source, roots)
     try:
         if named.is_dir():
@@ -125,15 +125,15 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLo
             f"dataset={source!r} cannot be accessed: {error.strerror}. Allow the worker to read it"
         ) from error
     if suffix in {*_YAML_SUFFIXES, _EXPORT_SUFFIX, _COCO_SUFFIX}:
-        own = resolve(origin.path.parent)  # if the path is a link, the folder of the link itself
+        own = resolve_links(origin.path.parent)  # if the path is a link, the folder of the link itself
         # The folder of COCO's annotations is beside the folders of the images.
         folder = own.parent if suffix == _COCO_SUFFIX and own.name == _COCO_FOLDER else own
         _require_allowed(folder, source, roots)
         return DatasetLocation(own / origin.path.name, source, folder, roots.folders, roots.training_root)
     if exists:
         raise DatasetError(
-            f"dataset={source!r} is neither a folder nor a data YAML, .ndjson or COCO .json; if it is an "
-            "archive, unpack it, or upload it as a zip to S3"
+            f"dataset={source!r} must be a folder, a data YAML, .ndjson or COCO .json; unpack an archive, or "
+            "upload it to S3 as a zip"
         )
     raise DatasetNotHere(
         f"dataset={source!r} does not exist on machine {socket.gethostname()!r}. A path must exist on "

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
-"""The form of S3's own ETags. Each is the MD5 of the content or of the MD5s of its parts, or is random (for
-encrypted objects), so equal ETags mean equal contents. Other servers may use version numbers as ETags, which
-may be equal although the contents differ."""
+"""The form of S3's own ETags. Each is the MD5 of the content or of the MD5s of its parts or, for an encrypted
+object, random. So equal ETags mean equal contents. Other servers may use version numbers as ETags, which may
+be equal although the contents differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,7 @@ class StoredObject:
     """One object as it was when S3 described it.
 
     This is not a ListedObject of include/s3, because most of these objects come from the recorded listing of
-    a checked dataset: the listing has no modification times, and its fingerprint is computed from ETags
-    without quotes.
+    a checked dataset. Such a listing has no modification times, and ETags without quotes.
     """
 
     bucket: str

@@ -34,8 +34,8 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
 def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
     """Yield the numbers (from 1) and lines of a UTF-8 text file, split as by `str.splitlines`.
 
-    `longest` is in characters. Raises OSErrors, and ValueError with a one-sentence message for a file that is
-    not regular or not UTF-8 text, or that exceeds a limit.
+    `longest` is in characters. Raises OSErrors, and ValueError with a one-sentence message for a file that
+    exceeds a limit, or is not a regular file of UTF-8 text.
     """
     with open_regular(path, most_bytes) as file:
         yield from split_lines(file, most_lines=most_lines, longest=longest)

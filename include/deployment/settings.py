@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from include.datasets.conversion.addresses import SETTING as HOSTS_SETTING
 from include.datasets.conversion.addresses import AllowedHosts
@@ -15,6 +16,9 @@ from include.errors import FinalError
 from include.jobs.ownership import JobOwnership
 from include.jobs.quota import GPUS, HOURS, USERS, Quotas
 from include.training.architectures import find_release_url
+
+if TYPE_CHECKING:
+    from include.retraining.plans import Plans
 
 TRAINING_DB = "training_db"
 TRAINING_DB_OWNER = "training_db_owner"
@@ -137,6 +141,13 @@ class Settings:
     def dataset_cache(self) -> Path:
         """The folder of fetched and generated data. Unlike a job's folder, its name starts with a dot."""
         return self.training_root / ".datasets"
+
+
+def load_deployed_plans() -> Plans:
+    """Read the retraining plans: the file that RETRAIN_PLANS names, or this repository's. Never raises."""
+    from include.retraining.plans import PLANS, load_plans
+
+    return load_plans(Path(os.environ.get("RETRAIN_PLANS") or PLANS))
 
 
 def _parse_cache_limit(given: str) -> int | None:

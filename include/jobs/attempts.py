@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from include.database import Statements
+from include.database import Statements, make_finite, make_storable
 from include.errors import OwnershipLost
 from include.jobs.job import JobStatus, StopRequest, TrainingJob
-from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +30,9 @@ class AttemptRepository:
     Each method runs in a separate transaction, committed when the method returns. The connection must
     therefore be idle, like a new one from `PostgresHook("training_db").get_conn()`. The caller closes the
     connection.
+
+    Methods that record something for an attempt raise OwnershipLost, and write nothing, if the job belongs to
+    another run, or if a newer attempt of the run has started.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -45,8 +47,7 @@ class AttemptRepository:
         """Record that an attempt has its GPU: the job runs on `hardware`, and its wait is over.
 
         A request to stop stays in effect, unless the job has ended since: an attempt at a job that had ended
-        overrides the request. Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a
-        newer attempt of the run has started, or the job was cancelled.
+        overrides the request. Also raises OwnershipLost if the job was cancelled.
         """
         with self._connection.transaction():
             self._write_as_owner(
@@ -77,14 +78,12 @@ class AttemptRepository:
     ) -> int:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
-        The attempt starts from a state after `batch` batches of that epoch and `trained_seconds` of training;
-        any further training time in the row counts as lost. `finished` are the epochs that the state records.
+        The attempt starts from a state after `batch` batches of that epoch and `trained_seconds` of training.
+        Any further training time in the row counts as lost. `finished` are the epochs that the state records.
         Rows of `first_epoch` and later epochs are deleted, and epochs of `finished` without a row are added.
         The job's row records no checkpoints until the attempt has ended. `attempt` is Airflow's try number;
-        after this call, no older attempt of this run can write.
-
-        Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of the run
-        has started, or the failure of this attempt has already been recorded.
+        after this call, no older attempt of this run can write. Also raises OwnershipLost if the failure of
+        this attempt has already been recorded.
         """
         with self._connection.transaction():
             self._run_as_owner(
@@ -115,8 +114,7 @@ class AttemptRepository:
     def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
         """Record one finished epoch, update the job from it, and return whether the job should stop.
 
-        Recording an epoch again replaces its row. Raises OwnershipLost, and writes nothing, if the job
-        belongs to another run or attempt.
+        Recording an epoch again replaces its row.
         """
         with self._connection.transaction():
             stop = self._run_as_owner(
@@ -137,10 +135,7 @@ class AttemptRepository:
     def record_progress(
         self, job_id: str, run_id: str, attempt: int, progress: TrainingProgress
     ) -> StopRequest:
-        """Record the job's progress within its epoch, and return whether the job should stop.
-
-        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
-        """
+        """Record the job's progress within its epoch, and return whether the job should stop."""
         with self._connection.transaction():
             stop = self._run_as_owner(
                 "record_progress",
@@ -157,8 +152,7 @@ class AttemptRepository:
     def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int, batch: int = 0) -> None:
         """Record that the state after `epoch`, plus `batch` batches of the next epoch, was verified in S3.
 
-        If a later state is already recorded, it stays recorded. Raises OwnershipLost, and writes nothing, if
-        the job belongs to another run or attempt.
+        If a later state is already recorded, it stays recorded.
         """
         with self._connection.transaction():
             self._run_as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
@@ -166,8 +160,7 @@ class AttemptRepository:
     def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
         """Record why the weights may differ from those of an uninterrupted training run.
 
-        Only the first reason is recorded. Raises OwnershipLost, and writes nothing, if the job belongs to
-        another run or attempt.
+        Only the first reason is recorded.
         """
         with self._connection.transaction():
             self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))

@@ -11,14 +11,14 @@ from psycopg.types.json import Jsonb
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.inspect import judge_source
-from include.checkpoints.metadata import build_metadata, parse_checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.checkpoints.stored import build_metadata, parse_checkpoint
+from include.database import make_finite
 from include.errors import Conflict, Invalid
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing, JobUnknown
 from include.jobs.recorded_checkpoint import build_checkpoint_columns, name_columns
 from include.jobs.repository import JobRepository
-from include.jobs.storable import make_finite
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound
 from include.s3.reading import ObjectSource, read_object
 from include.s3.upload import set_metadata
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = [column for kind in CHECKPOINT_KINDS for column in name_columns(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
-"""Stored as Ultralytics' version, which is unknown because checkpoints from other trainers are not loaded."""
+"""Stored as Ultralytics' version. It is unknown: checkpoints from other trainers are not loaded."""
 
 
 class CompletionRefused(Invalid):

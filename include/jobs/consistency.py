@@ -10,6 +10,7 @@ from include.refusals import FieldError
 from include.training.architectures import read_published_weights
 
 if TYPE_CHECKING:
+    from include.jobs.spec import TrainingSpec
     from include.ultralytics_tasks import Task
 
 
@@ -48,3 +49,20 @@ def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
         f"pretrained=true has no effect with model={reference.text!r}, which is trained from scratch; give "
         f"model={named!r} to start from pretrained weights"
     ).about("overrides")
+
+
+def check_loss_rules(spec: TrainingSpec) -> None:
+    """Raise FieldError if a rule is off but has settings, because the user apparently expects it to apply."""
+    if spec.loss_spike is not None and spec.on_loss_spike is None:
+        raise FieldError(
+            f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; set on_loss_spike, "
+            "or omit loss_spike"
+        ).about("loss_spike")
+    if spec.build_loss_rules().needs_states:
+        return
+    for name, value in (("roll_back_states", spec.roll_back_states), ("roll_back_lr", spec.roll_back_lr)):
+        if value is not None:
+            raise FieldError(
+                f"{name}={value} does nothing without a rule that rolls back; set on_loss_spike='roll back' "
+                f"or on_nan='roll back', or omit {name}"
+            ).about(name)

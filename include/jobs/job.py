@@ -30,16 +30,6 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
 
-    @property
-    def is_active(self) -> bool:
-        """Whether the job is queued or running."""
-        return self in {JobStatus.QUEUED, JobStatus.RUNNING}
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the job completed, failed or was stopped."""
-        return not self.is_active
-
 
 class StopRequest(Enum):
     """Whether a job should stop, and when: after its current batch or after its current epoch."""
@@ -188,12 +178,12 @@ class TrainingJob(BaseModel):
     @property
     def is_active(self) -> bool:
         """Whether the job is queued or running."""
-        return any(self.status == status for status in JobStatus if status.is_active)
+        return self.status in {JobStatus.QUEUED, JobStatus.RUNNING}
 
     @property
     def has_ended(self) -> bool:
         """Whether the job completed, failed or was stopped."""
-        return any(self.status == status for status in JobStatus if status.has_ended)
+        return self.status in {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED}
 
     @property
     def has_ended_well(self) -> bool:

@@ -185,7 +185,10 @@ class JobListing:
 
     def find_page(self, wanted: JobFilter, limit: int, before: PagePosition | None = None) -> JobPage:
         """Return one page of jobs, the newest first, after the job at position `before`."""
-        values = _build_query_values(wanted)
+        values = wanted.model_dump(include=set(JobFilter.model_fields)) | {
+            "any_status": wanted.status is None,
+            "pattern": build_pattern(wanted.prefix),
+        }
         with self._connection.transaction():
             expected = self._estimate_matches(values)
             sorting = wanted.prefix is not None and expected <= SORTED_UP_TO
@@ -239,14 +242,6 @@ class JobListing:
             raise JobUnknown(job_id)
         jobs = [RelatedJob.model_validate(row._asdict()) for row in rows]
         return Lineage(jobs=jobs, truncated=rows[0].truncated)
-
-
-def _build_query_values(wanted: JobFilter) -> dict[str, Any]:
-    values = wanted.model_dump(include=set(JobFilter.model_fields))
-    return values | {
-        "any_status": wanted.status is None,
-        "pattern": build_pattern(wanted.prefix),
-    }
 
 
 def build_pattern(prefix: str | None) -> str | None:

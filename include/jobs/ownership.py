@@ -19,8 +19,9 @@ _NAMED = 5
 class JobOwnership:
     """Who may stop, complete, resume, start over, archive and delete which jobs in this deployment.
 
-    Users are identified by their names in Airflow. Roles do not matter: a task can see who triggered its run
-    but not that user's roles, and a run must not refuse an action that the console allowed.
+    Users are identified by their names in Airflow. Roles do not matter. A task can see who triggered its run,
+    but not that user's roles. If roles mattered in the console, the run could refuse what the console
+    allowed.
     """
 
     administrators: frozenset[str] = frozenset()
@@ -41,8 +42,8 @@ class JobOwnership:
     def may_change(self, user: str | None, job: TrainingJob) -> bool:
         """Return whether the user may change this job; `user` is None for a schedule without an owner.
 
-        If a job has no owner and no run of `train_yolo` has taken it, a host application wrote its row, so
-        anyone may change it.
+        Anyone may change a job that a host application wrote: a job without an owner that no run of
+        `train_yolo` has taken.
         """
         written_elsewhere = job.triggered_by is None and job.dag_id != TRAINING_DAG
         return self.may_change_all(user) or written_elsewhere or job.triggered_by == user

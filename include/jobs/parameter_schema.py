@@ -17,29 +17,15 @@ def nullable(
     default: JsonValue = None,
     default_by_task: dict[str, JsonValue] | None = None,
     when_empty: str | None = None,
+    types: list[JsonValue] | None = None,
     **bounds: Any,
 ) -> Any:
     """Return the field of a parameter that is null unless it is given.
 
-    `bounds` are those of pydantic's Field; the other arguments are those of `describe_parameter`.
-    """
-    schema = describe_parameter(
-        section, default=default, default_by_task=default_by_task, when_empty=when_empty
-    )
-    return Field(None, description=description, json_schema_extra=schema, **bounds)
-
-
-def describe_parameter(
-    section: str,
-    *,
-    default: JsonValue = None,
-    default_by_task: dict[str, JsonValue] | None = None,
-    when_empty: str | None = None,
-) -> JsonDict:
-    """Return the `json_schema_extra` of a parameter, for forms and pages that do not parse its description.
-
-    `default` is the value that null means; if it depends on the task, `default_by_task` has the values.
-    `when_empty` describes null in words; without it, forms show `default`.
+    Forms and pages read its schema, and do not parse its description. `default` is the value that null means;
+    if it depends on the task, `default_by_task` has the values. `when_empty` describes null in words; without
+    it, forms show `default`. `types` are the JSON types that are accepted, if the field's own type has fewer.
+    `bounds` are those of pydantic's Field.
     """
     schema: JsonDict = {"section": section}
     if default is not None:
@@ -48,4 +34,6 @@ def describe_parameter(
         schema["effective_default_by_task"] = {**default_by_task}
     if when_empty is not None:
         schema["when_empty"] = when_empty
-    return schema
+    if types is not None:
+        schema["type"] = types
+    return Field(None, description=description, json_schema_extra=schema, **bounds)

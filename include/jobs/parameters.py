@@ -22,13 +22,13 @@ from pydantic import (
 
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
-from include.forgiving import as_text, drop_blanks, is_blank, use_whole_numbers
 from include.jobs.model_reference import ModelReference
 from include.jobs.outdated import update_outdated
-from include.jobs.parameter_schema import describe_parameter, nullable
+from include.jobs.parameter_schema import nullable
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import show_value
+from include.request import as_text, drop_blanks, is_blank, use_whole_numbers
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import find_default_weights
 from include.training.arguments import check_no_files, check_overrides
@@ -87,7 +87,7 @@ class TrainingParameters(BaseModel):
     fresh: bool = Field(
         False,
         description="Discard any previous training run of this job and start from scratch.",
-        json_schema_extra=describe_parameter(_JOB),
+        json_schema_extra={"section": _JOB},
     )
     dataset: OptionalText = nullable(
         _DATA,
@@ -130,18 +130,13 @@ class TrainingParameters(BaseModel):
         ge=-1,
         le=65_536,
     )
-    device: OptionalText = Field(
-        None,
+    device: OptionalText = nullable(
+        _TRAINING,
+        "auto, cpu, mps, or the number of a GPU, such as 0; 0,1 trains on two GPUs.",
+        default="auto",
+        when_empty="auto, which takes a free GPU, or the CPU if CPU_WORKER is true",
+        types=["string", "integer", "null"],
         pattern=r"^(auto|cpu|mps|(cuda:)?\d{1,3}(,\d{1,3}){0,63})\Z",
-        description="auto, cpu, mps, or the number of a GPU, such as 0; 0,1 trains on two GPUs.",
-        json_schema_extra={
-            **describe_parameter(
-                _TRAINING,
-                default="auto",
-                when_empty="auto, which takes a free GPU, or the CPU if CPU_WORKER is true",
-            ),
-            "type": ["string", "integer", "null"],
-        },
     )
     workers: int | None = nullable(
         _TRAINING,
@@ -219,7 +214,7 @@ class TrainingParameters(BaseModel):
         le=100_000,
         description="Number of epochs between uploads of the training state to S3; the final state is "
         "always uploaded.",
-        json_schema_extra=describe_parameter(_CONTINUING),
+        json_schema_extra={"section": _CONTINUING},
     )
     publish_seconds: float = Field(
         60,
@@ -227,7 +222,7 @@ class TrainingParameters(BaseModel):
         le=86_400,
         description="Maximum seconds of training that may be lost: a state is also saved within an epoch "
         "once the last saved state is older than this.",
-        json_schema_extra=describe_parameter(_CONTINUING),
+        json_schema_extra={"section": _CONTINUING},
     )
     hang_timeout: float | None = nullable(
         _CONTINUING,
@@ -239,7 +234,7 @@ class TrainingParameters(BaseModel):
     keep_local: bool = Field(
         False,
         description="Keep the local files after both checkpoints have been verified in S3.",
-        json_schema_extra=describe_parameter(_CONTINUING),
+        json_schema_extra={"section": _CONTINUING},
     )
 
     @model_validator(mode="before")

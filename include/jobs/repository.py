@@ -12,11 +12,11 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter, ValidationError
 
+from include.database import make_finite, make_storable
 from include.datasets.reference import ClassCount
 from include.errors import FinalError
 from include.jobs.attempts import AttemptRepository, explain_loss
 from include.jobs.job import RecordedEpoch
-from include.jobs.storable import make_finite, make_storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,10 +95,10 @@ class JobRepository(AttemptRepository):
 
         The job is queued until an attempt has its GPU (`leave_queue`).
 
-        An existing row is taken only if its run_id is still `expected_run_id`. Training starts from
-        scratch if the job was never trained or, with `fresh`, if the row belongs to another run or to a
+        An existing row is taken only if its run_id is still `expected_run_id`. Training starts from scratch
+        if the job was never trained. With `fresh`, it also does if the row belongs to another run, or to a
         deleted run with this id (`recreated`). In all other cases, training continues: origin_run_id, epoch,
-        metrics and the durable state are kept, while paths, hashes, sizes, error and attempt are cleared.
+        metrics and the durable state are kept; paths, hashes, sizes, error and attempt are cleared.
         parent_job_id, resumed_epoch, the initial weights and the version of the dataset are always written.
         The job `waits_for_quota` if it would exceed `gpu_limit`, or if an older job of the same user waits
         for the quota.
@@ -219,7 +219,7 @@ class JobRepository(AttemptRepository):
     def set_archived(self, job_id: str, *, archived: bool) -> bool:
         """Archive or unarchive the job; return whether that was possible.
 
-        Returns False if the job does not exist, or if it is active and should be archived.
+        An active job cannot be archived. Also returns False if the job does not exist.
         """
         with self._connection.transaction():
             return self._statements.execute("archive_job", job_id=job_id, archived=archived) == 1

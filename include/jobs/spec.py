@@ -12,9 +12,14 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from include.datasets.registered import parse_registered
 from include.errors import FinalError
-from include.jobs.consistency import check_dataset_given, check_merging, check_model_fits, check_pretrained
+from include.jobs.consistency import (
+    check_dataset_given,
+    check_loss_rules,
+    check_merging,
+    check_model_fits,
+    check_pretrained,
+)
 from include.jobs.job import TRAINING_DAG
-from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.outdated import explain_outdated
 from include.jobs.parameters import DEFAULTS, Text, TrainingParameters
 from include.refusals import FieldError, describe_errors, find_first_error
@@ -22,6 +27,7 @@ from include.training.architectures import find_default_weights
 from include.training.arguments import OURS, read_known_arguments
 from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_multi_gpu, count_devices
+from include.training.loss_rules import NO_RULES, Action, LossRules
 from include.ultralytics_tasks import Task
 
 _KEPT_ON_RESUME = ("task", "model", "dataset", "seed", "optimizer")
@@ -188,6 +194,16 @@ class TrainingSpec(TrainingParameters):
         """
         changeable = {"job_id", "fresh", "device", "workers", *_PER_RUN}
         return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)
+
+    def build_loss_rules(self) -> LossRules:
+        """Return the rules for a loss that jumps or is not a number, with our defaults for null."""
+        return LossRules(
+            on_spike=Action(self.on_loss_spike) if self.on_loss_spike else None,
+            on_nan=Action(self.on_nan) if self.on_nan else None,
+            factor=self.loss_spike or NO_RULES.factor,
+            states=self.roll_back_states or NO_RULES.states,
+            rate=self.roll_back_lr or NO_RULES.rate,
+        )
 
     def build_arguments(self) -> dict[str, Any]:
         """Return Ultralytics' own arguments as given, except task, model, data, epochs and device."""

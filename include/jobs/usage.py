@@ -1,8 +1,8 @@
 """GPU hours used by each user's jobs, by week.
 
-An attempt uses its GPUs from the moment it gets them until its end. If an attempt was killed or replaced, or
-could not record its end, the time of its last record counts as its end.
-Weeks begin on Monday at 00:00 UTC. An attempt that runs from one week into the next counts in both.
+An attempt uses its GPUs from the moment it gets them until its end. If an attempt was killed, was replaced or
+could not record its end, the time of its last record counts instead. Weeks begin on Monday at 00:00 UTC. An
+attempt that runs from one week into the next counts in both.
 """
 
 from __future__ import annotations

@@ -145,8 +145,7 @@ def _require_copied(
 ) -> None:
     """Raise an error unless the copy succeeded after all.
 
-    If the response to the copy was lost, boto3 repeated the request, and the condition failed because our own
-    copy was there.
+    boto3 repeats a request whose response was lost. The condition then fails because our own copy is there.
     """
     current = head_object(client, source)
     if current is None or current["ETag"] != found.etag:

@@ -90,9 +90,8 @@ def find_version_to_promote(connection: Connection[Any], request: PromotionReque
     else:
         now = f"version {present.version}" if present else "no version"
         raise VersionUnknown(
-            f"version is empty, which means a rollback, but {now} of model {request.name} is in "
-            "production, and no older version has ever been in production; give the number of the version "
-            "to promote"
+            f"An empty version means a rollback, but {now} of model {request.name} is in production, and no "
+            "older version has ever been in production; give the number of the version to promote"
         )
     log.info("In production: %s. Promoting: %s.", present or "nothing", chosen)
     return ChosenVersion(
@@ -117,8 +116,8 @@ def promote(
 
     The version's own file is read, compared with the registered hash, and signed (or its existing signature
     is verified). The file is copied within S3 to the production key, with its metadata, and read back. Only
-    then do the rows change. After an interruption, promote again: even a version that is already in
-    production is copied to the production key, unless an intact copy is there.
+    then do the rows change. After an interruption, promote again: this repairs the production key even if the
+    version is already in production.
 
     Raises PromotionRefused if a version other than `chosen.expected` is in production now, or if the gate
     rejected the version and `chosen.force` is off; PromotionConflict if another promotion is under way;

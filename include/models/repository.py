@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from psycopg.types.json import Jsonb
 
-from include.database import Statements, fetch_rows
-from include.jobs.storable import make_finite
+from include.database import Statements, fetch_rows, make_finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
 
@@ -56,8 +55,8 @@ _EVERY = dict.fromkeys(
 class ModelRepository:
     """Reads and writes versions of models over one psycopg connection.
 
-    Each method runs in one transaction, which is committed when the method returns, or in the caller's
-    transaction if one is open. The caller closes the connection.
+    Each method runs in the caller's transaction if one is open; otherwise, it commits one of its own. The
+    caller closes the connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -129,8 +128,8 @@ class ModelRepository:
     ) -> ModelVersion:
         """Register the job's best.pt as the model's next version, a candidate; return that version.
 
-        `place(version)` stores the file and returns its path. While `place` runs, no other version gets a
-        number; the row is written after it has returned. If the job already has a version of the model, that
+        `place(version)` stores the file and returns its path. No other version gets a number while `place`
+        runs, and the row is written afterwards. If the job already has a version of the model, that
         version is returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():

@@ -40,8 +40,8 @@ class PromotionRequest(Request):
 class ChosenVersion(Payload):
     """The version to promote.
 
-    It is fixed before it is promoted: if `promote` chose it, a retry after a rollback could roll back again,
-    to a still older version.
+    Another task promotes it. If that task also chose the version, its retry after a rollback could roll back
+    once more, to a still older version.
     """
 
     name: str
@@ -49,8 +49,8 @@ class ChosenVersion(Payload):
     version: int
     """Number of the version."""
     expected: int | None
-    """The version to replace, if any: after retraining, the champion that this version was compared with;
-    otherwise, the version that was in production when this one was chosen."""
+    """The version to replace; None if there is none. After retraining, this is the champion that this version
+    was compared with; otherwise, the version that was in production when this one was chosen."""
     reason: str | None
     """Why the version is promoted."""
     force: bool = False

@@ -74,8 +74,8 @@ class VerificationKeys:
     def verify(self, signature: bytes | None, version: ModelVersion) -> None:
         """Raise SignatureRefused unless a trusted key has signed this version and its recorded SHA-256.
 
-        The error is NotSigned if there is no signature, or if it was made with an unknown key: such a version
-        may still be genuine.
+        The error is NotSigned if the signature is missing or was made with an unknown key: the version may
+        still be genuine.
         """
         if signature is None:
             raise NotSigned(f"{version} was promoted, but {version.signature_path} does not exist")
@@ -110,7 +110,7 @@ class SigningKey:
     def parse(cls, pem: bytes) -> Self:
         """Parse a private key in PEM, without a passphrase.
 
-        Raises ValueError, which never quotes the key; its message completes a sentence that begins with the
+        Raises ValueError. Its message never quotes the key, and completes a sentence that begins with the
         source of the key.
         """
         try:

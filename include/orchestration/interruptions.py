@@ -1,10 +1,10 @@
 """Counts the consecutive interruptions of a task, and stops its retries if the task makes no progress.
 
 After a SIGKILL, such as the kernel's when memory runs out, Airflow evaluates no retry policy and would retry
-the task `retries` times. Each attempt therefore stores its number in task_state_store when it starts, and the
-retry policy marks the attempt as explained if it ends with an error, an outage or a preemption. An attempt
-without an explanation was killed, or lost with its machine. The watchdog's traces are also stored, so that
-the last failure can name the most likely cause.
+the task `retries` times. Therefore each attempt stores its number in task_state_store when it starts. If it
+ends with an error, an outage or a preemption, the retry policy marks it as explained. An attempt without an
+explanation was killed, or lost with its machine. The watchdog's traces are also stored, so that the last
+failure can name the most likely cause.
 
 Durable progress resets the counts of kills and interruptions: a job that advances can be interrupted for
 weeks.
@@ -137,8 +137,8 @@ def _store_start(
 ) -> tuple[list[Trace | None], int]:
     """Record that the attempt starts; return the earlier kills and the number of earlier interruptions.
 
-    Each kill of a preceding attempt without progress is returned as its trace, or None if it left none. All
-    preceding attempts without progress count as interruptions.
+    All preceding attempts without progress count as interruptions. For each that was killed, the list
+    contains its trace, or None if it left none.
     """
     attempt, reached = context["ti"].try_number, tuple(progress)
     before = load_record(context, _KEY)

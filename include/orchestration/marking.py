@@ -106,8 +106,8 @@ def _on_rollback(session: Session) -> None:
 def _record(marked: Any, reason: str, seconds: float = 0) -> None:
     """Write the reason in a thread, so that the request does not wait for the training database.
 
-    If `seconds` is given, the thread first waits that long, and writes nothing if the run itself is marked in
-    the meantime.
+    If `seconds` is given, the thread first waits that long. If the run itself is marked in the meantime, the
+    thread writes nothing.
     """
     if marked.dag_id == TRAINING_DAG:
         run = marked.dag_id, marked.run_id

@@ -26,8 +26,8 @@ def leave_note(context: Context, text: str) -> None:
     """Set the note of this task's run to `text`.
 
     Airflow does not let tasks write notes, so this function logs in as the user in connection
-    `training_airflow`; that connection's host must be Airflow's complete URL. Without the connection, or if
-    Airflow does not respond, no note is written, but the task does not fail.
+    `training_airflow`. That connection's host must be Airflow's complete URL. If there is no such connection,
+    or if Airflow does not respond, the task continues without a note.
     """
     import requests
     from airflow.sdk import BaseHook

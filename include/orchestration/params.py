@@ -14,7 +14,7 @@ def dag_params(model: type[BaseModel]) -> dict[str, Param]:
     """Return one Param for each field of `model`, in the same order.
 
     Airflow's form renders a field with a flat schema (`type: [T, "null"]`), but shows `anyOf` and `$ref` as
-    plain text; pydantic's schema is therefore flattened. Raises TypeError for a field whose schema has no
+    plain text. Therefore pydantic's schema is flattened. Raises TypeError for a field whose schema has no
     flat form. If the schema has `when_empty` (the meaning of null, see include.jobs.parameter_schema), this
     text is appended to the description, and `about` is the description without it.
     """

@@ -62,10 +62,10 @@ _KEY = "errors"
 class ErrorCountPolicy(RetryPolicy):
     """Fails a task after a number of errors.
 
-    Retries after preemptions, outages and waits for a GPU are limited in interruptions.py; the pauses before
-    them grow with the number of attempts without durable progress. Airflow consults no policy after a
-    SIGKILL, or after an AirflowFailException, which is final. An attempt counts as killed (interruptions.py)
-    if any of its processes was killed.
+    interruptions.py limits the retries after preemptions, outages and waits for a GPU. The pauses before
+    these retries grow with the number of attempts without durable progress. Airflow consults no policy after
+    a SIGKILL, or after an AirflowFailException, which is final. An attempt counts as killed
+    (interruptions.py) if any of its processes was killed.
     """
 
     errors: int = 2

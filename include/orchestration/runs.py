@@ -51,9 +51,9 @@ def build_live_runs(context: Context) -> LiveRuns:
 def find_creation(task_instance_id: UUID) -> datetime:
     """Return when Airflow created the task instance: when it created the run, or cleared the task.
 
-    Airflow starts `train` in the order in which the runs were created. Tasks cannot read that time, and
-    the dates that they can read may have been chosen by the user who triggered the run. But the id of a task
-    instance is a UUID of version 7 (RFC 9562), which starts with the time of its creation, in milliseconds
-    since 1970.
+    Airflow starts `train` in the order in which the runs were created. Tasks cannot read that time, and the
+    dates that they can read may have been chosen by the user who triggered the run. But the id of a task
+    instance is a UUID of version 7 (RFC 9562). It starts with the time of its creation, in milliseconds since
+    1970.
     """
     return datetime.fromtimestamp(int.from_bytes(task_instance_id.bytes[:6]) / 1000, UTC)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from include.checkpoints.metadata import parse_run_id
+from include.checkpoints.stored import parse_run_id
 from include.pictures.choosing import LARGEST_PICTURE, find_media_type, rank_picture
 from include.s3.client import PARALLEL_REQUESTS
 from include.s3.layout import build_pictures_prefix

@@ -27,8 +27,8 @@ _LISTED_CLASSES = 500
 """Maximum number of classes that are named; most detection datasets have fewer."""
 
 _LARGEST = 4 * 1024**2
-"""Maximum size of a stored difference in bytes: far more than EXAMPLES names of a kilobyte for each of the
-five kinds of change (250 kB)."""
+"""Maximum size of a stored difference in bytes. EXAMPLES names of a kilobyte for each of the five kinds of
+change need only 250 kB."""
 
 
 class ChangedImage(BaseModel):

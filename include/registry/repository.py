@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict
 
-from include.database import Statements, fetch_rows
+from include.database import Statements, fetch_rows, make_storable
 from include.jobs.listing import build_pattern
-from include.jobs.storable import make_storable
 from include.refusals import list_some
 from include.registry.errors import DatasetUnknown
 from include.registry.version import DatasetSummary, DatasetVersion
@@ -68,8 +67,8 @@ class Registration:
     note: str | None = None
     """The user's note on the version."""
     only_if_changed: bool = False
-    """If true, create no version when the newest version from the same address has this content, even if that
-    version is archived or versions from other addresses followed it."""
+    """If true, create no version if the newest version from the same address has this content. That version
+    may be archived, and versions from other addresses may have followed it."""
 
 
 class DatasetJob(BaseModel):
@@ -90,8 +89,8 @@ class DatasetJob(BaseModel):
 class DatasetRepository:
     """Reads and writes versions of datasets over one psycopg connection.
 
-    Each method runs in the caller's transaction if one is open; otherwise, in a new one that is committed
-    when the method returns. The caller closes the connection.
+    Each method runs in the caller's transaction if one is open; otherwise, it commits one of its own. The
+    caller closes the connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -169,8 +168,8 @@ class DatasetRepository:
     ) -> tuple[DatasetVersion, bool]:
         """Record a checked dataset as the next version of its name, and return the version.
 
-        No version is created if the newest version that is not archived has the same content and task, or if
-        the same run has already registered this dataset. The second value is True if this run created the
+        No version is created if the newest unarchived version has the same content and task, or if this run
+        has already registered the dataset. The second value is True if this run created the
         version.
         """
         name = registration.name

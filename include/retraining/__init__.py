@@ -2,8 +2,7 @@
 
     include.retraining.plans     the file of plans: what to train, on which data, when, and with which gate
     include.retraining.request   the parameters of a run of `retrain_yolo`, which override its plan
-    include.retraining.novelty   whether there is anything new to train on
-    include.retraining.gate      whether a challenger may replace the champion
+    include.retraining.gate      whether to train a challenger, and whether it may replace the champion
 
 This package needs neither Airflow nor torch.
 """

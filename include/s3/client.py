@@ -19,7 +19,7 @@ def build_client_config() -> Config:
 
     Pass the result to S3Hook or boto3.client as `config`. The pauses between six attempts last up to half a
     minute in total, which outlasts a restart of the server. We send our own SHA-256, which the signature
-    covers and the server verifies. Botocore therefore need not hash each body again, or add a kind of
+    covers and the server verifies. So botocore need not hash each body again. It would also add a kind of
     checksum that not every S3 server supports.
     """
     from botocore.config import Config

@@ -1,7 +1,7 @@
 """Probes whether an S3 server honours the conditions of writes (many do not) and verifies checksums.
 
-A probe cannot show whether checking the condition and writing are one atomic step; docs/deployment.md lists
-the servers for which they are.
+A probe cannot show whether a server checks the condition and writes in one atomic step; docs/deployment.md
+lists the servers that do.
 """
 
 from __future__ import annotations

@@ -1,11 +1,17 @@
-"""Deadlines for uploads, because socket time-outs do not detect a connection that is merely very slow."""
+"""Deadlines for uploads, and a check whether S3 has an object although the response never arrives.
+
+Socket time-outs do not detect a connection that is merely very slow.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from include.s3.errors import StoreError, StoreRefusal, UploadGivenUp
@@ -14,16 +20,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CURRENT: ContextVar[Deadline | None] = ContextVar("upload_deadline", default=None)
-_REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", default=None)
+_REQUEST: ContextVar[_WatchedRequest | None] = ContextVar("watched_request", default=None)
 
 
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts and botocore retries none, except the one that aborts an upload. A
-    request that is sending its body fails at the next read of the body, and its connection is closed, so the
-    rest never reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the
-    response.
+    After the deadline, no request starts or is retried, except the one that aborts an upload. A request that
+    is sending its body fails at the next read of the body. Its connection is closed, so the rest never
+    reaches S3. Only the client's time-out bounds the wait for the response.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -72,9 +77,9 @@ class Deadline:
 
 
 class StallDeadline(Deadline):
-    """Expires if, for `seconds`, an upload gets no response and sends fewer than `least_bytes` bytes.
+    """Expires if an upload gets no response for `seconds`, and sends fewer than `least_bytes` in that time.
 
-    A large upload may therefore take longer than a small one.
+    So a large upload may take longer than a small one.
     """
 
     def __init__(self, seconds: float, least_bytes: int) -> None:
@@ -101,45 +106,25 @@ class StallDeadline(Deadline):
         )
 
 
-class WatchedRequest:
-    """A request whose response is awaited by another thread, which may abandon the request."""
+@dataclass
+class _WatchedRequest:
+    """A request whose response is awaited by another thread."""
 
-    def __init__(self) -> None:
-        self._is_abandoned = False
-        self._last_sign = time.monotonic()
-
-    @property
-    def silent_seconds(self) -> float:
-        """Seconds since something was last sent."""
-        return time.monotonic() - self._last_sign
-
-    def abandon(self) -> None:
-        """Stop sending this request, including botocore's retries."""
-        self._is_abandoned = True
-
-    def watch(self) -> None:
-        """Make this the watched request of the current thread: whatever the thread sends is recorded here."""
-        _REQUEST.set(self)
-
-    def check(self) -> None:
-        """Record a sign of activity. Raise UploadGivenUp if the request was abandoned."""
-        self._last_sign = time.monotonic()
-        if self._is_abandoned:
-            raise UploadGivenUp("The request was abandoned, because S3 already has the object.")
+    last_sent: float = field(default_factory=time.monotonic)
+    """When something was last sent."""
+    is_abandoned: bool = False
+    """Whether the other thread has given up the request, so that botocore must not retry it either."""
 
 
 def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
     """Record that bytes are being sent. Raise UploadGivenUp if this thread must not send any more."""
     if (request := _REQUEST.get()) is not None:
-        request.check()
+        request.last_sent = time.monotonic()
+        if request.is_abandoned:
+            raise UploadGivenUp("The request was abandoned, because S3 already has the object.")
     if (deadline := _CURRENT.get()) is not None:
         deadline.check()
         deadline.record_sent(bytes_transferred)
-
-
-def forget_deadline() -> None:
-    """Exempt the requests of this thread's context from the deadline; they neither obey nor extend it."""
-    _CURRENT.set(None)
 
 
 def obey_deadlines(client: S3Client) -> None:
@@ -156,3 +141,44 @@ def _check_before_send(event_name: str, **_: object) -> None:
 def _record_after_call(**_: object) -> None:
     if (deadline := _CURRENT.get()) is not None:
         deadline.record_answer()
+
+
+def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seconds: float) -> str:
+    """Return the result of send(), or what look() finds once nothing has been sent for `seconds`.
+
+    On a half-open connection, the caller would otherwise wait until the client's time-out. `send` runs in a
+    separate thread, which sends nothing more after this function has returned. Raises whatever `send`
+    raises, and UploadGivenUp if the upload's deadline has passed.
+    """
+    answer: Future[str] = Future()
+    request = _WatchedRequest()
+
+    def run() -> None:
+        _REQUEST.set(request)
+        try:
+            answer.set_result(send())
+        except BaseException as error:  # passed on to the caller
+            answer.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(run,), name="upload", daemon=True).start()
+    try:
+        while not wait([answer], timeout=seconds).done:
+            is_silent = time.monotonic() - request.last_sent >= seconds
+            if is_silent and (found := _look_outside_deadline(look)) is not None:
+                return found
+        return answer.result()
+    finally:
+        request.is_abandoned = True
+
+
+def _look_outside_deadline(look: Callable[[], str | None]) -> str | None:
+    """Return the result of look(), without counting its requests as progress of the upload."""
+    check_deadline()
+    context = copy_context()
+    context.run(_CURRENT.set, None)
+    try:
+        return context.run(look)
+    except UploadGivenUp:
+        raise
+    except StoreError:  # the pending upload will report the problem
+        return None

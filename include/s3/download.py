@@ -51,9 +51,8 @@ def download(
 ) -> Iterator[FetchedObject]:
     """Download to a temporary file, let the caller verify it, then rename it to `to`; clean up on errors.
 
-    If the file's hash differs from `sha256` (if omitted, from the SHA-256 in the object's metadata), the
-    object is downloaded again, at most twice. The caller gets the last download even if its hash still
-    differs.
+    `sha256` is the expected hash; by default, the one in the object's metadata. A file with a different hash
+    is downloaded again, at most twice. The caller gets the last download even if its hash still differs.
 
     Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no space, or not
     writable), StoreUnreachable and the other StoreErrors.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "401"}
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_NOT_FOUND = "NoSuchKey"
 _PLAIN_404 = "404"
 """botocore's code for a 404 without an S3 error code, from a HEAD or from a proxy whose server is down."""
 _DELETIONS = {"DeleteObject", "DeleteObjects"}
@@ -175,14 +174,9 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
         ) from error
 
 
-def read_error_code(error: ClientError) -> str:
-    """Return S3's code, such as `NoSuchKey`; the HTTP status if the response has none, as after a HEAD."""
-    return error.response.get("Error", {}).get("Code", "")
-
-
 def _explain(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
-    code = read_error_code(error)
-    message = error.response.get("Error", {}).get("Message", "").rstrip(".")
+    reported = error.response.get("Error", {})
+    code, message = reported.get("Code", ""), reported.get("Message", "").rstrip(".")
     if code == "NoSuchBucket":
         return BucketMissing(
             f"Bucket {location.bucket!r} does not exist at {endpoint}; create it, or set CHECKPOINT_BUCKET "
@@ -209,7 +203,7 @@ def _explain(error: ClientError, endpoint: str, location: S3Location) -> StoreEr
             f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; allow the keys of "
             "connection training_s3 s3:GetObject and s3:PutObject on it, and s3:ListBucket on the bucket"
         )
-    if code == _NOT_FOUND:
+    if code == "NoSuchKey":
         return ObjectNotFound(f"{location.uri} does not exist at {endpoint}")
     if code == _PLAIN_404:
         return StoreUnavailable(

@@ -138,19 +138,19 @@ def build_samples_prefix(fingerprint: str, task: Task) -> str:
 
 
 def find_checkpoint_job(key: str) -> str | None:
-    """Return the id of the job under whose prefix for checkpoints the key is; None for any other key."""
+    """Return the id of the job from a key below its prefix for checkpoints; None for any other key."""
     job_id, slash, _ = key.removeprefix(CHECKPOINTS).partition("/")
     return job_id if key.startswith(CHECKPOINTS) and slash else None
 
 
 def find_picture_job(key: str) -> str | None:
-    """Return the id of the job to which a picture belongs; None if the key is not that of a picture."""
+    """Return the id of the job from the key of a picture; None for any other key."""
     match = re.fullmatch(rf"{PICTURES}([^/]+)/[^/]+", key)
     return match[1] if match else None
 
 
 def find_report_job(key: str) -> str | None:
-    """Return the id of the job whose dataset a report is on; None if the key is not that of such a report."""
+    """Return the id of the job from the key of the report on its dataset; None for any other key."""
     match = re.fullmatch(rf"{REPORTS}([^/]+)/dataset\.json", key)
     return match[1] if match else None
 
@@ -162,7 +162,7 @@ def find_production_name(key: str) -> str | None:
 
 
 def find_upload(key: str) -> str | None:
-    """Return the id of the upload to which the object belongs; None if it belongs to no upload."""
+    """Return the id of the upload from the key of one of its objects; None for any other key."""
     match = re.match(rf"{UPLOADS}([^/]+)/", key)
     return match[1] if match else None
 

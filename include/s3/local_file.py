@@ -24,10 +24,9 @@ class TransferLimits:
     threshold: int = 5 * 1024**3
     """Size in bytes above which a file is uploaded in parts; a retry need not resend parts that arrived.
 
-    Smaller files are not split, because a single PUT is safer: S3 refuses it if its bytes do not match the
-    checksum of the whole file, or if its condition does not hold. With parts, S3 stores only a checksum of
-    the parts' checksums, and not every server checks the condition and assembles the parts in one atomic
-    step.
+    Smaller files are not split, because a single PUT is safer: S3 compares its bytes with the checksum of the
+    whole file. With parts, S3 stores only a checksum of the parts' checksums, and not every server checks the
+    condition and assembles the parts in one atomic step.
     """
     part_size: int = 64 * 1024**2
     """In bytes."""
@@ -76,8 +75,7 @@ class LocalFile:
     def read(cls, path: Path, limits: TransferLimits, sha256: str | None = None) -> LocalFile:
         """Hash the file. Raises FileNotFoundError if it does not exist.
 
-        If `sha256` is given, a file that is sent in one request is not read: S3 refuses the request if the
-        content does not match that hash.
+        With `sha256`, a file that is sent in one request is not read, because S3 compares it with that hash.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:

@@ -1,4 +1,8 @@
-"""Uploads a file in parts; a retry sends only the parts that have not arrived."""
+"""Uploads files in parts, and handles multipart uploads whose parts other processes send.
+
+The other processes are browsers with signed links, and processes that have been killed. All functions and
+methods except `MultipartUpload.abort` raise StoreErrors.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,21 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
-from include.s3.errors import MultipartUploadEnded, StoreError, translate_s3_errors
+from include.s3.errors import ConditionFailed, MultipartUploadEnded, StoreError, translate_s3_errors
 from include.s3.local_file import Part, open_body
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
+    from include.s3.bucket import Bucket
     from include.s3.local_file import LocalFile
     from include.s3.location import S3Location
     from include.s3.upload import Condition
@@ -23,11 +32,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class MultipartUpload:
-    """A multipart upload of one object, from its first part until it is completed or aborted.
+class StoredPart(NamedTuple):
+    """A part that is in S3."""
 
-    All methods except `abort` raise StoreErrors.
-    """
+    etag: str
+    """The ETag with its quotes, as S3 returns it."""
+    size: int
+    """In bytes."""
+
+
+class UnfinishedUpload(NamedTuple):
+    """A multipart upload that has been neither completed nor aborted."""
+
+    location: S3Location
+    """Address of the object that the upload would create."""
+    upload_id: str
+    """The id that S3 gave the multipart upload."""
+    begun_at: datetime
+    """When the upload was begun, by S3's clock."""
+
+
+class MultipartUpload:
+    """A multipart upload of one object; a second `send` sends only the parts that are missing."""
 
     def __init__(self, client: S3Client, location: S3Location, metadata: Mapping[str, str]) -> None:
         self._client, self._location = client, location
@@ -130,10 +156,56 @@ class MultipartUpload:
 
 
 def abort_multipart_upload(client: S3Client, location: S3Location, upload_id: str) -> bool:
-    """Remove the parts. Returns False if the multipart upload had already ended. Raises StoreErrors."""
+    """Remove the parts. Returns False if the multipart upload had already ended."""
     try:
         with translate_s3_errors(client, location):
             client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
     except MultipartUploadEnded:
         return False
     return True
+
+
+def begin_multipart_upload(bucket: Bucket, key: str) -> str:
+    """Begin the multipart upload of an object; return the id that S3 gave the upload."""
+    with translate_s3_errors(bucket.client, bucket.at(key)):
+        return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]
+
+
+def list_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, StoredPart]:
+    """Return the parts that S3 has, by number; an empty dict if the multipart upload has ended."""
+    pages = bucket.client.get_paginator("list_parts").paginate(
+        Bucket=bucket.name, Key=key, UploadId=upload_id
+    )
+    try:
+        with translate_s3_errors(bucket.client, bucket.at(key)):
+            return {
+                part["PartNumber"]: StoredPart(part["ETag"], part["Size"])
+                for page in pages
+                for part in page.get("Parts", ())
+            }
+    except MultipartUploadEnded:
+        return {}
+
+
+def assemble_parts(bucket: Bucket, key: str, upload_id: str, parts: Mapping[int, StoredPart]) -> None:
+    """Assemble the object from these parts, unless it exists or the multipart upload has ended."""
+    with suppress(ConditionFailed), translate_s3_errors(bucket.client, bucket.at(key)):
+        bucket.client.complete_multipart_upload(
+            Bucket=bucket.name,
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload={
+                "Parts": [{"PartNumber": number, "ETag": parts[number].etag} for number in sorted(parts)]
+            },
+            IfNoneMatch="*",
+        )
+
+
+def list_unfinished_uploads(bucket: Bucket, prefix: str) -> Iterator[UnfinishedUpload]:
+    """Yield the unfinished multipart uploads of objects below `prefix`."""
+    pages = bucket.client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket.name, Prefix=prefix)
+    with translate_s3_errors(bucket.client, bucket.at(prefix)):
+        for page in pages:
+            for upload in page.get("Uploads", ()):
+                if upload["Key"].startswith(prefix):
+                    yield UnfinishedUpload(bucket.at(upload["Key"]), upload["UploadId"], upload["Initiated"])

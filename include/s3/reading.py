@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
     """Return S3's response to HEAD; None if there is no such object. Raises StoreErrors.
 
-    The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. A failed HEAD is therefore followed by a GET, whose response has the reason in its body.
+    A failed HEAD is followed by a GET. Only the response to a GET has a body, which says whether the bucket
+    or the object is missing, or why access is denied.
     """
     from botocore.exceptions import ClientError
 
@@ -65,9 +65,8 @@ def read_settled_object(client: S3Client, location: S3Location) -> FetchedObject
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
     """Read the whole object, and return its SHA-256, size, ETag and metadata, but not its bytes.
 
-    The digests in `more` are updated with the bytes, too.
-
-    Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
+    The digests in `more` are updated with the bytes, too. Raises ObjectNotFound, CorruptObject (if the server
+    itself finds it damaged) and other StoreErrors.
     """
     sha256, size = hashlib.sha256(), 0
     with translate_s3_errors(client, location):
@@ -82,8 +81,8 @@ def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) ->
 def read_range(client: S3Client, location: S3Location, etag: str, start: int, stop: int) -> Iterator[bytes]:
     """Yield bytes `start` to `stop` - 1 of the object, in blocks, if it has that ETag.
 
-    Raises ObjectNotFound; ConditionFailed if the object's ETag differs (or RangeNotSatisfiable, if the server
-    checks the range before the ETag); and other StoreErrors.
+    Raises ObjectNotFound; ConditionFailed if the ETag differs, or RangeNotSatisfiable if the server checks
+    the range first; and other StoreErrors.
     """
     with translate_s3_errors(client, location):
         answer = client.get_object(

@@ -1,7 +1,7 @@
 """Reads many small objects with obstore, a Rust client that needs a third of botocore's processor time.
 
-obstore only makes reading faster: if it cannot read an object, the caller reads that object with boto3, which
-has its own retries and errors. An error in obstore therefore never decides whether a dataset is accepted.
+obstore only makes reading faster. If it cannot read an object, the caller reads that object with boto3, so an
+error in obstore never decides whether a dataset is accepted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Uploads and copies to S3; the server verifies the bytes, and replaces only the expected object.
 
-Whether a file is sent in one request or in parts, the server checks all bytes against the SHA-256 computed
-beforehand, so a file that has changed since, or changes while it is being sent, never becomes an object.
+The server compares all bytes with a SHA-256 that was computed beforehand, even if they are sent in parts. So
+a file that has changed since then, or changes while it is being sent, never becomes an object.
 """
 
 from __future__ import annotations

@@ -11,11 +11,10 @@ from include.plain_text import escape_controls
 from include.stack.datasets import upload_dataset
 from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
-from include.stack.exports import render_exports
 from include.stack.local import STATE, Stack
+from include.stack.overview import describe_services, render_exports
 from include.stack.rotation import rotate
 from include.stack.state import StateFolder
-from include.stack.status import describe_services
 from include.stack.steps import Steps
 from include.stack.weights import store_weights
 

@@ -152,8 +152,6 @@ class Airflow:
         for services in (others, [scheduler]):
             for service in services:
                 processes.start(service)
-            # A running part may not be healthy yet if an earlier start was interrupted, or if the part has
-            # just restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
         return before != [processes.find_process(service) for service in self.services]

@@ -38,7 +38,7 @@ class AirflowApi:
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Create the pool unless it exists; an existing pool keeps its number of slots."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
-        self._call("POST", "pools", body, accept={requests.codes.conflict})
+        self._call("POST", "pools", body, accept=requests.codes.conflict)
 
     def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
         """Wait until the Dag processor has loaded the Dag.
@@ -46,7 +46,7 @@ class AirflowApi:
         Raises StackError with the import errors if the Dag cannot be loaded.
         """
         deadline = time.monotonic() + seconds
-        while not self._call("GET", f"dags/{dag_id}", accept={requests.codes.not_found}).ok:
+        while not self._call("GET", f"dags/{dag_id}", accept=requests.codes.not_found).ok:
             broken = self._call("GET", "importErrors").json()["import_errors"]
             if any(dag_id in error["filename"] for error in broken) or time.monotonic() > deadline:
                 traces = "\n".join(f"{entry['filename']}:\n{entry['stack_trace']}" for entry in broken)
@@ -73,7 +73,7 @@ class AirflowApi:
     def read_log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
         """Return the log of one attempt of a task, line by line."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
-        content = self._call("GET", path, accept={requests.codes.not_found}).json().get("content", [])
+        content = self._call("GET", path, accept=requests.codes.not_found).json().get("content", [])
         return [line for event in content for line in _format_event(event)]
 
     def call_training_api(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -101,10 +101,10 @@ class AirflowApi:
         return session
 
     def _call(
-        self, method: str, path: str, body: dict[str, Any] | None = None, accept: set[int] | None = None
+        self, method: str, path: str, body: dict[str, Any] | None = None, accept: int | None = None
     ) -> requests.Response:
         answer = self._request(method, f"{self.url}/api/v2/{path}", body)
-        if not answer.ok and answer.status_code not in (accept or set()):
+        if not answer.ok and answer.status_code != accept:
             raise StackError(
                 f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text}"
             )

@@ -1,13 +1,15 @@
-"""Follows a Dag run in the terminal: its tasks, and a training run's epochs as they are recorded."""
+"""Follows a Dag run in the terminal, and kills its training run once, to show that the run resumes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import psycopg
 from rich.console import Group
 from rich.live import Live
@@ -16,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from include.jobs.repository import JobRepository
-from include.stack.crash import kill_task
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -131,7 +132,13 @@ class Follower:
     def _kill_training(self) -> None:
         if self.crash_after is None or len(self._epochs) < self.crash_after:
             return
-        if kill_task(self.stack.api, self.dag_id, self.run_id, "train"):
+        instances = self.stack.api.list_task_instances(self.dag_id, self.run_id)
+        attempt = next(instance["id"] for instance in instances if instance["task_id"] == "train")
+        victims = find_task_processes(attempt)
+        for process in victims:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if victims:
             self.steps.say(
                 "  train: killed with kill -9 by this demo, as if its machine had died; Airflow will retry it"
             )
@@ -162,3 +169,18 @@ def _describe_metrics(epoch: RecordedEpoch) -> str:
     )
     known = find_quality(epoch.metrics)
     return f"loss: {losses}" + (f"  {known[0]} {known[1]:.3f}" if known else "")
+
+
+def find_task_processes(task_instance_id: str) -> list[psutil.Process]:
+    """Return the process that runs this attempt and the processes forked from it, but not its supervisor.
+
+    Airflow writes the attempt's id into the titles of the process and of its supervisor, which reports to
+    Airflow. A program that the process starts, such as one for another GPU, has a different title and is not
+    returned.
+    """
+    titled = {
+        process.pid: process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if task_instance_id in " ".join(process.info["cmdline"] or [])
+    }
+    return [process for process in titled.values() if process.info["ppid"] in titled]

@@ -72,8 +72,6 @@ class Postgres:
                 self._create_data()
             self._remove_stale_lock()
         process = processes.start(self.service)
-        # A running server may not be ready yet if an earlier start was interrupted, or if the server has just
-        # restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 

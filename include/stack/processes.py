@@ -139,7 +139,9 @@ def _start(service: Service) -> psutil.Process:
 def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float) -> None:
     """Wait until `ready()` returns True.
 
-    Raises StackError with the end of the log if the service ends, or is not ready after `seconds`.
+    Wait for a service that was already running, too: it may have just restarted, or an earlier start may have
+    been interrupted. Raises StackError with the end of the log if the service ends, or is not ready after
+    `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not ready():

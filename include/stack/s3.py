@@ -104,8 +104,6 @@ class S3:
         if self._store_identities() and before is not None:
             before.send_signal(signal.SIGHUP)
         process = processes.start(self.service)
-        # A running server may not be ready yet if an earlier start was interrupted, or if the server has just
-        # restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 

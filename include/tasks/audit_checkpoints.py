@@ -23,7 +23,7 @@ from include.s3.conditional_writes import probe_conditional_writes, require_cond
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from include.audit.retention import RetentionSummary
+    from include.audit.retention import RetentionReport
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ def run_audit(context: Context) -> None:
         raise AirflowFailException(report.failure)
 
 
-def run_retention(context: Context) -> RetentionSummary:
-    """Apply the retention policy; return its figures."""
+def run_retention(context: Context) -> RetentionReport:
+    """Apply the retention policy; return the figures."""
     with no_retry():
         policy = AuditRequest.parse(context["dag_run"].conf).choose_policy(_read_deployed_policy())
     with open_training_db() as connection, no_retry():
@@ -71,7 +71,7 @@ def run_retention(context: Context) -> RetentionSummary:
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}
     sentences = (audited.get("sentence"), report.sentence)
     leave_note(context, "\n\n".join(sentence for sentence in sentences if sentence))
-    return report.summarize()
+    return report
 
 
 def _read_deployed_policy() -> str | None:

@@ -6,8 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from include.audit.dataset_deletion import delete_unused_objects, delete_version
-from include.audit.deletion import Deletion, DeletionRefused, delete_job
-from include.audit.deletion_request import DeletionRequest
+from include.audit.deletion import Deletion, DeletionRefused, DeletionRequest, delete_job
 from include.audit.report import format_size
 from include.deployment.connections import open_maintenance_bucket, open_training_db
 from include.deployment.retrying import retry_while_unavailable

@@ -20,8 +20,7 @@ from include.registry.objects import DatasetObjects
 from include.registry.repository import DatasetRepository, Registration
 from include.registry.request import WATCH_RUN, CheckedData, RegisteredVersion, RegisterRequest
 from include.registry.version import WarningCount
-from include.reports.report import report_on
-from include.reports.store import ReportStore
+from include.reports.report import ReportStore, report_on
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -11,9 +11,8 @@ from include.claim.claimant import RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.plans import load_deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
-from include.deployment.settings import Settings
+from include.deployment.settings import Settings, load_deployed_plans
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
 from include.models.promotion import register_copy
@@ -23,17 +22,11 @@ from include.orchestration.assets import TRAINING_DATASET
 from include.orchestration.current_schema import require_current_schema
 from include.orchestration.failures import no_retry
 from include.orchestration.notes import leave_note
-from include.retraining.gate import decide
-from include.retraining.novelty import find_reason_to_skip
+from include.retraining.gate import decide, find_reason_to_skip
 from include.retraining.plans import PlanError
 from include.retraining.request import RetrainRequest
 from include.tasks.promote_model import promote_and_announce
-from include.tasks.retrain_payloads import (
-    Challenge,
-    Retraining,
-    Verdict,
-    flatten_metrics,
-)
+from include.tasks.retrain_payloads import Challenge, Retraining, Verdict, flatten_metrics
 from include.tasks.watch_dataset import is_about
 
 if TYPE_CHECKING:
@@ -43,10 +36,7 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
     from include.models.version import ModelVersion
     from include.retraining.plans import RetrainPlan
-    from include.tasks.retrain_payloads import (
-        Approval,
-        Evaluations,
-    )
+    from include.tasks.retrain_payloads import Approval, Evaluations
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +173,8 @@ def promote_challenger(
             expected=verdict.champion_version,
             reason=verdict.reason,
         )
-        by = _name_promoter(retraining, approval)
+        approver = approval.by if approval else None
+        by = approver or retraining.triggered_by or f"plan {retraining.plan.name}"
         promoted = promote_and_announce(connection, chosen, by, context)
     leave_note(context, f"Promoted {promoted}: {verdict.reason}.")
     return promoted
@@ -197,11 +188,6 @@ def find_refusal(verdict: Verdict, answer: Approval | None) -> str | None:
         by = f"{answer.by} refused it" if answer and answer.by else "nobody approved it"
         return f"{by}, although the gate passed: {verdict.reason}"
     return None
-
-
-def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
-    approver = answer.by if answer else None
-    return approver or retraining.triggered_by or f"plan {retraining.plan.name}"
 
 
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:

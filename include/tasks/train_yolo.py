@@ -13,10 +13,9 @@ from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
 from include.checkpoints.store import CheckpointStore
-from include.claim.checked_dataset import CheckedDatasets
+from include.claim.checked_dataset import CheckedDatasets, attach_report, store_report
 from include.claim.claimant import Claimant, RunIdentity
 from include.claim.dataset_check import check_parameter
-from include.claim.dataset_report import attach_report, store_report
 from include.claim.free_job import has_own_state
 from include.claim.preparation import show_preparation
 from include.claim.quota import QuotaCheck, QuotaWait
@@ -147,7 +146,7 @@ def _record_dataset(job: ResolvedJob, dataset: DatasetReference) -> None:
         )
 
 
-def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
+def train_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
     """Train on this machine, continuing where the previous attempt ended."""
     from include.attempt.attempt import TrainingAttempt
 

@@ -1,4 +1,4 @@
-"""Operators that trigger `train_yolo` and `register_dataset`, and wait without occupying a worker."""
+"""Operators that trigger other Dags, or wait for a training run or a person without occupying a worker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -16,9 +17,9 @@ from include.deployment.connections import open_training_db
 from include.jobs.job import TRAINING_DAG, JobStatus
 from include.jobs.repository import JobRepository
 from include.orchestration.runs import is_running
-from include.orchestration.xcoms import parse_result
+from include.orchestration.typed_task import parse_result
 from include.registry.request import REGISTER_DAG
-from include.tasks.retrain_payloads import Challenge, Challenger
+from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,14 +34,16 @@ POLL_SECONDS = 5.0
 SETTLING_SECONDS = 60.0
 """How long a row may stay active after its run was killed, until the Dag processor records the failure."""
 
+PROMOTE, REFUSE = "Promote", "Refuse"
+
 log = logging.getLogger(__name__)
 
 
 class TriggerTrainingOperator(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
-    If the challenge's run has ended without completing the job, the run is cleared, so that it resumes from
-    the job's last durable state. A retry of this task therefore continues the existing job.
+    If the challenge's run has ended without completing the job, the run is cleared. It then resumes from the
+    job's last durable state. So a retry of this task continues the existing job.
     """
 
     template_fields = ("challenge",)
@@ -102,6 +105,44 @@ class WaitForTrainingOperator(BaseOperator):
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         found = find_challenger(challenge, _load_job(challenge.job_id), timed_out=bool(event["timed_out"]))
         return found.model_dump(mode="json")
+
+
+class ApprovalOperator(HITLOperator):
+    """Asks a person to approve a challenger, without occupying a worker.
+
+    It asks only if the gate has passed and the plan requires an approval.
+    """
+
+    template_fields = ("subject", "body", "verdict")
+
+    def __init__(self, *, verdict: Verdict, **options: Any) -> None:
+        super().__init__(subject="Promote the challenger?", options=[PROMOTE, REFUSE], **options)
+        self.verdict = verdict
+
+    @property
+    def approval(self) -> Approval | None:
+        """The result of the task; in a Dag, Airflow's reference to it."""
+        return cast("Approval | None", self.output)
+
+    def execute(self, context: Context) -> None:
+        """Ask, if the gate has passed and the plan requires an approval."""
+        verdict = parse_result(Verdict, self.verdict, "judge")
+        if not (verdict.passed and verdict.ask):
+            return
+        production = f"version {verdict.champion_version}" if verdict.champion_version else "nothing"
+        self.subject = (
+            f"Promote version {verdict.version} of model {verdict.name}? In production: {production}."
+        )
+        self.body = f"The gate has passed: {verdict.reason}."
+        super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer and the person who gave it."""
+        answer = super().execute_complete(context, event)
+        who = answer["responded_by_user"]
+        return Approval(
+            approved=answer["chosen_options"] == [PROMOTE], by=who["name"] if who else None
+        ).model_dump(mode="json")
 
 
 class JobEnded(BaseTrigger):

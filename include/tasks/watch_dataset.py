@@ -1,8 +1,8 @@
 """The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
 
-The content at an address is compared with the last announcement about that address and, for each dataset that
-was registered from there, with the newest version from that address. Archived versions count as well, so data
-that users have archived, or replaced with an upload, are not registered again.
+The content at an address is compared with the last announcement about that address. It is also compared with
+the newest version from that address, for each dataset that was registered from there. Archived versions count
+as well, so data that users have archived, or replaced with an upload, are not registered again.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
 def list_registrations(conf: dict[str, Any], plans: Plans) -> list[RegistrationRun]:
     """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
 
-    Unless the run's conf gives a dataset, the run watches the registered datasets of all plans and, for each
-    address in a plan, the datasets that were registered from there. If there are none, the data at that
-    address become a dataset with the plan's name.
+    If the run's conf gives no dataset, the run watches the registered datasets of all plans. For each address
+    in a plan, it also watches the datasets that were registered from there. If there are none, the data at
+    that address become a dataset with the plan's name.
     """
     with no_retry():
         request = WatchRequest.parse(conf)
@@ -158,10 +158,9 @@ def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
 def build_registration(watched: WatchedDataset, s3: ObjectReader) -> RegistrationRun | None:
     """Return the run that registers the current content; None if it is registered already or cannot be read.
 
-    The run's id identifies the change, so data whose registration failed are not checked again until they
+    The run's id identifies the change. So if a registration fails, its data are not checked again until they
     change. Data that need a conversion are checked once more after each new version: the version records only
-    the fingerprint of the converted data, which differs from that of the source. Raises StoreErrors other
-    than StoreRefusal.
+    the fingerprint of the converted data, not that of the source. Raises StoreErrors other than StoreRefusal.
     """
     try:
         fingerprint = compute_stored_fingerprint(_require_s3(watched.source), s3)
@@ -185,8 +184,8 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> Registratio
 def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
     """Emit the asset with the dataset's new fingerprint. Raises AirflowSkipException if nothing changed.
 
-    The events themselves are the record of announcements: they are stored together with the success of the
-    task that emits them, so no change is lost and none is announced twice.
+    The events themselves are the record of announcements. They are stored together with the success of the
+    task that emits them, so each change is announced exactly once.
     """
     events = context["inlet_events"][TRAINING_DATASET].ascending(False).limit(_REMEMBERED_EVENTS)
     with no_retry():

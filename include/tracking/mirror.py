@@ -71,7 +71,7 @@ class _StoredRun:
 class JobMirror:
     """The MLflow run of one training run. Any attempt can find it again and send the missing values.
 
-    Values that are sent twice are stored once, even if a response was lost, so any attempt on any machine can
+    A value that is sent twice is stored once, even if a response was lost. So any attempt on any machine can
     send everything that is recorded. `lock` keeps other processes from creating the job's run at the same
     time, or raises TrackingError if another process is creating it. Not thread-safe.
     """

@@ -24,14 +24,13 @@ from include.errors import ProjectError
 from include.training.architectures import find_default_architecture
 from include.training.contract import StateMismatch, TrainingError, TrainingRequest, require_task
 from include.training.loading import load_training_state, read_task
-from include.training.progress import SilentReporter
 from include.training.resume import require_identity
-from include.training.run import train
+from include.training.run import SilentReporter, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.training.contract import SavedState, TrainingProgress, TrainingResult
+    from include.training.contract import SavedState, TrainingProgress
 
 
 class _Terminated(KeyboardInterrupt):
@@ -62,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        result = _train(options)
+        request = _build_request(options)
+        if options.recover:
+            request = _continue_interrupted(request)
+        result = train(request, SilentReporter(), _Periodic(options.save_seconds))
     except (ProjectError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -78,12 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _terminate(*_: object) -> NoReturn:
     raise _Terminated
-
-
-def _train(options: argparse.Namespace) -> TrainingResult:
-    request = _build_request(options)
-    states = _Periodic(options.save_seconds)
-    return train(_continue_interrupted(request) if options.recover else request, SilentReporter(), states)
 
 
 def _build_request(options: argparse.Namespace) -> TrainingRequest:
@@ -183,8 +179,8 @@ def _add_options_to_continue(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--recover",
         action="store_true",
-        help="continue from the state that an interrupted call with the same arguments left in --save-dir, "
-        "if there is one; without this option, a training run in that folder is replaced",
+        help="continue an interrupted call that had the same arguments, if it left a state in --save-dir; "
+        "without this option, a training run in that folder is replaced",
     )
 
 

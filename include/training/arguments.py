@@ -82,8 +82,9 @@ def read_known_arguments() -> dict[str, dict[str, Any]]:
 def check_overrides(overrides: Mapping[str, object]) -> None:
     """Check training arguments by name, kind and range.
 
-    Raises ValueError with one sentence about the first argument that is wrong: Ultralytics would not accept
-    it, it makes no sense, it needs a package that is not installed, or the job sets it itself.
+    Raises ValueError with one sentence about the first wrong argument. An argument is wrong if Ultralytics
+    would not accept it, if it makes no sense, if it needs a package that is not installed, or if the job sets
+    it itself.
     """
     _require_small(overrides)
     for name, value in overrides.items():
@@ -145,7 +146,7 @@ def _check_value(name: str, value: Any) -> None:
     if name == "quantize" and str(value).lower() in _INT8:
         raise ValueError(
             f"quantize={show_value(value)} is refused: training with it needs nvidia-modelopt, which is not "
-            "among the requirements; train without it, and quantize the finished best.pt when it is exported"
+            "among the requirements; omit quantize, and quantize the finished best.pt when you export it"
         )
     if name == "fraction" and value == 0:
         raise ValueError("fraction=0 is refused: nothing would be left to train on")

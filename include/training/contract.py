@@ -118,9 +118,9 @@ class TrainingRequest:
     """One training run, in the terms that Ultralytics uses. Nothing is ever downloaded.
 
     With `resume_from`, training continues at the next batch with the checkpoint's model, optimizer and
-    arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
-    then this training run's own state, left by an interrupted attempt, and all `arguments` except workers are
-    ignored. If all epochs were trained already, only the final validation is done.
+    arguments. With `recover` as well, training continues as if it had never been interrupted. `resume_from`
+    is then this training run's own state, which an interrupted attempt left, and all `arguments` except
+    workers are ignored. If all epochs were trained already, only the final validation is done.
     """
 
     task: Task
@@ -145,8 +145,8 @@ class TrainingRequest:
     """A last.pt with the complete state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
     """The best.pt that belongs to `resume_from`; it is kept until an epoch is better. If this is None,
-    `resume_from` itself becomes best.pt, provided that its last epoch was the best so far; otherwise, the
-    best of the following epochs becomes best.pt."""
+    `resume_from` itself becomes best.pt if its last epoch was the best so far. Otherwise, the best of the
+    following epochs becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
     """Plain values that identify this training run; last.pt stores them. With `recover`, a state with a
     different identity is refused."""
@@ -213,7 +213,7 @@ class TrainingProgress:
     killed."""
     is_repeated: bool = False
     """Whether the epoch is repeated, after a NaN or with half the batch size. No state is saved within a
-    repeated epoch: if the first pass had saved one after more batches, that one would look newer."""
+    repeated epoch: a state that the first pass saved after more batches would look newer."""
 
 
 @dataclass(frozen=True)
@@ -240,16 +240,16 @@ class StateReporter(Protocol):
     def report_progress(self, progress: TrainingProgress) -> bool:
         """Return whether to save the state now.
 
-        Called after each batch or, with several GPUs, twice a second, in the thread that called `train`.
-        If this returns True, the state is saved in the background. If that is not possible yet, for example
+        Called after each batch or, with several GPUs, twice a second, in the thread that called `train`. If
+        this returns True, the state is saved in the background. If it cannot be saved yet, for example
         because another state is still being written, the reporter is asked again later.
         """
 
     def report_state(self, state: SavedState) -> None:
         """Receive the state in last.pt, which stays there until this returns.
 
-        Called in a background thread or, with several GPUs, in the thread that called `train`. last.pt must
-        not be changed; the next state is written to a new file, which then replaces it.
+        Called in a background thread or, with several GPUs, in the thread that called `train`. The reporter
+        must not change last.pt. The next state is written to a new file, and that file then replaces last.pt.
         """
 
 

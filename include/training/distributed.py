@@ -1,13 +1,13 @@
 """Training on several GPUs: one process (a rank) for each GPU, supervised by this process.
 
 Ultralytics would start such processes from a generated file with pickled callbacks in it, and receive no
-reports from them. Here each rank gets a TrainingPlan and a connection to this process. Over its connection,
-rank 0 reports each epoch and each saved state, and waits for the answer, because this process records epochs,
-publishes states and handles interruptions. A rank exits when its connection closes, so that no rank outlives
-this process, however this process ends.
+reports from them. Here each rank gets a TrainingPlan and a connection to this process. This process records
+epochs, publishes states and handles interruptions. So rank 0 reports each epoch and each saved state over its
+connection, and waits for the answer. A rank exits when its connection closes, so that no rank outlives this
+process, however this process ends.
 
-The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
-gradients are averaged over all ranks after every batch. Only the running statistics of batch normalization
+The guarantee of equal weights holds. Gradients are averaged over all ranks after every batch, so weights,
+optimizer and pending gradients are equal on all ranks. Only the running statistics of batch normalization
 differ (Ultralytics does not synchronise them). The checkpoint has the statistics of rank 0, and all ranks
 resume with them. This does not change the weights: training computes with each batch's own statistics, and
 rank 0's running statistics are broadcast before a validation. With two GPUs, the order in which gradients are
@@ -31,8 +31,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from include.child_processes import add_project_to_path
 from include.errors import AttemptError
-from include.python_path import add_project_to_path
 from include.training.contract import (
     DiskError,
     EpochReport,
@@ -225,8 +225,8 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
 def _await_deaths(ranks: Sequence[_Rank]) -> list[RankDied | ProcessKilled]:
     """Return why ranks have died; an empty list if none of them dies within _PATIENCE seconds.
 
-    The kernel closes the connections of a killed process one by one, so another rank may fail because of the
-    kill, and report its failure, before this process can see the kill.
+    The kernel closes the connections of a killed process one by one. Another rank may therefore fail, and
+    report its failure, before this process can see the kill.
     """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.training.contract import TrainingError, normalize_metrics
-from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
+from include.training.library_errors import (
+    WRONG_INPUT,
+    format_error,
+    is_out_of_memory,
+    recognize_killed_workers,
+)
 from include.training.quiet import tame_ultralytics
 
 if TYPE_CHECKING:
@@ -72,7 +77,6 @@ def evaluate(
     """
     tame_ultralytics()
     from include.training.devices import choose_device
-    from include.training.killed_workers import recognize_killed_workers
     from include.training.validators import VALIDATORS
 
     _require_model_for(task, weights)

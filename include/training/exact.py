@@ -1,8 +1,8 @@
 """A training run that can be interrupted after any batch, and ends bit-identical to an uninterrupted one.
 
 Ultralytics' own resume rounds the weights, loses the gradient that is being accumulated, and draws different
-random numbers. Here the state is kept in full precision, gradient accumulation continues, and randomness is a
-function of (seed, epoch, batch or sample), so that no generator's state has to be saved.
+random numbers. Here the state is kept in full precision, and gradient accumulation continues. Randomness is a
+function of (seed, epoch, batch or sample), so no generator's state has to be saved.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.order import derive_seed
-from include.training.own_random import OWN
 from include.training.profile import list_differences, read_numeric_profile
+from include.training.randomness import OWN, derive_seed
 from include.training.resumable_loader import fix_order, seed_samples
 
 if TYPE_CHECKING:
-    from include.training.order import EpochOrder
+    from include.training.randomness import EpochOrder
     from include.training.resumable_loader import ResumableLoader
 
 log = logging.getLogger(__name__)

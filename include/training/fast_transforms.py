@@ -24,7 +24,7 @@ from ultralytics.data.augment import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from torch import Tensor
 
@@ -199,11 +199,9 @@ def speed_up(transforms: Any) -> None:
         if type(transform) in FASTER:
             transform.__class__ = FASTER[type(transform)]
     for transform in found:
-        for mosaic, next_one in pairwise(_find_active(getattr(transform, "transforms", ()))):
+        steps = getattr(transform, "transforms", ())
+        # By default, a CopyPaste that is never applied follows Mosaic.
+        active = [step for step in steps if not (isinstance(step, CopyPaste) and step.p == 0)]
+        for mosaic, next_one in pairwise(active):
             if type(mosaic) is Mosaic and isinstance(next_one, FourChannelWarp):
                 mosaic.__class__ = UnpaintedMosaic
-
-
-def _find_active(steps: Iterable[Any]) -> list[Any]:
-    """Return the steps without a CopyPaste that is never applied; by default, there is one after Mosaic."""
-    return [step for step in steps if not (isinstance(step, CopyPaste) and step.p == 0)]

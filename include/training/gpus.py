@@ -59,9 +59,9 @@ def describe_hardware(device: str | None) -> Hardware:
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     """Refuse a device that this machine lacks, and this machine's CPU unless the CPU was requested.
 
-    `device` is the job's, or the one that `claim_gpus` yielded. Unless `cpu_worker` is set, a job may train
-    on the CPU only if its device is cpu. Raises GpuLost, even with `cpu_worker`, if this machine has a GPU
-    that its driver does not report, and DeviceNotAvailable for every other refusal.
+    `device` is the job's, or the one that `claim_gpus` yielded. A job may train on the CPU if its device is
+    cpu, or if its device is auto and `cpu_worker` is set. Raises GpuLost, even with `cpu_worker`, if this
+    machine has a GPU that its driver does not report. Raises DeviceNotAvailable for every other refusal.
     """
     if not names_gpus(device):
         return

@@ -2,8 +2,7 @@
 
 Each training process has a file of a few bytes, `{pid}.beat`, and writes into it after each batch. The file
 is mapped into memory, so that a beat costs a microsecond, needs no thread, and can be read after a SIGKILL.
-Importing this module takes only the standard library, because the watchdog, which runs without torch, imports
-it too.
+Importing this module needs only the standard library: the watchdog imports it, too, and runs without torch.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import NotResumable, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
-from include.training.error_text import reports_killed_worker
+from include.training.library_errors import reports_killed_worker
 
 if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
@@ -44,8 +44,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def hand_over(path: Path, state: dict[str, Any], reads: int = 1) -> None:
     """Keep `state`, the content of this file, for the next reads, so that the file is not read again.
 
-    The readers, such as Ultralytics, share `state`; only the last reader may change it. Only the state that
-    was handed over last is kept, and only until it has been read `reads` times.
+    The readers, such as Ultralytics, share `state`; only the last reader may change it. A state is dropped
+    once it has been read `reads` times, or when another one is handed over.
     """
     _handed_over.clear()
     _handed_over[_identify_file(path)] = state, reads

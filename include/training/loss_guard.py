@@ -77,10 +77,10 @@ class LossGuardMixin(ExactMixin):
     def _keep_epoch_start(self) -> None:
         """Copy the state at the start of this epoch to host memory, because training needs the GPU's memory.
 
-        A repeated epoch keeps the state from before its first pass. In two more cases, no new state is kept
-        if there is an older one: the last losses of the previous epoch may be the first of several that break
-        a rule, or the attempt resumes within this epoch. An attempt that resumes within an epoch has no older
-        state if no rule needed one before; it then keeps the state that it resumes from.
+        A repeated epoch keeps the state from before its first pass. In two more cases, an older state is kept
+        instead of a new one: the last losses of the previous epoch may be the first of several that break a
+        rule, or the attempt resumes within this epoch. If no rule needed a state before, an attempt that
+        resumes within an epoch has no older one. It then keeps the state that it resumes from.
         """
         if self.epoch_starts and self.epoch_starts[-1]["epoch"] == self.epoch:
             return

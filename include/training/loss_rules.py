@@ -1,11 +1,11 @@
 """Rules for a training run whose loss jumps or is NaN, and the watch that applies them batch by batch.
 
-A single high loss breaks no rule, because the loss usually comes down by itself: the cause was an unusual
-image or, in mixed precision, a batch that overflowed, so that its step was skipped. If a training run
+A single high loss breaks no rule, because the loss usually comes down by itself. Its cause was an unusual
+image or, in mixed precision, a batch that overflowed and whose step was therefore skipped. If a training run
 diverges, its loss stays high.
 
 A loss is compared with the largest recent one and not with the average, because in many datasets most images
-are empty. A batch without objects has a hundredth of the loss of a batch with objects, so compared with the
+are empty. A batch without objects has a hundredth of the loss of a batch with objects. Compared with the
 average, any batch with objects would look like a spike. docs/loss-spikes.md has the measurements.
 """
 
@@ -95,8 +95,8 @@ class BrokenRule:
 class LossWatch:
     """Checks the loss of each batch against the rules.
 
-    The losses that it remembers are saved with a training run's state, as plain values, so that a training
-    run that is interrupted and resumed breaks the same rule after the same batch.
+    The losses that it remembers are saved as plain values with the training run's state. So a training run
+    that is interrupted and resumed breaks the same rule after the same batch.
     """
 
     def __init__(self, rules: LossRules) -> None:

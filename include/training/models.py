@@ -1,10 +1,14 @@
-"""Resolves the model that a training run starts from: a local file or an architecture of Ultralytics."""
+"""The model that a training run starts from: finds it, and limits its size.
+
+It is a local file or an architecture of Ultralytics. An untrusted file may describe a model of any size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
@@ -15,7 +19,20 @@ from include.training.contract import NotResumable, TrainingError
 from include.training.loading import load_inspected
 
 if TYPE_CHECKING:
+    import torch
+
     from include.ultralytics_tasks import Task
+
+MAX_PARAMETERS = 500_000_000
+"""Maximum number of parameters of a model trained from scratch; YOLOv5x6u, the largest, has about 155
+million."""
+
+MORE_PARAMETERS = 50_000_000
+"""A model that starts from weights may have twice as many parameters as the weights, plus this number: the
+data may have more classes."""
+
+MAX_PARTS = 50_000
+"""Maximum number of layers, including nested ones; YOLOv9e has 2,500."""
 
 
 def resolve_model(model: str, task: Task) -> str:
@@ -94,3 +111,45 @@ def _guess_task_of_architecture(model: str, yaml: str) -> str:
     except InspectionError as error:
         raise TrainingError(f"model={model} {error}") from None
     return str(guess_model_task(architecture))
+
+
+@contextmanager
+def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
+    """Stop the construction of a model before it fills the memory. Raises TrainingError.
+
+    PyTorch announces each parameter when its memory is reserved but not yet used. `weights` is the model that
+    training starts from, if any.
+    """
+    from torch.nn.modules import module as registration
+
+    known = None if weights is None else sum(each.numel() for each in weights.parameters())
+    limit = MAX_PARAMETERS if known is None else 2 * known + MORE_PARAMETERS
+    parameters = parts = 0
+
+    def count_parameter(_module: Any, _name: str, parameter: torch.nn.Parameter) -> None:
+        nonlocal parameters
+        parameters += parameter.numel()
+        if parameters > limit:
+            raise TrainingError(
+                f"The model's description asks for more than {limit:,} parameters"
+                + ("" if known is None else f", but the initial weights have {known:,}")
+                + "; correct its YAML, or give another model"
+            )
+
+    def count_part(*_: Any) -> None:
+        nonlocal parts
+        parts += 1
+        if parts > MAX_PARTS:
+            raise TrainingError(
+                f"The model's description asks for more than {MAX_PARTS:,} layers; correct its YAML"
+            )
+
+    hooks = [
+        registration.register_module_parameter_registration_hook(count_parameter),
+        registration.register_module_module_registration_hook(count_part),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

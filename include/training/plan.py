@@ -100,8 +100,8 @@ class TrainingPlan:
 def _choose_device_for(request: TrainingRequest) -> str:
     """Choose the device.
 
-    Raises GpuLost if the state to recover was trained on a GPU and this machine has none, unless the request
-    names the CPU.
+    On a machine without a GPU, a state that was trained on one is recovered only if the request names the
+    CPU; otherwise, this raises GpuLost.
     """
     try:
         device = choose_device(request.device)

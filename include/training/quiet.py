@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from include.training.environment import isolate_ultralytics
-from include.training.error_text import remove_emoji
+from include.training.library_errors import remove_emoji
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
@@ -39,7 +39,7 @@ class PlainLines(logging.Filter):
 def tame_ultralytics() -> None:
     """Disable Ultralytics' unsafe features; unless stdout is a terminal, send its log to this process's log.
 
-    Files are loaded safely, label caches cannot run code, nothing is downloaded, and compiled code is not
+    Files are loaded safely, label caches cannot run code, and nothing is downloaded. Compiled code is not
     loaded from /tmp, where other accounts could plant files under the names that PyTorch expects.
 
     YOLO_OFFLINE does not stop every download: the mixed-precision check and the search for a font use the

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from include.training.contract import DiskError, MachineUnusable, ProcessKilled, TrainingError, is_disk_error
 from include.training.distributed import RankFailed
-from include.training.error_text import format_error
-from include.training.progress import SilentReporter
+from include.training.library_errors import format_error
 from include.training.quiet import tame_ultralytics
+from include.training.run import SilentReporter
 
 if TYPE_CHECKING:
     from include.training.contract import EpochReport, SavedState, TrainingProgress

@@ -25,7 +25,7 @@ from include.training.memory_limit import read_memory_limit
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
 """A ring has at most MOST_IMAGES images, and the rings of all ranks together use at most this share of the
-memory of the machine or container; but each ring has room for at least one batch."""
+memory of the machine or container. Even so, each ring has room for at least one batch."""
 
 _FREE = 0
 _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)

@@ -16,11 +16,15 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.construction import limit_model_size
 from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
-from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
-from include.training.killed_workers import recognize_killed_workers
+from include.training.library_errors import (
+    WRONG_INPUT,
+    format_error,
+    is_out_of_memory,
+    recognize_killed_workers,
+)
 from include.training.loss_guard import GENTLER
+from include.training.models import limit_model_size
 from include.training.resumed_arguments import apply_changes, copy_optimizer_settings
 from include.training.saving import link_or_copy, strip
 from include.training.states import StateSavingMixin
@@ -82,9 +86,9 @@ class ResumableMixin(StateSavingMixin):
         """Train, then stop the loader processes, whether or not training succeeded.
 
         After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
-        epoch with this batch size (on a single GPU, Ultralytics first halves it, up to three times);
-        MemoryTaken if memory runs out although earlier epochs were trained with it; and ProcessKilled if a
-        loader worker was killed.
+        epoch with this batch size; on a single GPU, Ultralytics first halves the size up to three times.
+        Raises MemoryTaken if memory runs out although earlier epochs were trained with this batch size.
+        Raises ProcessKilled if a loader worker was killed.
         """
         try:
             with recognize_killed_workers():

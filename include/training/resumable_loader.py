@@ -9,8 +9,7 @@ import ultralytics.engine.trainer
 from torch.utils.data import RandomSampler, SequentialSampler
 from ultralytics.data.build import InfiniteDataLoader
 
-from include.training.order import EpochOrder, shuffle_indices
-from include.training.own_random import isolate
+from include.training.randomness import EpochOrder, isolate_generator, shuffle_indices
 from include.training.seeded_datasets import SEEDED, SeededImages
 
 
@@ -48,7 +47,7 @@ ultralytics.engine.trainer.enumerate = enumerate_batches  # the loop's count dri
 
 def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int, on_gpu: bool) -> EpochOrder:
     """Make `loader` yield samples that depend only on seed, epoch and position; return its sampler."""
-    isolate()
+    isolate_generator()
     data = loader.dataset
     # Not a copy, which would double the memory for labels and, with cache="ram", for images.
     data.__class__ = SEEDED[type(data)]

@@ -65,8 +65,8 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     """Prepare save_dir so that the training run in `source` can continue there; `source` is only read.
 
     Raises NotResumable for a file without a training state, StateMismatch if the state to recover belongs to
-    another training run, TrainingError if no epoch is left to train or the teacher is missing, DiskError or
-    OSError if the disk is full.
+    another training run, TrainingError if no epoch is left to train or the teacher is missing, and DiskError
+    or OSError if the disk is full.
     """
     from include.training.saving import save
 
@@ -145,7 +145,7 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
 
     Training time is counted from 0. Losses are not compared with those of the other training run, but a
     learning rate that a rollback lowered stays lowered. With different data or another image size, an
-    unfinished epoch restarts, which makes the state inexact, because some batches of the epoch are trained
+    unfinished epoch restarts. The state is then inexact, because some batches of that epoch are trained
     twice.
     """
     exact = state.get(EXACT)

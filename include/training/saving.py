@@ -20,7 +20,7 @@ from ultralytics.utils.torch_utils import qat_state, strip_qat, unwrap_model
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.datasets.disk import flush_file
 from include.training.contract import DiskError
-from include.training.error_text import format_error, reports_killed_worker
+from include.training.library_errors import format_error, reports_killed_worker
 from include.training.loading import load_checkpoint
 
 if TYPE_CHECKING:
@@ -168,12 +168,12 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
 def strip_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checkpoint without its training state, with half-precision EMA weights as its model.
 
-    Its best_epoch is the epoch of `state` or, if `state` has been stripped, the one that it records; -1 if
-    there is none. This changes the module in `state`, so nothing else may use that module.
+    Its best_epoch is the epoch of `state`. If `state` has been stripped, it is the best_epoch that `state`
+    records, or -1. This changes the module in `state`, so nothing else may use that module.
 
     The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
-    That function accepts only a file, so with it the whole state would be read again for every improvement,
-    which takes a second of CPU time.
+    That function accepts only a file, so the whole state would be read again for every improvement. That
+    takes a second of CPU time.
     """
     network = state.get("ema") or state["model"]
     if isinstance(network, DistillationModel):

@@ -1,4 +1,4 @@
-"""Ultralytics' training datasets with samples that depend only on seed, epoch and position (order.py)."""
+"""Ultralytics' training datasets, with samples that depend only on seed, epoch and position."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from ultralytics.data.dataset import (
 )
 
 from include.training.fast_transforms import find_transforms, speed_up
-from include.training.order import derive_seed, shuffle_indices
-from include.training.own_random import OWN
+from include.training.randomness import OWN, derive_seed, shuffle_indices
 from include.training.recent import RecentImages, Slot
 
 if TYPE_CHECKING:

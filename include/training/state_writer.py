@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from include.training.contract import DiskError
-from include.training.error_text import format_error
+from include.training.library_errors import format_error
 from include.training.saving import link_or_copy, put_in_place, save, strip_state, write
 
 if TYPE_CHECKING:
@@ -92,10 +92,9 @@ class StateWriter:
     def write(
         self, state: dict[str, Any], wait: Callable[[], None], saved: SavedState, *, becomes_best: bool
     ) -> None:
-        """Write `state` in the background.
+        """Write `state`, a copy that is complete once `wait` returns, in the background.
 
-        `state` is a copy that nothing else changes; it is complete once `wait` returns. Call this only if no
-        other state is being written.
+        Call this only if no other state is being written.
         """
         with self._changed:
             self._job = _Job(state, wait, saved, becomes_best)

@@ -141,12 +141,13 @@ class StateSavingMixin(LossGuardMixin):
 
     def build_exact_state(self, batches: int) -> dict[str, Any]:
         """Add to the state the run's identity, whether it has ended, its best epoch and its times."""
+        epoch_seconds = self.seconds_before + time.monotonic() - self._epoch_started
         return super().build_exact_state(batches) | {
             "identity": self._identity,
             "ended": bool(self.stop),
             BEST_EPOCH: self.best_epoch,
             "trained_seconds": self.trained_seconds,
-            "epoch_seconds": self._measure_epoch() if batches else 0.0,
+            "epoch_seconds": epoch_seconds if batches else 0.0,
         }
 
     def _build_train_pipeline(self) -> None:
@@ -167,6 +168,3 @@ class StateSavingMixin(LossGuardMixin):
     def _begin_epoch_clock(self) -> None:
         self._epoch_started = time.monotonic()
         self.seconds_before, self._resumed_seconds = self._resumed_seconds, 0.0
-
-    def _measure_epoch(self) -> float:
-        return self.seconds_before + time.monotonic() - self._epoch_started

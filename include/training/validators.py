@@ -1,10 +1,10 @@
 """Ultralytics' validators, changed so that every model is judged by the same standard.
 
 Ultralytics' own validators assume that the data have the classes of the model. If the model has fewer
-classes, they skip labels that the model cannot find, and if the same classes are numbered differently, they
-count every right answer as wrong. A champion that was trained before a class was added would get an easier
-test than its challenger. The validators in this module use all of the data, and match classes by name if the
-model and the data have any class name in common.
+classes, they skip labels that the model cannot find. If the same classes are numbered differently, they count
+every right answer as wrong. A champion that was trained before a class was added would get an easier test
+than its challenger. The validators in this module use all of the data, and match classes by name if the model
+and the data have any class name in common.
 """
 
 from __future__ import annotations

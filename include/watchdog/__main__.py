@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING
 import psutil
 
 from include.watchdog.gpu_state import describe_gpus
-from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
 from include.watchdog.processes import is_group_leader, kill_all, kill_group, list_members
 from include.watchdog.traces import HANG, Trace, leave_trace
-from include.watchdog.watch import CHECK_SECONDS, Watch
+from include.watchdog.watch import CHECK_SECONDS, Limits, Watch
 
 if TYPE_CHECKING:
     from include.watchdog.processes import Member
     from include.watchdog.watch import Hang
 
 _REPORT_SECONDS = 120.0
-"""Time limit for the report, because the attempt must be killed even if the reader of the log hangs, too."""
+"""Time limit for the report: the attempt must be killed even if the reader of the log hangs, too."""
 
 
 def main() -> None:

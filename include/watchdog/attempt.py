@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from include.python_path import add_project_to_path
+from include.child_processes import add_project_to_path
 from include.training.contract import ProcessKilled
 from include.training.heartbeat import Heartbeats
 from include.training.stacks import disable_stack_dumps, enable_stack_dumps
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from include.watchdog.limits import Limits
+    from include.watchdog.watch import Limits
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,13 @@ log = logging.getLogger(__name__)
 def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
     """Watch this process and its children until the block ends; yield the Heartbeats for training.
 
-    If one of these processes sends heartbeats and then hangs, or if this process is suspended for too long,
-    the watchdog writes the reason to stderr and a Trace into `folder`, and kills all of them with SIGKILL. If
-    this process is killed, the watchdog writes a Trace and kills the ranks. If this process led a process
-    group, the watchdog also kills the rest of the group. Anything that an earlier attempt left in `folder` is
-    removed.
+    The watchdog acts if one of these processes sends heartbeats and then hangs, or if this process is
+    suspended for too long. It writes the reason to stderr and a Trace into `folder`, and kills all of them
+    with SIGKILL. If this process is killed, the watchdog writes a Trace and kills the ranks and, if this
+    process led a process group, the rest of the group. An earlier attempt's files in `folder` are removed.
 
-    A Trace is also written when the block raises ProcessKilled, that is, when a child was killed. If the
-    kernel probably killed the child because memory ran out, the message of the exception is extended to say
-    so.
+    A Trace is also written when the block raises ProcessKilled, that is, when a child was killed. If memory
+    has probably run out, the message of the exception is extended to say so.
     """
     make_trusted_folder(folder)  # before anything in it is removed
     shutil.rmtree(folder)

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from include.python_path import add_project_to_path
+from include.child_processes import add_project_to_path
 
 _SECONDS = 15.0
 

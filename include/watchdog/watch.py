@@ -6,7 +6,9 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from statistics import median
+from typing import TYPE_CHECKING, Self
 
 import psutil
 
@@ -15,10 +17,10 @@ from include.watchdog.processes import Member
 from include.watchdog.traces import describe_position
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from include.training.heartbeat import Beat
-    from include.watchdog.limits import Limits
 
 CHECK_SECONDS = 1.0
 
@@ -27,8 +29,8 @@ _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""An attempt that has not finished a batch yet is working, not hanging, if it has used at least this share of
-a processor for this many seconds."""
+"""Before its first batch is finished, an attempt is working, not hanging, if it uses at least this share of a
+processor for this many seconds."""
 
 _START_FACTOR = 12
 """Processor use counts as work for at most this multiple of the limit `elsewhere`, because a hanging process
@@ -36,6 +38,51 @@ can be busy, too."""
 
 _BATCHES = 200
 """Number of recent batches from which the median is computed."""
+
+_TRAINING, _ELSEWHERE = 300.0, 1800.0
+_MEDIANS = 20.0
+
+_ELSEWHERE_FACTOR = 6.0
+_ELSEWHERE_AT_LEAST = 120.0
+"""Smallest limit outside batches: a short `hang_timeout` is meant for batches, and start-up takes longer."""
+
+_MARGIN = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long an attempt may take to finish a batch before it counts as hanging."""
+
+    training: float
+    """Limit between two batches, in seconds."""
+    elsewhere: float
+    """Limit for everything else, in seconds: the time before the first batch (and, with `compile`, the first
+    epoch), validation, saving and the final validation."""
+    medians: float = 0
+    """If this is not 0, both limits are at least this many times the median duration of a batch. Until a
+    batch has been timed, `elsewhere` then applies between batches, too."""
+
+    @classmethod
+    def from_timeout(cls, hang_timeout: float | None) -> Self:
+        """Return the limits for the parameter `hang_timeout`."""
+        if hang_timeout is None:
+            return cls(_TRAINING, _ELSEWHERE, _MEDIANS)
+        return cls(hang_timeout, max(hang_timeout * _ELSEWHERE_FACTOR, _ELSEWHERE_AT_LEAST))
+
+    def find_limit(self, phase: Phase, batches: Collection[float]) -> float:
+        """Return the limit for this phase, given the seconds that recent batches took."""
+        is_known = bool(batches) or not self.medians
+        fixed = self.training if phase is Phase.TRAINING and is_known else self.elsewhere
+        return max(fixed, self.medians * median(batches)) if batches else fixed
+
+    @property
+    def rank_timeout(self) -> timedelta:
+        """How long ranks wait for each other before they give up.
+
+        This is longer than `elsewhere`, so that the watchdog acts first, because it reports more. But while
+        labels are read, or if batches take minutes, the watchdog may wait longer than the ranks.
+        """
+        return timedelta(seconds=self.elsewhere) + _MARGIN
 
 
 class Clock:
@@ -142,11 +189,6 @@ class Watch:
                     seen.since = now
         return self._find_overdue(now) or self._find_stopped(now)
 
-    def find_position(self) -> tuple[int, int]:
-        """Return the epoch and number of finished batches of the process that is furthest behind."""
-        beats = [beat for beat in read_beats(self._folder) if beat.phase is not Phase.OVER]
-        return min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
-
     def list_ranks(self) -> dict[int, int]:
         """Return the rank of each process, if several are training."""
         beats = read_beats(self._folder)
@@ -155,8 +197,7 @@ class Watch:
     def _find_overdue(self, now: float) -> Hang | None:
         """Return the hang of a process that exceeds its limit.
 
-        If several processes do, return the hang of the one that is furthest behind, because the others are
-        waiting for it.
+        If several processes do, return the hang of the one furthest behind: the others are waiting for it.
         """
         late = [
             seen
@@ -183,7 +224,9 @@ class Watch:
         seconds = now - self._stopped_since
         if seconds <= self._limits.training:
             return None
-        return Hang(*self.find_position(), f"The trainer has been stopped for {seconds:.0f} s")
+        beats = [beat for beat in read_beats(self._folder) if beat.phase is not Phase.OVER]
+        furthest_behind = min(((beat.epoch, beat.batch) for beat in beats), default=(-1, 0))
+        return Hang(*furthest_behind, f"The trainer has been stopped for {seconds:.0f} s")
 
 
 def _describe_phase(beat: Beat) -> str:

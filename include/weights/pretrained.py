@@ -17,7 +17,7 @@ from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.inspection.in_s3 import inspect_object
 from include.checkpoints.inspection.inspect import inspect_file
-from include.checkpoints.metadata import parse_checkpoint
+from include.checkpoints.stored import parse_checkpoint
 from include.checkpoints.writer import ObjectWriter
 from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME

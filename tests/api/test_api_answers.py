@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from include.api.app import PREFIX
 from include.api.app import create_app as create_api
-from include.console.app import PREFIX as CONSOLE
+from include.console import PREFIX as CONSOLE
 from include.console.app import create_app as create_console
 from include.stack.local import Stack
 from include.stack.ports import open_session

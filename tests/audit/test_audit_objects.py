@@ -8,8 +8,8 @@ import boto3
 import psycopg
 import pytest
 
+from include.audit.audit import RandomSample
 from include.audit.findings import FindingKind
-from include.audit.objects import RandomSample
 from include.audit.recorded import RecordedObject
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository

@@ -12,7 +12,7 @@ import pytest
 from airflow_client.client.api import x_com_api
 from playwright.sync_api import expect
 
-from include.audit.deletion_request import DELETION_DAG
+from include.audit.deletion import DELETION_DAG
 from include.orchestration.failures import REFUSAL
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG

@@ -12,9 +12,9 @@ import pytest
 import requests
 from fastapi.routing import APIRoute
 
-from include.console.app import PAGES, PREFIX, create_app
+from include.console import PREFIX
+from include.console.app import MEDIA_TYPES, PAGES, STATIC, compute_version, create_app, list_served_files
 from include.console.derive_types import TYPES, derive
-from include.console.files import MEDIA_TYPES, STATIC, compute_version, list_served_files
 from include.stack.local import Stack
 from include.stack.ports import open_session
 from tests.support.api_client import token

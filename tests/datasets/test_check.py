@@ -6,11 +6,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.layout import read_layout
+from include.datasets.layouts.samples import DatasetLocation
 from tests.support.dataset_steps import check_dataset, check_here, describe, materialize, refusal
+from tests.support.strangers import as_stranger
 from tests.support.tiny_datasets import TASKS, build
 
 if TYPE_CHECKING:
@@ -42,7 +47,7 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         "from include.datasets.examination import examine\n"
         "from include.datasets.layouts.samples import DatasetLocation\n"
         f"folder = Path({str(folder)!r})\n"
-        "examine(DatasetLocation(folder, '', folder).as_json(), 'detect', None)\n"
+        "examine(DatasetLocation(folder, '', folder).as_json(), 'detect', None, {})\n"
         f"check_dataset('digits', 'detect', Path({str(cache)!r}), None)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
@@ -73,7 +78,27 @@ def test_an_unusable_path_below_the_roots_is_refused_with_its_problem(folder: Pa
     assert "does not exist on machine" in refusal(folder, "detect", cache)
     folder.mkdir()
     (folder / "notes.txt").write_text("no data YAML")
-    assert "neither a folder nor a data YAML" in refusal(folder / "notes.txt", "detect", cache)
+    assert "must be a folder, a data YAML" in refusal(folder / "notes.txt", "detect", cache)
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "train.txt"])
+def test_a_file_that_the_worker_may_not_read_is_an_error_with_a_remedy(name: str) -> None:
+    with TemporaryDirectory() as reachable:  # pytest's own folders are private
+        folder = build("detect", Path(reachable, "data")).parent
+        describe(folder, train="train.txt")
+        (folder / "train.txt").write_text("./images/train/0.png\n")
+        Path(reachable).chmod(0o755)
+        (folder / name).chmod(0)
+
+        def look() -> str:
+            with pytest.raises(DatasetError) as refused:
+                read_layout(DatasetLocation(folder, "mine", folder), "detect")
+            return str(refused.value)
+
+        assert as_stranger(look) == (
+            f"Dataset 'mine' cannot be read: Permission denied: {str(folder / name)!r}; "
+            "allow the worker to read it"
+        )
 
 
 def test_digits_are_refused_for_other_tasks(cache: Path) -> None:

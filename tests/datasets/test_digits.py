@@ -14,7 +14,7 @@ from include.datasets.caching.fetch import materialize
 from include.datasets.check import inspect_dataset
 from include.datasets.checking.label_lines import LabelRules
 from include.datasets.checking.labels import check_labels
-from include.datasets.checking.validate import validate
+from include.datasets.checking.validate import validate_dataset
 from include.datasets.fingerprint import compute_content_fingerprint
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation, Layout
@@ -41,7 +41,7 @@ def test_the_reference_describes_the_scenes_correctly(scenes: Layout, tmp_path: 
 
 
 def test_the_scenes_pass_our_own_check(scenes: Layout, tmp_path: Path) -> None:
-    found = validate(scenes, "digits")
+    found = validate_dataset(scenes, "digits")
     assert not found.warnings
     assert found.fingerprint == digits.FINGERPRINT
     assert found.class_table == inspect_dataset("digits", "detect", tmp_path, None).reference.class_table

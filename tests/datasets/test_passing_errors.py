@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from include.datasets.checking.checked_sample import check_map
 from include.datasets.checking.depths import DepthRules, open_depths
-from include.datasets.checking.maps import check_map
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.coco_file import read_coco_file
 from include.datasets.conversion.files import ConvertedFiles

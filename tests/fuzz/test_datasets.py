@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from include.datasets.caching.archive import UnpackLimits, unpack
-from include.datasets.checking.validate import validate
+from include.datasets.checking.validate import validate_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -47,7 +47,7 @@ def _check(folder: Path, task: Task) -> bool:
     """Return whether the folder is a valid dataset; require that a refusal quotes no file from outside."""
     location = DatasetLocation(folder, "s3://bucket/data/", folder)
     try:
-        validate(read_layout(location, task), location.source)
+        validate_dataset(read_layout(location, task), location.source)
     except DatasetError as error:
         message = str(error)
         assert message

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from include.jobs.loss_parameters import build_loss_rules
 from include.jobs.spec import SpecError, TrainingSpec
 
 
 def test_a_resumed_job_may_have_other_loss_rules_than_its_parent() -> None:
     parent = TrainingSpec.parse({"on_loss_spike": "roll back", "roll_back_states": 2}).with_defaults()
     child = TrainingSpec.parse({"resume_from": "p", "on_loss_spike": "warn"}).inherit_from(parent)
-    assert (child.on_loss_spike, build_loss_rules(child).needs_states) == ("warn", False)
+    assert (child.on_loss_spike, child.build_loss_rules().needs_states) == ("warn", False)
     assert TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent).on_loss_spike == "roll back"
 
 

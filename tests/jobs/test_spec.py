@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from include.jobs.loss_parameters import build_loss_rules
 from include.jobs.parameters import DEFAULTS
 from include.jobs.spec import SpecError, TrainingSpec
 from include.orchestration.params import dag_params
@@ -252,7 +251,7 @@ def test_the_schema_names_the_values_that_null_stands_for() -> None:
     form = dag_params(TrainingSpec)
     given = {name: param.schema.get("effective_default") for name, param in form.items()}
     assert {name: given[name] for name in DEFAULTS} == DEFAULTS
-    rules = build_loss_rules(TrainingSpec.parse({}))
+    rules = TrainingSpec.parse({}).build_loss_rules()
     assert (given["loss_spike"], given["roll_back_states"], given["roll_back_lr"]) == (
         rules.factor,
         rules.states,
@@ -327,10 +326,10 @@ def test_parameters_that_change_no_result_are_not_part_of_the_identity(
 
 
 def test_loss_rules_are_off_by_default_and_their_numbers_have_defaults() -> None:
-    assert build_loss_rules(TrainingSpec.parse({})) == LossRules() == NO_RULES
+    assert TrainingSpec.parse({}).build_loss_rules() == LossRules() == NO_RULES
     assert not NO_RULES.needs_losses
     given = {"on_loss_spike": "warn", "loss_spike": 3.0, "on_nan": "roll back", "roll_back_states": 2}
-    assert build_loss_rules(TrainingSpec.parse(given)) == LossRules(
+    assert TrainingSpec.parse(given).build_loss_rules() == LossRules(
         Action.WARN, Action.ROLL_BACK, factor=3.0, states=2, rate=0.5
     )
-    assert build_loss_rules(TrainingSpec.parse({"on_nan": "roll back", "roll_back_lr": 0.1})).rate == 0.1
+    assert TrainingSpec.parse({"on_nan": "roll back", "roll_back_lr": 0.1}).build_loss_rules().rate == 0.1

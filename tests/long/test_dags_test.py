@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from include.stack.exports import render_exports
+from include.stack.overview import render_exports
 from tests.support.airflow_client import Airflow, job_row
 from tests.support.long.gate import GatedStack
 

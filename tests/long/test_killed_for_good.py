@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from include.s3.layout import StoredKind
-from include.stack.crash import find_task_processes
+from include.stack.follow import find_task_processes
 from tests.long.conftest import EPOCHS
 from tests.support.airflow_client import Airflow, recorded_epochs
 from tests.support.killing import stop_when

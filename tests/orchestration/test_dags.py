@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jinja2 import Environment, StrictUndefined
 
-from include.orchestration.xcoms import manifest_of
+from include.orchestration.typed_task import manifest_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from include.deployment.backend import notify
 from include.deployment.retrying import BackendUnavailable, is_transient
 from include.jobs.callback import TrainingCompletionCallback
 from include.orchestration.failures import record_final_failure, record_task_failure
-from include.orchestration.xcoms import parse_result, result_of
+from include.orchestration.typed_task import parse_result, result_of
 from tests.support.airflow_connections import context_of
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.http_server import Handler, Server

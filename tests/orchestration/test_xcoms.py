@@ -16,7 +16,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.claim.resolved_job import ResolvedJob
 from include.datasets import digits
 from include.jobs.spec import TrainingSpec
-from include.tasks.train_yolo import notify_backend, train, upload_checkpoint
+from include.tasks.train_yolo import notify_backend, train_job, upload_checkpoint
 from include.tasks.training_operators import JobEnded
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ MANIFEST = TrainingManifest(
 @pytest.mark.parametrize(
     "task",
     [
-        lambda: train(JOB, digits.build_reference(), CONTEXT),
+        lambda: train_job(JOB, digits.build_reference(), CONTEXT),
         lambda: upload_checkpoint(MANIFEST, "best", CONTEXT),
         lambda: upload_checkpoint(MANIFEST, "last", CONTEXT),
         lambda: notify_backend(JOB, CONTEXT),

@@ -31,8 +31,8 @@ LONG_FUNCTIONS = {
 FOREIGN_MESSAGES = {
     "include/datasets/disk.py": "CPython has no class for a thread that could not be started",
     "include/stack/postgres.py": "libpq returns no code for a failed connection",
-    "include/training/error_text.py": "PyTorch and OpenCV have no common class for a lack of memory",
-    "include/training/killed_workers.py": "PyTorch has no class for the end of its thread",
+    "include/training/library_errors.py": "PyTorch and OpenCV have no class for a lack of memory, or for the "
+    "end of PyTorch's thread",
 }
 """Modules that recognize another project's error by its message, each with the reason. Our own errors have
 classes and fields."""

@@ -23,7 +23,7 @@ from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import no_retry
 from include.s3.bucket import Bucket
-from include.tasks.train_yolo import train
+from include.tasks.train_yolo import train_job
 from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
 from tests.support.airflow_connections import context_of, lead_to
@@ -328,7 +328,7 @@ def test_a_machine_that_was_set_up_wrongly_does_not_end_a_training_run_that_has_
     spec = TrainingSpec(dataset=dataset, model="yolo11n", device="cpu").with_defaults()
     job = resolved(spec)
     with pytest.raises(error, match=sentence):
-        train(
+        train_job(
             job,
             digits.build_reference().model_copy(update={"source": dataset}),
             context_of(

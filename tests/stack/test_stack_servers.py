@@ -21,8 +21,8 @@ import requests
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import processes
 from include.stack.errors import StackError
-from include.stack.exports import render_exports
 from include.stack.local import Stack
+from include.stack.overview import render_exports
 from include.stack.ports import LOOPBACK, find_grpc_sockets
 from include.stack.postgres import Postgres
 from include.stack.processes import as_user

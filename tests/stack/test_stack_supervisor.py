@@ -21,9 +21,9 @@ from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.families import identify_start
 from include.stack.local import Stack
+from include.stack.overview import describe_service, describe_services
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
-from include.stack.status import describe_service, describe_services
 from include.stack.steps import Steps
 from include.stack.supervisor import restart_dead
 from tests.support.stacks import own_stack

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from include.api.app import PREFIX
+from include.console import PREFIX as CONSOLE
 from include.console import app as console
 from tests.support.ask_as_roles import USERS
 
@@ -235,7 +236,7 @@ AIRFLOW = [
 
 TABLE = [
     (f"{prefix}{row.path}", row)
-    for prefix, rows in ((PREFIX, OURS), (console.PREFIX, PAGES), ("/api/v2", AIRFLOW))
+    for prefix, rows in ((PREFIX, OURS), (CONSOLE, PAGES), ("/api/v2", AIRFLOW))
     for row in rows
 ]
 

@@ -21,7 +21,7 @@ from include.audit.report import AuditReport
 from include.audit.request import AuditRequest, RetentionPolicy
 from include.audit.retention import RetentionReport, retain
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.metadata import build_metadata
+from include.checkpoints.stored import build_metadata
 from include.models.signing import ModelSigning
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import ConditionalWrites, Support

@@ -20,7 +20,7 @@ def refuse_each(folders: list[str], task: Task) -> list[str]:
 
 def _refuse(folder: str, task: Task) -> str:
     try:
-        examine(DatasetLocation(Path(folder), folder, Path(folder)).as_json(), task, None)
+        examine(DatasetLocation(Path(folder), folder, Path(folder)).as_json(), task, None, {})
     except Exception as error:  # of any kind, so that it fails only the test of this dataset
         return f"{type(error).__name__}: {error}"
     return ""

@@ -13,7 +13,7 @@ from typing import Any
 from include.training.heartbeat import Heartbeats
 from include.training.stacks import STACKS_SIGNAL
 from include.watchdog.attempt import watch_attempt
-from include.watchdog.limits import Limits
+from include.watchdog.watch import Limits
 
 EPOCHS = 4
 

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.metadata import build_metadata
+from include.checkpoints.stored import build_metadata
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion

@@ -21,7 +21,7 @@ import psycopg
 from include.checkpoints.store import CheckpointStore
 from include.deployment.settings import DEFAULT_BUCKET
 from include.s3.bucket import Bucket
-from include.stack.crash import find_task_processes
+from include.stack.follow import find_task_processes
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs
 from tests.support.stacks import process_of

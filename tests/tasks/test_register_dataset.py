@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.audit.dataset_deletion import delete_unused_objects, delete_version
-from include.claim.dataset_check import check_parameter
+from include.claim.dataset_check import REGISTERED, check_parameter
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listing import S3Listings
 from include.datasets.errors import DatasetError
@@ -22,7 +22,6 @@ from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.deployment.settings import Settings
 from include.orchestration.assets import TRAINING_DATASET
-from include.registry.check import REGISTERED
 from include.registry.difference import load_difference
 from include.registry.manifests import open_manifest
 from include.registry.objects import lock_objects

@@ -21,7 +21,7 @@ from torch.utils.data._utils import signal_handling
 from include.training import evaluate as evaluation
 from include.training import loading
 from include.training.contract import ProcessKilled
-from include.training.killed_workers import recognize_killed_workers
+from include.training.library_errors import recognize_killed_workers
 from include.training.loading import load_inspected
 from include.training.saving import write
 from tests.support.waiting import until

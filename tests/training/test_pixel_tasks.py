@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from include.training.calibration import CALIBRATION, calibrate_depth
 from include.training.loading import load_checkpoint
 from include.training.run import build_trainer, train
+from include.training.trainers import CALIBRATION, calibrate_depth
 from tests.support.tiny_datasets import CLASSES, build
 from tests.support.tiny_models import IMAGES
 from tests.support.tiny_trainings import STANDSTILL, Epochs, request

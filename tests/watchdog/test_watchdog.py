@@ -26,9 +26,9 @@ from include.training.heartbeat import Heartbeats, Phase, read_beats, send_heart
 from include.training.plan import plan_training
 from include.training.stacks import disable_stack_dumps
 from include.trusted_folders import make_trusted_folder
-from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Cause, Trace, explain_kills, leave_trace
+from include.watchdog.watch import Limits
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
 from tests.support.killing import Machine

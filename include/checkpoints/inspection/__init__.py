@@ -6,6 +6,6 @@
     contents       checks that the symbols form a model and plain values
     architecture   checks the description from which a model is built
 
-When a file that passes is loaded with torch.load(weights_only=True), as include.training.loading does, no
-code in it runs, and loading takes at most a few times its size in memory.
+A file that passes may be loaded with torch.load(weights_only=True), as include.training.loading does: no code
+in it runs, and loading takes at most a few times the file's size in memory.
 """

@@ -1,7 +1,7 @@
 """Checks the contents of a checkpoint: it may contain only a model made of layers, and plain values.
 
-No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers must
-have no hooks but those of a distillation, and values that Ultralytics expects to be numbers must be numbers.
+No object in it can be called, and nothing in it is evaluated. The model's description is checked. Layers may
+have no hooks except those of a distillation. Where Ultralytics expects a number, there must be a number.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Contents:
     """Description of a checkpoint."""
 
     task: str
-    """Task of the model; for a distilled model, what the file states, which need not be a known task."""
+    """Task of the model. For a distilled model, it is whatever the file states, even an unknown task."""
     model: str
     """Name of the YAML from which the model was built."""
     epoch: int | None

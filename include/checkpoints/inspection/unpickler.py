@@ -151,12 +151,9 @@ class SymbolicUnpickler:
 
     def _set_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
-        self._set_items_of([key, value])
+        self._set_items([key, value])
 
-    def _set_items(self) -> None:
-        self._set_items_of(self._pop_marked())
-
-    def _set_items_of(self, items: list[Any]) -> None:
+    def _set_items(self, items: list[Any]) -> None:
         target = self._require_top(dict, OrderedMapping)
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, _KEYS):
@@ -230,7 +227,7 @@ _INSTRUCTIONS: dict[int, Callable[[SymbolicUnpickler], None]] = {
     for code, instruction in {
         b"\x80": _U._check_protocol, b"c": _U._push_name, b"\x81": _U._push_instance, b"R": _U._call,
         b"b": _U._build, b"Q": _U._push_storage, b"a": _U._append, b"e": _U._extend, b"s": _U._set_item,
-        b"u": _U._set_items,
+        b"u": lambda self: self._set_items(self._pop_marked()),
         b"(": _U._mark, b"X": _U._push_text, b"\x8a": _U._push_long,
         b"t": lambda self: self._push_new(tuple(self._pop_marked())),
         b"\x85": lambda self: self._push_tuple(1), b"\x86": lambda self: self._push_tuple(2),

@@ -2,8 +2,8 @@
 // The training API and Airflow's own REST API, called with the login of the current user.
 // All URLs are relative to the page, so they also work if Airflow is served under a path prefix.
 
-export const TRAINING = "../api/v1";
-export const AIRFLOW = "../../api/v2";
+const TRAINING = "../api/v1";
+const AIRFLOW = "../../api/v2";
 /** The Dag that trains. */
 export const TRAINING_DAG = "train_yolo";
 

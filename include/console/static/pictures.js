@@ -35,7 +35,7 @@ export function Pictures({ job }) {
   const { data, problem, again } = usePolled(load, isActive(job) ? 20 : null);
   const pictures = predictionsFirst(data?.pictures ?? []);
   const shown = pictures.map((picture) => ({
-    url: urlOf(job, picture),
+    url: trainingUrl(["jobs", job.job_id, "pictures", picture.name]),
     caption: captionOf(picture.name),
     about: `${picture.name}, ${formatBytes(picture.size)}`,
   }));
@@ -47,14 +47,6 @@ export function Pictures({ job }) {
     ${none && html`<${Note}>Sample predictions and Ultralytics’ plots appear when training has finished.</${Note}>`}
     <${Gallery} pictures=${shown} />
   </section>`;
-}
-
-/**
- * @param {Job} job
- * @param {Api.Picture} picture
- */
-function urlOf(job, { name }) {
-  return trainingUrl(["jobs", job.job_id, "pictures", name]);
 }
 
 /**

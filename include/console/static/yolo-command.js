@@ -1,5 +1,6 @@
 // @ts-check
 // Translates a `yolo train …` command into parameters of train_yolo, and back.
+import { airflowUrl, TRAINING_DAG } from "./api.js";
 
 /** Arguments that this project sets itself: where files are stored, and how a training run is resumed. */
 const OURS = new Set(["mode", "project", "name", "exist_ok", "save_dir", "save", "cfg", "resume"]);
@@ -63,7 +64,8 @@ export function commandOf({ task, overrides, ...others }, fields) {
  */
 export function requestOf(conf) {
   const body = JSON.stringify({ logical_date: null, conf }).replaceAll("'", "'\\''");
-  return `curl -X POST ${new URL("../../api/v2/dags/train_yolo/dagRuns", location.href)} \\
+  const url = new URL(airflowUrl(["dags", TRAINING_DAG, "dagRuns"]), location.href);
+  return `curl -X POST ${url} \\
   -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
   -d '${body}'`;
 }

@@ -70,8 +70,8 @@ class _Archive(io.FileIO):
 def measure_unpacked(archive: str, source: str) -> int:
     """Return the disk space that the unpacked files will need, according to the archive's list of files.
 
-    Runs in a confined process, see confinement.py. Raises the same DatasetErrors as `unpack`
-    does before it writes anything.
+    Runs in a confined process, see confinement.py. Raises the DatasetErrors that `unpack` raises before it
+    writes anything.
     """
     with _open(Path(archive), source, UnpackLimits()) as (_, entries):
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
@@ -81,9 +81,9 @@ def unpack(archive: str, target: str, source: str, store: str, limits: UnpackLim
     """Unpack `archive` into the existing empty folder `target`; add the files to the FileStore in `store`.
 
     Runs in a confined process, see confinement.py. The list of files is checked before the first byte is
-    written. Raises DatasetError for an archive that is broken, encrypted or too large, and for an entry that
-    leads out of `target`, is a link or device, or has the same name as another entry; DatasetNotHere if the
-    disk is too small or not writable.
+    written. Raises DatasetError for an archive that is broken, encrypted or too large. Also raises it for an
+    entry that leads out of `target`, is a link or device, or has another entry's name. Raises DatasetNotHere
+    if the disk is too small or not writable.
     """
     folder = Path(target)
     with translate_disk_errors(folder, source), _open(Path(archive), source, limits) as (opened, entries):

@@ -2,9 +2,9 @@
 
 S3 returns 1,000 keys per request, and each request needs the last key of the previous one. Listing two
 million objects in this way takes minutes, during which nothing else can begin. So folders, which do not
-depend on each other, are listed in parallel. While fewer than the maximum number of requests are running, a
-large folder is divided in two at a guessed key, and both parts are listed in parallel. The objects of each
-part are kept in a file until they are yielded, so that listing millions of objects takes little memory.
+depend on each other, are listed in parallel. If more requests may run, a large folder is divided in two at a
+guessed key, and both parts are listed in parallel. The objects of each part are kept in a file until they are
+yielded, so that listing millions of objects takes little memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import json
 import threading
+from bisect import bisect_left
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -19,13 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.key_ranges import find_division
 from include.datasets.errors import DatasetError
 from include.datasets.storage import StoredObject
 from include.limits import FOLDER_DEPTH, PREFIX_OBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from include.datasets.storage import ObjectReader
 
@@ -34,6 +34,12 @@ _PAGE = 1000
 
 _REQUESTS = 8
 """Maximum number of concurrent requests."""
+
+_NAME_LENGTH = 64
+"""How many characters of a name are considered when a key is guessed."""
+
+_PAGES_AHEAD = 8
+"""How many pages ahead the guessed key is, if the following names are as close together as those so far."""
 
 
 def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[StoredObject]:
@@ -156,8 +162,8 @@ class _Folders:
     def _divide(self, part: _Part, keys: list[str]) -> None:
         """After a full page with these keys, let an idle thread list the part after a guessed key.
 
-        The guessed key is a few pages ahead. If there are no keys after it, that thread finishes immediately,
-        and the rest of the part is divided again after the next page.
+        The guessed key is a few pages ahead. If no key follows it, that thread finishes immediately, and this
+        part is divided again after its next page.
         """
         if len(keys) < _PAGE or keys != sorted(keys):  # not every server sorts keys
             return
@@ -214,3 +220,42 @@ class _Folders:
 
 def _get_key(found: StoredObject | str) -> str:
     return found if isinstance(found, str) else found.key
+
+
+def find_division(names: Sequence[str], last: str | None) -> str | None:
+    """Guess a name between the last of `names` and `last`; return None if the guess is not there.
+
+    `names` are the names on one page, in order; `last` is None if there is no upper bound. The guess lies
+    _PAGES_AHEAD times the page's range after the last of `names`, but at most halfway to the upper bound. It
+    consists of characters that occur in `names`, because the following names probably consist of them, too.
+    """
+    alphabet = sorted(set("".join(names)))
+    if not alphabet:
+        return None
+    base = len(alphabet) + 1  # 0 is the end of a name
+    first, low = _to_number(names[0], alphabet), _to_number(names[-1], alphabet)
+    high = base**_NAME_LENGTH - 1 if last is None else _to_number(last, alphabet)
+    found = _to_name(min(low + max(low - first, 1) * _PAGES_AHEAD, (low + high) // 2), alphabet)
+    return found if names[-1] < found and (last is None or found < last) else None
+
+
+def _to_number(name: str, alphabet: Sequence[str]) -> int:
+    """Return the name as a number whose digits are its characters, so that numbers sort like names."""
+    base, number = len(alphabet) + 1, 0
+    for character in name[:_NAME_LENGTH]:
+        number = number * base + min(bisect_left(alphabet, character) + 1, len(alphabet))
+    return int(number * base ** max(0, _NAME_LENGTH - len(name)))
+
+
+def _to_name(number: int, alphabet: Sequence[str]) -> str:
+    """Return the name that a number represents.
+
+    Zeros at its end are omitted; any other 0 becomes the first character of the alphabet.
+    """
+    base, digits = len(alphabet) + 1, []
+    while number:
+        number, digit = divmod(number, base)
+        digits.append(digit)
+    while digits and not digits[0]:
+        digits.pop(0)
+    return "".join(alphabet[max(digit - 1, 0)] for digit in reversed(digits))

@@ -1,8 +1,4 @@
-"""Finds datasets in S3.
-
-For each, returns the fingerprint of its content, and functions that fetch the content into this machine's
-cache, check it there and repair it.
-"""
+"""Finds datasets in S3: their fingerprints, and functions that fetch them, check them and repair them."""
 
 from __future__ import annotations
 
@@ -11,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.archive import measure_unpacked, unpack
+from include.datasets.caching.cache import is_complete
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
-from include.datasets.caching.filling import is_complete
-from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
+from include.datasets.caching.selection import list_tree
+from include.datasets.caching.tree import TreeFetch, is_tree_intact
 from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
 from include.datasets.fingerprint import compute_file_fingerprint, require_expected
@@ -46,8 +43,8 @@ class RemoteDataset:
     fill: Callable[[Path], None]
     """Fetches all files into an empty folder."""
     is_intact: Callable[[Path], bool]
-    """Returns whether a folder that was filled before has all files of the listing, each with the listed
-    size. For a zip or .ndjson file, which has no listing, this is always true."""
+    """Returns whether a filled folder has all files of the listing, each with the listed size. Always True
+    for a zip or .ndjson file, which has no listing."""
     repair: Callable[[Path], None]
     """Fetches the missing or damaged files of a folder that was filled before."""
 
@@ -82,10 +79,10 @@ def find_tree(
 ) -> RemoteDataset:
     """Find the objects of a dataset under a prefix.
 
-    Without `expected`, these are the current objects, whose listing is saved. With `expected`, they are the
-    objects of the saved listing, and objects that were added later are ignored. If one of the listed objects
-    was replaced or deleted, fetching it raises DatasetChanged, which names that object. If there is no intact
-    listing, DatasetChanged is raised unless the current objects have the fingerprint `expected`.
+    Without `expected`, these are the current objects, and their listing is saved. With `expected`, they are
+    the objects of the saved listing. Fetching a listed object that was replaced or deleted raises
+    DatasetChanged, which names the object. If there is no intact listing, this function raises DatasetChanged
+    unless the current objects have the fingerprint `expected`.
     """
     listing = _select_listing(origin, reader, listings, expected)
     fetch = TreeFetch(listing, cache, reader)

@@ -1,11 +1,9 @@
 """Downloads many objects, or one large one, over several connections.
 
 Files that the store already has are linked, not downloaded. A dataset's objects need not have a SHA-256, so
-every read is conditional on the ETag from the listing. The parts of a file arrive in any order, and the file
-exists before it is complete; filling.py makes the whole folder appear in one step.
-
-include/s3/download.py, in contrast, downloads one file over one connection, and the file appears once its
-bytes match a SHA-256.
+every read is conditional on the ETag from the listing. A file exists before all its parts have arrived, but
+cache.py makes the whole folder appear in one step. include/s3/download.py, in contrast, downloads one file
+over one connection, and the file appears once its bytes match a SHA-256.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
 def _remove_idle_locks(cache: DatasetCache) -> None:
     """Remove the lock files that killed processes left behind for datasets that are not in the cache."""
     for lock in list(cache.locks.iterdir()):
-        home = cache.locate_home(lock.name)
+        home = cache.folder / lock.name
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
@@ -200,7 +200,7 @@ def _delete(folder: Path) -> int:
 def _remove(folder: Path) -> int:
     """Delete a folder; return the number of bytes freed.
 
-    The number includes stored files that no other dataset uses, although only `_remove_unlinked` frees them.
+    The number includes files in the store that no other dataset uses; `_remove_unlinked` frees them later.
     """
     freed = 0
     with suppress(FileNotFoundError):

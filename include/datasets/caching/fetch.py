@@ -12,11 +12,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
-from include.datasets.caching.cache import DatasetCache
+from include.datasets.caching.cache import DatasetCache, ensure_folder
 from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
-from include.datasets.caching.filling import ensure_folder
-from include.datasets.caching.view import fill_view, find_data_argument, read_and_fill_view
-from include.datasets.caching.view_lock import lock_view
+from include.datasets.caching.view import fill_view, find_data_argument, lock_view, read_and_fill_view
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import compute_content_fingerprint, compute_stat_digest, require_expected
@@ -66,11 +64,9 @@ def materialize(
     """Make exactly the content of `reference` available on this machine; fetch files that the cache lacks.
 
     Until the context ends, this content is not evicted from the cache, and no other training run writes to
-    the same folder (see view_lock.py).
-
-    `roots` are the folders of this machine that datasets may be read from; the machine that checked the
-    dataset may have allowed other folders. `listings` record the objects that were checked under an S3
-    prefix. If the cache lacks the content and there is no listing, any change under the prefix raises
+    the same folder. `roots` are the folders of this machine that datasets may be read from; the machine that
+    checked the dataset may have allowed other folders. `listings` record the objects that were checked under
+    an S3 prefix. If the cache lacks the content and there is no listing, any change under the prefix raises
     DatasetChanged. `cache_limit` is in bytes (see eviction.py).
 
     Raises DatasetChanged if the source no longer has that content, the errors of `inspect_dataset` if the
@@ -122,8 +118,8 @@ def locate(
 
     The data are not evicted from the cache until the context ends. For a local path, the fingerprint is None,
     because the files have not been read yet; the caller compares it with `expected` later. For other sources,
-    cached content with the fingerprint `expected` is used without a request to S3, and if the source has a
-    different fingerprint, DatasetChanged is raised.
+    a fingerprint other than `expected` raises DatasetChanged. If the cache has the content `expected`, no
+    request is sent to S3.
     """
     match origin:
         case LocalPath():
@@ -193,8 +189,7 @@ def _name_view(layout: Layout | None, reference: DatasetReference) -> str:
     """Return the name of the view; `layout` is the layout of local data, or None for fetched data.
 
     Fetched content is always in the folder named after its fingerprint. Local files with the same content
-    may be at several places, any of which may disappear, so the name of their view contains a hash of the
-    paths to which the view links.
+    may be at several places, any of which may disappear. So the name of their view has a hash of its paths.
     """
     name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
     if layout is None:

@@ -4,10 +4,10 @@
 
 The key of a file from a zip is its SHA-256, and the key of an object is a hash of its ETag and size. So a
 file that is fetched both in a zip and as an object is stored twice. A dataset's folder has hard links to the
-stored files. So a stored file without any other link belongs to no dataset, and may be removed at any time.
-Files are read-only, and appear under their keys only once they are complete. So an interrupted fetch of a
-prefix continues where it stopped, whereas an interrupted fetch of a zip starts again. On a file system
-without hard links, no files are stored here, and each dataset has its own copies.
+stored files, so a stored file without other links belongs to no dataset and may be removed at any time. Files
+are read-only, and appear under their keys once they are complete. So an interrupted fetch of a prefix
+continues where it stopped; that of a zip starts again. On a file system without hard links, nothing is stored
+here, and each dataset has its own copies.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
-"""The errors after which no further hard link to a file is possible. EMLINK: ext4 allows 65,000 links to a
-file, but more images than that may have label files with the same content, such as empty ones. EPERM, EACCES:
-the kernel refuses links to files of other accounts, which are in a cache that several accounts share."""
+"""The errors that mean that a file can have no more hard links. EMLINK: ext4 allows 65,000 links to a file,
+but more images than that may have equal label files, such as empty ones. EPERM, EACCES: several accounts
+share the cache, and the kernel refuses links to another account's files."""
 
 _READ_ONLY = 0o444
 

@@ -1,25 +1,29 @@
-"""Decides which objects under a prefix belong to a dataset.
+"""Lists the objects under a prefix that belong to a dataset.
 
-All of them do, unless the source is a data YAML or a whole bucket. (tree.py later skips hidden files, caches
-and, for COCO, all files except images and JSON.) A data YAML may be next to other datasets, or at the root of
-a bucket that also has checkpoints. So for a data YAML, only the folders and files that it names are listed
-and fetched, with the folders of their labels; other objects do not affect the dataset's fingerprint. To find
-out what it names, the data YAML is first parsed in a confined process.
+All of them do, except hidden files and caches and, for COCO, files that are neither images nor JSON. But a
+data YAML may be next to other datasets, or at the root of a bucket that also has checkpoints. So for a data
+YAML, only the folders and files that it names are listed, with the folders of their labels; other objects do
+not affect the dataset's fingerprint. To find out what the data YAML names, a confined process parses it.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.caching.concurrent_listing import list_objects
+from include.datasets.caching.listing import Listing
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.description import USUAL_NAMES
 from include.datasets.layouts.named_folders import list_folders, name_folders
-from include.limits import LIST_BYTES, YAML_BYTES, in_words
+from include.datasets.layouts.samples import is_image
+from include.datasets.names import is_ignored, split_safely
+from include.limits import LIST_BYTES, PREFIX_OBJECTS, YAML_BYTES, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +37,57 @@ _LEVEL = 10_000
 """How many objects and folders at the root of a bucket are searched for a data YAML."""
 
 
-def select_objects(origin: S3Tree, reader: ObjectReader) -> Iterator[StoredObject]:
+def list_tree(origin: S3Tree, reader: ObjectReader) -> Listing:
+    """List the objects of the dataset, named relative to the prefix."""
+    with _freeze_older_objects():
+        found = itertools.islice(_iterate_tree(origin, reader), PREFIX_OBJECTS + 1)
+        listing = Listing.write(origin, found)
+    if listing.count > PREFIX_OBJECTS:
+        raise DatasetError(
+            f"{origin.uri} exceeds the limit of {PREFIX_OBJECTS:,} objects; give a prefix with fewer"
+        )
+    if not listing.count:
+        raise DatasetError(
+            f"There are no objects at {origin.uri}; check the bucket and the prefix, or upload the data there"
+        )
+    return listing
+
+
+@contextmanager
+def _freeze_older_objects() -> Iterator[None]:
+    """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
+
+    The imported modules alone have so many objects that collection would take a third of a listing's time.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _iterate_tree(origin: S3Tree, reader: ObjectReader) -> Iterator[tuple[str, StoredObject]]:
+    for stored in _select_objects(origin, reader):
+        name = stored.key.removeprefix(origin.prefix)
+        if not name or name.endswith("/"):
+            continue  # the placeholder that S3 consoles create for a folder
+        try:
+            parts = split_safely(name)
+            if "/".join(parts) != name:
+                raise ValueError("it contains the component '.'")  # noqa: TRY301 - the except clause completes it
+        except ValueError as error:
+            raise DatasetError(
+                f"{origin.uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
+            ) from error
+        is_used = origin.annotations is None or is_image(name) or name.lower().endswith(".json")
+        if is_used and not is_ignored(parts):
+            yield name, stored
+
+
+def _select_objects(origin: S3Tree, reader: ObjectReader) -> Iterator[StoredObject]:
     """Yield the dataset's objects in the order of their keys; there may be none. Raises DatasetError."""
     yaml, folders = origin.yaml, [origin.prefix]
     if yaml is None and not origin.prefix:

@@ -1,4 +1,4 @@
-"""Lists the objects of a dataset under a prefix, and fetches them into the cache.
+"""Fetches the objects of a dataset under a prefix into the cache.
 
     {cache}/{fingerprint}/content/            the fetched files; damaged files are fetched again
     {cache}/{fingerprint}/repair/             replacements for damaged files, until all are complete
@@ -12,37 +12,33 @@ downloaded.
 
 from __future__ import annotations
 
-import gc
-import itertools
 import logging
 import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
-from include.datasets.caching.linking import MissingData, explain_clash, link_objects
+from include.datasets.caching.file_store import FileStore, compute_object_key
 from include.datasets.caching.listing import DAMAGED, Listing, read_objects, write_objects
-from include.datasets.caching.selection import select_objects
-from include.datasets.caching.view_lock import mark_outdated
+from include.datasets.caching.view import mark_outdated
 from include.datasets.confinement import run_confined
-from include.datasets.disk import flush
+from include.datasets.disk import flush, round_to_blocks
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.samples import is_image
-from include.datasets.names import is_ignored, split_safely
 from include.datasets.progress import ProgressLog
-from include.datasets.shares import MANY, PROCESSES
-from include.limits import PREFIX_OBJECTS, in_words
+from include.datasets.shares import BATCH, MANY, PROCESSES, share_out
+from include.datasets.sources import S3Tree
+from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from include.datasets.caching.cache import DatasetCache
-    from include.datasets.sources import S3Tree
     from include.datasets.storage import ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
@@ -50,58 +46,16 @@ log = logging.getLogger(__name__)
 _LISTING = "listing.jsonl.gz"
 
 
-def list_tree(origin: S3Tree, reader: ObjectReader) -> Listing:
-    """List the objects of the dataset, named relative to the prefix."""
-    with _freeze_older_objects():
-        found = itertools.islice(_iterate_tree(origin, reader), PREFIX_OBJECTS + 1)
-        listing = Listing.write(origin, found)
-    if listing.count > PREFIX_OBJECTS:
-        raise DatasetError(
-            f"{origin.uri} exceeds the limit of {PREFIX_OBJECTS:,} objects; give a prefix with fewer"
-        )
-    if not listing.count:
-        raise DatasetError(
-            f"There are no objects at {origin.uri}; check the bucket and the prefix, or upload the data there"
-        )
-    return listing
+@dataclass
+class _Missing:
+    """How much of a dataset this machine lacks."""
 
-
-@contextmanager
-def _freeze_older_objects() -> Iterator[None]:
-    """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
-
-    The imported modules alone have so many objects that collection would take a third of a listing's time.
-    """
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def _iterate_tree(origin: S3Tree, reader: ObjectReader) -> Iterator[tuple[str, StoredObject]]:
-    for stored in select_objects(origin, reader):
-        name = stored.key.removeprefix(origin.prefix)
-        if not name or name.endswith("/"):
-            continue  # the placeholder that S3 consoles create for a folder
-        try:
-            parts = split_safely(name)
-            if "/".join(parts) != name:
-                raise ValueError("it contains the component '.'")  # noqa: TRY301 - the except clause completes it
-        except ValueError as error:
-            raise DatasetError(
-                f"{origin.uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
-            ) from error
-        if not is_ignored(parts) and (origin.annotations is None or _is_of_coco(name)):
-            yield name, stored
-
-
-def _is_of_coco(name: str) -> bool:
-    """Return whether a file may belong to a COCO dataset; other files are not fetched."""
-    return is_image(name) or name.lower().endswith(".json")
+    files: int = 0
+    """Number of missing files."""
+    size: int = 0
+    """Total size of these files in bytes."""
+    needed: int = 0
+    """Bytes that these files take on the disk."""
 
 
 @dataclass(frozen=True)
@@ -170,16 +124,16 @@ class TreeFetch:
         finally:
             lacking.unlink(missing_ok=True)
 
-    def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> MissingData:
+    def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> _Missing:
         paths = str(listing), str(target), str(self.cache.files.folder), str(lacking)
         arguments = asdict(self.listing.origin), count, *paths
         if count < MANY:
-            return MissingData(**link_objects(*arguments))
-        return MissingData(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
+            return _Missing(**link_objects(*arguments))
+        return _Missing(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
 
     def _download(self, target: Path, lacking: Path, size: int) -> None:
         progress = ProgressLog(f"Fetching {self.uri}", size, "bytes")
-        with explain_clash(self.uri, target):
+        with _explain_clash(self.uri, target):
             Downloader(self.reader, progress, self.cache.files).download(
                 (stored, target / name) for name, stored in read_objects(lacking, self.listing.origin)
             )
@@ -205,3 +159,76 @@ def _find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, Stored
         except (FileNotFoundError, NotADirectoryError):
             pass
         yield name, stored
+
+
+@dataclass
+class _Batch:
+    """The result of linking a batch of objects."""
+
+    done: int
+    """The number of these objects."""
+    lacking: list[tuple[str, StoredObject]]
+    """The objects that this machine lacks, with their names."""
+
+
+def link_objects(
+    origin: dict[str, Any],
+    count: int,
+    listing: str,
+    target: str,
+    store: str,
+    lacking: str,
+    processes: int = 1,
+) -> dict[str, int]:
+    """Link the objects that are in `store` into `target`; return the fields of _Missing.
+
+    The file `listing` names all `count` objects. The objects that this machine lacks are written to the file
+    `lacking`. A linked file remains if another dataset that shares it is evicted. With several `processes`,
+    the current process must have no other threads, as in a confined process. Raises OSErrors, and
+    DatasetError if an object has the same name as a folder of other objects.
+    """
+    tree = S3Tree(**origin)
+    link = partial(_link_batches, tree, Path(listing), target, FileStore(Path(store)))
+    progress, total = ProgressLog(f"Linking {tree.uri}", count, "files"), _Missing()
+    with _explain_clash(tree.uri, Path(target)), write_objects(Path(lacking), tree) as write:
+        for batch in share_out(link, count, processes):
+            progress.advance(batch.done)
+            for name, stored in batch.lacking:
+                write(name, stored)
+                total.files += 1
+                total.size += stored.size
+                total.needed += round_to_blocks(stored.size)
+    return asdict(total)
+
+
+@contextmanager
+def _explain_clash(uri: str, target: Path) -> Iterator[None]:
+    """Raise DatasetError for an object whose name is also a folder of other objects."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        name = str(error.filename2 or error.filename).removeprefix(f"{target}{os.sep}")
+        raise DatasetError(
+            f"{uri} contains an object whose name is also a folder of other objects: {name}. Rename that "
+            "object"
+        ) from error
+
+
+def _link_batches(
+    origin: S3Tree, listing: Path, target: str, store: FileStore, numbers: range
+) -> Iterator[_Batch]:
+    """Link the objects with these numbers."""
+    folders: set[str] = set()
+    batch = _Batch(0, [])
+    for name, stored in read_objects(listing, origin, numbers):
+        folder = name.rpartition("/")[0]
+        if folder not in folders:
+            Path(target, folder).mkdir(parents=True, exist_ok=True)
+            folders.add(folder)
+        if not store.link(compute_object_key(stored), stored.size, f"{target}/{name}"):
+            batch.lacking.append((name, stored))
+        batch.done += 1
+        if batch.done >= BATCH:
+            yield batch
+            batch = _Batch(0, [])
+    yield batch

@@ -22,10 +22,10 @@ _COLOUR_AXES = 3
 def decode(content: bytes, name: str, channels: int, kind: str, *, for_classify: bool) -> np.ndarray | None:
     """Return the decoded pixels (rows, columns, channels); None if a training run could not decode them.
 
-    The suffix of `name` determines how Ultralytics decodes the image; `channels` is the number of channels
-    in the data YAML; `kind` is the format found in the content, in lower case; `for_classify` is True for the
-    task classify, which decodes differently. A JPEG is decoded at an eighth of its size, which finds the same
-    problems in a third of the time. May raise the errors of both decoders.
+    The suffix of `name` determines how Ultralytics decodes the image. `channels` is the number of channels in
+    the data YAML. `kind` is the format found in the content, in lower case. The task classify decodes
+    differently. A JPEG is decoded at an eighth of its size, which finds the same problems in a third of the
+    time. May raise the errors of both decoders.
     """
     import cv2
     import numpy as np

@@ -1,9 +1,8 @@
 """Checks the depth maps of task depth. Follows `verify_image_depth` and `load_depth` of Ultralytics.
 
-A map is either a 16-bit PNG, whose values are divided by `depth_scale` to give metres, or an array of
-floating-point numbers in metres (.npy). A pixel that is zero, negative, infinite or not a number has no known
-distance. Ultralytics skips an image whose map is missing, cannot be read or has a different aspect ratio, and
-only writes a line to its log. This check reports an error instead.
+A map is a 16-bit PNG or an array of floating-point numbers (.npy). The numbers in an array are metres; those
+in a PNG are divided by `depth_scale` to give metres. A pixel that is zero, negative, infinite or not a number
+has no known distance.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from include.limits import IMAGE_PIXELS
 from include.refusals import show_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -67,11 +66,20 @@ def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRule
         shapes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
         raise UnusableImage(f"the map has {shapes}; give both the same aspect ratio")
     known = measurable = 0
-    for rows in _read_chunks(found):
+    for start in range(0, height, _ROWS):  # in pieces, so that a large map takes little memory
+        rows = found[start : start + _ROWS].astype("float32")
         metres = rows if suffix == ".npy" else rows / rules.scale
         known += int(((metres > _NEAREST) & (metres < math.inf)).sum())
         measurable += int(((metres > _NEAREST) & (metres < rules.farthest)).sum())
     return known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS
+
+
+def explain_immeasurable(extras: Mapping[str, Any]) -> str:
+    """Explain why validation measures nothing although the maps have distances."""
+    return (
+        f"every distance is {build_depth_rules(extras).farthest:g} m or more, and validation ignores such "
+        "pixels; correct depth_scale or raise max_depth in the data YAML, or convert .npy files to metres"
+    )
 
 
 def open_depths(path: Path, suffix: str) -> np.ndarray:
@@ -107,14 +115,6 @@ def _open_png(path: Path) -> np.ndarray:
                 "with one channel, or an array (.npy) in metres"
             )
         return np.asarray(image)
-
-
-def _read_chunks(found: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the rows in pieces, so that a large map takes little memory."""
-    import numpy as np
-
-    for start in range(0, len(found), _ROWS):
-        yield found[start : start + _ROWS].astype(np.float32)
 
 
 def read_depth_keys(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,8 +68,8 @@ class FoundKind(BaseModel):
     count: int
     """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """Where the first of these problems are, at most PLACES_PER_KIND places. There may be none: of each label
-    file, only the first PLACES_PER_KIND warnings keep their places, whatever their kinds."""
+    """Where the first of these problems are, at most PLACES_PER_KIND places. There may be none, because a
+    label file keeps the places of only its first PLACES_PER_KIND warnings, whatever their kinds."""
 
     @property
     def heading(self) -> str:

@@ -21,6 +21,7 @@ from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from PIL.Image import Image
@@ -97,11 +98,9 @@ class _Room:
 _ROOM = _Room(GIB * 3 // 2)
 
 
-@contextmanager
-def reserve_pixels(width: int, height: int) -> Iterator[None]:
+def reserve_pixels(width: int, height: int) -> AbstractContextManager[None]:
     """Wait until there is memory to decode an image of this size."""
-    with _ROOM.reserve(width * height * _USUAL_BYTES_PER_PIXEL):
-        yield
+    return _ROOM.reserve(width * height * _USUAL_BYTES_PER_PIXEL)
 
 
 def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
@@ -235,8 +234,8 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
     if array is None:
         by = "Pillow" if name.lower().endswith(PILLOW_SUFFIXES) else "OpenCV"
         raise UnusableImage(
-            f"it is a {kind.upper()} that training's decoder, {by}, cannot decode; it is damaged, or an "
-            "unsupported variant of the format: convert it to JPEG or PNG",
+            f"it is a {kind.upper()} that {by} cannot decode, and training uses {by}; convert it to JPEG or "
+            "PNG, or restore it if it is damaged",
             "decode",
         )
     if array.dtype.itemsize != 1:

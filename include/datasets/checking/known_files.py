@@ -58,10 +58,13 @@ class KnownFiles:
     """The files that have passed a check on this machine. Safe to use from several threads."""
 
     def __init__(self, database: sqlite3.Connection | None = None) -> None:
+        import cv2
+        import PIL
+
         self._database, self._may_read = database, True
         self._lock = threading.Lock()
         self._new: dict[bytes, bytes] = {}
-        self._reader = f"{_VERSION} {_describe_decoders()}"
+        self._reader = f"{_VERSION} {PIL.__version__} {cv2.__version__}"
 
     def read_image(self, path: Path, name: str, rules: ImageRules) -> ImageFacts:
         """Return the result of `images.read_image`, without reading a known image again.
@@ -182,10 +185,3 @@ def _open(file: Path) -> sqlite3.Connection:
         if count > _MOST:
             database.execute("DELETE FROM files")
     return database
-
-
-def _describe_decoders() -> str:
-    import cv2
-    import PIL
-
-    return f"{PIL.__version__} {cv2.__version__}"

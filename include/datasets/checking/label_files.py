@@ -24,7 +24,7 @@ class LabelFiles:
     """Whether the labels are images, or arrays that Ultralytics could load in place of an image. Such labels
     must not be in a folder of images."""
 
-    def list_candidates(self, image: str, below: Path | None = None) -> list[str]:
+    def list_candidates(self, image: str, below: Path | None) -> list[str]:
         """Return the paths at which `image` may have labels, in the order in which Ultralytics tries them.
 
         For masks other than .png, Ultralytics' order varies; here, it is alphabetical. Only the part of the
@@ -55,7 +55,7 @@ def locate_masks(folder: str) -> LabelFiles:
 
 
 def build_label_path(
-    image: str, below: Path | None = None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
+    image: str, below: Path | None, folder: str = TEXT.folder, suffix: str = TEXT.suffixes[0]
 ) -> str:
     """Return the path of an image's labels. As in `img2label_paths`, `folder` replaces the last `images`.
 

@@ -1,8 +1,4 @@
-"""Checks label files. Follows Ultralytics' `verify_image_label` and `verify_labels`, with the same precision.
-
-Ultralytics skips an image whose labels break these rules, and only writes a line to its log. This check
-reports an error instead.
-"""
+"""Checks label files as Ultralytics' `verify_image_label` and `verify_labels` do, with the same precision."""
 
 from __future__ import annotations
 

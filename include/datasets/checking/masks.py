@@ -1,7 +1,6 @@
 """Checks the masks of task semantic. Follows `verify_image_mask` and `SemanticDataset` of Ultralytics.
 
-A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored. Ultralytics skips an image
-whose mask breaks these rules, and only writes a line to its log. This check reports an error instead.
+A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored.
 """
 
 from __future__ import annotations
@@ -73,9 +72,9 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
     if invalid:
         listed = list_some(invalid, _LISTED_IDS)
         raise UnusableImage(
-            f"pixels have the ids {listed}, which are neither in 0..{rules.last_class} nor {IGNORED} "
-            f"(ignored): names has {rules.classes} classes; correct the mask, or map the ids with "
-            "label_mapping in the data YAML"
+            f"pixels have the ids {listed}, which stand for no class: names has {rules.classes} classes, so "
+            f"classes are 0..{rules.last_class}, and {IGNORED} is ignored; correct the mask, or map the ids "
+            "with label_mapping in the data YAML"
         )
     classes = sorted(meant) if rules.classes > 1 else [0] * (1 in meant)
     return classes, bool(meant)

@@ -1,19 +1,29 @@
-"""Checks a whole dataset before a GPU is claimed for it."""
+"""Checks a whole dataset before a GPU is claimed for it, and writes the dataset's manifest.
+
+The manifest is one line of JSON for each image, with the hashes of the image and its labels:
+
+    {"split": "train", "name": "a/b.jpg", "image": "<sha256>", "label": "<sha256, or null>", "width": 640,
+     "height": 480, "classes": {"0": 3}}
+
+`name` is the image's path within its split. `classes` maps each class id in the label file to its number of
+objects. Lines are in the order of the splits and, within a split, in the order in which its images are
+listed. The same dataset always gives the same lines.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.checked_sample import SampleRules, check_sample
-from include.datasets.checking.duplicates import Digests, find_duplicate_images
 from include.datasets.checking.findings import Collection, Finding
 from include.datasets.checking.kinds import ERRORS
 from include.datasets.checking.known_files import KnownFiles, NotKnown
-from include.datasets.checking.manifest import write_manifest
-from include.datasets.checking.split_summary import SplitSummary
-from include.datasets.checking.tally import Tally
+from include.datasets.checking.summaries import Digests, SplitSummary, Tally, find_duplicate_images
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import ContentDigest
 from include.datasets.parallel import map_in_order
@@ -22,7 +32,7 @@ from include.datasets.rules import CheckRules
 from include.limits import FINDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from include.datasets.checking.checked_sample import CheckedSample
@@ -34,6 +44,8 @@ if TYPE_CHECKING:
 
 
 _USUAL_RULES = CheckRules()
+_LEVEL = 4
+"""Most of a line of the manifest is hashes, which a higher compression level does not make smaller."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class ValidationResult:
     """Probable mistakes in the data that do not prevent training."""
 
 
-def validate(
+def validate_dataset(
     layout: Layout,
     source: str,
     rules: CheckRules = _USUAL_RULES,
@@ -63,7 +75,7 @@ def validate(
     check = _Check(layout, source, rules, known or KnownFiles())
     check.add(chain(layout.warnings, _find_unknown_classes(layout, rules)))
     content = ContentDigest(layout)
-    with write_manifest(manifest) as write:
+    with _write_manifest(manifest) as write:
         for split in layout.splits:
             content.begin_split(split)
             for checked in check.check_split(split):
@@ -146,10 +158,20 @@ def _find_unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding
     for number in rules.classes:
         if number not in layout.names:
             message = (
-                f"class {number} is not in 0..{len(layout.names) - 1}, so training would ignore it, and "
-                "Ultralytics would not warn about that"
+                f"class {number} is not in 0..{len(layout.names) - 1}, so training would ignore it without a "
+                "warning"
             )
             yield Finding("classes", None, message, "label-class")
+
+
+@contextmanager
+def _write_manifest(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], object]]:
+    """Yield a function that writes a line; without a path, the function does nothing."""
+    if path is None:
+        yield lambda _: None
+        return
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as file:
+        yield lambda line: file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
 def _build_manifest_line(split: Split, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:

@@ -5,6 +5,5 @@
 content. Jobs train on this copy, because the signed URLs of an export expire.
 
 The labels are the same as those that Ultralytics' converters write. This package does not call these
-converters, because they are not safe with untrusted files: they fetch any URL, copy local files, and write to
-any path that a file name contains.
+converters, because they trust the file: they fetch any URL, copy local files, and write to any path.
 """

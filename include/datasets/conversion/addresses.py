@@ -1,7 +1,7 @@
 """Decides from which web hosts images may be fetched, according to an allow-list.
 
-Without the list, anyone who may start a training run could make a worker send requests to internal hosts in
-the worker's network, or to any host on the web.
+Without the list, anyone who may start a training run could make a worker send requests to any host, even to
+one in the worker's own network.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def strip_signature(url: str) -> str:
     """Return an identifier of the content at a URL of Ultralytics Platform: the URL without its signature.
 
     Platform names each file by a hash of its content, and signs the URLs again for each export. If a file's
-    name is not a hash, its URL is returned unchanged. Do not call this for URLs of other exports: their file
-    names may be UUIDs, for example, which look like hashes.
+    name is not a hash, its URL is returned unchanged. Do not call this for other exports: they may name
+    files by UUIDs, which look like hashes.
     """
     path, _, query = url.partition("#")[0].partition("?")
     if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):

@@ -1,8 +1,4 @@
-"""Converts COCO annotations. Runs in a confined process, see confinement.py.
-
-Categories are numbered from 0 in the order of their ids. Ultralytics' `convert_coco` gives the same numbers:
-for COCO itself with cls91to80=True, and for ids from 1 to n with cls91to80=False.
-"""
+"""Converts COCO annotations. Runs in a confined process, see confinement.py."""
 
 from __future__ import annotations
 
@@ -13,25 +9,31 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.conversion.classes import describe_keypoints, drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
-from include.datasets.conversion.coco_labels import label_object
+from include.datasets.conversion.coco_labels import (
+    RowDatabase,
+    describe_keypoints,
+    drop_umbrella,
+    in_line,
+    label_object,
+    merge_categories,
+)
 from include.datasets.conversion.coco_search import choose_files, find_split, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Problems, log_notes
-from include.datasets.conversion.rows import RowDatabase, in_line
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
 from include.datasets.layouts.layout import translate_reading_errors
 from include.datasets.progress import ProgressLog
 from include.limits import COCO_ANNOTATIONS, COCO_FILES
+from include.refusals import list_some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from include.datasets.conversion.classes import Classes
+    from include.datasets.conversion.coco_labels import Classes
     from include.datasets.conversion.coco_search import Tree
     from include.ultralytics_tasks import Task
 
@@ -51,9 +53,9 @@ def convert_coco(
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
     `named` is the annotation file that the user chose, relative to the folder. Returns notes on what was
-    skipped or replaced, each with the number of items; None if the folder has no COCO annotations, or if it
-    has more than COCO_FILES JSON files and the user chose none. Raises DatasetError, and OSErrors after which
-    a retry may succeed.
+    skipped or replaced, each with the number of items; None if the folder has no COCO annotations. Unless the
+    user chose one of them, more than COCO_FILES JSON files do not count as annotations. Raises DatasetError,
+    and OSErrors after which a retry may succeed.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     with translate_reading_errors(source):
@@ -76,8 +78,8 @@ def convert_coco(
         return None
     if task not in _TASKS:
         raise DatasetError(
-            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(_TASKS)}; "
-            f"task={task!r} needs data in a different format"
+            f"Dataset {source!r} has COCO annotations, but task={task!r} needs data in a different format; "
+            f"COCO annotations can be used for {', '.join(_TASKS)}"
         )
     _report_unreadable(others, found, problems)
     problems.raise_any()
@@ -119,10 +121,10 @@ def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> Coco
 
 def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source: str) -> None:
     if empty := sorted({"train", "val"}.difference(placement.find_filled_splits())):
-        names = ", ".join(file.name for file in found[:5])
+        names = list_some([file.name for file in found], 5)
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
-            "add an annotation file for each missing split, with train or val in the file's name"
+            "add an annotation file for each missing split, such as val.json"
         )
 
 

@@ -87,13 +87,13 @@ class OtherFile:
     problem: str | None = None
     """Why it cannot be read; None if it can."""
     is_half: bool = False
-    """Whether it has images but no annotations, or annotations but no images."""
+    """Whether it has either images or annotations, but not both."""
 
 
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | OtherFile:
     """Read everything but the annotations.
 
-    If reading fails before the images or annotations begin, the file does not count as a COCO file. Invalid
+    A file that cannot be read as far as its images or annotations does not count as a COCO file. Invalid
     images and categories are added to `problems` and skipped. Raises OSErrors after which a retry may
     succeed.
     """

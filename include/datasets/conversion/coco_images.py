@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from include.datasets.rules import Split
 
 _NO_SPLIT = (
-    "neither the name of the annotation file nor a folder of the image indicates the image's split; name "
-    "the annotation files train.json and val.json, or put the images into folders train/ and val/"
+    "the split of the image is unknown; name the annotation files train.json and val.json, or put the images "
+    "into folders train/ and val/"
 )
 _MISSING = (
     "the image is not in the dataset, and training would silently skip it; upload it, or remove it "
     "from the annotations"
 )
 _AMBIGUOUS = (
-    "several images of the dataset have this name, and none is in one of the usual folders; in file_name, "
-    "give the path relative to the dataset's folder"
+    "several images of the dataset have this name; in file_name, give the path relative to the dataset's "
+    "folder"
 )
 _SAME_LABELS = (
     "another image of the split has the same name, except perhaps for the suffix, so both would share a "

@@ -1,26 +1,112 @@
-"""Turns one COCO annotation into a row of a label file, as `convert_coco` of Ultralytics does."""
+"""Makes classes and the rows of label files from COCO annotations, as `convert_coco` of Ultralytics does.
+
+Categories are numbered from 0 in the order of their ids across a dataset's files. `convert_coco` gives the
+same numbers: for COCO itself with cls91to80=True, and for ids from 1 to n with cls91to80=False. The rows are
+collected on disk until all rows of an image are known.
+"""
 
 from __future__ import annotations
 
+import sqlite3
+from array import array
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.conversion.outlines import is_pixel, outline_object
 from include.limits import KEYPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from include.datasets.conversion.coco_file import Image
+    from include.datasets.conversion.coco_file import Category, Image
+    from include.datasets.conversion.problems import Problems
     from include.ultralytics_tasks import Task
 
+    Classes = Mapping[int, Category]
+    """The categories that become classes, by id in ascending order."""
 
+
+_MIRRORED = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
 _OUTLINED: set[Task] = {"segment", "semantic", "obb"}
 
 _CROWD = "annotations describe crowds (iscrowd), which are not used for training"
 _NO_SIZE = "annotations have a box without width or height, and are skipped"
 _NO_KEYPOINT = "annotations have no labelled keypoint, and are skipped as in COCO's evaluation"
 _NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"
+
+
+def merge_categories(files: Iterable[tuple[str, Classes]], problems: Problems) -> Classes:
+    """Return the classes of several files; add a problem for each id whose name differs between them."""
+    merged: dict[int, Category] = {}
+    for name, categories in files:
+        for key, category in categories.items():
+            other = merged.setdefault(key, category)
+            if other.name != category.name:
+                problems.add(
+                    "a category has a different name in another annotation file of the dataset; use the same "
+                    "categories in all of them",
+                    f"{name}: category {key}",
+                )
+    return dict(sorted(merged.items()))
+
+
+def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
+    """Omit a category that is only the supercategory of all others, as in Roboflow's exports.
+
+    Such a category has the lowest id, no supercategory, and no annotations.
+    """
+    (first, umbrella), *others = classes.items()
+    is_umbrella = (
+        first not in used
+        and umbrella.above in {None, "none"}
+        and others
+        and all(category.above == umbrella.name for _, category in others)
+    )
+    return dict(others) if is_umbrella else classes
+
+
+def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, Any]:
+    """Return the keys of the data YAML that describe keypoints.
+
+    `lengths` are the different numbers of keypoints that annotations have. Raises ValueError unless there is
+    exactly one.
+    """
+    if not lengths:
+        raise ValueError("no annotation has a labelled keypoint; label keypoints, or choose a different task")
+    if len(lengths) != 1:
+        found = " and ".join(map(str, sorted(lengths)))
+        raise ValueError(
+            f"annotations have {found} keypoints, but one model needs the same number for all; separate the "
+            "categories"
+        )
+    (count,) = lengths
+    names = {category.keypoints for category in classes.values() if category.keypoints}
+    shape: dict[str, Any] = {"kpt_shape": [count, 3]}
+    if len(names) != 1 or len(points := next(iter(names))) != count:
+        return shape
+    named = {"kpt_names": {number: list(points) for number in range(len(classes))}}
+    flip = _mirror(points)
+    return shape | named | ({"flip_idx": flip} if flip else {})
+
+
+def _mirror(points: tuple[str, ...]) -> list[int] | None:
+    """Return the index of each keypoint's mirror image; None if the names do not tell left from right."""
+    mirrored = tuple(map(_mirror_name, points))
+    if mirrored == points or len(set(points)) < len(points) or not set(mirrored) <= set(points):
+        return None
+    return [points.index(name) for name in mirrored]
+
+
+def _mirror_name(name: str) -> str:
+    for left, right in _MIRRORED:
+        if left in name:
+            return name.replace(left, right)
+        if right in name:
+            return name.replace(right, left)
+    return name
 
 
 @dataclass(frozen=True)
@@ -86,3 +172,36 @@ def _convert_keypoints(given: Any, image: Image) -> list[float]:
         return []
     sizes = (image.width, image.height, 1)
     return [number / sizes[index % 3] for index, number in enumerate(given)]
+
+
+class RowDatabase:
+    """A temporary database of label rows: takes them in any order, and returns them by image number."""
+
+    def __init__(self, file: Path) -> None:
+        file.unlink(missing_ok=True)  # an attempt that failed may have left it
+        self._database = sqlite3.connect(file)
+        # Nothing needs to survive the process: the next attempt begins with an empty database.
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE rows (image INTEGER, numbers BLOB)")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def add(self, image: int, row: Sequence[float] = ()) -> None:
+        """Add a row; an empty row only records that the image has a label file."""
+        self._database.execute("INSERT INTO rows VALUES (?, ?)", (image, array("d", row).tobytes()))
+
+    def group_by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
+        """Yield each image that was added, with its distinct rows in the order in which they were added."""
+        self._database.commit()
+        found = self._database.execute("SELECT image, numbers FROM rows ORDER BY image, rowid")
+        for image, rows in groupby(found, key=itemgetter(0)):
+            unpacked = (tuple(array("d", numbers)) for _, numbers in rows)
+            yield image, list(dict.fromkeys(row for row in unpacked if row))
+
+
+def in_line(row: Sequence[float]) -> str:
+    """Return a row as a line of a label file, in the format of `convert_coco`."""
+    return " ".join("%g" % number for number in row) + "\n"  # noqa: UP031 - the format of Ultralytics

@@ -109,8 +109,8 @@ def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[st
     """Return the JSON files that may contain the dataset's annotations, judging by their names.
 
     COCO has several files for the same images: with outlines (instances), with keypoints, or without objects.
-    If the user named a file, it is returned with its counterparts for other splits, or alone if neither its
-    name nor a folder above it indicates a split.
+    A file that the user named is returned with its counterparts for other splits. If its path indicates no
+    split, it is returned alone.
     """
     if named is not None:
         if find_split(named) is None:
@@ -154,10 +154,8 @@ class ImageFinder:
         """
         candidates = (join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)
-        return [found] if found is not None else self._find_by_ending(name)
-
-    def _find_by_ending(self, name: str) -> list[str]:
-        """Return the dataset's images whose paths end with the name."""
+        if found is not None:
+            return [found]
         return [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
 
     @cached_property

@@ -7,27 +7,28 @@ import json
 import logging
 import shutil
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.filling import lock_alone
+from include.datasets.caching.cache import lock_alone
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
-from include.datasets.conversion.detection import NDJSON, find_foreign
 from include.datasets.conversion.files import DATA_YAML, ConvertedFiles
 from include.datasets.conversion.images import fetch_images, require_allowed
-from include.datasets.conversion.inventory import Inventory
 from include.datasets.conversion.ndjson import convert_ndjson
-from include.datasets.conversion.store import ConvertedDatasets
+from include.datasets.conversion.store import ConvertedDatasets, Inventory
 from include.datasets.disk import translate_disk_errors
+from include.datasets.layouts.boundary import Boundary
+from include.datasets.layouts.layout import translate_reading_errors
+from include.limits import FOLDER_DEPTH
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from include.datasets.caching.cache import DatasetCache
     from include.datasets.conversion.addresses import AllowedHosts
-    from include.datasets.conversion.detection import ForeignDataset
     from include.datasets.conversion.store import ConvertedDataset
     from include.datasets.layouts.samples import DatasetLocation
     from include.s3.bucket import Bucket
@@ -38,6 +39,20 @@ log = logging.getLogger(__name__)
 
 _VERSION = 2
 """Increase this when the conversion of COCO annotations changes, so that datasets are converted again."""
+
+_NDJSON, _COCO = ".ndjson", ".json"
+
+
+@dataclass(frozen=True)
+class ForeignDataset:
+    """A dataset in a format other than that of Ultralytics."""
+
+    kind: str
+    """The suffix of the files that describe it: .ndjson, or .json for COCO annotations."""
+    folder: Path
+    """The folder of its files; nothing outside this folder is read."""
+    named: str | None = None
+    """The file that the user named, relative to the folder; None if a folder was named."""
 
 
 class Converter:
@@ -64,12 +79,12 @@ class Converter:
         named = foreign.named or ""
         identity = json.dumps([_VERSION, foreign.kind, fingerprint or str(location.path), named, task])
         key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
-        is_reusable = fingerprint is not None and foreign.kind != NDJSON
+        is_reusable = fingerprint is not None and foreign.kind != _NDJSON
         if is_reusable and (converted := self.datasets.find(key)) is not None:
             log.info("%s was converted before.", location.source)
             return converted
         with cache.use(key) as home, _work_in(home, location.source) as work:
-            if foreign.kind == NDJSON:
+            if foreign.kind == _NDJSON:
                 return self._convert_ndjson(location, task, work)
             converted = self._convert_coco(foreign, location, task, work)
         if is_reusable and converted is not None:
@@ -118,3 +133,33 @@ def _work_in(home: Path, source: str) -> Iterator[Path]:
             ConvertedFiles(work).clear()
             yield work
             shutil.rmtree(work)
+
+
+def find_foreign(location: DatasetLocation, task: Task) -> ForeignDataset | None:
+    """Return the dataset if it may have to be converted; None if Ultralytics can read it as it is.
+
+    Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises
+    DatasetError, and OSError if a retry may succeed.
+    """
+    suffix = location.path.suffix.lower()
+    if suffix in {_NDJSON, _COCO} and not location.path.is_dir():
+        return ForeignDataset(suffix, location.folder, str(location.path.relative_to(location.folder)))
+    if task == "classify" or not location.path.is_dir():
+        return None
+    with translate_reading_errors(location.source):
+        folder = _find_top(location.path, Boundary(location.folder, location.source, location.barred))
+    return ForeignDataset(_COCO, folder) if folder is not None else None
+
+
+def _find_top(folder: Path, boundary: Boundary, depth: int = 0) -> Path | None:
+    """Return the folder of the dataset's files; None if it has a data YAML.
+
+    If a folder contains nothing but one other folder, that folder is searched instead.
+    """
+    boundary.require_walkable(folder)
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+    if any(path.suffix.lower() in {".yaml", ".yml"} for path in visible):
+        return None
+    if len(visible) == 1 and visible[0].is_dir() and depth < FOLDER_DEPTH:
+        return _find_top(visible[0], boundary, depth + 1)
+    return folder

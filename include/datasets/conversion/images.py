@@ -11,7 +11,8 @@ from include.datasets.conversion.web import FetchLimits, FetchRefused, open_web
 from include.datasets.errors import DatasetError
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import ProgressLog
-from include.limits import ARCHIVE_BYTES, GIB
+from include.limits import ARCHIVE_BYTES, in_words
+from include.refusals import list_some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
     refused = sorted(host for host in hosts if not allowed.allows(parse_address(f"https://{host}")))
     if not refused:
         return
-    listed = ", ".join(f"{host} ({hosts[host]:,} files)" for host in refused[:5])
+    listed = list_some([f"{host} ({hosts[host]:,} files)" for host in refused], 5)
     raise DatasetError(
         f"Dataset {source!r} has its images at {listed}, but images are fetched only from the hosts listed "
         f"in {SETTING}. Have these hosts added to the setting on the workers that check datasets, or upload "
@@ -63,8 +64,8 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
             left -= files.locate_fetched(asset).stat().st_size
             if left < 0:
                 raise DatasetError(
-                    f"Dataset {source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images from "
-                    "the web; upload them to S3 with a data YAML"
+                    f"Dataset {source!r} exceeds the limit of {in_words(ARCHIVE_BYTES)} for images from the "
+                    "web; upload them to S3 with a data YAML"
                 )
     problems.raise_any()
 

@@ -19,9 +19,9 @@ def iterate_arrays(
     """Yield (key, elements) for each wanted array of a JSON object, in the file's order.
 
     All elements of an array must be read before the next array. Other members are skipped. `longest` is the
-    maximum length of an element or a skipped member, in characters. Both iterators raise ValueError for a
-    longer element or member, for text that is not UTF-8, for invalid JSON, for anything other than an object,
-    and for a wanted member that is not an array or occurs twice.
+    maximum length of an element or a skipped member, in characters. Both iterators raise ValueError if the
+    text is not a JSON object in UTF-8, if an element or member is longer, or if a wanted member is not an
+    array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":

@@ -41,7 +41,7 @@ _SAMPLED = 50
 """Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
 
 _LAYOUTS: set[Task] = {"classify", "depth"}
-"""Tasks whose data have a special layout, which no other task can use."""
+"""Tasks with a data layout of their own, which no other task can use."""
 
 
 def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, A
 
     In the result, `key` identifies the content: it is the same if Platform exports the content again with new
     signatures. `hosts` has the number of files on each host. `notes` says what was skipped or replaced, with
-    the number of items. Raises DatasetError, OSErrors that do not concern the export, and OSErrors after
-    which a retry may succeed.
+    the number of items. Raises DatasetError, and OSErrors that name no file or after which a retry may
+    succeed.
     """
     export = _Export(Path(file), source, task)
     try:

@@ -1,7 +1,7 @@
 """Chooses names for the images of a converted .ndjson export: their original names, where possible.
 
 Ultralytics numbers the images instead. With original names, users can compare two versions of a dataset, and
-if an image has a problem, they can find it in the tool that exported it.
+find an image with a problem in the tool that exported it.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Names:
     def settle(self) -> None:
         """Add the line number to each name that would share its label file with an earlier image.
 
-        The number is added again as long as an earlier image has the resulting name. No other image gets this
-        line number, so the earlier image had that name from the start. The final name is therefore at most
-        one number longer than some original name.
+        The number is added again as long as an earlier image has the resulting name. That image had its name
+        from the start, because no other image gets this line number. So a final name is at most one number
+        longer than some original name.
         """
         taken = set[str]()
         for line, split in self._splits.items():

@@ -1,18 +1,23 @@
 """Converted datasets in S3, each under the fingerprint of its content.
 
 The fingerprint is computed from the MD5s of the files. The MD5s are also the ETags of the objects, unless the
-bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
+bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong. So
 several workers may store the same dataset concurrently, and a retry continues where a killed worker stopped.
 The record of the conversion is written last.
 """
 
 from __future__ import annotations
 
+import hashlib
+import sqlite3
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.blocks import read_blocks
 from include.datasets.caching.listing import Listing, S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import compute_tree_fingerprint
@@ -27,15 +32,15 @@ from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.upload import build_unchanged_condition, put
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from include.datasets.conversion.inventory import Entry, Inventory
     from include.s3.bucket import Bucket
 
 _CONNECTIONS = 8
 _TRIES = 5
 _HASH = r"^[0-9a-f]{64}$"
 _SHA256 = "sha256"
+_PAGE = 1000
 
 
 class ConvertedDataset(BaseModel):
@@ -52,6 +57,70 @@ class ConvertedDataset(BaseModel):
     """Name of the dataset's data YAML; None for a dataset of class folders."""
     notes: dict[str, int] = Field(default_factory=dict)
     """For each note, how many items were skipped or replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a converted dataset."""
+
+    name: str
+    """Relative to the dataset."""
+    path: Path
+    """Path of the file on this machine."""
+    size: int
+    """In bytes."""
+    md5: str
+    """Hexadecimal MD5 of the file; the ETag of its object, unless the bucket encrypts with SSE-KMS."""
+    sha256: str
+    """Hexadecimal SHA-256 of the file."""
+    etag: str | None
+    """ETag of the object in S3, without quotes; None until the file is stored."""
+
+
+class Inventory:
+    """The files of one converted dataset, kept on disk because there may be millions.
+
+    Their order is that of their names, which is also the order of keys in S3.
+    """
+
+    def __init__(self, file: Path) -> None:
+        file.unlink(missing_ok=True)
+        self._database = sqlite3.connect(file, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute(
+            "CREATE TABLE files (name TEXT PRIMARY KEY, path TEXT, size INTEGER, md5 TEXT, sha256 TEXT, "
+            "etag TEXT) WITHOUT ROWID"
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def add_all(self, files: Iterable[tuple[str, Path]]) -> None:
+        """Read the files, given as (name, path), and add them."""
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO files VALUES (?, ?, ?, ?, ?, NULL)", map_in_order(_hash, files)
+        )
+        self._database.execute("COMMIT")
+
+    def set_etag(self, name: str, etag: str) -> None:
+        """Record that a file is stored, and the ETag of its object."""
+        self._database.execute("UPDATE files SET etag = ? WHERE name = ?", (etag, name))
+
+    def recognize(self, name: str, etag: str) -> None:
+        """Record the file as stored if `etag`, the ETag of the object with that name, is the file's MD5."""
+        self._database.execute("UPDATE files SET etag = md5 WHERE name = ? AND md5 = ?", (name, etag))
+
+    def __iter__(self) -> Iterator[Entry]:
+        last = ""
+        while page := self._database.execute(
+            "SELECT * FROM files WHERE name > ? ORDER BY name LIMIT ?", (last, _PAGE)
+        ).fetchall():
+            for name, path, *rest in page:
+                yield Entry(name, Path(path), *rest)
+            last = page[-1][0]
 
 
 class ConvertedDatasets:
@@ -135,3 +204,17 @@ class ConvertedDatasets:
                 return entry.name, head["ETag"].strip('"')
             condition = build_unchanged_condition(head and head["ETag"])
         raise StoreBusy(f"{location.uri} is still being overwritten by other processes; try again later")
+
+
+def _hash(file: tuple[str, Path]) -> tuple[str, str, int, str, str]:
+    name, path = file
+    size, md5, sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    try:
+        with path.open("rb") as opened:
+            for block in read_blocks(opened):
+                size += len(block)
+                md5.update(block)
+                sha256.update(block)
+    except (FileNotFoundError, PermissionError) as error:
+        raise DatasetError(f"{name} cannot be read: {error}; allow the worker to read it") from error
+    return name, str(path), size, md5.hexdigest(), sha256.hexdigest()

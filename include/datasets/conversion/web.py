@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 256 * 1024
 _REDIRECTS = 3
+_CONNECT_AND_READ_SECONDS = 10, 30
 _LIBRARY_LOGS = "urllib3.connectionpool"
 _QUERY = re.compile(r"\?[^ \"]*")
 
@@ -41,7 +42,7 @@ class ImagesUnavailable(TransientError):
 
 
 class FetchRefused(Exception):
-    """A file cannot be fetched, and a retry would not help; the text is a sentence without the URL."""
+    """A file cannot be fetched, and a retry would not help. The text says why, without the URL."""
 
 
 class _Interrupted(Exception):
@@ -60,8 +61,6 @@ class FetchLimits:
     """In bytes."""
     seconds: float = URL_SECONDS
     """Seconds that one attempt may take."""
-    silent_seconds: float = 30
-    """Seconds to wait for the next byte."""
     tries: int = 3
     """Number of attempts."""
     pause: float = 2
@@ -131,7 +130,7 @@ class WebReader:
                 url,
                 stream=True,
                 allow_redirects=False,
-                timeout=(10, self._limits.silent_seconds),
+                timeout=_CONNECT_AND_READ_SECONDS,
                 proxies=get_environ_proxies(url),
                 verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True,
                 headers={"Accept-Encoding": "identity"},
@@ -182,8 +181,8 @@ def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> It
 def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     """Return an adapter for `requests` that refuses connections to addresses that are not allowed.
 
-    The address is checked once the connection is established, before anything is sent: a separate look-up
-    beforehand could return a different address than the connection then uses.
+    The address is checked on the open connection, before anything is sent. A look-up beforehand could return
+    a different address than that of the connection.
     """
     from requests.adapters import HTTPAdapter
     from urllib3.connection import HTTPSConnection

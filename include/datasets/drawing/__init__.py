@@ -1,7 +1,5 @@
 """Samples of a dataset with their labels drawn, so that users can see what a training run would learn.
 
-maps      masks and depth maps, and the colours of classes
-shapes    the content of a label file as shapes in an image
 draw      pictures of a few images with their labels; runs in a confined process
 store     the pictures in S3
 """

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 import logging
+import math
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.drawing.maps import choose_colour, draw_depths, draw_mask
-from include.datasets.drawing.shapes import read_shapes
+from include.datasets.checking.depths import open_depths
+from include.datasets.checking.label_lines import BOX, OUTLINE
+from include.datasets.checking.masks import IGNORED, read_mask
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
+from include.datasets.text import read_lines
+from include.limits import LABEL_BYTES, LABEL_LINE, LABEL_LINES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from include.datasets.drawing.maps import Picture
-    from include.datasets.drawing.shapes import Point, Shape
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.rules import Split
     from include.ultralytics_tasks import Task
+
+    Picture = Any
+    """An image as in OpenCV: a byte array of shape (height, width, 3), blue first."""
 
 
 log = logging.getLogger(__name__)
@@ -36,8 +43,26 @@ MOST_SAMPLES = 12
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
-_FILLED = 0.3
-"""Opacity of the colour within an outline."""
+_FILLED, _MASKED = 0.3, 0.6
+"""Opacity of the colour within an outline, and of the colours of a mask."""
+
+_GOLDEN_RATIO = 0.618034
+"""The step of the hue from class to class, which keeps the colours of neighbouring classes apart."""
+
+Point = tuple[float, float]
+"""As fractions of the image's width and height."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One labelled object."""
+
+    class_id: int
+    """As in the label file; the dataset may have no such class."""
+    outline: tuple[Point, ...]
+    """The corners of the object's box, oriented box or polygon."""
+    keypoints: tuple[Point, ...] = ()
+    """Only the labelled keypoints."""
 
 
 def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str) -> None:
@@ -106,7 +131,7 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
 def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
     import cv2
 
-    colour = choose_colour(shape.class_id)
+    colour = _choose_colour(shape.class_id)
     outline = _in_pixels(shape.outline, picture)
     if layout.task in {"segment", "semantic", "obb"}:
         filled = picture.copy()
@@ -149,3 +174,85 @@ def _write(picture: Picture, text: str, place: tuple[int, int], colour: tuple[in
         cv2.LINE_AA,
     )  # fmt: skip
     return picture
+
+
+def _choose_colour(class_id: int) -> tuple[int, int, int]:
+    """Return the colour of a class, dark enough for white text, in OpenCV's order: blue, green, red."""
+    red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1, 0.85, 0.75)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Picture:
+    """Return the picture with the classes of its mask in colours; ignored pixels stay unchanged.
+
+    `mapping` maps the ids in the mask to class ids; an id that is not in it is itself the class id.
+    """
+    import cv2
+    import numpy as np
+
+    ids = read_mask(mask)
+    if ids is None:
+        return picture
+    size = picture.shape[1], picture.shape[0]
+    meant = np.array([mapping.get(number, number) for number in range(256)], np.uint8)
+    ids = meant[cv2.resize(ids.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)]
+    coloured = picture.copy()
+    for class_id in np.unique(ids):
+        if class_id != IGNORED:
+            coloured[ids == class_id] = _choose_colour(int(class_id))
+    return cv2.addWeighted(coloured, _MASKED, picture, 1 - _MASKED, 0)
+
+
+def draw_depths(picture: Picture, depths: Path, suffix: str) -> Picture:
+    """Return the picture beside its depth map: near pixels are red, far ones blue, and unknown ones black."""
+    import cv2
+    import numpy as np
+
+    found = open_depths(depths, suffix)
+    height, width = picture.shape[0] // 2 or 1, picture.shape[1] // 2 or 1
+    # The map is sampled rather than resized, because it may be far larger than the picture.
+    rows = np.linspace(0, found.shape[0] - 1, height).astype(int)
+    columns = np.linspace(0, found.shape[1] - 1, width).astype(int)
+    metres = np.asarray(found[rows][:, columns], dtype=np.float64)
+    known = np.isfinite(metres) & (metres > 0)
+    near, far = np.percentile(metres[known], [2, 98]) if known.any() else (0, 0)
+    nearness = 1 - np.clip((np.where(known, metres, near) - near) / max(far - near, 1e-9), 0, 1)
+    shown = (nearness * 255).astype(np.uint8)
+    coloured = cv2.applyColorMap(shown, cv2.COLORMAP_TURBO)
+    coloured[~known] = 0
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return np.hstack([small, coloured])
+
+
+def read_shapes(label: Path, task: Task, keypoints: tuple[int, int]) -> Iterator[Shape]:
+    """Yield the objects of a label file.
+
+    Skips lines that contain fewer than five numbers, or anything other than finite numbers.
+    """
+    lines = read_lines(label, most_bytes=LABEL_BYTES, most_lines=LABEL_LINES, longest=LABEL_LINE)
+    for _, line in lines:
+        try:
+            numbers = [float(text) for text in line.split()]
+        except ValueError:
+            continue
+        if len(numbers) < BOX or not all(map(math.isfinite, numbers)):
+            continue
+        yield _parse_shape(int(numbers[0]), numbers[1:], task, keypoints)
+
+
+def _parse_shape(class_id: int, values: Sequence[float], task: Task, keypoints: tuple[int, int]) -> Shape:
+    columns = len(values) + 1
+    has_keypoints = task in {"pose", "detect"} and columns == BOX + math.prod(keypoints)
+    if columns >= OUTLINE and not has_keypoints:
+        return Shape(class_id, tuple(zip(values[::2], values[1::2], strict=False)))
+    x, y, width, height = values[:4]
+    left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+    box = ((left, top), (right, top), (right, bottom), (left, bottom))
+    return Shape(class_id, box, _find_labelled_points(values[4:], keypoints[1]) if task == "pose" else ())
+
+
+def _find_labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
+    """Return the keypoints whose visibility is not 0; return all if there are no visibilities."""
+    step = dimensions or 2
+    groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
+    return tuple((group[0], group[1]) for group in groups if step == 2 or group[2])

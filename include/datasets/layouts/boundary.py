@@ -20,13 +20,13 @@ class DatasetRoots:
     folders: tuple[Path, ...] = ()
     """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
-    """A folder in which local datasets may not be. It contains the cache of fetched data: without this rule,
-    users could give the path of a cached data YAML from a bucket, which would then count as a local one."""
+    """A folder in which local datasets may not be, because it contains the cache of fetched data. Without
+    this rule, a data YAML from a bucket would count as local once a user gave its path in the cache."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
-        barred = self.training_root and resolve(self.training_root)
-        return DatasetRoots(tuple(resolve(folder) for folder in self.folders), barred)
+        barred = self.training_root and resolve_links(self.training_root)
+        return DatasetRoots(tuple(resolve_links(folder) for folder in self.folders), barred)
 
     def is_allowed(self, real: Path) -> bool:
         """Return whether a local dataset may be at `real`. `real` and the roots must be resolved paths."""
@@ -44,7 +44,7 @@ class LeadsOutside(ValueError):
 class Boundary:
     """The folder of one dataset. This class resolves every path in the dataset before it is used."""
 
-    def __init__(self, folder: Path, source: str, barred: Path | None = None) -> None:
+    def __init__(self, folder: Path, source: str, barred: Path | None) -> None:
         self.folder, self.source = folder, source
         self._barred = barred
         self.unread_images: Counter[tuple[str, str]] = Counter()
@@ -62,7 +62,7 @@ class Boundary:
 
     def resolve(self, path: Path, what: str) -> Path:
         """Resolve all links in `path`. Raises DatasetError about `what` if the path leads outside."""
-        real = resolve(path)
+        real = resolve_links(path)
         if not self.contains(real):
             raise DatasetError(f"Dataset {self.source!r}: {what} {_LEADS_OUTSIDE}")
         return real
@@ -70,8 +70,7 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, also if the path is inside the dataset but is not a regular file, and OSErrors
-        such as FileNotFoundError.
+        Raises LeadsOutside, also for anything but a regular file, and OSErrors such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, is_inside = self._resolve_folder_once(folder)
@@ -80,7 +79,7 @@ class Boundary:
         real = path if parent == folder else f"{parent}{os.sep}{name}"
         status = os.lstat(real)
         if stat.S_ISLNK(status.st_mode):
-            target = resolve(Path(real))
+            target = resolve_links(Path(real))
             if not self.contains(target):
                 raise LeadsOutside(f"it {_LEADS_OUTSIDE}")
             real, status = str(target), target.stat()
@@ -97,7 +96,7 @@ class Boundary:
             return
         name = show_value(self.make_relative(folder))
         real = self.resolve(folder, name)
-        if folder.is_symlink() and resolve(folder.parent).is_relative_to(real):
+        if folder.is_symlink() and resolve_links(folder.parent).is_relative_to(real):
             raise DatasetError(f"Dataset {self.source!r}: the link {name} is part of a loop; remove it")
 
     def make_relative(self, path: Path) -> str:
@@ -105,13 +104,13 @@ class Boundary:
         return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
 
     def _resolve_folder(self, folder: str) -> tuple[str, bool]:
-        real = resolve(Path(folder))
+        real = resolve_links(Path(folder))
         return str(real), self.contains(real)
 
 
 _LEADS_OUTSIDE = "leads outside the dataset; use a path inside it, and files instead of links"
 
 
-def resolve(path: Path) -> Path:
+def resolve_links(path: Path) -> Path:
     """Resolve all links in the existing part of `path`. Raises no OSError, even if links form a loop."""
     return Path(os.path.realpath(path))

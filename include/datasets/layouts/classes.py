@@ -51,8 +51,7 @@ def read_class_folders(location: DatasetLocation, split: Split) -> Layout:
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # A new Boundary, because the first one has recorded the links and images that `_find_root` found, and
-    # these would otherwise be counted twice.
+    # A new Boundary: the first one has recorded what `_find_root` skipped, which would be counted twice.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}

@@ -10,12 +10,11 @@ from include.datasets.checking.depths import read_depth_keys
 from include.datasets.checking.keypoints import read_keypoints
 from include.datasets.checking.label_files import DEPTHS, MASKS, TEXT, locate_masks
 from include.datasets.checking.masks import read_mask_keys
-from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.data_yaml import load_yaml
 from include.limits import CHANNELS, CLASS_NAME, CLASSES, FOLDER_DEPTH, PATH_BYTES
 from include.plain_text import is_one_line
-from include.refusals import show_value
+from include.refusals import list_some, show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +66,7 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        listed = ", ".join(path.name for path in candidates[:5])
+        listed = list_some([path.name for path in candidates], 5)
         raise DatasetError(
             f"Dataset {source!r} contains several YAML files ({listed}); rename the data YAML to data.yaml"
         )
@@ -82,8 +81,8 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
 def read_description(file: Path, task: Task, source: str, split: Split) -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
-    The key `download` is ignored, because Ultralytics would execute its value. Raises DatasetError, and
-    OSErrors after which a retry may succeed.
+    The key `download` is ignored, because Ultralytics would execute its value. Raises DatasetError and
+    OSErrors.
     """
     try:
         data = load_yaml(file)
@@ -100,10 +99,6 @@ def read_description(file: Path, task: Task, source: str, split: Split) -> Descr
             extras=_read_extras(data, task) | maps,
             labels=labels,
         )
-    except OSError as error:
-        if is_passing(error):
-            raise
-        raise DatasetError(f"Dataset {source!r}: {file.name} cannot be read: {error}") from error
     except ValueError as error:
         raise DatasetError(f"Dataset {source!r}: {file.name} is not a valid data YAML: {error}") from error
     return description

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES
-from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
+from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve_links
 from include.datasets.layouts.description import find_description, read_description
 from include.datasets.layouts.samples import (
     Layout,
@@ -59,14 +58,14 @@ def _find_root(
 ) -> tuple[Path, Boundary]:
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
-    A data YAML often still has the `path` of the machine on which it was created; Ultralytics also ignores
+    A data YAML often still has the `path` of the machine on which it was created. Ultralytics also ignores
     such a path in an archive. In a local dataset, `path` may name another folder below an allowed root, which
     then becomes the dataset's folder.
     """
-    own = resolve(description.file.parent)
+    own = resolve_links(description.file.parent)
     if description.path is None:
         return own, boundary
-    given = resolve(own / description.path)
+    given = resolve_links(own / description.path)
     if boundary.contains(given):
         return (given if given.is_dir() else own), boundary
     roots = DatasetRoots(location.roots, location.barred)
@@ -151,8 +150,8 @@ class _Reader:
         if "images" in Path(name).parts[:-1]:
             raise DatasetError(
                 f"{start} is below a folder named images within its split, so its labels would be inside "
-                "the split as well and count as images; make that images folder the split, and put the "
-                f"labels into {folder}/ next to it"
+                "the split, too, and count as images; make images/ the split, and put the labels into "
+                f"{folder}/ next to it"
             )
 
     def _find_first(self, possible: Sequence[str]) -> str:
@@ -174,7 +173,9 @@ class _Reader:
         if path.startswith("../"):
             # As in Ultralytics' check_det_dataset: some programs export paths with one ../ too many.
             candidates.append(self.root / path[3:])
-        inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
+        inside = [
+            real for candidate in candidates if self.boundary.contains(real := resolve_links(candidate))
+        ]
         for real in inside:
             with suppress(FileNotFoundError, NotADirectoryError):
                 real.stat()
@@ -187,7 +188,7 @@ class _Reader:
     def _note_ignored_path(self) -> str:
         """Return a note for the error message if the key `path` was ignored; otherwise, an empty text."""
         path = self.description.path
-        if path is None or resolve(self.description.file.parent / path) == self.root:
+        if path is None or resolve_links(self.description.file.parent / path) == self.root:
             return ""
         return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
 
@@ -202,7 +203,7 @@ class _Reader:
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
         """Read a list of images.
 
-        An error quotes a line only if it names an image, because the file may not be a list of images at all.
+        An error quotes only lines that name an image, because the file may be something else entirely.
         """
         images: list[str] = []
         findings: list[Finding] = []
@@ -240,7 +241,5 @@ class _Reader:
 def _read_list_lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
     try:
         yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
-    except (OSError, ValueError) as error:
-        if is_passing(error):
-            raise
+    except ValueError as error:
         raise DatasetError(f"Dataset {source!r}: {file.name} is not a list of images: {error}") from error

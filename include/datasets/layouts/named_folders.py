@@ -20,7 +20,7 @@ _SPLITS = ("train", "val", "validation", "test")
 _LABELS = (TEXT.folder, MASKS, DEPTHS.folder)
 _MOST_LISTS = 100
 _MOST_FOLDERS = 1000
-"""If a list names images in more folders than this, the folders that contain these are returned instead."""
+"""If a list names images in more folders than this, the folders above them are returned instead."""
 
 
 def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES, TEXT
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.boundary import LeadsOutside, resolve
+from include.datasets.layouts.boundary import LeadsOutside, resolve_links
 from include.limits import FINDINGS, FOLDER_DEPTH
 from include.refusals import show_value
 
@@ -36,8 +36,8 @@ _UNREAD_SUFFIXES = frozenset({
 class Sample:
     """One image of a split.
 
-    There may be millions of samples, so each takes little memory: samples share the strings of their folders,
-    and a full path is built only when it is needed. Paths are strings, because creating a `Path` takes longer
+    There may be millions of samples, so each takes little memory. Samples share the strings of their folders,
+    and build a full path only when it is needed. Paths are strings, because creating a `Path` takes longer
     than linking a file.
     """
 
@@ -168,15 +168,15 @@ class _Walk:
         """For each link that was followed, the real path of the folder that contains it."""
 
     def may_enter(self, folder: Path) -> bool:
-        """Return whether to enter the folder: not if it is a link to a folder that contains the link.
+        """Return False for a link to a folder that contains the link, and record it; else return True.
 
-        Such a link is recorded. Raises DatasetError if the folder is outside the dataset.
+        Raises DatasetError if the folder is outside the dataset.
         """
         if not folder.is_symlink():
             self._boundary.require_walkable(folder)
             return True
         real = self._boundary.resolve(folder, show_value(self._boundary.make_relative(folder)))
-        parent = resolve(folder.parent)
+        parent = resolve_links(folder.parent)
         outer = [self._entered[link] for link in folder.parents if link in self._entered]
         if any(containing.is_relative_to(real) for containing in (parent, *outer)):
             self._boundary.circular_links.append(self._boundary.make_relative(folder))

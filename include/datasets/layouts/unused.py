@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
-from include.datasets.layouts.boundary import resolve
+from include.datasets.layouts.boundary import resolve_links
 from include.datasets.layouts.samples import is_image
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def find_classless_images(folders: Iterable[Path], boundary: Boundary) -> Iterat
 
 def _list_names(folder: str, boundary: Boundary) -> Iterator[str]:
     """Yield the names of the visible files in the folder; none if it is missing or outside the dataset."""
-    if boundary.contains(resolve(Path(folder))):
+    if boundary.contains(resolve_links(Path(folder))):
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             yield from (each.name for each in entries if not each.name.startswith(".") and each.is_file())
 

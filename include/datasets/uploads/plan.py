@@ -110,7 +110,7 @@ def _check_sizes(files: Sequence[UploadFile]) -> None:
     divided = sum(file.parts > 1 for file in files)
     if divided > UPLOAD_FILES_IN_PARTS:
         raise UploadRefused(
-            f"{divided:,} files are larger than {in_words(UPLOAD_PART)}, more than the limit of "
+            f"{divided:,} files are larger than {in_words(UPLOAD_PART)}, and the limit is "
             f"{UPLOAD_FILES_IN_PARTS:,} such files: pack them into one .zip"
         )
 

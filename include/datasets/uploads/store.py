@@ -18,13 +18,12 @@ from include.datasets.parallel import map_in_order
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
-from include.refusals import show_value
+from include.refusals import list_some, show_value
 from include.s3.client import PARALLEL_REQUESTS
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
 from include.s3.layout import UPLOADS, build_upload_record_key, find_upload
 from include.s3.listing import list_level
-from include.s3.multipart import abort_multipart_upload
-from include.s3.parts import assemble_parts, begin_multipart_upload, list_parts
+from include.s3.multipart import abort_multipart_upload, assemble_parts, begin_multipart_upload, list_parts
 from include.s3.signed_links import NEW_OBJECT_HEADERS, sign_part, sign_upload
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from include.datasets.uploads.plan import UploadFile
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
-    from include.s3.parts import StoredPart
+    from include.s3.multipart import StoredPart
     from include.s3.upload import Condition
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
@@ -196,7 +195,7 @@ class UploadStore:
         file = upload.files[part.file]
         location, size = self._bucket.at(upload.build_key(file)), file.measure_part(part.number)
         if file.multipart_id is None:
-            # This link cannot replace an object, because it may still be valid when the upload is completed.
+            # The link may still be valid when the upload is completed, so it cannot replace an object.
             url = sign_upload(signer, location, size, UPLOAD_LINK_SECONDS)
             return PartLink(part, url, NEW_OBJECT_HEADERS)
         url = sign_part(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
@@ -257,21 +256,19 @@ class UploadStore:
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
-    """Return the id of the upload to which a URI belongs; None if it belongs to no upload of this bucket."""
+    """Return the id of the upload in this bucket to which a URI belongs; None if there is no such upload."""
     key = bucket.find_key(source or "")
     upload_id = find_upload(f"{key}/") if key else None
     return upload_id if upload_id and _ID.fullmatch(upload_id) else None
 
 
 def _describe_unknown(upload_id: str) -> UploadUnknown:
-    """Return the error for an id that no upload has."""
     return UploadUnknown(
         f"upload_id={show_value(upload_id)} is unknown, or the upload has been removed: begin a new upload"
     )
 
 
 def _describe_change(upload_id: str) -> UploadUnknown:
-    """Return the error for an upload that another request has changed."""
     return UploadUnknown(
         f"Upload {upload_id} was just removed or completed by another request: retrieve it again"
     )
@@ -283,14 +280,12 @@ def _find_lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject
 
 
 def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
-    """Raise UploadIncomplete if there are files that have not arrived."""
     if not lacking:
         return
-    named = ", ".join(show_value(file.path) for file in lacking[:_EXAMPLES])
-    more = f" and {len(lacking) - _EXAMPLES:,} more" if len(lacking) > _EXAMPLES else ""
+    named = list_some([show_value(file.path) for file in lacking], _EXAMPLES)
     raise UploadIncomplete(
         f"Upload {upload.upload_id} is not complete: {len(lacking):,} of {len(upload.files):,} files have "
-        f"not arrived as announced ({named}{more}); send the parts that have not arrived"
+        f"not arrived as announced ({named}); send the parts that have not arrived"
     )
 
 

@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.datasets.caching import concurrent_listing
-from include.datasets.caching.concurrent_listing import list_objects
-from include.datasets.caching.key_ranges import find_division
+from include.datasets.caching.concurrent_listing import find_division, list_objects
 from include.datasets.errors import DatasetError
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import Page

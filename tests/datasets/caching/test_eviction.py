@@ -239,7 +239,7 @@ def test_no_eviction_removes_a_dataset_that_is_in_use(evicting_machine: Machine)
     evicted = 0
     while any(user.poll() is None for user in users):
         evicting_machine.evict(limit=1)
-        evicted += not (evicting_machine.cache.locate_home(fingerprint("shared"))).exists()
+        evicted += not (evicting_machine.cache.folder / fingerprint("shared")).exists()
         time.sleep(0.002)
     assert [user.returncode for user in users] == [0, 0]
     assert evicted

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets.caching.fetch import materialize as materializing
-from include.datasets.caching.view_lock import lock_view
+from include.datasets.caching.view import lock_view
 from include.datasets.reference import DatasetReference
 from include.training.run import train
 from tests.support.dataset_steps import check_here, materialize, roots_beside
@@ -99,7 +99,7 @@ INTERRUPTED = """
 import os, sys, time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from include.datasets.caching.view_lock import lock_view
+from include.datasets.caching.view import lock_view
 
 with lock_view(Path(sys.argv[1]), "view-detect") as view:
     view.mkdir()

@@ -34,7 +34,7 @@ def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
     path = str(folder)
     location = DatasetLocation(folder, path, folder).as_json()
     with pytest.raises(DatasetError) as refused:
-        run_confined(examine, location, task, None, source=path, limits=ProcessLimits(memory))
+        run_confined(examine, location, task, None, {}, source=path, limits=ProcessLimits(memory))
     return str(refused.value)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.datasets.check import inspect_dataset
-from include.datasets.checking.duplicates import Digests
-from include.datasets.checking.validate import validate
+from include.datasets.checking.summaries import Digests
+from include.datasets.checking.validate import validate_dataset
 from include.datasets.errors import DatasetNotHere
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -76,7 +76,7 @@ def test_the_same_data_give_the_same_manifest(task: Task, tmp_path: Path) -> Non
         folder = tmp_path / name
         build(task, folder, train=4, val=4)
         file = tmp_path / f"{name}.jsonl.gz"
-        validate(read_layout(DatasetLocation(folder, name, folder), task), name, manifest=file)
+        validate_dataset(read_layout(DatasetLocation(folder, name, folder), task), name, manifest=file)
         contents.append(file.read_bytes())
     assert contents[0] == contents[1]
 
@@ -86,7 +86,7 @@ def test_a_name_that_is_not_utf_8_does_not_break_the_manifest(tmp_path: Path) ->
     build("detect", folder)
     (folder / "images" / "train" / "0.png").rename(folder / "images" / "train" / "\udcff.png")
     file = tmp_path / "manifest.jsonl.gz"
-    validate(read_layout(DatasetLocation(folder, "data", folder), "detect"), "data", manifest=file)
+    validate_dataset(read_layout(DatasetLocation(folder, "data", folder), "detect"), "data", manifest=file)
     assert json.dumps(_read(file), ensure_ascii=False).encode()
     assert "\\udcff.png" in [entry["name"] for entry in _read(file)]
 
@@ -104,7 +104,7 @@ def test_equal_images_are_found_in_groups_with_ascending_numbers() -> None:
 
 MANY = """
 import hashlib, resource
-from include.datasets.checking.duplicates import Digests
+from include.datasets.checking.summaries import Digests
 import numpy
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 digests = Digests()

@@ -65,7 +65,10 @@ GOOD_MASKS: dict[str, Change] = {
     "lossy but flat": mask(filled(0), format="JPEG"),
 }
 BAD_MASKS: dict[str, tuple[Change, str]] = {
-    "unknown id": (mask(filled(2)), "pixels have the ids 2, which are neither in 0..1 nor 255"),
+    "unknown id": (
+        mask(filled(2)),
+        "pixels have the ids 2, which stand for no class: names has 2 classes, so classes are 0..1, and 255",
+    ),
     "white for the class": (mask(CHECKER * 200), "have the ids 200"),
     "ids above 255": (
         lambda path: cv2.imwrite(str(path), filled(300, np.uint16)),
@@ -194,7 +197,11 @@ def test_images_that_ultralytics_would_skip_are_named(
         ("semantic", {"label_mapping": [0, 1]}, "label_mapping: [0, 1] must map the ids"),
         ("semantic", {"label_mapping": {0: "sky"}}, "label_mapping: the entry 0: 'sky' must map"),
         ("semantic", {"label_mapping": {0: 256}}, "label_mapping: the entry 0: 256 must map"),
-        ("semantic", {"label_mapping": {0: 0, 1: 7}}, "have the ids 1, which are neither in 0..1"),
+        (
+            "semantic",
+            {"label_mapping": {0: 0, 1: 7}},
+            "have the ids 1, which stand for no class: names has 2 classes, so classes are 0..1",
+        ),
         (
             "semantic",
             {"names": [f"c{n}" for n in range(255)]},
@@ -264,7 +271,7 @@ def test_the_message_for_a_split_without_maps_names_where_they_are_expected(
     shutil.rmtree(folder / kind / "val")
     message = refusal(data, task, cache)
     assert f"{kind}/val/0.png: no image of val has a label file" in message
-    assert f"the last folder named 'images' in the path becomes '{kind}'" in message
+    assert f"the last folder named 'images' in its path becomes '{kind}'" in message
 
 
 @pytest.mark.parametrize(

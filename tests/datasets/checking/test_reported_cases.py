@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from include.datasets.checking.validate import ValidationResult, validate
+from include.datasets.checking.validate import ValidationResult, validate_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation, Layout
@@ -30,7 +30,7 @@ def _layout(folder: Path, task: Task) -> Layout:
 
 def check(folder: Path, task: Task, **arguments: object) -> ValidationResult:
     """Return the check's findings; run in this process, because starting another takes a second."""
-    return validate(_layout(folder, task), "s3://bucket/data/", check_rules(arguments))
+    return validate_dataset(_layout(folder, task), "s3://bucket/data/", check_rules(arguments))
 
 
 def warnings(folder: Path, task: Task, **arguments: object) -> dict[str, int]:
@@ -324,6 +324,6 @@ def test_a_disk_error_does_not_make_an_image_invalid(
 
     monkeypatch.setattr(Path, method, fail)
     with pytest.raises(OSError, match="Input/output error"):
-        validate(layout, "s3://bucket/data/")
+        validate_dataset(layout, "s3://bucket/data/")
     monkeypatch.undo()
-    validate(layout, "s3://bucket/data/")
+    validate_dataset(layout, "s3://bucket/data/")

@@ -14,7 +14,7 @@ from ultralytics.data import converter
 
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.files import ConvertedFiles
-from include.datasets.conversion.masks import decode_mask
+from include.datasets.conversion.outlines import decode_mask
 from tests.support.coco_datasets import KEYPOINTS, SIDES, Coco, build_coco, draw_image, mask, rle
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from include.datasets.conversion import coco, coco_file
 from include.datasets.conversion.coco import convert_coco
-from include.datasets.conversion.detection import find_foreign
+from include.datasets.conversion.convert import find_foreign
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.samples import DatasetLocation

@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 
 from include.datasets.check import inspect_dataset
-from include.datasets.drawing.draw import INDEX, MOST_SAMPLES, draw_samples
-from include.datasets.drawing.maps import draw_depths, draw_mask
-from include.datasets.drawing.shapes import read_shapes
+from include.datasets.drawing.draw import (
+    INDEX,
+    MOST_SAMPLES,
+    draw_depths,
+    draw_mask,
+    draw_samples,
+    read_shapes,
+)
 from include.datasets.drawing.store import SampleStore
 from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.s3 import S3ObjectReader

@@ -158,7 +158,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
         "check_schema": lambda run, context: require_current_schema(),
         "resolve_config": lambda run, context: dump(tasks.resolve_config(context)),
         "check_dataset": lambda run, context: dump(tasks.check_job_dataset(job(run), context)),
-        "train": lambda run, context: dump(tasks.train(job(run), dataset(run), context)),
+        "train": lambda run, context: dump(tasks.train_job(job(run), dataset(run), context)),
         "upload_best": lambda run, context: upload(run, "best", context),
         "upload_last": lambda run, context: upload(run, "last", context),
         "record_checkpoints": lambda run, context: _record(run),

@@ -9,7 +9,7 @@ import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
 import { apiQuery, Filters, FILTERS } from "../filters.js";
 import { JobRow, COLUMNS } from "../job-row.js";
-import { NothingYet } from "../nothing-yet.js";
+import { requestOf } from "../yolo-command.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
 
@@ -27,7 +27,7 @@ function Jobs() {
   const mayStart = useMayStart();
   const start = mayStart && html`<a class="button primary" href="start">Start a training run</a>`;
   const jobs = data?.jobs ?? [];
-  const nothing = html`<${NothingYet} filtered=${filtered} mayStart=${mayStart} />`;
+  const nothing = html`<${NothingYet} mayStart=${mayStart} />`;
   return html`<${Page} tab="jobs" heading="Training runs" lead=${data && total(data)} actions=${start}>
     <${Filters} requested=${requested} jobs=${jobs} filtered=${filtered} />
     <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
@@ -108,6 +108,30 @@ function useChanges(jobs) {
     before.current = new Map(jobs.map(({ job_id: id, status }) => [id, status]));
   }, [states]);
   return changes;
+}
+
+/**
+ * Shown instead of an empty list: how to start a training run, or that none matches the filters.
+ * @param {{ mayStart: boolean | null }} props
+ */
+function NothingYet({ mayStart }) {
+  if (filtered) {
+    return html`<div class="empty"><h2>No training run matches</h2>
+      <p>Dataset and model must match exactly; the job ID may be a prefix.${" "}
+        <a href="jobs">Show all training runs</a></p></div>`;
+  }
+  return html`<div class="empty"><h2>No training runs yet</h2>
+    ${
+      mayStart
+        ? html`<p>Every parameter is optional. Without any, a small model is trained on the bundled handwritten
+            digits.</p>
+          <p><a class="button primary" href="start">Start the first training run</a></p>
+          <p class="muted">Or through Airflow’s REST API:</p>`
+        : html`<p>You can view training runs but not start them. Someone with permission can start one here or through
+            Airflow’s REST API:</p>`
+    }
+    <pre tabindex="0"><code>${requestOf({ dataset: "digits", epochs: 5, imgsz: 64 })}</code></pre>
+  </div>`;
 }
 
 show(Jobs);

@@ -4,7 +4,7 @@
 /** @import { FieldGroup } from "../start-form.js" */
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
-import { fetchJob } from "../api.js";
+import { fetchJob, fetchJson, trainingUrl } from "../api.js";
 import { JobLink, Note, Pending } from "../elements.js";
 import { useSession } from "../session.js";
 import { formatParameter } from "../format.js";
@@ -13,7 +13,6 @@ import { explainNotYours } from "../ownership.js";
 import { Page, query, show } from "../page.js";
 import { useForm } from "../parameters.js";
 import { finishedEpochs } from "../progress.js";
-import { QuotaNote } from "../quota-note.js";
 import { NOT_PERMITTED, StartForm } from "../start-form.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
@@ -176,6 +175,17 @@ function epochsNote(job, planned, isWhole) {
     ? "enter a larger number"
     : "keep the number to finish as planned, or enter a larger one to train longer";
   return `Total number of epochs. ${job.job_id} has finished ${finishedEpochs(job)} of ${planned ?? "?"}; ${advice}.`;
+}
+
+/** A note if the current user's quota would delay or prevent a new training run. */
+function QuotaNote() {
+  /** @type {(signal: AbortSignal) => Promise<Api.Validation>} */
+  const load = (signal) => fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
+  const { data } = usePolled(load, null);
+  const refused = data?.errors[""];
+  if (refused) return html`<${Note} kind="warning" title="No new training runs at present"><p>${refused}</p></${Note}>`;
+  if (data?.wait) return html`<${Note} title="A new training run will wait"><p>${data.wait}.</p></${Note}>`;
+  return null;
 }
 
 show(Start);

@@ -1,10 +1,12 @@
-"""The output of `make status`: which services run, where, and which had to be restarted."""
+"""What `make status` and `make env` print: the state of each service, and the variables of the stack."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from include.stack import processes
+from include.stack.airflow import REPOSITORY
 from include.stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -40,3 +42,15 @@ def describe_service(service: Service, where: str, restarts: Restarts | None) ->
         if restarts.is_given_up and not is_running:
             shown.append(f"not restarted again: fix the problem shown in {service.log}, then run `make up`")
     return "; ".join(shown)
+
+
+def render_exports(stack: Stack) -> list[str]:
+    """Return the variables in `Stack.env` as export lines for a shell.
+
+    The wheel's psql comes last on the PATH, so that any other psql takes precedence. The repository is on
+    Python's path, so that the Dags find `include`.
+    """
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in stack.env.items()]
+    modules = f'export PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    programs = shlex.quote(str(stack.postgres.programs))
+    return [*lines, modules, f'export PATH="$PATH":{programs}']

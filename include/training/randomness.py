@@ -1,25 +1,53 @@
 """Training data without a history: every sample is a function of seed, epoch and position.
 
 Ultralytics draws order, augmentation and mosaic partners from generators whose state depends on the number of
-loader workers and on everything drawn since the start. Here each sample is seeded separately, so that an
-epoch is the same whether it is the hundredth of a run or the first after a resume, with any number of
-workers, and however far they have prefetched. This module numbers and seeds the samples; seeded_datasets.py
-builds them, and resumable_loader.py delivers them in batches.
+loader workers and on everything drawn since the start. Here each sample is seeded separately. So an epoch is
+the same whether it is the hundredth of a run or the first after a resume, with any number of workers, and
+however far they have prefetched. This module numbers and seeds the samples; seeded_datasets.py builds them,
+and resumable_loader.py delivers them in batches.
 """
 
 from __future__ import annotations
 
 import math
+import random
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Sampler
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+class _OwnRandom(random.Random):  # noqa: S311 - no secret depends on it
+    """Replaces the module `random`: it has the same functions, which draw from this generator."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(random, name)  # the module's classes
+
+
+OWN = _OwnRandom()
+"""The generator of the modules that `isolate_generator` has changed."""
+
+_DRAWING = ("ultralytics.data.", "ultralytics.models.")
+
+
+def isolate_generator() -> None:
+    """Make the loaded data and model modules of Ultralytics draw from OWN, not Python's global generator.
+
+    Other threads of the process draw from the global generator, too: botocore, for example, before it retries
+    a request. On a CPU, Ultralytics builds samples in this process, so a draw by another thread in the middle
+    of a sample would change the weights. NumPy's global generator, from which the modules also draw, can stay
+    shared: it is seeded again for each sample.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith(_DRAWING) and getattr(module, "random", None) is random:
+            module.random = OWN  # type: ignore[attr-defined]
 
 
 def derive_seed(*place: int | str) -> int:

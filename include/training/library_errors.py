@@ -1,0 +1,82 @@
+"""Errors of Ultralytics and torch: formats them for a task's log, and recognizes some of them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from include.training.contract import ProcessKilled
+
+WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
+"""Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
+
+_WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
+"""PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
+
+_NOT_PINNED = "Pin memory thread exited unexpectedly"
+"""PyTorch's message if a broken connection has ended the thread that prepares batches for a GPU."""
+
+
+def format_error(error: BaseException) -> str:
+    """Return the message of `error` as one line of at most 400 characters, without emoji."""
+    text = remove_emoji(str(error) or type(error).__name__)
+    return textwrap.shorten(text.replace(" .", "."), 400, placeholder=" …")
+
+
+def remove_emoji(text: str) -> str:
+    """Return `text` without emoji, with which Ultralytics begins many of its messages."""
+    return "".join(c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether GPU or host memory ran out.
+
+    This reads the message, because torch and OpenCV share no exception class for this case.
+    """
+    message = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
+    return isinstance(error, MemoryError) or any(word in message for word in words)
+
+
+def reports_killed_worker(error: BaseException) -> bool:
+    """Return whether this is PyTorch's report of a killed loader worker.
+
+    PyTorch's SIGCHLD handler raises this error wherever the main thread happens to be.
+    """
+    return isinstance(error, RuntimeError) and _WORKER_KILLED.match(str(error)) is not None
+
+
+@contextmanager
+def recognize_killed_workers(wait_seconds: float = 5) -> Iterator[None]:
+    """Raise ProcessKilled if the block raises an error because a loader worker was killed.
+
+    If a worker is killed while it hands over a batch, its connection breaks shortly before the kernel reports
+    its death. PyTorch then raises an error that does not name the worker. After such an error, wait up to
+    `wait_seconds` seconds for PyTorch's error about the killed worker.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_broken = isinstance(error, (ConnectionError, EOFError)) or str(error) == _NOT_PINNED
+        killed = _await_report(wait_seconds) if is_broken else error
+        if killed is None or not reports_killed_worker(killed):
+            raise
+        raise ProcessKilled(format_error(killed).rstrip(".")) from error
+
+
+def _await_report(seconds: float) -> RuntimeError | None:
+    """Return PyTorch's error about a worker that has died, or None if there is none within `seconds`."""
+    deadline = time.monotonic() + seconds
+    try:
+        from torch._C import _error_if_any_worker_fails
+
+        while time.monotonic() < deadline:
+            _error_if_any_worker_fails()  # PyTorch's SIGCHLD handler may also raise this in sleep()
+            time.sleep(0.05)
+    except RuntimeError as error:
+        return error
+    return None
