@@ -70,7 +70,7 @@ def test_a_training_run_that_is_killed_three_times_without_progress_ends_with_th
 
     unrecorded = job_row(airflow_stack, "unrecorded")  # the run that owned this job could not record its end
     assert unrecorded["status"] == "failed"
-    assert "Run gone ended without recording it" in unrecorded["error"]
+    assert "Run gone ended without recording why" in unrecorded["error"]
 
 
 def test_a_state_that_a_person_sets_in_airflow_is_recorded_in_the_row_and_named_by_later_tasks(

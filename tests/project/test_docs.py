@@ -41,6 +41,14 @@ def test_every_link_into_a_page_leads_to_a_heading(document: Path) -> None:
         assert page.suffix != ".md" or heading in _headings(page), f"{target}#{heading}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_row_of_a_table_has_the_cells_of_its_header(document: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", document.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        rows = table.splitlines()
+        assert re.fullmatch(r"\|(:?-+:?\|)+", "".join(rows[1:2]).replace(" ", "")), rows[0]
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1, rows[0]
+
+
 def test_lint_builds_the_site_which_fails_on_a_broken_link() -> None:
     command = ["make", "--dry-run", "lint"]
     lint = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
