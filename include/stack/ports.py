@@ -62,7 +62,7 @@ def choose(*, with_grpc: bool = False) -> int:
 
     With `with_grpc`, the port that is GRPC_OFFSET higher is also free.
     """
-    candidates = CANDIDATES[:-GRPC_OFFSET] if with_grpc else CANDIDATES
+    candidates = range(CANDIDATES.start, CANDIDATES.stop - GRPC_OFFSET * with_grpc, CANDIDATES.step)
     tried = random.SystemRandom().sample(candidates, 200)
     for port in tried:
         wanted = {port, port + GRPC_OFFSET} if with_grpc else {port}
