@@ -9,7 +9,7 @@ never changes: it always consists of exactly the files that were checked.
 | `check_schema` | fails early unless the tables are at the schema revision of this code |
 | `check_dataset` | finds the data, fetches them, and checks every image and label |
 | `record_version` | records the data as the next version, unless the newest version has the same content |
-| `announce` | stores how the version differs from the one before, and emits the asset `training-dataset` |
+| `announce` | after a new version: stores how it differs from the last one, and emits `training-dataset` |
 
 A training run with `dataset: parts` uses the newest version of *parts*, and one with `dataset: parts@3` uses
 version 3. Versions are in the table `datasets`, on the page *Datasets*, and at `GET /datasets` of the

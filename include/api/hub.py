@@ -35,7 +35,7 @@ class KnownEpoch(NamedTuple):
     epoch: int
     """Counted from 0."""
     recorded_at: datetime
-    """When the epoch was last recorded; later if an attempt has repeated it."""
+    """When the epoch was last recorded: by the attempt that has repeated it, if one has."""
     json: str
     """The epoch's RecordedEpoch as JSON."""
 

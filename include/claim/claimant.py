@@ -69,7 +69,7 @@ class Claimant:
     datasets: DatasetRepository
     """The registered datasets."""
     quotas: QuotaCheck
-    """The users' quotas, at the time of the claim."""
+    """Checks the users' quotas as they are at the time of the claim."""
     ownership: JobOwnership
     """The rules on who may change whose jobs."""
 

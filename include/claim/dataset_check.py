@@ -126,6 +126,6 @@ def _explain_change(
 def _open_storage(
     settings: Settings, bucket: Bucket
 ) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
-    """Return the arguments that tell a check where data may come from and where to keep them."""
+    """Return the arguments that tell a check where data may come from and where they are kept."""
     reader = S3ObjectReader(bucket.client)
     return settings.dataset_cache, reader, settings.dataset_roots, S3Listings(bucket)

@@ -39,15 +39,16 @@ class Quotas:
     def parse(cls, gpus: str, gpu_hours: str, users: str) -> Quotas:
         """Read the three settings; an empty one sets no limit.
 
-        `users` lists exceptions to the other two settings: "alice=4:100, bob=none:40". Raises ValueError with
-        a sentence that names the setting, its value and the remedy.
+        `users` lists exceptions to the other two settings, each with the GPUs at a time and the GPU hours per
+        week: "alice=4:100, bob=none:40". Raises ValueError with a sentence that names the setting, its value
+        and the remedy.
         """
         default = Quota(_parse_gpus(gpus, GPUS), _parse_hours(gpu_hours, HOURS))
         entries = [entry.strip() for entry in users.split(",") if entry.strip()]
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the user's quota. An unknown user (None) has none, because a refusal has to name a user."""
+        """Return the user's quota. An unknown user (None) has no limits: a refusal has to name a user."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 

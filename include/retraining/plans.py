@@ -95,7 +95,7 @@ class RetrainPlan(_StrictModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of `train_yolo`."""
     schedule: Schedule | None = None
-    """When the plan runs automatically; None if only people start it."""
+    """When the plan runs automatically; None if it is only started by hand."""
     timeout_hours: float = Field(24, gt=0, le=24 * 60)
     """How long a run waits for its training run."""
     gate: Gate = Field(default=Gate(), validate_default=True)

@@ -200,8 +200,8 @@ def _explain(error: ClientError, endpoint: str, location: S3Location) -> StoreEr
         )
     if code in _NOT_ALLOWED:
         return StoreAccessDenied(
-            f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; allow the keys of "
-            "connection training_s3 s3:GetObject and s3:PutObject on it, and s3:ListBucket on the bucket"
+            f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; grant s3:GetObject "
+            "and s3:PutObject on it, and s3:ListBucket on the bucket, to the keys of connection training_s3"
         )
     if code == "NoSuchKey":
         return ObjectNotFound(f"{location.uri} does not exist at {endpoint}")

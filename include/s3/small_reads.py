@@ -1,6 +1,6 @@
 """Reads many small objects with obstore, a Rust client that needs a third of botocore's processor time.
 
-obstore only makes reading faster. If it cannot read an object, the caller reads that object with boto3, so an
+obstore is only an optimization. If it cannot read an object, the caller reads that object with boto3, so an
 error in obstore never decides whether a dataset is accepted.
 """
 

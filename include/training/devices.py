@@ -51,8 +51,9 @@ def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
 def choose_device(requested: str | None) -> str:
     """Return Ultralytics' name for the device `requested`: "cpu", "mps", a GPU's number, or several: "0,1".
 
-    None and "auto" take the first GPU, or the CPU with a warning. Raises DeviceNotAvailable for a device that
-    this machine does not have, and GpuLost if the machine has a GPU that torch cannot use.
+    None and "auto" select the first GPU or, if there is none, the CPU with a warning. Raises
+    DeviceNotAvailable for a device that this machine does not have, and GpuLost if the machine has a GPU that
+    torch cannot use.
     """
     import torch
 

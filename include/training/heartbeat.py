@@ -41,7 +41,7 @@ class Phase(IntEnum):
     TRAINING = 2
     """Within an epoch, once its first batch has begun."""
     BETWEEN = 3
-    """From an epoch's last batch to the next epoch's first batch: validation, saving, final validation."""
+    """From an epoch's last batch to the next epoch's first batch, or to the end: validation, saving."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def load_label_cache(path: Path) -> dict[str, Any]:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         found = os.fstat(file.fileno())
         if found.st_uid not in {0, os.geteuid()} or found.st_mode & stat.S_IWOTH:
-            raise PermissionError(f"{path} could have been written by another account")
+            raise PermissionError(f"{path} may have been written by another account")
         loaded: dict[str, Any] = json.load(file, object_hook=_decode)
     return loaded
 

@@ -2,9 +2,9 @@
 
 The other images of a mosaic come from recent batches, which other workers have decoded. The images are in
 anonymous memory that the workers inherit, so the size of /dev/shm does not matter. They form a ring of
-batches: a new batch replaces the oldest one, which may still be needed if memory is short. So a writer locks
-the slot, and a reader checks after reading whether the slot was overwritten. If it was, the reader builds the
-sample again.
+batches: a new batch replaces the oldest one. If memory is short, the ring is small, and the oldest batch may
+still be needed. So a writer locks the slot, and a reader checks after reading whether the slot was
+overwritten. If it was, the reader builds the sample again.
 
 This relies on writes being visible in order, as on x86. On other processors, each worker has its own ring.
 """
