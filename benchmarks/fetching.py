@@ -60,12 +60,11 @@ def table_of(found: dict[str, list[Cost]], images: int) -> Table:
     table = Table(
         "Checking and fetching a dataset",
         f"{images:,} JPEG files of 64 x 64 pixels with a label file each, below a prefix in the S3 server of "
-        "the local stack. Plain: `s5cmd sync` into an empty folder, then what `yolo train` does before its "
-        "first batch, which is `check_det_dataset` and the label caches of both splits. Ours: "
-        "`check_dataset` into an empty cache, which verifies every byte, image and label, and `materialize`. "
-        "A training run in this project also scans the data; `with the scan` includes that. The sides take "
-        f"turns, and the import of torch is not included; medians of {rounds} with the 95 % CI, and "
-        "processor seconds.",
+        "the local stack. Plain: `s5cmd sync` into an empty folder, then `check_det_dataset` and the label "
+        "caches of both splits, as `yolo train` does before its first batch. Ours: `check_dataset` into an "
+        "empty cache, which verifies every byte, image and label, and `materialize`. A training run in this "
+        "project also scans the data; `with the scan` includes that. The sides take turns, and the import "
+        f"of torch is not included; medians of {rounds} with the 95 % CI, and processor seconds.",
         ("", "seconds", "processor"),
     )
     rows = (

@@ -51,8 +51,8 @@ class Parts:
     and downloading checkpoints"."""
     detection: float = 0.3
     """The time until Airflow notices the end of the process, plus the time from the end of `retry_delay` to
-    the start of the next process: the gaps before and after `train` in "From the trigger to the recorded
-    row"."""
+    the start of the next process. These are the gaps before and after `train` in "From the trigger to the
+    recorded row"."""
     retry_delay: float = 1.0
     """Delay before Airflow retries `train` after a kill (dags/train_yolo.py)."""
     restart: float = 6.5
@@ -66,7 +66,7 @@ class Parts:
 
 HEARTBEAT_TIMEOUT = 30.0
 """Seconds after which a lost machine is noticed, on average: `task_instance_heartbeat_timeout` of the local
-stack. The last heartbeat is up to 5 s older than the loss, and the scheduler checks every 5 s; on average,
+stack. The last heartbeat is up to 5 s older than the loss, and the scheduler checks every 5 s. On average,
 the two cancel out."""
 
 
@@ -146,13 +146,12 @@ def measure(folder: Path, quick: bool) -> Table:
     table = Table(
         "Goodput with kills",
         f"Simulated from measured parts: a job of {parts.job / HOUR:.0f} hours of YOLO11n whose process is "
-        "killed at random moments, at exponentially distributed intervals. Goodput is the time that the "
-        f"job's training needs as a share of the time that the job takes; medians of {seeds} simulated jobs, "
-        "with the range of 90 % of them. Epochs are longer than the job unless stated otherwise, so that "
-        "only `publish_seconds` decides when states are saved. Repeated training and time without training "
-        "are per kill. "
-        f"Parts: a state pauses the training for {parts.pause * 1000:.0f} ms and is on disk after "
-        f"{parts.written * 1000:.0f} ms; its upload takes {parts.upload:.2f} s and a restart "
+        "killed at random moments, at exponentially distributed intervals. Goodput is the share of the "
+        f"job's time that its training needs: medians of {seeds} simulated jobs, with the range of 90 % of "
+        "them. Unless stated otherwise, epochs are longer than the job, so that only `publish_seconds` "
+        "decides when states are saved. Repeated training and time without training are per kill. Parts: a "
+        f"state pauses the training for {parts.pause * 1000:.0f} ms and is on disk after "
+        f"{parts.written * 1000:.0f} ms. Its upload takes {parts.upload:.2f} s and a restart "
         f"{parts.restart:.1f} s (medians of {times} measurements). A retry is scheduled after "
         f"{parts.detection} s and the delay of `train`, {parts.retry_delay:.0f} s; a lost machine is noticed "
         f"{HEARTBEAT_TIMEOUT:.0f} s later.",

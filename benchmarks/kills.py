@@ -91,12 +91,11 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
     table = Table(
         "What a kill costs",
         f"One training run of YOLO11n on {images} scenes of 64 px, killed with SIGKILL {kills} times at "
-        "random moments. It does what the task `train` does, without Airflow's scheduling, in a fork of a "
-        "process that has imported Airflow, like the tasks of any worker. A start is timed "
-        "from the start of the process to the first batch (imports, data, state, building the "
-        "model), with the 95 % CI of the median; on another machine only the state in S3 is "
-        "available. Lost epochs have to be trained again; an upload that the kill interrupted counts as "
-        "lost.",
+        "random moments. It does what the task `train` does, but without Airflow's scheduling. Like any "
+        "worker's task, it runs in a fork of a process that has imported Airflow. A start is timed from the "
+        "start of the process to the first batch (imports, data, state, building the model), with the 95 % "
+        "CI of the median. On another machine, only the state in S3 is available. Lost epochs have to be "
+        "trained again; an upload that the kill interrupted counts as lost.",
         ("", "times", "median", "most"),
     )
     for name, seconds in starts.items():

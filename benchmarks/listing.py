@@ -46,9 +46,9 @@ def measure(folder: Path, quick: bool) -> Table:
         f"The API with {jobs:,} training jobs",
         "Requests go over HTTP to the real API server of a whole local stack, one after the other on one "
         f"connection, with a token; responses are JSON. Each figure is the median of {rounds} requests with "
-        "its 95 % CI. `database` is how long the SQL statements of the request take on an open "
-        "connection. The jobs are spread over 21 datasets (one of them only in the oldest 200), 8 models and "
-        "4 statuses, and their ids contain the time of their creation; the newest 5,000 have 30 to 300 "
+        "its 95 % CI. `database` is how long the SQL statements of the request take on an open connection. "
+        "The jobs are spread over 21 datasets (one of them only in the oldest 200), 8 models and 4 "
+        "statuses, and their ids contain the time of their creation. The newest 5,000 have 30 to 300 "
         "recorded epochs each.",
         ("request", "matches", "time", "database"),
     )

@@ -25,13 +25,12 @@ def measure(folder: Path, quick: bool) -> Table:
     table = Table(
         "Throughput against plain Ultralytics",
         "YOLO11n with Ultralytics' defaults: training images per second over a whole epoch, validation and "
-        "saving included; ours also records in Postgres and uploads each state to S3, and both of these "
-        "servers run on the same machine. The ratio is the median over pairs of consecutive epochs, one of "
-        "each side, with its 95 % CI; the next column is the same ratio for the processor time of the "
-        "training thread, which other programs disturb less. The control compares plain with plain under "
-        "another seed: its "
-        "distance from 1 is noise. *Rest* is the time before the second epoch and after the last one, "
-        "including the upload of the final files to S3.",
+        "saving included. Ours also records in Postgres and uploads each state to S3; both servers run on "
+        "the same machine. The ratio is the median over pairs of consecutive epochs, one of each side, with "
+        "its 95 % CI. The next column is the same ratio for the processor time of the training thread, "
+        "because other programs disturb this time less. The control compares plain with plain under another "
+        "seed: its distance from 1 is noise. *Rest* is the time before the second epoch and after the last "
+        "one, including the upload of the final files to S3.",
         (
             "training", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "by processor time",
             "control", "rest, plain", "rest, ours",

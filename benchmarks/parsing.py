@@ -62,13 +62,13 @@ def measure(folder: Path, quick: bool) -> Table:
     rounds, settle = (1, 2.0) if quick else (11, 120.0)
     table = Table(
         "What the project costs Airflow",
-        "Parsing: each Dag file runs in a fresh process, alternating with a file that defines an empty Dag; "
-        "seconds include the import of the Airflow SDK, but not the start of Python. The ratio is the median "
-        f"of the ratios of {rounds} pairs, with its 95 % CI. Memory: the proportional set size of each "
-        f"part and its children, {settle:.0f} s after the start and some requests; the median of samples "
-        "taken a second apart. A whole local stack with the project is compared with one without the "
-        "project's plugins, executor and Dags; each runs alone on the machine. Without a GPU, the local "
-        "stack's executor imports torch into the scheduler ahead of the tasks; the last column shows the "
+        "Parsing: each Dag file runs in a fresh process, alternating with a file that defines an empty Dag. "
+        "The seconds include the import of the Airflow SDK, but not the start of Python. The ratio is the "
+        f"median of the ratios of {rounds} pairs, with its 95 % CI. Memory: the proportional set size of "
+        f"each part and its children, {settle:.0f} s after the start and some requests; the median of "
+        "samples taken a second apart. A whole local stack with the project is compared with one without "
+        "the project's plugins, executor and Dags; each runs alone on the machine. Without a GPU, the local "
+        "stack's executor imports torch into the scheduler ahead of the tasks. The last column shows the "
         "project with Airflow's own executor, as in deployments without the local stack.",
         ("", "bare Airflow", "with the project", "ratio", "with Airflow's executor"),
     )

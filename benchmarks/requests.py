@@ -244,8 +244,8 @@ def summary(job: Traffic, stored: list[Stored], epochs: int) -> str:
         f"the target is 0 LIST requests, and there were {job.requests['LIST']}. The job uploaded last.pt "
         f"({size / 1e6:.1f} MB) {len(last)} times and best.pt {len(stored) - len(last)} times, "
         f"{files / 1e6:.1f} MB in total. Including headers, it sent {job.sent / files:.4f} times as many "
-        f"bytes, which is {job.sent / (epochs * size):.3f} times {epochs} x the size of last.pt, in "
-        f"{requests} requests, {requests / epochs:.1f} for each epoch."
+        f"bytes: {job.sent / (epochs * size):.3f} times {epochs} x the size of last.pt. It sent {requests} "
+        f"requests, {requests / epochs:.1f} for each epoch."
     )
 
 

@@ -32,11 +32,10 @@ def measure(folder: Path, quick: bool) -> Table:
     table = Table(
         "How long saving a state pauses training",
         "The whole training state, optimizer and pending gradients included, is saved alternately by plain "
-        f"Ultralytics and by ours while no batch is being trained; medians of {rounds}. "
-        "*Pause* is how long the training thread is held up, by Ultralytics' `save_model` and by ours, which "
-        "only copies the state; *share* is our pause as a share of 60 seconds, the default "
-        "`publish_seconds`. *Written* is how long another thread then takes to write and sync the file "
-        "and to hand it over for upload.",
+        f"Ultralytics and by ours while no batch is being trained; medians of {rounds}. *Pause* is how long "
+        "`save_model` holds up the training thread; ours only copies the state meanwhile. *Share* is our "
+        "pause as a share of 60 seconds, the default `publish_seconds`. *Written* is how long another "
+        "thread then takes to write and sync the file and to hand it over for upload.",
         ("model", "plain last.pt", "our last.pt", "pause, plain", "pause, ours", "share", "written"),
     )
     shares: dict[str, float] = {}

@@ -34,17 +34,16 @@ _TICK = 0.01
 
 
 _ABOUT = (
-    "Files of random bytes, to the S3 server of the local stack and back, directly on the same machine "
-    "and through a proxy that adds a round trip of {round_trip:.0f} ms. Ours does what a "
-    "training run does: an upload hashes the file, sends it with conditions and checksum, and verifies what "
-    "is stored; a download is hashed and compared with the metadata. boto3 uses `upload_file` and "
-    "`download_file` with the same client settings; boto3, s5cmd and rclone verify nothing "
-    "against a hash computed by us. The clients take turns, and each round starts with a different one; "
-    "medians of {rounds} with the 95 % CI. Ours and boto3 run in warm processes; s5cmd and "
-    "rclone are started for each transfer, and `start` (`s5cmd version`, `rclone version`) is already "
-    "subtracted from their figures. `to the fastest` is the rate as a multiple of that of the fastest "
-    "other client; `processor` is the client's own processor time in seconds, and the last column is that "
-    "time as a multiple of the fastest other client's."
+    "Files of random bytes, to the S3 server of the local stack and back, directly on the same machine and "
+    "through a proxy that adds a round trip of {round_trip:.0f} ms. Ours does what a training run does: an "
+    "upload hashes the file, sends it with conditions and checksum, and verifies what is stored. A download "
+    "is hashed and compared with the metadata. boto3 uses `upload_file` and `download_file` with the same "
+    "client settings. boto3, s5cmd and rclone verify nothing against a hash computed by us. The clients take "
+    "turns, and each round starts with a different one; medians of {rounds} with the 95 % CI. Ours and boto3 "
+    "run in warm processes. s5cmd and rclone are started for each transfer, and `start` (`s5cmd version`, "
+    "`rclone version`) is already subtracted from their figures. `to the fastest` is the rate divided by "
+    "that of the fastest other client. `processor` is the client's own processor time in seconds, and the "
+    "last column is that time divided by the fastest other client's."
 )
 
 

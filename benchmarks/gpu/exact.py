@@ -35,11 +35,11 @@ COLUMNS = (
 _ABOUT = (
     f"Three training runs from scratch, {EPOCHS} epochs of {{images}} each: two are uninterrupted, and one "
     "is killed with SIGKILL in epoch 2 and resumed. The SHA-256 hashes of the live weights, their EMA and "
-    "the optimizer's state are compared; the table says `equal`, or names the parts that differ. The columns "
-    "named after these parts show the first digits of the resumed run's hashes. Ultralytics' AMP and memory "
-    f"format, no warm-up, mosaic until the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} "
-    "after it; the state is saved after every second batch. Pending batches are those whose gradients had "
-    "not been applied yet when the attempt resumed."
+    "the optimizer's state are compared. The table says `equal`, or names the parts that differ. The "
+    "columns named after these parts show the first digits of the resumed run's hashes. Ultralytics' AMP "
+    f"and memory format, no warm-up, mosaic until the last epoch, {_BEFORE} loader workers before the kill "
+    f"and {_AFTER} after it. The state is saved after every second batch. Pending batches are those whose "
+    "gradients had not been applied yet when the attempt resumed."
 )
 
 

@@ -42,8 +42,8 @@ def _pace(name: str, data: Path, folder: Path, workers: int, quick: bool) -> Pac
 STEP = Step(
     "loader",
     "The loader alone: samples per second, and the decoded images and the processor time per sample. 2,000 "
-    "photographs, imgsz=640, batch=16, all augmentations, no cache; 64 batches are measured, once all "
-    "images that a mosaic may use have been decoded.",
+    "photographs, imgsz=640, batch=16, all augmentations, no cache. Once all images that a mosaic may use "
+    "have been decoded, 64 batches are measured.",
     (
         "workers", "plain, samples/s", "ours, samples/s", "ours / plain", "plain, decoded images",
         "ours, decoded images", "plain, processor ms", "ours, processor ms",

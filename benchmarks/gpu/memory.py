@@ -97,10 +97,10 @@ def _release(training: TrainingRun, gpu: int) -> Iterator[Sequence[Any]]:
 
 STEP = Step(
     "memory",
-    "YOLO11n, imgsz=640, batch=64, killed in epoch 2, resumed while another process holds 90 % of the GPU's "
-    "memory, and resumed once more after that process has freed it. Then a training run gets SIGTERM in "
-    "mid-epoch; the table gives the GPU memory that it held, and how long it takes to free this memory and "
-    "to end.",
+    "YOLO11n, imgsz=640, batch=64, killed in epoch 2. The run is resumed while another process holds 90 % of "
+    "the GPU's memory, and once more after that process has freed it. Then a training run gets SIGTERM in "
+    "mid-epoch. The table gives the GPU memory that this run held, and how long it takes to free the memory "
+    "and to end.",
     ("what", "found"),
     _measure,
     seconds=90,

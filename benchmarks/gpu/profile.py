@@ -62,8 +62,8 @@ def _settings(trainer: ResumableMixin) -> Iterator[Sequence[Any]]:
 STEP = Step(
     "profile",
     "Card, driver, processors, versions, and a training run's determinism settings. *Operators that warn* "
-    "are those for which PyTorch has no deterministic implementation; they were collected during one epoch "
-    "of detect with `deterministic=True`.",
+    "have no deterministic implementation in PyTorch. They were collected during one epoch of detect with "
+    "`deterministic=True`.",
     ("what", "value"),
     _measure,
     seconds=60,

@@ -106,7 +106,7 @@ STEP = Step(
     "The whole training state, including gradients that wait for an optimizer step, is saved while no batch "
     "is being trained; medians of seven saves. *Pause* is the time from the call of `save_model` until the "
     "GPU has finished its copies. The next three columns give the time of each part of our save: copying to "
-    "the host, serialising into a file, and handing the file over to the uploader; in a training run, a "
+    "the host, serialising into a file, and handing the file over to the uploader. In a training run, a "
     "background thread does the last two. *GPU memory* is the peak memory that a save needs in addition to "
     "that of the training run.",
     (

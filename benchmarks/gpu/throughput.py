@@ -145,12 +145,11 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
 STEP = Step(
     "throughput",
     "Training images per second over a whole epoch, including the validation of 100 photographs and saving: "
-    "2,000 photographs, imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch "
-    "by epoch, and each goes first in every other round; the one that waits is paused, together with its "
-    "loader workers. The ratio is the median over pairs of consecutive epochs, one from each side, with its "
-    "95 % CI. *GPU busy* is the utilisation that NVML reports, sampled ten times a second, validation "
-    "and saving included; *waits for data* is the share of time between the end of one batch and the start "
-    "of the next.",
+    "2,000 photographs, imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by "
+    "epoch, and each goes first in every other round. The one that waits is paused, together with its loader "
+    "workers. The ratio is the median over pairs of consecutive epochs, one from each side, with its 95 % "
+    "CI. *GPU busy* is the utilisation that NVML reports, sampled ten times a second, validation and saving "
+    "included. *Waits for data* is the share of time between the end of one batch and the start of the next.",
     (
         "model", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "GPU busy, plain, %",
         "GPU busy, ours, %", "waits for data, plain, %", "waits for data, ours, %",

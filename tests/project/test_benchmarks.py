@@ -87,7 +87,7 @@ def test_the_bytes_sent_by_a_job_are_compared_with_its_files_and_its_epochs() ->
     stored = [Stored("last", 10_000_000, 0), Stored("best", 2_000_000, 0), Stored("last", 10_000_000, 1)]
     text = requests.summary(Traffic(Counter(PUT=5, HEAD=3), 24_000_000, 0), stored, epochs=2)
     assert "there were 0" in text
-    assert "sent 1.0909 times as many bytes, which is 1.200 times 2 x the size of last.pt" in text
+    assert "sent 1.0909 times as many bytes: 1.200 times 2 x the size of last.pt" in text
     assert "8 requests, 4.0 for each epoch" in text
 
 
