@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 _DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
 """`connect_timeout` (seconds) and `tcp_user_timeout` (milliseconds) limit the wait for a server that does not
-respond. After `keepalives_idle` seconds without traffic, the kernel sends a keepalive: an audit that reads
-large objects sends no query for minutes, and a firewall might otherwise drop its connection."""
+respond. After `keepalives_idle` seconds without traffic, the kernel sends a keepalive. Without it, a firewall
+might drop the connection of an audit, which sends no query for minutes while it reads large objects."""
 
 
 def prepare_training_db() -> OpenDatabase:
     """Read Airflow's connection once; return a function that connects to the database without Airflow.
 
-    A training run outlives restarts of the API server and writes rows from several threads, so it does not
-    use PostgresHook.get_conn, which asks the supervisor, and thereby the API server, for every connection.
-    Only tokens for IAM authentication are requested each time, because they expire within minutes.
+    A training run outlives restarts of the API server, and writes rows from several threads.
+    PostgresHook.get_conn would ask the supervisor, and thereby the API server, for every connection. Only
+    tokens for IAM authentication are requested each time, because they expire within minutes.
     """
     connect = _prepare_connecting()
     return lambda: closing(connect())

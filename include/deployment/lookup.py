@@ -21,8 +21,8 @@ def look_up(connection_id: str) -> Connection:
     """Return the connection from the first secrets backend that has it, with its secrets masked in logs.
 
     Raises AirflowNotFoundException if no backend has it, and LookupFailed if a backend does not respond.
-    Airflow itself reports both cases as not found, and code that treats the connection as optional would then
-    continue without it.
+    Airflow itself reports both cases as not found. In an outage, code that treats the connection as optional
+    would continue without it.
     """
     from airflow.sdk import BaseHook
 

@@ -48,8 +48,8 @@ MAINTENANCE_QUEUE = "maintenance"
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent training runs.
-With a limit, Airflow would start the excess runs later, in the order of their dates; until then, these runs
-would not have claimed their jobs, so users would not see that the jobs are waiting."""
+With a limit, Airflow would start the excess runs later, in the order of their dates. Until then, users would
+not see that jobs are waiting, because the runs would not have claimed them."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 

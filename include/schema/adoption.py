@@ -72,9 +72,9 @@ def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> 
 def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> bool:
     """Return whether our table already exists, for instance because only the version table was lost.
 
-    Another application's table does not count if it is in a later schema of the search path, because our
-    table will hide it. Raises MigrationRefused if another application's table is in the first schema, where
-    ours would be created. MLflow, for example, also has tables model_versions and datasets.
+    Another application's table in a later schema of the search path does not count, because our table will
+    hide it. Raises MigrationRefused if another application's table is in the first schema, where ours would
+    be created. MLflow, for example, also has tables model_versions and datasets.
     """
     if catalog.read_table_kind(revision.connection, table) is None:
         return False

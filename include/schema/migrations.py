@@ -101,9 +101,9 @@ def apply(
 ) -> Rehearsal:
     """Migrate to `target`, one transaction per revision, and return what was done.
 
-    The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If a
-    revision fails after that, for instance because a table is locked, the revisions before it stay, and
-    applying again continues from there. `application_role` gets its rights at the end. Raises
+    The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. A
+    revision may still fail after that, for instance because a table is locked. The revisions before it then
+    stay, and the next call continues from there. `application_role` gets its rights at the end. Raises
     MigrationRefused, nearly always before anything is changed; otherwise the error names the revision that
     was reached. Also raises the errors of `rehearse`.
     """
@@ -149,7 +149,7 @@ class _Migration:
     """A migration over one connection, with the settings of `rehearse` and `apply`."""
 
     connection: Connection
-    """A connection that holds the lock for migrations, except for `verify`, which needs no lock."""
+    """Holds the lock for migrations, which `verify` does not need."""
     application_role: str | None
     """The role that gets, or must have, the rights on rows; None if it is the role that migrates."""
     confirm_data_loss: bool = False

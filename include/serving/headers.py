@@ -22,8 +22,8 @@ FOR_DATA = {
 class SecurityHeaders:
     """Middleware that adds each of `headers` to every response whose route has not set that header.
 
-    A response is never cached, unless its route allows the user's own browser to do so (Cache-Control:
-    private): a shared cache could show one user's data to another user.
+    No cache may store a response, because a shared cache could show one user's data to another user. A route
+    may make an exception for the user's own browser (Cache-Control: private).
     """
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:

@@ -52,9 +52,8 @@ Key = tuple[Hashable, ...]
 class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    Thanks to the separate count for known addresses, an account's owner is not locked out by failed attempts
-    from other addresses, or by failed attempts on other accounts from the owner's address, which may be a
-    proxy's.
+    Known addresses are counted separately. Therefore other people cannot lock out an account's owner, even if
+    they try other accounts from the owner's address, which may be a proxy's.
     """
 
     def __init__(self, app: ASGIApp) -> None:

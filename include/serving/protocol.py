@@ -1,7 +1,7 @@
 """Limits on connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
 
 uvicorn's httptools protocol waits forever for the first request and for the rest of a head, and keeps the
-whole head in memory. An application is not called until the head is complete, and `airflow api-server` has no
+whole head in memory. An application is called only once the head is complete, and `airflow api-server` has no
 options for these limits. But uvicorn looks up the protocol class in its configuration for each new
 connection, so an application can replace the class at startup.
 """
@@ -112,8 +112,8 @@ def limit_connections() -> None:
 def find_running_server() -> Server | None:
     """Return the uvicorn server of this process; None if the process runs another server.
 
-    No variable refers to the server, but the SIGTERM handler is one of its methods, both in uvicorn's own
-    process and in a gunicorn worker.
+    No variable refers to the server. It is found through the SIGTERM handler, which is one of its methods,
+    both in uvicorn's own process and in a gunicorn worker.
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, Server) else None

@@ -40,8 +40,8 @@ PIP_TO_UV = {
     "cert": "SSL_CERT_FILE",
     "proxy": "ALL_PROXY",
 }
-"""pip's settings that uv has under other names. find-links and extra-index-url are omitted, because packages
-from there (a CPU build of PyTorch, say) would replace the locked files, which are all on one index."""
+"""pip's settings that uv has under other names. find-links and extra-index-url are omitted: all locked files
+are on one index, and packages from elsewhere (a CPU build of PyTorch, say) would replace them."""
 
 
 class BootstrapError(Exception):

@@ -1,9 +1,9 @@
 """Creates the certificates that authenticate the parts of an S3 server to each other.
 
-SeaweedFS' master, volume server, filer, gateway and admin server talk over the network even within one
-process, and by default accept commands from any client. With these certificates, each part requires that its
-HTTP and gRPC clients have a certificate from the same authority. Only the S3 API accepts clients without a
-certificate; it checks the signatures of their requests instead.
+SeaweedFS' master, volume server, filer, gateway and admin server talk over the network, even within one
+process. By default, they accept commands from any client. With these certificates, each part requires that
+its HTTP and gRPC clients have a certificate from the same authority. Only the S3 API accepts clients without
+a certificate; it checks the signatures of their requests instead.
 
     python -m include.stack.certificates FOLDER     docker-compose.yaml runs this before its S3 server
 """

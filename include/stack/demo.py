@@ -131,7 +131,7 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
 
 
 def describe_login(stack: Stack, steps: Steps) -> str:
-    """Return how to log in, with the password only on a terminal, because other people may read a log."""
+    """Return how to log in. Only a terminal gets the password, because other people may read a log."""
     # Not `is_terminal`, which FORCE_COLOR makes true even for a file.
     if steps.console.file.isatty():
         return f"user {stack.username}, password {stack.password}"

@@ -28,8 +28,8 @@ class PreparedTasks:
     """Gives a worker its tasks, and prepares the worker's process, from which each task is forked.
 
     The connections of the task's queue are set in the environment of the process. (In other deployments, each
-    queue has its own workers, which have these connections in their environment.) If files of the project
-    have been edited since its modules were imported, the modules are dropped.
+    queue has its own workers, which have these connections in their environment.) Once a file of the project
+    has been edited, the imported modules are dropped.
     """
 
     def __init__(

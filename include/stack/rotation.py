@@ -2,8 +2,8 @@
 
 The key that signs models is not replaced: docs/models.md says how to rotate it.
 
-Airflow stops before any secret is replaced: otherwise a running task could no longer store its state, because
-its token and passwords would be rejected.
+Airflow stops before any secret is replaced. Otherwise a running task could no longer store its state: its
+token and passwords would be rejected.
 """
 
 from __future__ import annotations
