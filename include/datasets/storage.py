@@ -56,7 +56,7 @@ class ObjectReader(Protocol):
     """Reads objects.
 
     `stat` raises DatasetError for an object that does not exist; listing a prefix without objects yields
-    nothing. For any other failure, every method raises a StoreError.
+    nothing. On any other failure, every method raises a StoreError.
     """
 
     def stat(self, bucket: str, key: str) -> StoredObject:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def find_tracking_server() -> TrackingServer | None:
-    """Return the server set in the environment; None if there is none. Log an invalid address.
+    """Return the server set in the environment; None if there is none, or if it is invalid (logged).
 
     Not part of Settings, because an invalid address must not stop a job.
     """

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 _SORTED_AT_ONCE = 32 * 1024**2
-"""Bytes that are sorted in memory at a time; the sorted pieces are then merged from files."""
+"""Bytes that are sorted in memory at a time. The sorted pieces are written to files, and then merged."""
 
 _DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, TypeError)
 

@@ -35,7 +35,7 @@ class Service:
     command: tuple[str, ...]
     """Program and arguments, without secrets: every user of the machine can read them with ps."""
     environment: Mapping[str, str]
-    """The complete environment of the process. Secrets go here or into files."""
+    """The complete environment of the process. Put secrets here or in files."""
     directory: Path
     """Working directory of the process, and of its children unless `children_directory` is set."""
     state: Path

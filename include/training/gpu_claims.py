@@ -99,7 +99,10 @@ def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> l
 
 
 def _lock(gpu: Gpu, locks: Path, stack: ExitStack) -> bool:
-    """Try to lock the GPU until `stack` closes or this process ends; child processes do not keep the lock."""
+    """Lock the GPU if it is free; return whether it was.
+
+    The lock is held until `stack` closes or this process ends. Child processes do not keep it.
+    """
     make_trusted_folder(locks)
     descriptor = os.open(locks / f"{gpu.uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not try_lock(descriptor):

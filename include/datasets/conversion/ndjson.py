@@ -41,7 +41,7 @@ _SAMPLED = 50
 """Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
 
 _LAYOUTS: set[Task] = {"classify", "depth"}
-"""Tasks with a data layout of their own, which no other task can use."""
+"""Tasks whose data layout no other task can use."""
 
 
 def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
