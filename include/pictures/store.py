@@ -80,8 +80,8 @@ class PictureStore:
     ) -> ObjectContent | None:
         """Return this picture of the training run; None if the run has no such picture. Raises StoreErrors.
 
-        `known` holds the ETags of the pictures that the client has cached. If this picture is among them, it is
-        returned without its bytes.
+        `known` holds the ETags of the pictures that the client has cached. If this picture is among them, it
+        is returned without its bytes.
         """
         if rank_picture(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None

@@ -36,7 +36,7 @@ LONGEST_TAG = 5000
 
 _HISTORY_PAGE = 25_000
 _MOST_METRICS, _MOST_OTHERS = 800, 100
-"""Limits for one request. A server accepts 1000 items, including at most 100 parameters and at most 100 tags."""
+"""Limits for one request. A server accepts 1000 items, at most 100 of them parameters and 100 tags."""
 
 
 class _Nothing(BaseModel):
