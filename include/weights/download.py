@@ -111,7 +111,7 @@ def _require_good(response: Response) -> None:
 
 def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadline: float) -> None:
     stated = response.headers.get("Content-Length", "")
-    size = int(stated) if stated.isdigit() else None
+    size = int(stated) if stated.isdecimal() and len(stated) < 20 else None
     received, hashes = 0, {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     if size is not None:
         _require_size(size, limits)

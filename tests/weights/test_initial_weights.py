@@ -118,6 +118,16 @@ def test_different_weights_with_the_same_name_make_a_different_training_run(
     assert _sha256(other) != first.identity()["initial_weights"]
 
 
+@pytest.mark.parametrize("length", ["²", "9" * 5000])
+def test_a_size_that_is_no_number_of_bytes_is_ignored(
+    resolving: Claims, release: Release, weights_file: Path, length: str
+) -> None:
+    release.headers = {"Content-Length": length}
+    job = resolving({"job_id": "a", "model": "yolo11n.pt"})
+    assert job.weights is not None
+    assert job.weights.sha256 == _sha256(weights_file)
+
+
 def test_an_unavailable_file_is_refused_with_the_alternatives(
     resolving: Claims, release: Release, jobs: JobRepository
 ) -> None:
