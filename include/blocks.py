@@ -15,3 +15,8 @@ def read_blocks(file: IO[bytes]) -> Iterator[bytes]:
     """Yield the unread rest of a file in blocks."""
     while block := file.read(BLOCK):
         yield block
+
+
+def parse_content_length(header: str) -> int | None:
+    """Return the size in bytes that a server states; None if it states none, or no number of bytes."""
+    return int(header) if header.isdecimal() and len(header) < 20 else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING
 
-from include.blocks import BLOCK
+from include.blocks import BLOCK, parse_content_length
 from include.errors import FinalError
 from include.limits import WEIGHTS_BYTES, WEIGHTS_SECONDS, in_words
 
@@ -110,8 +110,7 @@ def _require_good(response: Response) -> None:
 
 
 def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadline: float) -> None:
-    stated = response.headers.get("Content-Length", "")
-    size = int(stated) if stated.isdecimal() and len(stated) < 20 else None
+    size = parse_content_length(response.headers.get("Content-Length", ""))
     received, hashes = 0, {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     if size is not None:
         _require_size(size, limits)

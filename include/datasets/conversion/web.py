@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
+from include.blocks import parse_content_length
 from include.datasets.conversion.addresses import SETTING, parse_address, without_query
 from include.errors import TransientError
 from include.limits import IMAGE_BYTES, URL_SECONDS, in_words
@@ -139,8 +140,7 @@ class WebReader:
             yield response
 
     def _receive(self, response: Response, partial: Path, deadline: float) -> None:
-        stated = response.headers.get("Content-Length", "")
-        size = int(stated) if stated.isdecimal() and len(stated) < 20 else None
+        size = parse_content_length(response.headers.get("Content-Length", ""))
         self._require_size(size or 0)
         received = 0
         with partial.open("wb") as file:
