@@ -57,7 +57,7 @@ def test_a_bucket_that_does_not_exist_is_named_and_not_created(
     [
         ({"aws_secret_access_key": "wrong"}, r"does not accept the keys .* \(SignatureDoesNotMatch\)"),
         ({"aws_access_key_id": "unknown"}, r"does not accept the keys .* \(InvalidAccessKeyId\)"),
-        ({"config": Config(signature_version=UNSIGNED)}, r"does not allow \w+ on s3://.*/last.pt; grant s3:GetObject"),
+        ({"config": Config(signature_version=UNSIGNED)}, r"does not allow \w+ on s3://.*/last.pt; grant s3:"),
     ],
 )
 def test_rejected_keys_are_explained(
