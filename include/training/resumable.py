@@ -6,6 +6,7 @@ training state.
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -156,13 +157,19 @@ class ResumableMixin(StateSavingMixin):
         except _WRONG_INPUT as error:
             raise TrainingError(f"This training run cannot be set up: {format_error(error)}") from error
 
-    def _setup_scheduler(self) -> None:
-        # With `time`, Ultralytics estimates after each epoch how many epochs fit into the budget, and uses
-        # this number as the total, without the epochs of earlier attempts. A resumed training run would
-        # therefore stop after its first epoch.
+    def _get_warmup_iterations(self, num_batches: int) -> int:
         if self.args.time and getattr(self, "epoch_time", None) is not None:
-            self.epochs = self.args.epochs = self.epochs + self.start_epoch
-        super()._setup_scheduler()
+            self.epochs = self.args.epochs = self._estimate_epochs()
+        return int(super()._get_warmup_iterations(num_batches))
+
+    def _estimate_epochs(self) -> int:
+        """Return how many epochs the budget `time` allows in total, from the epochs of this attempt.
+
+        Ultralytics' own estimate, after each epoch, takes this attempt for the first.
+        """
+        mean = (self.trained_seconds - self.trained_before) / (self.epoch - self.start_epoch + 1)
+        left = max(float(self.args.time) * 3600 - self.trained_seconds, 0.0)
+        return self.epoch + 1 + math.ceil(left / mean)
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append the epoch's metrics to results.csv, and keep them for the report."""

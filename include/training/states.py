@@ -48,7 +48,8 @@ class StateSavingMixin(LossGuardMixin):
         self._identity = dict(identity)
         self._is_under_way = False
         self._repeated_epoch: int | None = None
-        self._trained_before = 0.0  # seconds of training in earlier attempts
+        self.trained_before = 0.0
+        """Seconds spent in the training loop by earlier attempts."""
         self.seconds_before = self._resumed_seconds = 0.0  # those of them that belong to the resumed epoch
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
@@ -117,7 +118,7 @@ class StateSavingMixin(LossGuardMixin):
     @property
     def trained_seconds(self) -> float:
         """Seconds spent in the training loop over all attempts, as in TrainingProgress."""
-        return self._trained_before + time.monotonic() - self._loop_started
+        return self.trained_before + time.monotonic() - self._loop_started
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Repeat an epoch from the state at its start, even if states within the epoch were saved."""
@@ -159,11 +160,13 @@ class StateSavingMixin(LossGuardMixin):
         """Restore the state, and the training time of earlier attempts."""
         super().resume_training(ckpt)
         exact = ckpt.get(EXACT) or {}
-        self._trained_before = exact.get("trained_seconds", 0.0)
+        self.trained_before = exact.get("trained_seconds", 0.0)
         self._resumed_seconds = exact.get("epoch_seconds", 0.0)
 
     def _begin_loop(self) -> None:
         self._loop_started = time.monotonic()
+        if self.args.time:  # otherwise, the budget would begin anew with each attempt, perhaps without end
+            self.train_time_start -= self.trained_before
 
     def _begin_epoch_clock(self) -> None:
         self._epoch_started = time.monotonic()
