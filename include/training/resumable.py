@@ -18,6 +18,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
+from include.training.drawing import draw_texts_as_they_are, tolerate_drawing_errors
 from include.training.library_errors import (
     WRONG_INPUT,
     format_error,
@@ -195,6 +196,12 @@ class ResumableMixin(StateSavingMixin):
         self.stopper.__dict__.update(ckpt["stopper"])
         self.inexact_reason = ckpt[EXACT]["inexact_reason"]
 
+    def validate(self) -> Any:
+        """Validate as Ultralytics does, which with `plots` draws pictures in the last epoch."""
+        if self.args.plots:
+            draw_texts_as_they_are()
+        return super().validate()
+
     def plot_training_labels(self) -> None:
         """Do nothing, because the first batch would wait a second for this; `final_eval` draws the labels."""
 
@@ -218,10 +225,17 @@ class ResumableMixin(StateSavingMixin):
                 if epoch >= 0:
                     self.best_epoch = epoch
                 if self.args.plots:
-                    super().plot_training_labels()
+                    draw_texts_as_they_are()
+                    with tolerate_drawing_errors("The distribution of the labels"):
+                        super().plot_training_labels()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
         self.best_metrics = normalize_metrics(self.validator(model=self.best))
+
+    def plot_metrics(self) -> None:
+        """Draw the curves of results.csv."""
+        with tolerate_drawing_errors("The curves of the training run"):
+            super().plot_metrics()
 
     @property
     def stop_reason(self) -> StopReason:

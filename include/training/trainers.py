@@ -26,6 +26,7 @@ from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer
 from ultralytics.utils import RANK
 
 from include.datasets.arrays import is_whole
+from include.training.drawing import tolerate_drawing_errors
 from include.training.loading import load_checkpoint
 from include.training.resumable import ResumableMixin
 from include.training.saving import save
@@ -142,4 +143,5 @@ def calibrate_depth(
     save(state, best)
     log.info("The distances of %s are calibrated: %s, a=%.4f, b=%.4f.", best, fitted["name"], scale, offset)
     if pictures is not None:
-        _plot_calibrated_batches(model, loader, device, scale, offset, fitted["name"], pictures)
+        with tolerate_drawing_errors("The calibrated distances"):
+            _plot_calibrated_batches(model, loader, device, scale, offset, fitted["name"], pictures)
