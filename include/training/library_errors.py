@@ -38,7 +38,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     This reads the message, because torch and OpenCV share no exception class for this case.
     """
     message = str(error).lower()
-    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
+    words = (
+        "out of memory",
+        "can't allocate memory",
+        "cannot allocate memory",
+        "insufficient memory",
+        "status_alloc_failed",  # of cuBLAS and cuDNN
+    )
     return isinstance(error, MemoryError) or any(word in message for word in words)
 
 
