@@ -168,6 +168,9 @@ class ExactMixin(BaseTrainer):
     def _build_train_pipeline(self) -> None:
         halved = self._in_batch  # if memory runs out in a batch, Ultralytics starts over with half the size
         self._in_batch, self._pending = False, 0
+        if self.args.compile:  # on a machine without a compiler, Ultralytics trains without it
+            is_compiled = hasattr(getattr(self.model, "module", self.model), "_orig_mod")
+            self.profile["model"] = "compiled" if is_compiled else "not compiled"
         super()._build_train_pipeline()
         if halved:
             self.mark_inexact(f"memory ran out and the batch size was halved to {self.batch_size}")
