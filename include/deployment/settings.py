@@ -107,11 +107,7 @@ class Settings:
             model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
             quotas=quotas,
-            ownership=JobOwnership(
-                administrators=_parse_names(os.environ.get("JOB_ADMINISTRATORS", "")),
-                open_to_all=_parse_ownership(os.environ.get("JOB_OWNERSHIP", "")),
-                scheduled_owner=os.environ.get("SCHEDULED_JOBS_OWNER", "").strip() or None,
-            ),
+            ownership=read_ownership(),
         )
 
     def find_job_folder(self, job_id: str) -> Path:
@@ -141,6 +137,15 @@ class Settings:
     def dataset_cache(self) -> Path:
         """The folder of fetched and generated data. Unlike a job's folder, its name starts with a dot."""
         return self.training_root / ".datasets"
+
+
+def read_ownership() -> JobOwnership:
+    """Read who may change which jobs, and no other setting. Raises SettingRefused."""
+    return JobOwnership(
+        administrators=_parse_names(os.environ.get("JOB_ADMINISTRATORS", "")),
+        open_to_all=_parse_ownership(os.environ.get("JOB_OWNERSHIP", "")),
+        scheduled_owner=os.environ.get("SCHEDULED_JOBS_OWNER", "").strip() or None,
+    )
 
 
 def load_deployed_plans() -> Plans:
