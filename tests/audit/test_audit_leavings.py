@@ -171,6 +171,12 @@ def test_a_row_that_waits_for_its_first_run_is_not_stuck(world: World) -> None:
     assert (world.get("a")["status"], world.findings()) == ("queued", [])
 
 
+def test_a_row_of_a_run_of_another_application_is_not_stuck(world: World) -> None:
+    world.row("a", status="running", dag_id="their_dag")  # perhaps in another Airflow
+    world.audit()
+    assert (world.get("a")["status"], world.findings()) == ("running", [])
+
+
 def test_without_repair_a_stuck_row_is_unchanged(world: World) -> None:
     world.row("a", status="running")
     world.audit(repair=False)
