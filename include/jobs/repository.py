@@ -224,15 +224,23 @@ class JobRepository(AttemptRepository):
         with self._connection.transaction():
             return self._statements.execute("archive_job", job_id=job_id, archived=archived) == 1
 
-    def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
+    def fail_run(
+        self, dag_id: str, run_id: str, error: str, *, again: bool = False, attempt: int | None = None
+    ) -> str | None:
         """Record why the run's job failed, and return the job's id.
 
-        Returns None, and writes nothing, if the run owns no job or its job has ended. With `again`, a job
-        that has already failed gets the new reason.
+        Returns None, and writes nothing, if the run owns no job, if its job has ended, or if `attempt` is
+        given and a newer attempt has started. With `again`, a job that has already failed gets the new
+        reason.
         """
         with self._connection.transaction():
             failed = self._statements.fetch_one(
-                "fail_run", dag_id=dag_id, run_id=run_id, error=make_storable(error), again=again
+                "fail_run",
+                dag_id=dag_id,
+                run_id=run_id,
+                error=make_storable(error),
+                again=again,
+                attempt=attempt,
             )
         return None if failed is None else str(failed.job_id)
 

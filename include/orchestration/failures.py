@@ -168,12 +168,20 @@ def _write(context: Context, reason: str, *, again: bool) -> str | None:
 
     with open_training_db() as connection:
         jobs = JobRepository(connection)
-        recorded = jobs.fail_run(context["dag"].dag_id, context["run_id"], reason, again=again)
+        recorded = jobs.fail_run(
+            context["dag"].dag_id, context["run_id"], reason, again=again, attempt=_find_attempt(context)
+        )
         if recorded is None:
             recorded = _refuse_requested_job(context, reason, jobs)
     if recorded is not None:
         log.info("Recorded the failure of job %s: %s", recorded, reason)
     return recorded
+
+
+def _find_attempt(context: Context) -> int | None:
+    """Return the number of the attempt at training that failed; None if another task or the run failed."""
+    ti = context.get("ti")
+    return ti.try_number if ti is not None and ti.task_id == "train" else None
 
 
 def _refuse_requested_job(context: Context, reason: str, jobs: JobRepository) -> str | None:

@@ -27,7 +27,7 @@ from include.orchestration.typed_task import parse_result, result_of
 from tests.support.airflow_connections import TASK_INSTANCE_ID, context_of
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.http_server import Handler, Server
-from tests.support.jobs import claim, recorded
+from tests.support.jobs import claim, recorded, started
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,6 +53,23 @@ def test_a_final_failure_is_recorded_before_the_task_ends_even_if_the_database_i
         assert proxy.cuts == 2
     row = recorded(jobs)
     assert (row.status, row.error) == ("failed", "check_schema: dataset='x' has no images")
+
+
+def test_an_attempt_that_airflow_gave_up_cannot_fail_the_job_that_a_newer_attempt_trains(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(jobs, attempt=2)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+
+    def fail(attempt: int) -> str | None:
+        instance = SimpleNamespace(task_id="train", try_number=attempt)
+        with pytest.raises(AirflowFailException), record_final_failure(context_of({}, ti=instance)):
+            raise DatasetError("the data have changed")
+        record_task_failure(context_of({}, ti=instance, exception=AirflowFailException("killed late")))
+        return recorded(jobs).status
+
+    assert fail(1) == "running"
+    assert fail(2) == "failed"
 
 
 def test_a_waiting_job_of_the_host_application_gets_the_error_of_its_first_run(
