@@ -215,9 +215,12 @@ def test_going_back_to_an_older_state_and_repeating_work_is_not_progress(task: T
         task.begin((10, 0))
 
 
-def test_attempts_that_were_killed_before_they_were_counted_are_counted_by_the_next_one(task: Task) -> None:
+def test_attempts_that_airflow_could_not_start_are_neither_kills_nor_interruptions(task: Task) -> None:
+    task.begin()
+    task.attempt += MAX_INTERRUPTIONS  # the API server was unavailable
     task.begin()
     task.attempt += 2
+    task.begin()
     with pytest.raises(AirflowFailException, match="killed 3 times in a row"):
         task.begin()
 
