@@ -38,8 +38,8 @@ _FAILED_BY_AIRFLOW = (
 )
 
 _CLEARED_ALONE = (
-    "The run ended without recording the checkpoints: a task was cleared without the tasks after it. Clear "
-    "train with its downstream tasks."
+    "The run ended without recording the checkpoints: a task was cleared without the tasks after it, or was "
+    "marked by hand as success or skipped. Clear train with its downstream tasks."
 )
 
 
