@@ -174,7 +174,9 @@ def test_a_task_that_airflow_fails_without_an_error_is_recorded_with_the_possibl
             bundle_version=None,
             ti=instance,
             msg="Task was requeued more than 2 times and will be failed.",
-            context_from_server=TIRunContext(dag_run=run_of_dag_processor(), max_tries=1000),
+            context_from_server=TIRunContext.model_validate(
+                {"dag_run": run_of_dag_processor(), "max_tries": 1000}
+            ),
         )
     )
     row = recorded(jobs)
