@@ -34,8 +34,13 @@ host application's backend, and TRAINING_AIRFLOW for Airflow itself, as a user w
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
-DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Statements take milliseconds. One that takes seconds is waiting for a lock: it is cancelled and retried."""
+DATABASE_LIMITS = (
+    "-c statement_timeout=10s -c lock_timeout=5s "
+    "-c tcp_user_timeout=30s -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+"""Statements take milliseconds. One that takes seconds is waiting for a lock: it is cancelled and retried.
+If the machine of a session loses power within a transaction, PostgreSQL ends the session, with its locks,
+after half a minute. By default, it would keep them for more than two hours."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"

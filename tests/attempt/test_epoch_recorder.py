@@ -168,4 +168,11 @@ def test_every_connection_has_timeouts_and_keeps_the_settings_of_the_deployment(
         assert options["tcp_user_timeout"] == "10000"
         assert connection.execute("SHOW statement_timeout").fetchone() == ("10s",)
         assert connection.execute("SHOW lock_timeout").fetchone() == ("5s",)
+        # PostgreSQL reads these from the socket: it notices a client whose machine has lost power.
+        assert connection.execute("SHOW tcp_user_timeout").fetchone() == ("30000",)
+        keepalives = [
+            connection.execute(f"SHOW tcp_keepalives_{name}").fetchone()
+            for name in ("idle", "interval", "count")
+        ]
+        assert keepalives == [("15",), ("5",), ("3",)]
     assert connection.closed
