@@ -7,8 +7,8 @@ explanation was killed, or lost with its machine. The watchdog's traces are also
 failure can name the most likely cause. Attempts that left nothing do not count: while the API server is
 unavailable, Airflow ends each attempt before it starts.
 
-Durable progress resets the counts of kills and interruptions: a job that advances can be interrupted for
-weeks.
+Durable progress resets the counts of kills, interruptions and errors: a job that advances can be interrupted
+for weeks.
 """
 
 from __future__ import annotations
@@ -107,6 +107,11 @@ def mark_explained(context: Context) -> Ending | None:
         log.warning("Could not store why this attempt ends; it will count as killed: %s", error)
         return None
     return Ending(attempt - int(first) + 1, had_started)
+
+
+def load_progress(context: Context) -> list[int]:
+    """Return the most durable progress with which an attempt of the task has started; empty if none has."""
+    return list((load_record(context, _KEY) or {}).get("progress", []))
 
 
 def load_record(context: Context, key: str) -> dict[str, Any] | None:

@@ -99,6 +99,17 @@ def test_the_second_error_ends_the_task_and_each_reason_counts_the_attempts_left
     )
 
 
+def test_errors_with_durable_progress_in_between_never_end_a_task(task: Task) -> None:
+    """A GPU that fails once a day must not end a training run that takes weeks."""
+    for progress in range(10):
+        assert task.interrupt(FULL, progress).action is RetryAction.RETRY
+
+
+def test_an_error_that_occurs_in_the_same_place_again_ends_the_task(task: Task) -> None:
+    actions = [task.interrupt(FULL, progress).action for progress in (0, 3, 3)]
+    assert actions == [RetryAction.RETRY, RetryAction.RETRY, RetryAction.FAIL]
+
+
 def test_preemptions_never_count_as_errors(task: Task) -> None:
     for attempt in range(1, 30):
         assert task.fail(Preempted(), ErrorCountPolicy()) == (
