@@ -65,7 +65,10 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
     settings = look_up(TRAINING_DB)
-    extra = _DATABASE_TIMEOUTS | {"options": DATABASE_LIMITS} | settings.extra_dejson
+    extra = _DATABASE_TIMEOUTS | settings.extra_dejson
+    # The limits also apply if the connection sets other options, such as a search_path. Without the limits,
+    # the server keeps every session that waits for a lock, long after its client has given up.
+    extra["options"] = f"{DATABASE_LIMITS} {extra.get('options', '')}"
     login = settings.login, settings.password, settings.port
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 

@@ -137,7 +137,12 @@ def test_every_connection_has_timeouts_and_keeps_the_settings_of_the_deployment(
         "login": place["user"],
         "password": place["password"],
         "schema": place["dbname"],
-        "extra": {"application_name": "ours", "connect_timeout": 3, "sqlalchemy_scheme": "postgresql"},
+        "extra": {
+            "application_name": "ours",
+            "connect_timeout": 3,
+            "options": "-c search_path=elsewhere -c lock_timeout=7s",
+            "sqlalchemy_scheme": "postgresql",
+        },
     }
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", json.dumps(described))
     open_database = prepare_training_db()
@@ -148,5 +153,6 @@ def test_every_connection_has_timeouts_and_keeps_the_settings_of_the_deployment(
         assert (options["application_name"], options["connect_timeout"]) == ("ours", "3")
         assert options["tcp_user_timeout"] == "10000"
         assert connection.execute("SHOW statement_timeout").fetchone() == ("10s",)
-        assert connection.execute("SHOW lock_timeout").fetchone() == ("5s",)
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("7s",)
+        assert connection.execute("SHOW search_path").fetchone() == ("elsewhere",)
     assert connection.closed
