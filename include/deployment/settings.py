@@ -34,8 +34,10 @@ host application's backend, and TRAINING_AIRFLOW for Airflow itself, as a user w
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
-DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Statements take milliseconds. One that takes seconds is waiting for a lock: it is cancelled and retried."""
+DATABASE_OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s -c datestyle=ISO -c client_encoding=UTF8"
+"""Options of each session. Statements take milliseconds. One that takes seconds is waiting for a lock: it is
+cancelled and retried. A host application may have chosen another style of dates, which psycopg cannot read,
+and another encoding for its database."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
