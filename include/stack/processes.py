@@ -223,14 +223,20 @@ def as_user(user: str | None) -> Identity:
 def build_base_environment(*foreign: str) -> dict[str, str]:
     """Return this process's environment without variables that would affect a server.
 
-    Variables whose names start with one of the prefixes in `foreign` are also omitted.
+    Variables whose names start with one of the prefixes in `foreign` are also omitted, and so are SOCKS
+    proxies: with one, httpx refuses to connect even to an address that needs no proxy, and so no task could
+    start. (https://www.python-httpx.org/advanced/proxies/#socks)
     """
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in unwanted and not name.startswith(foreign)
+        if name not in unwanted and not name.startswith(foreign) and not _is_socks_proxy(name, value)
     }
+
+
+def _is_socks_proxy(name: str, value: str) -> bool:
+    return name.lower().endswith("_proxy") and value.strip().lower().startswith("socks")
 
 
 def _describe_failure(service: Service, what: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from multiprocessing import SimpleQueue
 from pathlib import Path
 
@@ -56,6 +58,16 @@ def test_the_stack_trains_on_the_cpu_only_where_there_is_no_gpu(
         monkeypatch.setattr(gpus, "has_hardware", lambda found=has_hardware: found)
         stack = Stack.at(tmp_path / "stack")
         assert stack.airflow.variables["CPU_WORKER"] == cpu_worker
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "https_proxy"])
+def test_tasks_reach_airflow_although_the_internet_is_behind_a_socks_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "socks5h://127.0.0.1:9")
+    environment = Stack.at(tmp_path / "stack").airflow.build_environment("scheduler")
+    # Airflow's client, through which a task's supervisor reports, is an httpx.Client.
+    subprocess.run([sys.executable, "-c", "import httpx; httpx.Client()"], env=environment, check=True)
 
 
 def test_only_the_scheduler_whose_executor_runs_the_tasks_has_the_owners_password(
