@@ -177,12 +177,14 @@ class Airflow:
         inherited = processes.build_base_environment(
             "AIRFLOW", "AWS_", "CHECKPOINT_BUCKET", "PG", "S3_", "STACK_", "TRAINING_ROOT", "YOLO_"
         )
+        given = inherited.get("no_proxy") or inherited.get("NO_PROXY")
+        exempt = ",".join(filter(None, (LOOPBACK, "localhost", given)))
         own = {
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": str(REPOSITORY),
             "PATH": f"{self._scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "NO_PROXY": f"{LOOPBACK},localhost",
-            "no_proxy": f"{LOOPBACK},localhost",
+            "NO_PROXY": exempt,
+            "no_proxy": exempt,
         }
         return inherited | own | dict(self.variables)
 
