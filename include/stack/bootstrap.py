@@ -73,6 +73,9 @@ def _ensure(files: list[Path]) -> None:
     if not PYTHON.exists():
         print(f"Creating .venv with Python {sys.version.split()[0]} ...", flush=True)
         _create()
+    elif not _find_stamp(UV_LOCK).exists():
+        # Without pip's first installation, pip itself may be missing: an earlier setup may have been killed.
+        subprocess.run([str(PYTHON), "-m", "ensurepip", "--default-pip"], capture_output=True, check=False)
     if not _is_installed(UV_LOCK):
         pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *LOCKED, "-r", str(UV_LOCK)], os.environ)

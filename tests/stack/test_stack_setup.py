@@ -124,6 +124,12 @@ def test_an_unreachable_index_is_named(fresh_clone: Path) -> None:
     assert "The package index http://127.0.0.1:9/simple cannot be reached" in made.stderr
 
 
+def test_an_environment_whose_creation_was_killed_is_created_again(fresh_clone: Path) -> None:
+    venv.create(fresh_clone / ".venv", with_pip=False)  # the Python is there, pip would have come next
+    _make(fresh_clone, "setup", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
+    assert (fresh_clone / ".venv" / "bin" / "pip").exists()
+
+
 @pytest.mark.parametrize("command", ["env", "down", "status"])
 def test_make_names_the_first_command_if_nothing_is_set_up(fresh_clone: Path, command: str) -> None:
     made = _make(fresh_clone, command)
