@@ -87,6 +87,9 @@ def _ensure(files: list[Path]) -> None:
     # On a terminal, show progress; otherwise skip the list of some 250 packages.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode"]
+    for file in files:
+        # If this is interrupted, the packages are neither those of the old lock nor those of the new one.
+        _find_stamp(file).unlink(missing_ok=True)
     _run([*uv, *quiet, *LOCKED, "--excludes", str(EXCLUDED), *options], build_uv_environment())
     for file in files:
         _find_stamp(file).write_text(_hash_file(file))

@@ -130,6 +130,21 @@ def test_an_environment_whose_creation_was_killed_is_created_again(fresh_clone: 
     assert (fresh_clone / ".venv" / "bin" / "pip").exists()
 
 
+def test_the_former_lock_is_installed_again_after_an_update_that_failed(
+    fresh_clone: Path, index: PackageIndex
+) -> None:
+    lock = fresh_clone / "requirements.txt"
+    former = f"parcel==1.0 --hash=sha256:{index.add('parcel')}\n"
+    lock.write_text(former)
+    assert "Installing requirements.txt" in _set_up(fresh_clone, index).stdout
+    lock.write_text(f"{former}missing==1.0 --hash=sha256:{0:064}\n")
+    assert _make(fresh_clone, "setup", UV_DEFAULT_INDEX=index.url).returncode != 0
+    lock.write_text(former)
+    for expected in (True, False):
+        made = _make(fresh_clone, "setup", UV_DEFAULT_INDEX=index.url)
+        assert ("Installing requirements.txt" in made.stdout) == expected
+
+
 @pytest.mark.parametrize("command", ["env", "down", "status"])
 def test_make_names_the_first_command_if_nothing_is_set_up(fresh_clone: Path, command: str) -> None:
     made = _make(fresh_clone, command)
