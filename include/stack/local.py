@@ -209,30 +209,46 @@ class Stack:
 
         Raises StackError, for example if `make rotate` was interrupted.
         """
+        with self.lock():
+            self.start(steps)
+
+    def start(self, steps: Steps) -> None:
+        """Do what `up` does while the caller holds the lock."""
         self._check_disk()
-        with self._lock():
-            self._start_servers(steps)
-            with steps.step("Airflow's own tables") as step:
-                self.airflow.configure()
-                step.result = "created or updated" if self.airflow.migrate() else "up to date"
-            with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
-                started = self.airflow.start()
-                self.api.ensure_pool(
-                    GPU_POOL, count_gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
-                )
-                step.result = _describe_start(started, self.url)
-            self.restarts.forget()
-            processes.start(self.supervisor)
+        self._start_servers(steps)
+        with steps.step("Airflow's own tables") as step:
+            self.airflow.configure()
+            step.result = "created or updated" if self.airflow.migrate() else "up to date"
+        with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
+            started = self.airflow.start()
+            self.api.ensure_pool(
+                GPU_POOL, count_gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
+            )
+            step.result = _describe_start(started, self.url)
+        self.restarts.forget()
+        processes.start(self.supervisor)
 
     def start_servers(self, steps: Steps) -> None:
         """Start only PostgreSQL and S3, with their databases and bucket. Raises StackError."""
-        with self._lock():
+        with self.lock():
             self._start_servers(steps)
 
     def down(self, steps: Steps) -> None:
         """Stop all services, even if their credentials or ports cannot be read; the data are kept."""
-        with self._lock():
-            replace(self, state=StoppingState(self.state.path))._stop(steps)
+        with self.lock():
+            self.stop(steps)
+
+    def stop(self, steps: Steps) -> None:
+        """Do what `down` does while the caller holds the lock."""
+        stopping = replace(self, state=StoppingState(self.state.path))
+        processes.stop(stopping.supervisor)
+        for title, service in (
+            ("Airflow", stopping.airflow),
+            ("S3 server", stopping.s3),
+            ("PostgreSQL", stopping.postgres),
+        ):
+            with steps.step(f"Stop {title}") as step:
+                step.result = "done" if service.stop() else "it was not running"
 
     def _start_servers(self, steps: Steps) -> None:
         if self.state.next_credentials_file.exists():
@@ -278,21 +294,11 @@ class Stack:
             f"Choosing other ports; links and exported variables from earlier starts are out of date."
         )
         # All services must restart, because each one is configured with the ports of the others.
-        self._stop(steps)
+        self.stop(steps)
         self.state.store_ports(StackPorts.choose())
 
-    def _stop(self, steps: Steps) -> None:
-        processes.stop(self.supervisor)
-        for title, service in (
-            ("Airflow", self.airflow),
-            ("S3 server", self.s3),
-            ("PostgreSQL", self.postgres),
-        ):
-            with steps.step(f"Stop {title}") as step:
-                step.result = "done" if service.stop() else "it was not running"
-
-    def _lock(self) -> AbstractContextManager[None]:
-        """Allow one start or stop at a time."""
+    def lock(self) -> AbstractContextManager[None]:
+        """Allow one start, stop or rotation at a time."""
         return hold_lock(self.state.path / "lock")
 
 
