@@ -256,7 +256,7 @@ class Stack:
                 "`make rotate` was interrupted, and some of the new secrets may already be in use. Run "
                 "`make rotate` again: it replaces the remaining secrets and starts the stack."
             )
-        self._replace_taken_ports(steps)
+        self.replace_taken_ports(steps)
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()
             self.postgres.ensure_roles()
@@ -277,7 +277,7 @@ class Stack:
                 f"{NEEDED_GB:.0f} GB. Free up space, then try again."
             )
 
-    def _replace_taken_ports(self, steps: Steps) -> None:
+    def replace_taken_ports(self, steps: Steps) -> None:
         """Choose other ports if another program has taken one since the last start."""
         needed: set[int] = set()
         if not self.postgres.is_running():

@@ -28,6 +28,7 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
     """
     with stack.lock():
         stack.stop(steps)
+        stack.replace_taken_ports(steps)
         new = stack.state.prepare_next_credentials()
         with steps.step("Replace the passwords and keys"):
             server = _start_postgres(stack, new)

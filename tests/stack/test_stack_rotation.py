@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from include.stack.local import Stack
+from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_OWNER
 from include.stack.rotation import rotate
 from include.stack.state import Credentials, StateFolder
@@ -46,3 +48,10 @@ def test_a_start_waits_until_the_secrets_have_been_replaced(
         start.result()
     assert other.credentials == rotated.credentials != without_airflow.credentials
     _log_in(other)
+
+
+def test_a_port_that_another_program_has_taken_does_not_block_a_rotation(without_airflow: Stack) -> None:
+    without_airflow.down(Steps.quiet())
+    with socket.create_server((LOOPBACK, without_airflow.ports.postgres)):
+        rotated = rotate(without_airflow, Steps.quiet())
+        _log_in(rotated)
