@@ -144,6 +144,10 @@ class Airflow:
         """Return whether Airflow's own database has its tables, whatever their version."""
         return self._stamp.exists()
 
+    def forget_migration(self) -> None:
+        """Let the next `migrate` create the tables: the database is about to be created."""
+        self._stamp.unlink(missing_ok=True)
+
     def start(self) -> bool:
         """Start all parts and wait until they are healthy. Returns False if all were already running."""
         before = [processes.find_process(service) for service in self.services]

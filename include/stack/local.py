@@ -260,6 +260,8 @@ class Stack:
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()
             self.postgres.ensure_roles()
+            if not self.postgres.has_database("airflow"):  # never created, or its data were removed
+                self.airflow.forget_migration()
             self.postgres.ensure_database("airflow", "airflow")
             self.postgres.ensure_database("training", TRAINING_OWNER, TRAINING_APPLICATION)
             step.result = _describe_start(started, f"{LOOPBACK}:{self.ports.postgres}")

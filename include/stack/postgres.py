@@ -101,11 +101,17 @@ class Postgres:
         with psycopg.connect(self.build_url("postgres")) as connection:
             _set_password(connection, SUPERUSER, password)
 
+    def has_database(self, name: str) -> bool:
+        """Return whether the running server has the database."""
+        with psycopg.connect(self.build_url("postgres")) as connection:
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+        return found is not None
+
     def ensure_database(self, name: str, owner: str, *users: str) -> None:
         """Create the database unless it exists. Only its owner, the role `owner`, and `users` may connect."""
         database = sql.Identifier(name)
         with psycopg.connect(self.build_url("postgres"), autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+            if not self.has_database(name):
                 statement = sql.SQL("CREATE DATABASE {} OWNER {}")
                 connection.execute(statement.format(database, sql.Identifier(owner)))
             connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))

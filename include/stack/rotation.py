@@ -32,7 +32,7 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
         new = stack.state.prepare_next_credentials()
         with steps.step("Replace the passwords and keys"):
             server = _start_postgres(stack, new)
-            if stack.airflow.is_migrated():
+            if stack.airflow.is_migrated() and server.has_database("airflow"):
                 _encrypt_again(stack, server, new)
             server.set_superuser_password(new.postgres_password)
             server.stop()

@@ -262,6 +262,19 @@ def test_data_without_their_version_are_refused_and_kept() -> None:
         assert kept.read_text() == "rows"
 
 
+def test_new_databases_get_airflows_tables_although_earlier_ones_had_them() -> None:
+    with stacks.own_stack() as stack:
+        airflow = stack.airflow
+        airflow.home.mkdir()
+        (airflow.home / "migrated").write_text("3.3.2")
+        stack.start_servers(Steps.quiet())
+        assert airflow.is_migrated()
+        stack.down(Steps.quiet())
+        stack.postgres.data.rename(stack.state.path / "pgdata.old")
+        stack.start_servers(Steps.quiet())
+        assert not airflow.is_migrated()
+
+
 def test_nothing_starts_before_an_interrupted_rotation_is_finished(tmp_path: Path) -> None:
     stack = Stack.at(tmp_path / "state", UNSAFE_BUT_FAST)
     chosen = stack.state.prepare_next_credentials()
