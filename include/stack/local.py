@@ -94,13 +94,11 @@ class Stack:
         """The server that stores the checkpoints."""
         return S3(self.state.path, self.ports.s3, self.credentials.s3_keys, self.buckets)
 
-    @cached_property
+    @property
     def model_keys(self) -> ModelKeys:
-        """The keys that sign and verify promoted models."""
+        """The keys that sign and verify promoted models; the first start creates them."""
         folder = self.state.make_private("model-keys")
-        keys = ModelKeys(folder / "private.pem", folder / "public.pem")
-        keys.prepare()
-        return keys
+        return ModelKeys(folder / "private.pem", folder / "public.pem")
 
     @property
     def airflow(self) -> Airflow:
@@ -256,6 +254,7 @@ class Stack:
                 "`make rotate` was interrupted, and some of the new secrets may already be in use. Run "
                 "`make rotate` again: it replaces the remaining secrets and starts the stack."
             )
+        self.model_keys.prepare()
         self.replace_taken_ports(steps)
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()

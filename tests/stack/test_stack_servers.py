@@ -318,6 +318,7 @@ def test_a_stack_with_damaged_files_can_be_stopped() -> None:
             running = processes_of(stack)
             stack.state.credentials_file.write_text("{")
             stack.state.ports_file.unlink()
+            stack.model_keys.private.write_text("-----BEGIN")
             Stack.at(directory).down(Steps.quiet())
             assert len(running) > 2
             assert not [process for process in running if process.is_running()]
