@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,9 @@ from include.stack.families import PidFile, PidFileDamaged, find_family, identif
 from include.stack.private_files import UMASK, hold_lock, make_private_folder, write_private
 
 STOP_SECONDS = 20.0
+
+_RUN_WHEN_RECORDED = ("/bin/sh", "-c", 'read -r line && exec "$@" </dev/null', "sh")
+"""Runs a program, in the same process, once a line arrives on stdin; ends if stdin is closed instead."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,20 @@ def revive(service: Service) -> bool:
 
 
 def _start(service: Service) -> psutil.Process:
+    """Start the service once its pid file is written: without the file, nothing would ever stop it.
+
+    If this program is killed before that, or the disk is full, the service does not start. Raises StackError
+    if its program is missing.
+    """
+    if shutil.which(service.command[0]) is None:
+        raise StackError(f"{service.command[0]} is missing or cannot be run. Run `make setup`.")
     make_private_folder(service.log.parent)
     with service.log.open("ab") as log:
         child = subprocess.Popen(
-            service.command,
+            (*_RUN_WHEN_RECORDED, *service.command),
             env=dict(service.environment),
             cwd=service.directory,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -124,10 +135,12 @@ def _start(service: Service) -> psutil.Process:
             **as_user(service.user),
         )
     process = psutil.Process(child.pid)
+    assert child.stdin is not None  # noqa: S101 - it is a pipe
     try:
         write_private(service.pid_file, f"{process.pid} {identify_start(process)}\n")
+        with suppress(BrokenPipeError), child.stdin as stdin:
+            stdin.write(b"\n")
     except BaseException:
-        # Without a pid file (the disk is full, say), nothing would ever stop the process and its children.
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -161,6 +162,22 @@ def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> No
     with pytest.raises(OSError, match=r"example\.pid\.new"):
         processes.start(service)
     until(lambda: not of_service(service))
+
+
+def test_a_service_does_not_run_if_its_starter_was_killed_before_it_recorded_the_pid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = service_of(tmp_path, PARENT)
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "write_private", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        starter = get_context("fork").Process(target=processes.start, args=[service])
+        starter.start()
+        starter.join()
+    until(lambda: not [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(tmp_path)])
+    assert not service.pid_file.exists()
+    processes.start(service)
+    until(lambda: len(of_service(service)) == 2)
+    processes.stop(replace(service, stops_children=True))
 
 
 def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kept(tmp_path: Path) -> None:
