@@ -174,7 +174,7 @@ class Postgres:
             # The programs look for their libraries in a folder next to the package.
             for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
                 shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
-            unfinished.chmod(0o755)
+            _let_everyone_read(unfinished)
             unfinished.rename(copy)
         return copy / programs
 
@@ -200,7 +200,8 @@ class Postgres:
             )
         if self.data.parent != self.state:
             _make_store()
-            self.data.parent.mkdir(exist_ok=True, mode=0o755)
+            self.data.parent.mkdir(exist_ok=True)
+            self.data.parent.chmod(0o755)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{self.data.name}-", dir=self.data.parent))
         try:
             self._fill_data_folder(unfinished)
@@ -282,6 +283,14 @@ def _can_reach(user: str, path: Path) -> bool:
     """Return whether `user` may enter the folder, or run the program, at `path`."""
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     return subprocess.run(["test", "-x", str(nearest)], cwd="/", check=False, **as_user(user)).returncode == 0
+
+
+def _let_everyone_read(folder: Path) -> None:
+    """Let every account read the files, and run the programs, whatever root's umask was."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o055 if mode & 0o100 else 0o044))
 
 
 def _make_store() -> None:
