@@ -205,9 +205,16 @@ def test_valid_certificates_are_kept(tmp_path: Path) -> None:
     assert contents(tmp_path / "security") == before
 
 
-def test_certificates_are_renewed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as short:
-        short.setattr(certificates, "VALIDITY", timedelta(days=364))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("VALIDITY", timedelta(days=364)), ("_CLOCK_SKEW", timedelta(days=-30))],
+    ids=["expiring soon", "created while the clock was ahead"],
+)
+def test_certificates_are_renewed_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: timedelta
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(certificates, name, value)
         prepare_certificates(tmp_path / "security")
     before = contents(tmp_path / "security")
     prepare_certificates(tmp_path / "security")
