@@ -106,7 +106,13 @@ class Airflow:
         """Write the configuration and the password of the UI."""
         make_private_folder(self.home)
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read_dict(self._build_settings())
+        # Airflow takes a single % for the beginning of a reference to another setting.
+        parser.read_dict(
+            {
+                section: {name: str(value).replace("%", "%%") for name, value in settings.items()}
+                for section, settings in self._build_settings().items()
+            }
+        )
         text = io.StringIO()
         parser.write(text)
         write_private(self.home / "airflow.cfg", text.getvalue())
