@@ -67,10 +67,8 @@ class Postgres:
         Returns False if it was already running.
         """
         before = processes.find_process(self.service)
-        if before is None:
-            if not (self.data / "PG_VERSION").exists():
-                self._create_data()
-            self._remove_stale_lock()
+        if before is None and not (self.data / "PG_VERSION").exists():
+            self._create_data()
         process = processes.start(self.service)
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
@@ -158,6 +156,7 @@ class Postgres:
             stop_signal=signal.SIGINT,
             user=self._user,
             children_directory=self.data,
+            before_start=self._remove_stale_lock,
         )
 
     @cached_property
@@ -179,16 +178,17 @@ class Postgres:
         return copy / programs
 
     def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a killed server if its pid now belongs to another program.
+        """Remove the lock file of a killed server if its pid belongs to another program, or to a zombie.
 
-        This happens after a reboot. PostgreSQL would mistake the program for a server with the same data, and
-        refuse to start. The working directory tells the two apart: that of a server is its data folder. The
-        file is kept if the program's working directory cannot be read.
+        Pids are reused after a reboot, and in some containers, process 1 never reaps killed processes. In
+        both cases, PostgreSQL would believe that a server with the same data is running, and refuse to start.
+        The working directory of a server is its data folder. The file is kept if the working directory cannot
+        be read.
         """
         lock = self.data / "postmaster.pid"
         with suppress(OSError, IndexError, ValueError, psutil.Error):
             owner = psutil.Process(int(lock.read_text().split()[0]))
-            if not Path(owner.cwd()).samefile(self.data):
+            if owner.status() == psutil.STATUS_ZOMBIE or not Path(owner.cwd()).samefile(self.data):
                 lock.unlink()
 
     def _create_data(self) -> None:

@@ -54,6 +54,8 @@ class Service:
     """Whether the children also get the stop signal. If not, the process passes it on or waits for them."""
     children_directory: Path | None = None
     """The folder in which all children work. Set only if children may leave the session of the process."""
+    before_start: Callable[[], None] | None = None
+    """Called before each start, including restarts by the supervisor."""
 
     @property
     def log(self) -> Path:
@@ -121,6 +123,8 @@ def _start(service: Service) -> psutil.Process:
     """
     if shutil.which(service.command[0]) is None:
         raise StackError(f"{service.command[0]} is missing or cannot be run. Run `make setup`.")
+    if service.before_start:
+        service.before_start()
     make_private_folder(service.log.parent)
     with service.log.open("ab") as log:
         child = subprocess.Popen(

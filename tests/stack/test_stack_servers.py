@@ -146,6 +146,16 @@ def test_postgres_starts_although_another_program_has_the_pid_in_its_lock_file(o
         assert other.is_running()
 
 
+def test_postgres_is_restarted_although_nobody_has_reaped_the_killed_server(own_stack: Stack) -> None:
+    own_stack.postgres.start()
+    server = processes.find_process(own_stack.postgres.service)
+    assert server is not None
+    server.kill()
+    until(lambda: server.status() == psutil.STATUS_ZOMBIE)
+    assert processes.revive(own_stack.postgres.service)
+    assert not own_stack.postgres.start()
+
+
 def test_postgres_respects_the_lock_file_of_a_server_that_works_in_its_data_folder(own_stack: Stack) -> None:
     with (
         stale_lock(own_stack.postgres, own_stack.postgres.data),
