@@ -22,6 +22,7 @@ from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.families import identify_start
 from include.stack.local import Stack
+from include.stack.outages import retry_during_outage
 from include.stack.overview import describe_service, describe_services
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
@@ -285,6 +286,15 @@ def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack)
     until(supervised.s3.is_running)
     until(lambda: "restarted once" in describe_services(supervised)["S3"])
     assert describe_services(supervised)["Supervisor"] == "running"
+
+
+def test_who_follows_a_run_waits_while_postgres_restarts(supervised: Stack) -> None:
+    def count_databases() -> int:
+        with psycopg.connect(supervised.postgres.build_url("postgres")) as connection:
+            return connection.execute("SELECT 1 FROM pg_database").rowcount
+
+    kill(supervised.postgres.service)
+    assert retry_during_outage(supervised, Steps.quiet(), count_databases) > 0
 
 
 def test_stopping_the_supervisor_does_not_stop_services_that_it_has_restarted(supervised: Stack) -> None:
