@@ -201,6 +201,15 @@ def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kep
         other.kill()
 
 
+def test_a_service_that_version_0_1_0_started_is_found_and_stopped(parent_service: Service) -> None:
+    process = processes.find_process(parent_service)
+    assert process is not None
+    parent_service.pid_file.write_text(f"{process.pid} {process.create_time()}\n")
+    assert processes.start(parent_service) == process
+    processes.stop(replace(parent_service, stops_children=True))
+    assert not of_service(parent_service)
+
+
 @pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
 def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(
     parent_service: Service, content: str
