@@ -20,7 +20,7 @@ import requests
 from include.stack import processes
 from include.stack.errors import StackError, read_last_lines
 from include.stack.gpus import count_gpu_slots
-from include.stack.ports import LOOPBACK, open_session
+from include.stack.ports import LOOPBACK, exempt_from_proxies, open_session
 from include.stack.private_files import UMASK, make_private_folder, write_private
 from include.stack.processes import Service
 from include.stack.state import USERNAME
@@ -187,16 +187,12 @@ class Airflow:
         inherited = processes.build_base_environment(
             "AIRFLOW", "AWS_", "CHECKPOINT_BUCKET", "PG", "S3_", "STACK_", "TRAINING_ROOT", "YOLO_"
         )
-        given = inherited.get("no_proxy") or inherited.get("NO_PROXY")
-        exempt = ",".join(filter(None, (LOOPBACK, "localhost", given)))
         own = {
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": str(REPOSITORY),
             "PATH": f"{self._scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "NO_PROXY": exempt,
-            "no_proxy": exempt,
         }
-        return inherited | own | dict(self.variables)
+        return inherited | exempt_from_proxies(inherited) | own | dict(self.variables)
 
     def build_environment(self, part: Part) -> dict[str, str]:
         """Return the complete environment of the part's process."""

@@ -6,6 +6,7 @@ import json
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
@@ -233,6 +234,10 @@ def test_a_proxy_for_the_internet_is_not_used_for_the_stack(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     assert own_stack.s3.client().list_buckets()["Buckets"]
+
+    lines = "\n".join(render_exports(own_stack))
+    request = "import os, requests; requests.get(os.environ['S3_ENDPOINT_URL'])"
+    subprocess.run(["sh", "-c", f'{lines}\n"$0" -c "$1"', sys.executable, request], check=True)
 
 
 def test_a_server_that_dies_at_start_shows_the_end_of_its_log() -> None:
