@@ -36,6 +36,10 @@ OTHER_TASKS = 5
 TASK_STOP_SECONDS = 120.0
 """Running tasks are killed this long after the stop signal; training runs save their state before that."""
 
+DATABASE_RETRIES = 30
+"""Number of times that the scheduler repeats a query, in one to two minutes. With Airflow's default of 3, the
+scheduler ends if PostgreSQL restarts."""
+
 PARTS: Mapping[Part, Sequence[str]] = {
     "api-server": (),
     "dag-processor": (),
@@ -245,7 +249,7 @@ class Airflow:
                 "simple_auth_manager_users": f"{USERNAME}:admin",
                 "simple_auth_manager_passwords_file": self._passwords_file,
             },
-            "database": {"sql_alchemy_conn": self.database_url},
+            "database": {"sql_alchemy_conn": self.database_url, "max_db_retries": DATABASE_RETRIES},
             "api": {
                 "host": LOOPBACK,
                 "port": self.port,
