@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,17 +196,42 @@ def _end(services: Sequence[Service]) -> bool:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(service.stop_signal)
     seconds = max((service.stop_seconds for service, _ in families), default=0.0)
-    psutil.wait_procs([process for _, family in families for process in family.awaited], timeout=seconds)
+    _wait_for_end((process for _, family in families for process in family.awaited), seconds)
     # Children end with their parents, or shortly after. New children may have been started in the meantime.
     members = {
         process for service, family in families for process in family.members + find_family(service).members
     }
-    _, survivors = psutil.wait_procs(members, timeout=1)
+    survivors = _wait_for_end(members, 1)
     for survivor in survivors:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
-    psutil.wait_procs(survivors, timeout=5)
+    _wait_for_end(survivors, 5)
     return bool(families)
+
+
+def _wait_for_end(awaited: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until the processes have ended, and return those that have not after `seconds`.
+
+    psutil.wait_procs would also wait until they are reaped, which process 1 of some containers never does.
+    """
+    deadline = time.monotonic() + seconds
+    running = list(awaited)
+    while running := [process for process in running if not _has_ended(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return running
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return not process.is_running()
+        with suppress(psutil.TimeoutExpired):
+            process.wait(timeout=0)  # reaps a child of this process
+    except psutil.NoSuchProcess:
+        pass
+    return True
 
 
 def _lock(service: Service) -> AbstractContextManager[None]:

@@ -138,6 +138,25 @@ time.sleep(600)
 """A program that takes ten minutes to stop unless it gets the signal twice."""
 
 
+def test_a_stop_does_not_wait_until_somebody_reaps_the_process(tmp_path: Path) -> None:
+    service = replace(service_of(tmp_path, PARENT), stop_seconds=600, stops_children=True)
+
+    def start_and_never_reap() -> None:
+        processes.start(service)
+        time.sleep(600)
+
+    starter = get_context("fork").Process(target=start_and_never_reap)
+    starter.start()
+    try:
+        until(lambda: len(of_service(service)) == 2)
+        assert processes.stop(service)
+        assert starter.is_alive()
+        assert not service.pid_file.exists()
+    finally:
+        starter.kill()
+        starter.join()
+
+
 def test_a_service_whose_stop_was_interrupted_is_started_and_supervised_again(tmp_path: Path) -> None:
     service = replace(service_of(tmp_path, DRAINING), stop_seconds=600)
     before = processes.start(service)
