@@ -212,7 +212,7 @@ class Stack:
 
     def start(self, steps: Steps) -> None:
         """Do what `up` does while the caller holds the lock."""
-        self._check_disk()
+        self.check_disk()
         self._start_servers(steps)
         with steps.step("Airflow's own tables") as step:
             self.airflow.configure()
@@ -270,7 +270,8 @@ class Stack:
             self.s3.ensure_bucket(DEFAULT_BUCKET, [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"])
             step.result = _describe_start(started, self.s3.endpoint_url)
 
-    def _check_disk(self) -> None:
+    def check_disk(self) -> None:
+        """Raise StackError unless the disk has enough space for the servers."""
         free = shutil.disk_usage(self.state.path).free / 1e9
         if free < NEEDED_GB:
             raise StackError(

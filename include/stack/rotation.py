@@ -27,6 +27,7 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
     repetition uses the new secrets that were already chosen. Raises StackError.
     """
     with stack.lock():
+        stack.check_disk()  # before anything is stopped that could not be started again
         stack.stop(steps)
         stack.replace_taken_ports(steps)
         new = stack.state.prepare_next_credentials()

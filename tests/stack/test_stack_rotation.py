@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import psycopg
 import pytest
 
+from include.stack import local
+from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_OWNER
@@ -48,6 +50,16 @@ def test_a_start_waits_until_the_secrets_have_been_replaced(
         start.result()
     assert other.credentials == rotated.credentials != without_airflow.credentials
     _log_in(other)
+
+
+def test_nothing_is_stopped_or_replaced_if_the_disk_is_full(
+    without_airflow: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "NEEDED_GB", 1e9)
+    with pytest.raises(StackError, match="Free up space"):
+        rotate(without_airflow, Steps.quiet())
+    _log_in(without_airflow)
+    assert not without_airflow.state.next_credentials_file.exists()
 
 
 def test_a_port_that_another_program_has_taken_does_not_block_a_rotation(without_airflow: Stack) -> None:
