@@ -256,6 +256,15 @@ class Stack:
             )
         self.model_keys.prepare()
         self.replace_taken_ports(steps)
+        try:
+            self._start_databases_and_s3(steps)
+        except StackError:
+            # A port that was free may have been taken meanwhile: another stack may be starting, too.
+            if not self.replace_taken_ports(steps):
+                raise
+            self._start_databases_and_s3(steps)
+
+    def _start_databases_and_s3(self, steps: Steps) -> None:
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()
             self.postgres.ensure_roles()
@@ -279,8 +288,8 @@ class Stack:
                 f"{NEEDED_GB:.0f} GB. Free up space, then try again."
             )
 
-    def replace_taken_ports(self, steps: Steps) -> None:
-        """Choose other ports if another program has taken one since the last start."""
+    def replace_taken_ports(self, steps: Steps) -> bool:
+        """Choose other ports if another program has taken one. Returns whether it has."""
         needed: set[int] = set()
         if not self.postgres.is_running():
             needed.add(self.ports.postgres)
@@ -290,7 +299,7 @@ class Stack:
             needed.add(self.ports.airflow)
         taken = sorted(port for port in needed if not ports.is_free(port))
         if not taken:
-            return
+            return False
         steps.say(
             f"Another program now uses a port of this stack ({', '.join(map(str, taken))}). "
             f"Choosing other ports; links and exported variables from earlier starts are out of date."
@@ -298,6 +307,7 @@ class Stack:
         # All services must restart, because each one is configured with the ports of the others.
         self.stop(steps)
         self.state.store_ports(StackPorts.choose())
+        return True
 
     def lock(self) -> AbstractContextManager[None]:
         """Allow one start, stop or rotation at a time."""

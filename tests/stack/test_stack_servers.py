@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -191,6 +191,25 @@ def test_a_stored_port_that_another_program_has_taken_is_replaced(own_stack: Sta
         own_stack.start_servers(Steps.quiet())
     assert own_stack.ports.s3.s3 != lost
     assert own_stack.s3.client().list_buckets()["Buckets"][0]["Name"] == "training-checkpoints"
+
+
+def test_a_port_that_is_taken_while_the_servers_start_is_replaced(
+    own_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_stack.down(Steps.quiet())
+    port = own_stack.ports.s3.filer
+    start = Postgres.start
+    with ExitStack() as others:
+
+        def start_while_another_program_starts(postgres: Postgres) -> bool:
+            if own_stack.ports.s3.filer == port:
+                others.enter_context(socket.create_server((LOOPBACK, port)))
+            return start(postgres)
+
+        monkeypatch.setattr(Postgres, "start", start_while_another_program_starts)
+        own_stack.start_servers(Steps.quiet())
+        assert own_stack.s3.is_running()
+        assert own_stack.ports.s3.filer != port
 
 
 def test_a_stopped_stack_leaves_no_sockets_in_tmp(own_stack: Stack) -> None:
