@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +21,6 @@ from include.stack.gpus import count_gpu_slots, trains_on_cpu
 from include.stack.model_keys import ModelKeys
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
-from include.stack.private_files import hold_lock
 from include.stack.processes import Service
 from include.stack.restarts import History
 from include.stack.s3 import S3
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     from include.stack.steps import Steps
 
 STATE = REPOSITORY / ".stack"
-NEEDED_GB = 2.0
 
 
 @dataclass(frozen=True)
@@ -207,12 +203,12 @@ class Stack:
 
         Raises StackError, for example if `make rotate` was interrupted.
         """
-        with self.lock():
+        with self.state.lock():
             self.start(steps)
 
     def start(self, steps: Steps) -> None:
         """Do what `up` does while the caller holds the lock."""
-        self.check_disk()
+        self.state.check_disk()
         self._start_servers(steps)
         with steps.step("Airflow's own tables") as step:
             self.airflow.configure()
@@ -228,12 +224,12 @@ class Stack:
 
     def start_servers(self, steps: Steps) -> None:
         """Start only PostgreSQL and S3, with their databases and bucket. Raises StackError."""
-        with self.lock():
+        with self.state.lock():
             self._start_servers(steps)
 
     def down(self, steps: Steps) -> None:
         """Stop all services, even if their credentials or ports cannot be read; the data are kept."""
-        with self.lock():
+        with self.state.lock():
             self.stop(steps)
 
     def stop(self, steps: Steps) -> None:
@@ -259,7 +255,7 @@ class Stack:
         try:
             self._start_databases_and_s3(steps)
         except StackError:
-            # A port that was free may have been taken meanwhile: another stack may be starting, too.
+            # Another program, such as another stack, may have taken a port meanwhile.
             if not self.replace_taken_ports(steps):
                 raise
             self._start_databases_and_s3(steps)
@@ -279,15 +275,6 @@ class Stack:
             self.s3.ensure_bucket(DEFAULT_BUCKET, [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"])
             step.result = _describe_start(started, self.s3.endpoint_url)
 
-    def check_disk(self) -> None:
-        """Raise StackError unless the disk has enough space for the servers."""
-        free = shutil.disk_usage(self.state.path).free / 1e9
-        if free < NEEDED_GB:
-            raise StackError(
-                f"{self.state.path} has {free:.1f} GB of free disk space; the servers need "
-                f"{NEEDED_GB:.0f} GB. Free up space, then try again."
-            )
-
     def replace_taken_ports(self, steps: Steps) -> bool:
         """Choose other ports if another program has taken one. Returns whether it has."""
         needed: set[int] = set()
@@ -297,8 +284,7 @@ class Stack:
             needed |= self.ports.s3.list_numbers()
         if not self.airflow.is_listening():
             needed.add(self.ports.airflow)
-        taken = sorted(port for port in needed if not ports.is_free(port))
-        if not taken:
+        if not (taken := sorted(port for port in needed if not ports.is_free(port))):
             return False
         steps.say(
             f"Another program now uses a port of this stack ({', '.join(map(str, taken))}). "
@@ -308,10 +294,6 @@ class Stack:
         self.stop(steps)
         self.state.store_ports(StackPorts.choose())
         return True
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Allow one start, stop or rotation at a time."""
-        return hold_lock(self.state.path / "lock")
 
 
 def _describe_start(was_started: bool, where: str) -> str:

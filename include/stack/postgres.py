@@ -24,6 +24,7 @@ from psycopg import sql
 from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
+from include.stack.private_files import let_everyone_read
 from include.stack.processes import Service, as_user
 
 SUPERUSER = "postgres"
@@ -173,7 +174,7 @@ class Postgres:
             # The programs look for their libraries in a folder next to the package.
             for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
                 shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
-            _let_everyone_read(unfinished)
+            let_everyone_read(unfinished)
             unfinished.rename(copy)
         return copy / programs
 
@@ -283,14 +284,6 @@ def _can_reach(user: str, path: Path) -> bool:
     """Return whether `user` may enter the folder, or run the program, at `path`."""
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     return subprocess.run(["test", "-x", str(nearest)], cwd="/", check=False, **as_user(user)).returncode == 0
-
-
-def _let_everyone_read(folder: Path) -> None:
-    """Let every account read the files, and run the programs, whatever root's umask was."""
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            mode = path.stat().st_mode
-            path.chmod(mode | (0o055 if mode & 0o100 else 0o044))
 
 
 def _make_store() -> None:

@@ -216,14 +216,15 @@ def _wait_for_end(awaited: Iterable[psutil.Process], seconds: float) -> list[psu
     """
     deadline = time.monotonic() + seconds
     running = list(awaited)
-    while running := [process for process in running if not _has_ended(process)]:
+    while running := [process for process in running if not has_ended(process)]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
     return running
 
 
-def _has_ended(process: psutil.Process) -> bool:
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether the process has ended, even if nobody has reaped it yet."""
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return not process.is_running()

@@ -26,8 +26,8 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
     If the replacement is interrupted, the stack does not start until the rotation has been repeated. The
     repetition uses the new secrets that were already chosen. Raises StackError.
     """
-    with stack.lock():
-        stack.check_disk()  # before anything is stopped that could not be started again
+    with stack.state.lock():
+        stack.state.check_disk()  # before anything is stopped that could not be started again
         stack.stop(steps)
         stack.replace_taken_ports(steps)
         new = stack.state.prepare_next_credentials()

@@ -160,7 +160,7 @@ def test_a_killed_scheduler_restarts_without_its_old_workers(airflow_stack: Stac
     workers = scheduler.children(recursive=True)
     scheduler.kill()
     until(lambda: processes.find_process(service) not in {None, scheduler})
-    assert not [each for each in workers if each.is_running()]
+    assert [each for each in workers if not processes.has_ended(each)] == []
     until(lambda: len(_processes_of(service)) > OTHER_TASKS + count_gpu_slots())
 
 

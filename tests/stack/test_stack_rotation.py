@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import psycopg
 import pytest
 
-from include.stack import local
+from include.stack import state
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
@@ -55,7 +55,7 @@ def test_a_start_waits_until_the_secrets_have_been_replaced(
 def test_nothing_is_stopped_or_replaced_if_the_disk_is_full(
     without_airflow: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "NEEDED_GB", 1e9)
+    monkeypatch.setattr(state, "NEEDED_GB", 1e9)
     with pytest.raises(StackError, match="Free up space"):
         rotate(without_airflow, Steps.quiet())
     _log_in(without_airflow)

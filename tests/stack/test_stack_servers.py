@@ -355,7 +355,7 @@ def test_a_stack_with_damaged_files_can_be_stopped() -> None:
             stack.model_keys.private.write_text("-----BEGIN")
             Stack.at(directory).down(Steps.quiet())
             assert len(running) > 2
-            assert not [process for process in running if process.is_running()]
+            assert all(map(processes.has_ended, running))
         finally:
             stack.down(Steps.quiet())
 
