@@ -18,6 +18,7 @@ from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, build_checked_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from psycopg import Connection
 
@@ -106,6 +107,20 @@ def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     # Another job's key may start with this key: if this job is named a and the other one a.json, the keys are
     # a.json and a.json.json.
     yield from (item for item in bucket.list_objects(key) if item.location.key == key)
+
+
+def require_not_restarted(job: TrainingJob, requested_at: datetime) -> None:
+    """Raise DeletionRefused if a run claimed the job after its deletion was requested.
+
+    A request may wait for days for a worker, and a retry may follow a deletion that succeeded. In the
+    meantime, the job may have been trained again.
+    """
+    if job.queued_at is not None and job.queued_at > requested_at:
+        raise DeletionRefused(
+            f"run {job.run_id} started job_id={job.job_id!r} again at {job.queued_at:%Y-%m-%d %H:%M:%S %Z}, "
+            f"after its deletion was requested at {requested_at:%Y-%m-%d %H:%M:%S %Z}, so the job is kept; "
+            "to delete what that run has stored, request the deletion again"
+        )
 
 
 def require_deletable(

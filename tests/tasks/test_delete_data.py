@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -71,14 +72,20 @@ Delete = Callable[..., Deletion]
 
 @pytest.fixture
 def delete(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path) -> Delete:
-    """Run the task `delete`, by default for ada; it returns the number of objects and bytes deleted."""
+    """Run the task `delete`, by default for ada, who has just requested it.
+
+    It returns the number of objects and bytes deleted.
+    """
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     # Airflow, which is absent here, would say that no run is active.
     monkeypatch.setattr("include.tasks.delete_data.is_running", lambda dag_id, run_id: False)
 
-    def run(user: str = "ada", **conf: Any) -> Deletion:
+    def run(user: str = "ada", requested: datetime | None = None, **conf: Any) -> Deletion:
+        requested = requested or datetime.now(UTC)
         context = {
-            "dag_run": SimpleNamespace(conf=conf, run_id="manual__1", triggering_user_name=user),
+            "dag_run": SimpleNamespace(
+                conf=conf, run_id="manual__1", triggering_user_name=user, run_after=requested
+            ),
             "ti": SimpleNamespace(xcom_push=lambda key, value: None),
         }
         return delete_data(cast("Context", context))
@@ -121,6 +128,21 @@ def test_a_pinned_job_or_one_of_another_user_is_kept(
     with pytest.raises(AirflowFailException, match="is pinned"):
         delete(job_id="a")
     assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_job_that_was_started_again_after_its_deletion_was_requested_is_kept(
+    delete: Delete, jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    """As after days without a worker for deletions, or in a retry of a deletion that succeeded."""
+    requested = datetime.now(UTC) - timedelta(days=2)
+    claim(jobs, run_id="run2", expected="run1", fresh=True)
+    record_checkpoints(connection, "run2")
+    with pytest.raises(AirflowFailException, match=r"run2 started job_id='a' again at .*, after its"):
+        delete(job_id="a", requested=requested)
+    assert recorded(jobs).last_checkpoint_path is not None
+    assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+    assert delete(job_id="a").objects == 5
 
 
 @pytest.mark.usefixtures("ended")
