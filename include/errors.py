@@ -58,6 +58,7 @@ ProjectError
       DatasetGone
       JobNotCreatable
       JobTaken
+      StateExpired
     SettingRefused
     SpecError
       QuotaReached

@@ -86,7 +86,7 @@ def delete_job(
     DeletionRefused and StoreErrors.
     """
     needed = require_deletable(connection, job, is_running)
-    if _find(connection, "give_up_job", job) is None:
+    if not _give_up(connection, job):
         raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; review it again")
     objects = size = 0
     for item in _list_objects(bucket, job.job_id):
@@ -98,6 +98,14 @@ def delete_job(
             if statements.execute("delete_job", job_id=job.job_id, run_id=job.run_id):
                 statements.execute("delete_epochs", job_id=job.job_id, first_epoch=0)
     return Deletion(objects, size)
+
+
+def _give_up(connection: Connection[Any], job: TrainingJob) -> bool:
+    """Make the row name no object; return False if the job must be kept after all."""
+    statements = Statements(connection)
+    with connection.transaction():
+        statements.fetch_all("lock_jobs", job_ids=[job.job_id])
+        return statements.fetch_one("give_up_job", job_id=job.job_id, run_id=job.run_id) is not None
 
 
 def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
@@ -127,7 +135,8 @@ def require_deletable(
     connection: Connection[Any], job: TrainingJob, is_running: Callable[[str, str], bool]
 ) -> Any:
     """Raise DeletionRefused if the job must be kept; otherwise return the row of `find_reasons_to_keep`."""
-    needed = _find(connection, "find_reasons_to_keep", job)
+    with connection.transaction():
+        needed = Statements(connection).fetch_one("find_reasons_to_keep", job_id=job.job_id)
     subject = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
         raise DeletionRefused(f"{subject} was not trained here; whoever wrote its row has to delete it")
@@ -149,8 +158,3 @@ def require_deletable(
             "to the job"
         )
     return needed
-
-
-def _find(connection: Connection[Any], name: str, job: TrainingJob) -> Any:
-    with connection.transaction():
-        return Statements(connection).fetch_one(name, job_id=job.job_id, run_id=job.run_id)

@@ -154,4 +154,7 @@ def _find_expiring(
     chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
     if dry_run:
         return marked | set(chosen)
-    return marked | {row.job_id for row in fetch_rows(connection, "expire_states", job_ids=chosen)}
+    with connection.transaction():
+        statements = Statements(connection)
+        statements.fetch_all("lock_jobs", job_ids=chosen)
+        return marked | {row.job_id for row in statements.fetch_all("expire_states", job_ids=chosen)}

@@ -25,6 +25,7 @@ from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
 from tests.support.registered_datasets import register
 from tests.support.stored_objects import keys
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +144,25 @@ def test_a_job_that_was_started_again_after_its_deletion_was_requested_is_kept(
     assert recorded(jobs).last_checkpoint_path is not None
     assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
     assert delete(job_id="a").objects == 5
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_deletion_waits_for_a_job_that_is_being_recorded_as_a_child(
+    delete: Delete, migrated_url: str, s3_client: S3Client, bucket: str
+) -> None:
+    with psycopg.connect(migrated_url) as claiming, ThreadPoolExecutor(1) as threads:
+        with claiming.transaction():
+            claim(JobRepository(claiming), "child", parent_job_id="a", resumed_epoch=2, fresh=True)
+            deletion = threads.submit(delete, job_id="a")
+            until(lambda: _blocks_somebody(claiming), "the deletion waits for the claim", seconds=30)
+        with pytest.raises(AirflowFailException, match="job_id='a' has changed in the meantime"):
+            deletion.result()
+    assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+
+
+def _blocks_somebody(connection: psycopg.Connection[Any]) -> bool:
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    return connection.execute(waiting).fetchone() is not None
 
 
 @pytest.mark.usefixtures("ended")
