@@ -86,10 +86,12 @@ def delete_job(
     DeletionRefused and StoreErrors.
     """
     needed = require_deletable(connection, job, is_running)
+    # Listed first: once the row is given up, a new run may start the job over, and what it stores is kept.
+    stored = list(_list_objects(bucket, job.job_id))
     if not _give_up(connection, job):
         raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; review it again")
     objects = size = 0
-    for item in _list_objects(bucket, job.job_id):
+    for item in stored:
         if bucket.delete_listed(item):
             objects, size = objects + 1, size + item.size
     if needed.is_own_table:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+    from include.s3.listing import ListedObject
     from include.stack.s3 import S3
 
 JOB = (
@@ -144,6 +145,27 @@ def test_a_job_that_was_started_again_after_its_deletion_was_requested_is_kept(
     assert recorded(jobs).last_checkpoint_path is not None
     assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
     assert delete(job_id="a").objects == 5
+
+
+@pytest.mark.usefixtures("ended")
+def test_what_a_new_run_stores_during_the_deletion_is_kept(
+    delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run starts the job over, and checks its dataset, as soon as the first object is deleted."""
+    delete_listed = Bucket.delete_listed
+    of_new_run = ("reports/a/dataset.json", "datasets/jobs/a.json")
+
+    def delete_and_start(own: Bucket, item: ListedObject) -> bool:
+        if recorded(jobs).run_id == "run1":
+            claim(jobs, run_id="run2", expected="run1", fresh=True)
+            for key in of_new_run:
+                s3_client.put_object(Bucket=bucket, Key=key, Body=b"of run2")
+        return delete_listed(own, item)
+
+    monkeypatch.setattr(Bucket, "delete_listed", delete_and_start)
+    assert delete(job_id="a").objects == 3
+    assert keys(s3_client, bucket) == {*of_new_run, *OF_OTHER_JOBS}
+    assert recorded(jobs).run_id == "run2"
 
 
 @pytest.mark.usefixtures("ended")
