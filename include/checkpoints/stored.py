@@ -107,6 +107,12 @@ def build_metadata(
     return metadata | ({"run-id": quote(run_id)} if run_id else {})
 
 
+def reassign_metadata(metadata: Mapping[str, str], job_id: str, run_id: str | None) -> dict[str, str]:
+    """Return the metadata of a copy that belongs to another job than the original object."""
+    kept = {key: value for key, value in metadata.items() if key not in {"run-id", SEEDED_FROM}}
+    return kept | {"job-id": job_id} | ({"run-id": quote(run_id)} if run_id else {})
+
+
 def parse_checkpoint(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
     """Return the checkpoint that the metadata of an object of `size` bytes describe.
 

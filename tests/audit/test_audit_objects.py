@@ -230,6 +230,23 @@ def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
 
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
+def test_a_best_pt_that_is_restored_from_another_job_still_belongs_to_its_own(
+    world: World, harm: str
+) -> None:
+    """A job that continued another one without improving has the same best.pt."""
+    world.job("parent", status="stopped")
+    world.job("child", parent_job_id="parent")
+    uri = world.uri("parent", "best.pt")
+    before = world.metadata(uri)
+    copy = world.uri("child", "best.pt")
+    replace(world.client, copy, BEST, world.metadata(copy) | {"seeded-from": "parent"})
+    getattr(world, harm)(uri)
+    world.audit(full=True)
+    assert world.finding()["repair"] == f"restored from {copy}, and verified by reading it back"
+    assert (world.body(uri), world.metadata(uri)) == (BEST, before)
+
+
+@pytest.mark.parametrize("harm", ["remove", "damage"])
 def test_a_signature_is_restored_from_its_copy_and_is_not_an_orphan(
     world: World, model_version: ModelVersion, harm: str
 ) -> None:
