@@ -286,14 +286,23 @@ def test_a_folder_that_changed_within_a_day_stays(world: World) -> None:
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_the_folder_of_a_job_whose_objects_are_lost_is_kept(world: World) -> None:
+@pytest.mark.parametrize(("harm", "finding"), [("remove", "missing"), ("damage", "damaged")])
+def test_the_folder_of_a_job_whose_objects_are_lost_is_kept(world: World, harm: str, finding: str) -> None:
     """The folder may hold the last copy of the objects."""
     world.job("a")
-    world.remove(world.uri("a", "best.pt"))
+    getattr(world, harm)(world.uri("a", "best.pt"))
     folder = left(world, "a")
-    world.audit()
+    world.audit(full=True)
     assert folder.exists()
-    assert world.finding()["finding"] == "missing"
+    assert world.finding()["finding"] == finding
+
+
+def test_a_folder_is_kept_if_an_object_turns_out_to_be_damaged_when_it_is_to_be_removed(world: World) -> None:
+    world.job("a")
+    world.damage(world.uri("a", "last.pt"))
+    folder = left(world, "a")
+    world.audit(sample=0)
+    assert (folder.exists(), world.findings()) == (True, [])
 
 
 def test_folders_that_belong_to_no_job_stay(world: World) -> None:
