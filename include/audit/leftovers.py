@@ -61,7 +61,8 @@ def find_leftovers(
         if modified > now - OLD:
             continue
         job = jobs.get(folder.name)
-        if job is not None and not _is_done(client, job):
+        # Reading takes a while: in the meantime, a run may have claimed the job and started in this folder.
+        if job is not None and not (_is_done(client, job) and jobs.get(folder.name) == job):
             continue
         why = (
             f"job {job.job_id} is {job.status} and its files are in S3"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from include.audit.liveness import find_live
+from include.jobs.repository import JobRepository
 from tests.support.auditing import World
-
-if TYPE_CHECKING:
-    pass
+from tests.support.jobs import claim
 
 NOW = timedelta(0)
 
@@ -295,6 +294,26 @@ def test_the_folder_of_a_job_whose_objects_are_lost_is_kept(world: World, harm: 
     world.audit(full=True)
     assert folder.exists()
     assert world.finding()["finding"] == finding
+
+
+def test_the_folder_of_a_job_that_is_resumed_while_its_objects_are_read_is_kept(
+    world: World, migrated_url: str
+) -> None:
+    world.job("a", status="stopped")
+    folder = left(world, "a")
+
+    def resume(**_: object) -> None:
+        with psycopg.connect(migrated_url) as other:
+            if (job := JobRepository(other).get("a")) is not None and job.run_id != "another":
+                claim(JobRepository(other), "a", "another", expected="run of a")
+
+    event = "before-call.s3.GetObject"
+    world.client.meta.events.register(event, resume)
+    try:
+        world.audit(sample=0)
+    finally:
+        world.client.meta.events.unregister(event, resume)
+    assert (folder.exists(), world.findings()) == (True, [])
 
 
 def test_a_folder_is_kept_if_an_object_turns_out_to_be_damaged_when_it_is_to_be_removed(world: World) -> None:
