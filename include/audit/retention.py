@@ -146,12 +146,12 @@ def _find_expiring(
 
     In a dry run, no row is marked.
     """
-    rows = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
-    marked = {row.job_id for row in rows if row.marked}
-    expiring = [row for row in rows if not row.marked]
+    found = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
     # A run that was cleared needs its state again, but its row does not change until training starts.
-    live = live_runs([(row.dag_id, row.run_id) for row in expiring])
-    chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
+    live = live_runs([(row.dag_id, row.run_id) for row in found if row.dag_id and row.run_id])
+    rows = [row for row in found if (row.dag_id, row.run_id) not in live]
+    marked = {row.job_id for row in rows if row.marked}
+    chosen = [row.job_id for row in rows if not row.marked]
     if dry_run:
         return marked | set(chosen)
     with connection.transaction():

@@ -19,7 +19,7 @@ from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.stack.postgres import Postgres
 from tests.support import host_applications
-from tests.support.auditing import LAST, NOTHING, PREVIOUS, World, ended, expired, retained
+from tests.support.auditing import LAST, NOTHING, PREVIOUS, WHOLE, World, ended, expired, retained
 from tests.support.quotas import check_quota
 from tests.support.release_server import finder
 
@@ -142,6 +142,18 @@ def test_the_state_of_a_cleared_run_is_kept(world: World) -> None:
     world.live = {("train_yolo", "run of cleared")}
     retained(world)
     assert expired(world) == {"failed"}
+
+
+def test_the_state_of_a_cleared_run_is_kept_even_if_an_interrupted_deletion_has_marked_it(
+    world: World,
+) -> None:
+    ended(world, "cleared", status="failed", last_checkpoint_expired_at=datetime.now(UTC))
+    world.change("cleared", last_checkpoint_path=None, last_checkpoint_sha256=None, last_checkpoint_size=None)
+    world.live = {("train_yolo", "run of cleared")}
+    assert retained(world).objects == 0
+    assert world.names("cleared") == WHOLE
+    world.live = set()
+    assert retained(world).objects == 2
 
 
 def test_rows_of_a_host_application_that_were_never_trained_here_stay(world: World) -> None:
