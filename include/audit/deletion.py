@@ -120,14 +120,15 @@ def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
 
 
 def require_not_restarted(job: TrainingJob, requested_at: datetime) -> None:
-    """Raise DeletionRefused if a run claimed the job after its deletion was requested.
+    """Raise DeletionRefused if the job was started again after its deletion was requested.
 
-    A request may wait for days for a worker, and a retry may follow a deletion that succeeded. In the
-    meantime, the job may have been trained again.
+    A request may wait for days for a worker, and a retry may follow a deletion that succeeded. A run that was
+    triggered before the request may also start after it.
     """
-    if job.queued_at is not None and job.queued_at > requested_at:
+    started_at = max(filter(None, (job.queued_at, job.started_at)), default=None)
+    if started_at is not None and started_at > requested_at:
         raise DeletionRefused(
-            f"run {job.run_id} started job_id={job.job_id!r} again at {job.queued_at:%Y-%m-%d %H:%M:%S %Z}, "
+            f"run {job.run_id} started job_id={job.job_id!r} again at {started_at:%Y-%m-%d %H:%M:%S %Z}, "
             f"after its deletion was requested at {requested_at:%Y-%m-%d %H:%M:%S %Z}, so the job is kept; "
             "to delete what that run has stored, request the deletion again"
         )

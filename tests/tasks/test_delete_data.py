@@ -133,12 +133,20 @@ def test_a_pinned_job_or_one_of_another_user_is_kept(
 
 
 @pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize("triggered_before", [timedelta(0), timedelta(days=3)])
 def test_a_job_that_was_started_again_after_its_deletion_was_requested_is_kept(
-    delete: Delete, jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+    delete: Delete,
+    jobs: JobRepository,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    triggered_before: timedelta,
 ) -> None:
     """As after days without a worker for deletions, or in a retry of a deletion that succeeded."""
     requested = datetime.now(UTC) - timedelta(days=2)
-    claim(jobs, run_id="run2", expected="run1", fresh=True)
+    queued_at = datetime.now(UTC) - triggered_before
+    claim(jobs, run_id="run2", expected="run1", fresh=True, queued_at=queued_at)
+    jobs.leave_queue("a", "run2", 1)
     record_checkpoints(connection, "run2")
     with pytest.raises(AirflowFailException, match=r"run2 started job_id='a' again at .*, after its"):
         delete(job_id="a", requested=requested)
