@@ -85,6 +85,13 @@ def test_a_state_expires_only_after_the_days_of_the_policy(world: World) -> None
     assert expired(world) == {"old"}
 
 
+def test_a_run_that_waited_for_days_deletes_nothing_that_ended_after_it_was_triggered(world: World) -> None:
+    ended(world, "known", days=3)
+    ended(world, "later", days=1)
+    retained(world, requested_at=datetime.now(UTC) - timedelta(days=2))
+    assert expired(world) == {"known"}
+
+
 @pytest.mark.parametrize("status", ["failed", "stopped"])
 def test_a_failed_or_stopped_job_is_as_old_as_its_last_change(world: World, status: str) -> None:
     """The whole state of such a job expires even if its row names no objects."""

@@ -65,7 +65,7 @@ def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_ke
         "before-call.s3.DeleteObject", lambda **_: os.kill(os.getpid(), signal.SIGKILL)
     )
     with psycopg.connect(url) as connection:
-        retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set())
+        retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set(), datetime.now(UTC))
 
 
 def test_objects_left_by_a_run_killed_after_the_mark_are_deleted_by_the_next_run(
