@@ -226,6 +226,8 @@ class JobRepository(AttemptRepository):
 
     def _hold_parent(self, claim: JobClaim, parent_job_id: str) -> None:
         """Keep the parent from being deleted until this transaction has recorded the job that needs it."""
+        # Retention may lock the same two rows, so both are locked here, and in the same order.
+        self._statements.fetch_all("lock_jobs", job_ids=[claim.job_id, parent_job_id])
         parent = self._statements.fetch_one("hold_job", job_id=parent_job_id)
         if claim.fresh and claim.resumed_epoch is not None and (parent is None or parent.is_expired):
             raise StateExpired(

@@ -1,6 +1,6 @@
 -- Compare-and-swap: writes no row if another run has become the owner since the caller read the row, if the state to
--- continue from has been given up since then, or if the job was cancelled while this run waited. The job waits for a GPU from now on. Earlier progress is kept; start_over.sql
--- follows if this run trains from scratch.
+-- continue from has been given up since then, or if the job was cancelled while this run waited. The job waits for a GPU
+-- from now on. Earlier progress is kept; start_over.sql follows if this run trains from scratch.
 WITH before AS (
     SELECT
         job_id,

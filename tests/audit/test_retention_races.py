@@ -20,6 +20,7 @@ from include.audit.liveness import Run
 from include.audit.request import RetentionPolicy
 from include.audit.retention import retain
 from include.claim.claimant import RunIdentity
+from include.database import Statements
 from include.jobs.claim import JobClaim
 from include.jobs.job import TrainingJob
 from include.jobs.ownership import JobOwnership
@@ -194,6 +195,30 @@ def test_a_state_is_kept_for_a_job_that_is_being_recorded(world: World, migrated
         assert retaining.result().objects == 0
     assert world.get("a")["last_checkpoint_expired_at"] is None
     assert world.names("a") == WHOLE
+
+
+def test_a_run_that_resumes_a_job_and_retention_do_not_wait_for_one_another(
+    world: World, migrated_url: str
+) -> None:
+    """Both need the rows of the job and of its parent, which a third session holds for a moment."""
+    ended(world, "a", status="failed", spec=RESUMABLE)
+    ended(world, "b", spec=RESUMABLE)
+    with (
+        psycopg.connect(migrated_url) as other,
+        psycopg.connect(migrated_url) as claiming,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        Statements(other).fetch_one("hold_job", job_id="b")
+        retaining = threads.submit(retained, world)
+        wait_until_blocked(other, world.connection.info.backend_pid)
+        resuming = threads.submit(
+            claim, JobRepository(claiming), "a", "another run", "run of a", parent_job_id="b"
+        )
+        wait_until_blocked(other, claiming.info.backend_pid)
+        other.rollback()
+        assert retaining.result().jobs == 2
+        with pytest.raises(StateExpired):
+            resuming.result()
 
 
 def test_the_ranking_has_a_longer_timeout_than_other_statements(
