@@ -292,9 +292,27 @@ def test_another_file_in_production_is_replaced_by_the_promoted_one(
     assert world.metadata(production(world))["model-version"] == "1"
 
 
-def test_production_is_not_repaired_while_somebody_promotes(
-    world: World, model_version: ModelVersion, migrated_url: str
+def test_a_promotion_that_is_about_to_be_recorded_is_not_a_finding(
+    world: World, model_version: ModelVersion, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The audit looks between the copy to the production key and the commit."""
+    bucket = Bucket(world.client, world.bucket)
+    world.job("b", previous=None)
+    better = world.put(world.uri("b", "best.pt"), b"better", "b")
+    world.change("b", best_checkpoint_sha256=better.sha256, best_checkpoint_size=better.size)
+    register_copy(world.connection, bucket, "digits", job_id="b", run_id=None)
+    with psycopg.connect(migrated_url) as other, other.transaction():
+        promote_over_present(other, bucket, "digits", 2, by="ada", reason=None)
+        monkeypatch.setattr("include.models.repository.time.sleep", lambda _: other.execute("COMMIT"))
+        report = world.audit()
+    assert (report.failure, world.findings()) == (None, [])
+    assert world.body(production(world)) == b"better"
+
+
+def test_production_is_not_repaired_while_somebody_promotes(
+    world: World, model_version: ModelVersion, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.models.repository.LONGEST_WAIT", 0)
     world.remove(production(world))
     with psycopg.connect(migrated_url) as other:
         ModelRepository(other).begin_promotion("digits", 1)
