@@ -158,8 +158,8 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        `decide` gets the locked row, and returns the values for the statements record_checkpoints and
-        mark_external. If it returns None or raises an error, nothing is written.
+        `decide` gets the locked row, and returns the values for the statements mark_external and
+        record_checkpoints. If it returns None or raises an error, nothing is written.
         """
         with self._connection.transaction():
             self._statements.fetch_one("lock_jobs", job_ids=[job_id])
@@ -167,8 +167,8 @@ class JobRepository(AttemptRepository):
             if job is None or (values := decide(job)) is None:
                 return job
             values = {**values, "job_id": job_id, "run_id": job.run_id}
-            self._statements.execute("record_checkpoints", **values)
             self._statements.execute("mark_external", **values)
+            self._statements.execute("record_checkpoints", **values)
             return self._get(job_id)
 
     def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:

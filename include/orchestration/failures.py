@@ -112,9 +112,9 @@ def require_one_row(cursor: Any) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = cursor.fetchall()
     if len(rows) != 1:
         raise AirflowFailException(
-            f"record_checkpoints wrote {len(rows)} rows instead of one: the job's row is gone, or another "
-            "run owns it now. The checkpoints are in S3; look at the row in training_jobs before you clear "
-            "this task."
+            f"record_checkpoints wrote {len(rows)} rows instead of one: the job's row is gone, another run "
+            "owns it now, or its last.pt was deleted (last_checkpoint_expired_at). All checkpoints that were "
+            "not deleted are in S3; look at the row in training_jobs before you clear this task."
         )
     return rows
 

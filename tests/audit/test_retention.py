@@ -20,6 +20,7 @@ from include.s3.bucket import Bucket
 from include.stack.postgres import Postgres
 from tests.support import host_applications
 from tests.support.auditing import LAST, NOTHING, PREVIOUS, WHOLE, World, ended, expired, retained
+from tests.support.jobs import record_checkpoints
 from tests.support.quotas import check_quota
 from tests.support.release_server import finder
 
@@ -114,6 +115,16 @@ def test_the_time_at_which_a_job_ended_is_kept_when_its_state_expires(world: Wor
 
 
 # --- states that are never deleted ---
+
+
+def test_a_state_that_has_expired_is_not_recorded_again(world: World) -> None:
+    """Only the task record_checkpoints of the job's run was cleared, so nothing was uploaded again."""
+    ended(world, "a")
+    retained(world)
+    before = world.get("a")
+    assert record_checkpoints(world.connection, "run of a") == 0
+    assert world.get("a") == before
+    assert world.audit().failure is None
 
 
 def test_pinned_and_promoted_states_and_those_of_candidates_stay(world: World) -> None:
