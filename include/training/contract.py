@@ -84,7 +84,10 @@ def is_disk_error(error: BaseException) -> bool:
 
 
 class DiskError(AttemptError):
-    """A checkpoint could not be written to this machine's disk. Another machine's disk may have room."""
+    """A checkpoint could not be written to this machine's disk, or checked data could not be read from it.
+
+    Another machine's disk may have room, and access to the data.
+    """
 
 
 class NotResumable(TrainingError):

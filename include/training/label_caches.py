@@ -4,6 +4,11 @@ Ultralytics pickles its scan of a dataset and unpickles the file at the next sta
 a dataset could run code on the training machine. This project writes JSON instead. A file is ignored if it
 has a different format, if its owner is neither this account nor root, or if everyone may write to it. The
 dataset is then scanned again, and the file is replaced.
+
+Ultralytics skips each image that it cannot read, or whose labels it cannot read, and stores the scan without
+it. But images are checked before training, so a skipped image means that the disk or the network share with
+the data has failed, perhaps only for a moment. Training on the other images would give a different model, and
+so would every later training run that finds the stored scan. Therefore such a scan is refused, not stored.
 """
 
 from __future__ import annotations
@@ -11,11 +16,19 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from include.training.contract import DiskError
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_IGNORED = ": ignoring "
+"""In Ultralytics' message about a skipped image, this follows the image's path."""
 
 
 def install_safe_caches() -> None:
@@ -23,8 +36,46 @@ def install_safe_caches() -> None:
     from ultralytics.data import dataset, utils
 
     for module in (utils, dataset):
-        module.load_dataset_cache_file = load_label_cache
-        module.save_dataset_cache_file = save_label_cache
+        module.load_dataset_cache_file = load_complete_scan
+        module.save_dataset_cache_file = save_complete_scan
+
+
+def load_complete_scan(path: Path) -> dict[str, Any]:
+    """Return the stored scan of a split; an error means that there is none, or that it lacks images."""
+    scan = load_label_cache(path)
+    if _count_skipped(scan)[0]:
+        raise ValueError(f"{path} is from an earlier release, and lacks images that could not be read")
+    return scan
+
+
+def save_complete_scan(prefix: str, path: Path, scan: dict[str, Any], version: str) -> None:
+    """Store the scan of a split. Raises DiskError if images are skipped."""
+    skipped, images = _count_skipped(scan)
+    if skipped:
+        split = _COLOURS.sub("", prefix).strip(": ")
+        message = next((text for text in scan["msgs"] if _IGNORED in text), prefix)
+        first = message.removeprefix(prefix).partition(_IGNORED)[0]  # the rest may quote a file
+        raise describe_unreadable(
+            f"{skipped:,} of {images:,} images of {split}, or their labels, the first of which is {first},"
+        )
+    save_label_cache(prefix, path, scan, version)
+
+
+def describe_unreadable(what: str) -> DiskError:
+    """Return the error for images that were checked and can no longer be read."""
+    return DiskError(
+        f"{what} could not be read, although they passed the check. Probably the disk or the network share "
+        "with the data has failed: check it, and keep all files as they were checked"
+    )
+
+
+def _count_skipped(scan: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many images Ultralytics skipped when it scanned a split, and the number of all images."""
+    if "labels" in scan:
+        *_, images = scan["results"]
+        return images - len(scan["labels"]), images
+    found, skipped, *_ = scan["results"]  # of a split for classify
+    return skipped, found + skipped
 
 
 def load_label_cache(path: Path) -> dict[str, Any]:

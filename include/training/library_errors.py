@@ -17,6 +17,9 @@ WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundErro
 _WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
 """PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
 
+_NO_IMAGES = "No valid images found"
+"""How Ultralytics' message begins if it could use no image of a split."""
+
 _NOT_PINNED = "Pin memory thread exited unexpectedly"
 """PyTorch's message if a broken connection has ended the thread that prepares batches for a GPU."""
 
@@ -48,6 +51,11 @@ def reports_killed_worker(error: BaseException) -> bool:
     PyTorch's SIGCHLD handler raises this error wherever the main thread happens to be.
     """
     return isinstance(error, RuntimeError) and _WORKER_KILLED.match(str(error)) is not None
+
+
+def reports_unreadable_images(error: BaseException) -> bool:
+    """Return whether this is Ultralytics' report that it could use no image of a split, with its labels."""
+    return isinstance(error, RuntimeError) and str(error).startswith(_NO_IMAGES)
 
 
 @contextmanager

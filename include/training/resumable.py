@@ -16,12 +16,14 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
+from include.training.contract import DiskError, EpochReport, MemoryTaken, TrainingError, normalize_metrics
+from include.training.label_caches import describe_unreadable
 from include.training.library_errors import (
     WRONG_INPUT,
     format_error,
     is_out_of_memory,
     recognize_killed_workers,
+    reports_unreadable_images,
 )
 from include.training.loss_guard import GENTLER
 from include.training.models import limit_model_size
@@ -134,7 +136,10 @@ class ResumableMixin(StateSavingMixin):
         return data
 
     def get_dataloader(self, *args: Any, **options: Any) -> Any:
-        """Read the labels and build a loader. Raises TrainingError if there is nothing to load."""
+        """Read the labels and build a loader.
+
+        Raises TrainingError if there is nothing to load, and DiskError if images or labels cannot be read.
+        """
         with self._data_errors():
             return super().get_dataloader(*args, **options)
 
@@ -143,9 +148,13 @@ class ResumableMixin(StateSavingMixin):
         try:
             yield
         except Exception as error:  # Ultralytics wraps most errors in RuntimeError
-            is_temporary = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            is_temporary = isinstance(error, OSError | DiskError) and not isinstance(error, FileNotFoundError)
             if is_temporary or is_out_of_memory(error):
                 raise
+            if reports_unreadable_images(error):
+                raise describe_unreadable(
+                    f"All images of a split of data={self.args.data}, or their labels,"
+                ) from None  # Ultralytics' message may quote a file
             raise TrainingError(
                 f"data={self.args.data} cannot be trained on: {format_error(error)}"
             ) from error

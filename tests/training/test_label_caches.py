@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import numpy as np
 import pytest
 from ultralytics.utils import USER_CONFIG_DIR
 
-from include.training.contract import TrainingError
+from include.training.contract import DiskError, TrainingError
 from include.training.evaluate import evaluate
 from include.training.label_caches import load_label_cache, save_label_cache
 from include.training.quiet import tame_ultralytics
-from include.training.run import train
+from include.training.run import build_trainer, train
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import Epochs, request
 from tests.support.untrained import best
@@ -75,6 +76,47 @@ def test_a_later_training_run_reuses_the_scanned_labels(tmp_path: Path) -> None:
     scanned = [cache.stat().st_ino for cache in caches(training_request.data)]
     train(training_request, Epochs())
     assert [cache.stat().st_ino for cache in caches(training_request.data)] == scanned
+
+
+def break_image(image: Path) -> Path:
+    """Replace the image by a file that fails to read with EIO, as on a broken share; return the image."""
+    kept = image.rename(image.with_name(f"{image.name}.kept"))
+    image.symlink_to("/proc/self/mem")
+    return kept
+
+
+@pytest.mark.parametrize("task", ["detect", "semantic", "depth", "classify"])
+def test_training_does_not_start_without_an_image_that_cannot_be_read(task: str, tmp_path: Path) -> None:
+    training_request = request(task, tmp_path, epochs=1)
+    folder = training_request.data if task == "classify" else training_request.data.parent / "images"
+    images = sorted((folder / "train").rglob("*.png"))
+    kept = break_image(images[1])
+    with pytest.raises(DiskError, match=rf"1 of {len(images)} images of train, .* is {images[1]}, could not"):
+        train(training_request, Epochs())
+    kept.replace(images[1])
+    with build_trainer(training_request, Epochs()) as trainer:
+        trainer.train()
+        assert len(trainer.train_loader.dataset) == len(images)
+
+
+def test_an_error_about_a_split_without_any_readable_label_quotes_no_file(tmp_path: Path) -> None:
+    training_request = request("detect", tmp_path, epochs=1)
+    for label in (training_request.data.parent / "labels" / "train").iterdir():
+        label.write_text("a secret of another file")
+    with pytest.raises(DiskError, match=r"All images of a split of .* could not be read") as raised:
+        train(training_request, Epochs())
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_stored_scan_that_lacks_an_image_is_not_used(tmp_path: Path) -> None:
+    training_request = request("detect", tmp_path, epochs=1)
+    train(training_request, Epochs())
+    cache = caches(training_request.data)[0]
+    scan = load_label_cache(cache)
+    del scan["labels"][0]
+    save_label_cache("", cache, scan, scan["version"])
+    train(training_request, Epochs())
+    assert len(load_label_cache(cache)["labels"]) == scan["results"][-1]
 
 
 def test_a_cache_holds_every_number_as_it_was(tmp_path: Path) -> None:
