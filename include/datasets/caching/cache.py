@@ -126,14 +126,12 @@ def ensure_folder(
                     repair(target)
                 return target
             shutil.rmtree(partial, ignore_errors=True)
-            partial.with_suffix(".zip").unlink(missing_ok=True)
             make_trusted_folder(partial)
             try:
                 fill(partial)
                 partial.rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-                partial.with_suffix(".zip").unlink(missing_ok=True)
     return target
 
 
