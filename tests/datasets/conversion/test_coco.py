@@ -10,14 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 from ultralytics.data import converter
 
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.conversion.outlines import decode_mask
-from include.datasets.errors import DatasetError
-from tests.support.coco_datasets import KEYPOINTS, SIDES, Coco, build_coco, coco_split, draw_image, mask, rle
+from tests.support.coco_datasets import KEYPOINTS, SIDES, Coco, build_coco, draw_image, mask, rle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -233,55 +231,3 @@ def test_the_parent_category_that_roboflow_adds_does_not_become_a_class(tmp_path
     labels = convert(tmp_path / "data", tmp_path / "work")
     assert described(tmp_path / "work")["names"] == {0: "cat", 1: "dog"}
     assert labels["labels/train/1.txt"].startswith("1 ")
-
-
-def build_photo(folder: Path, annotated: tuple[int, int], tag: str = "exif") -> Path:
-    """Build a dataset whose photo, of SIDES, is turned by 90 degrees according to its EXIF or XMP data."""
-    folder = build_coco(folder)
-    exif = Image.Exif()
-    exif[274] = 6
-    turned = {
-        "exif": {"exif": exif},
-        "xmp": {"xmp": b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'},
-        "none": {},
-    }
-    Image.new("RGB", SIDES).save(folder / "train2017" / "photo.jpg", **turned[tag])
-    made = coco_split(1, [], (1, 2, 3))
-    made.images = []
-    made.image(1, "photo.jpg", width=annotated[0], height=annotated[1])
-    made.annotate(1, 1)
-    made.write(folder / "annotations" / "instances_train2017.json")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("annotated", "tag"),
-    [
-        (SIDES[::-1], "exif"),
-        ((480, 640), "exif"),  # labels are fractions of the size, so another scale is fine
-        ((24, 32), "exif"),
-        (SIDES, "none"),
-        (SIDES, "xmp"),  # OpenCV ignores it
-        ((1001, 751), "none"),
-    ],
-)
-def test_an_image_may_have_another_scale_than_in_the_annotations(
-    annotated: tuple[int, int], tag: str, tmp_path: Path
-) -> None:
-    folder = build_photo(tmp_path / "data", annotated, tag)
-    ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
-    notes = convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path / "work"))
-    assert not any("aspect ratio" in note for note in notes or {})
-
-
-def test_annotations_that_ignore_the_rotation_of_a_photo_are_refused(tmp_path: Path) -> None:
-    folder = build_photo(tmp_path / "data", SIDES)
-    with pytest.raises(DatasetError, match=r"train2017/photo.jpg: its width and height are swapped"):
-        convert(folder, tmp_path / "work")
-
-
-def test_images_of_another_shape_than_in_the_annotations_are_counted(tmp_path: Path) -> None:
-    folder = build_photo(tmp_path / "data", (64, 64), "none")
-    ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
-    notes = convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path / "work"))
-    assert notes["images have another aspect ratio than in the annotations, so labels may be shifted"] == 1
