@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -75,7 +76,7 @@ def build_photo(folder: Path, annotated: tuple[int, int], tag: str = "exif") -> 
     folder = build_coco(folder)
     exif = Image.Exif()
     exif[274] = 6
-    turned = {
+    turned: dict[str, dict[str, Any]] = {
         "exif": {"exif": exif},
         "xmp": {"xmp": b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'},
         "none": {},
@@ -106,7 +107,8 @@ def test_an_image_may_have_another_scale_than_in_the_annotations(
     folder = build_photo(tmp_path / "data", annotated, tag)
     ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
     notes = convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path / "work"))
-    assert not any("aspect ratio" in note for note in notes or {})
+    assert notes is not None
+    assert not any("aspect ratio" in note for note in notes)
 
 
 def test_annotations_that_ignore_the_rotation_of_a_photo_are_refused(tmp_path: Path) -> None:
@@ -119,4 +121,5 @@ def test_images_of_another_shape_than_in_the_annotations_are_counted(tmp_path: P
     folder = build_photo(tmp_path / "data", (64, 64), "none")
     ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
     notes = convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path / "work"))
+    assert notes is not None
     assert notes["images have another aspect ratio than in the annotations, so labels may be shifted"] == 1
