@@ -109,6 +109,7 @@ ProjectError
     TrackingUnavailable (TransientError)
   TransientError
     BackendUnavailable
+    DatasetChanging
     ImagesUnavailable
     LookupFailed
 """

@@ -16,7 +16,7 @@ from include.datasets.caching.cache import DatasetCache, ensure_folder
 from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
 from include.datasets.caching.view import fill_view, find_data_argument, lock_view, read_and_fill_view
 from include.datasets.confinement import run_confined
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetChanged, DatasetChanging, DatasetError
 from include.datasets.fingerprint import compute_content_fingerprint, compute_stat_digest, require_expected
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
@@ -119,7 +119,7 @@ def locate(
     The data are not evicted from the cache until the context ends. For a local path, the fingerprint is None,
     because the files have not been read yet; the caller compares it with `expected` later. For other sources,
     a fingerprint other than `expected` raises DatasetChanged. If the cache has the content `expected`, no
-    request is sent to S3.
+    request is sent to S3. Without `expected`, data that change meanwhile raise DatasetChanging.
     """
     match origin:
         case LocalPath():
@@ -161,13 +161,29 @@ def _fetch(
         raise DatasetError(
             f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
         )
-    if isinstance(origin, S3Tree):
-        remote = find_tree(origin, cache, s3, listings, expected)
-    else:
-        remote = find_file(origin, cache, s3, expected)
+    with _allow_changes(expected):
+        if isinstance(origin, S3Tree):
+            remote = find_tree(origin, cache, s3, listings, expected)
+        else:
+            remote = find_file(origin, cache, s3, expected)
     with cache.use(remote.fingerprint) as home:
-        ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
+        with _allow_changes(expected):
+            ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
         yield home
+
+
+@contextmanager
+def _allow_changes(expected: str | None) -> Iterator[None]:
+    """Turn DatasetChanged into DatasetChanging, unless exactly the content `expected` is needed."""
+    try:
+        yield
+    except DatasetChanged as error:
+        if expected is not None:
+            raise
+        raise DatasetChanging(
+            f"{error.change or error}, probably by an upload that is still running. The next attempt lists "
+            "the data again; to check them sooner, end the upload first"
+        ) from error
 
 
 def _draw_digits(home: Path) -> Path:
