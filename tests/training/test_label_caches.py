@@ -85,6 +85,12 @@ def break_image(image: Path) -> Path:
     return kept
 
 
+def break_label(label: Path) -> None:
+    """Replace the label file by a link like those of a view, to a share that fails."""
+    label.unlink()
+    label.symlink_to("/gone/label")
+
+
 @pytest.mark.parametrize("task", ["detect", "semantic", "depth", "classify"])
 def test_training_does_not_start_without_an_image_that_cannot_be_read(task: str, tmp_path: Path) -> None:
     training_request = request(task, tmp_path, epochs=1)
@@ -99,6 +105,23 @@ def test_training_does_not_start_without_an_image_that_cannot_be_read(task: str,
         assert len(trainer.train_loader.dataset) == len(images)
 
 
+@pytest.mark.parametrize("task", ["detect", "semantic", "depth"])
+def test_training_does_not_start_without_labels_that_are_gone_after_the_check(
+    task: str, tmp_path: Path
+) -> None:
+    training_request = request(task, tmp_path, epochs=1)
+    folder = {"detect": "labels", "semantic": "masks", "depth": "depth"}[task]
+    labels = sorted(path for path in (training_request.data.parent / folder / "train").iterdir())
+    break_label(labels[1])
+    with pytest.raises(DiskError, match=rf"1 of {len(labels)} images of train, .* is .*/1\.png, could not"):
+        train(training_request, Epochs())
+    for label in labels[2:]:
+        break_label(label)
+    labels[0].unlink()  # like an image that never had labels
+    with pytest.raises(DiskError, match="could not be read"):
+        train(training_request, Epochs())
+
+
 def test_an_error_about_a_split_without_any_readable_label_quotes_no_file(tmp_path: Path) -> None:
     training_request = request("detect", tmp_path, epochs=1)
     for label in (training_request.data.parent / "labels" / "train").iterdir():
@@ -108,12 +131,12 @@ def test_an_error_about_a_split_without_any_readable_label_quotes_no_file(tmp_pa
     assert "secret" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_stored_scan_that_lacks_an_image_is_not_used(tmp_path: Path) -> None:
+def test_a_stored_scan_of_an_earlier_release_which_may_lack_images_is_not_used(tmp_path: Path) -> None:
     training_request = request("detect", tmp_path, epochs=1)
     train(training_request, Epochs())
     cache = caches(training_request.data)[0]
     scan = load_label_cache(cache)
-    del scan["labels"][0]
+    del scan["labels"][0], scan["complete"]
     save_label_cache("", cache, scan, scan["version"])
     train(training_request, Epochs())
     assert len(load_label_cache(cache)["labels"]) == scan["results"][-1]
