@@ -11,7 +11,7 @@ from include.datasets.caching.cache import is_complete
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.selection import list_tree
-from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_unpacked, repair_unpacked
+from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_content, repair_content
 from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
 from include.datasets.fingerprint import compute_file_fingerprint, require_expected
@@ -43,8 +43,7 @@ class RemoteDataset:
     fill: Callable[[Path], None]
     """Fetches all files into an empty folder."""
     is_intact: Callable[[Path], bool]
-    """Returns whether a filled folder has all files of the listing, each with the listed size. Always True
-    for an .ndjson file, which has no listing."""
+    """Returns whether a filled folder has all files of its listing, each with the listed size."""
     repair: Callable[[Path], None]
     """Fetches the missing or damaged files of a folder that was filled before."""
 
@@ -74,21 +73,21 @@ class _FileFetch:
     """Reads the file."""
 
     def fill(self, target: Path) -> None:
-        """Put the files into the empty folder `target`."""
+        """Put the files into the empty folder `target`, and list them beside it."""
         if self.origin.is_zip:
             self._unpack(target)
-            list_unpacked(target, _describe_unpacked(self.origin))
         else:
             self._download(target / EXPORT_NAME)
+        list_content(target, _describe_content(self.origin))
         flush(target)
 
     def is_intact(self, content: Path) -> bool:
-        """Return whether a folder has all unpacked files with the right sizes; True for an .ndjson file."""
-        return is_tree_intact(content.parent, _describe_unpacked(self.origin))
+        """Return whether a folder has all listed files with the right sizes."""
+        return is_tree_intact(content.parent, _describe_content(self.origin))
 
     def repair(self, content: Path) -> None:
-        """Replace the damaged files of an unpacked zip."""
-        repair_unpacked(content, _describe_unpacked(self.origin), self._unpack)
+        """Fetch the file again, and replace damaged files."""
+        repair_content(content, _describe_content(self.origin), self.fill)
 
     def _unpack(self, target: Path) -> None:
         file, uri = target.with_suffix(".zip"), self.stored.uri
@@ -107,8 +106,8 @@ class _FileFetch:
         Downloader(self.reader, ProgressLog(f"Fetching {uri}", size, "bytes")).download([(self.stored, file)])
 
 
-def _describe_unpacked(origin: S3File) -> S3Tree:
-    """Return the prefix under which the listing of a zip's files names them; there are no such objects."""
+def _describe_content(origin: S3File) -> S3Tree:
+    """Return the prefix for the listing of a zip's files, or of an export; there are no such objects."""
     return S3Tree(origin.bucket, f"{origin.key}/")
 
 
@@ -154,10 +153,9 @@ def _select_listing(
 def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
     """Return whether a dataset's folder is complete and its files have the right sizes.
 
-    The sizes are compared with the listing beside the content. Without an intact listing, as for an .ndjson
-    file, no size is checked.
+    The sizes are compared with the listing beside the content. Without an intact listing, this returns False.
     """
-    tree = origin if isinstance(origin, S3Tree) else _describe_unpacked(origin)
+    tree = origin if isinstance(origin, S3Tree) else _describe_content(origin)
     return is_complete(home / "content") and is_tree_intact(home, tree)
 
 
