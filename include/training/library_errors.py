@@ -20,6 +20,15 @@ _WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|e
 _NO_IMAGES = "No valid images found"
 """How Ultralytics' message begins if it could use no image of a split."""
 
+_UNREADABLE = re.compile(
+    r"Image Not Found (?P<image>.+)"
+    r"|Semantic mask not found or unreadable: (?P<mask>.+)"
+    r"|!_src\.empty\(\) in function 'cvtColor'"  # an image for classify
+    r"|DataLoader worker [\s\S]*, in load_depth\n"
+)
+"""How Ultralytics and PyTorch report an image, mask or depth map that cannot be read during training. PyTorch
+drops the error number of a worker's OSError."""
+
 _NOT_PINNED = "Pin memory thread exited unexpectedly"
 """PyTorch's message if a broken connection has ended the thread that prepares batches for a GPU."""
 
@@ -56,6 +65,12 @@ def reports_killed_worker(error: BaseException) -> bool:
 def reports_unreadable_images(error: BaseException) -> bool:
     """Return whether this is Ultralytics' report that it could use no image of a split, with its labels."""
     return isinstance(error, RuntimeError) and str(error).startswith(_NO_IMAGES)
+
+
+def find_unreadable(error: BaseException) -> str | None:
+    """Return a description of the file, if this is a report that a file could not be read during training."""
+    found = _UNREADABLE.search(str(error))
+    return found and (found["image"] or found["mask"] or "one of its files")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from include.training.contract import DiskError, EpochReport, MemoryTaken, Train
 from include.training.label_caches import describe_unreadable
 from include.training.library_errors import (
     WRONG_INPUT,
+    find_unreadable,
     format_error,
     is_out_of_memory,
     recognize_killed_workers,
@@ -90,7 +91,8 @@ class ResumableMixin(StateSavingMixin):
         After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
         epoch with this batch size; on a single GPU, Ultralytics first halves the size up to three times.
         Raises MemoryTaken if memory runs out although earlier epochs were trained with this batch size.
-        Raises ProcessKilled if a loader worker was killed.
+        Raises DiskError if an image or its labels can no longer be read, and ProcessKilled if a loader worker
+        was killed.
         """
         try:
             with recognize_killed_workers():
@@ -111,6 +113,8 @@ class ResumableMixin(StateSavingMixin):
                     super().train()
         except BaseException as error:
             self._free_device(error)
+            if file := find_unreadable(error):
+                raise describe_unreadable(f"Images or labels of data={self.args.data} ({file})") from error
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from ultralytics.utils import USER_CONFIG_DIR
 
-from include.training.contract import DiskError, TrainingError
+from include.training.contract import DiskError, EpochReport, TrainingError
 from include.training.evaluate import evaluate
 from include.training.label_caches import load_label_cache, save_label_cache
 from include.training.quiet import tame_ultralytics
 from include.training.run import build_trainer, train
 from tests.support.tiny_models import architecture
-from tests.support.tiny_trainings import Epochs, request
+from tests.support.tiny_trainings import QUICK, Epochs, request, train_with
 from tests.support.untrained import best
 
 
@@ -213,3 +213,43 @@ def test_training_refuses_a_folder_that_every_account_can_write_to(tmp_path: Pat
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(TrainingError, match=r"Every account .* give another save_dir"):
         train(replace(training_request, model="yolo11n"), Epochs())
+
+
+class BreaksAfter(Epochs):
+    """Records the epochs; after the first one, replaces these files by links to a share that fails."""
+
+    def __init__(self, files: list[Path]) -> None:
+        super().__init__()
+        self._files = files
+
+    def report(self, epoch: EpochReport) -> bool:
+        while self._files:
+            break_label(self._files.pop())
+        return super().report(epoch)
+
+
+@pytest.mark.parametrize(
+    ("task", "folder", "workers"),
+    [("detect", "images", 0), ("detect", "images", 1), ("depth", "depth", 1), ("classify", ".", 1)],
+)
+def test_a_share_that_fails_during_training_ends_only_the_attempt(
+    task: str, folder: str, workers: int, tmp_path: Path
+) -> None:
+    training_request = request(task, tmp_path, epochs=20)
+    root = training_request.data if task == "classify" else training_request.data.parent
+    reporter = BreaksAfter([path for path in (root / folder / "train").rglob("*.*") if path.is_file()])
+    with pytest.raises(DiskError, match="could not be read, although they passed the check"):
+        train_with(workers, training_request, reporter)
+    assert reporter.reports
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_share_that_fails_while_images_are_cached_ends_only_the_attempt(cache: str, tmp_path: Path) -> None:
+    training_request = request("detect", tmp_path, epochs=1)
+    train(training_request, Epochs())
+    image = min((training_request.data.parent / "images" / "train").iterdir())
+    before = image.stat()
+    image.write_bytes(bytes(before.st_size))
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))  # so the stored scan is used
+    with pytest.raises(DiskError, match="could not be read, although they passed the check"):
+        train(replace(training_request, arguments=QUICK | {"cache": cache}), Epochs())
