@@ -83,7 +83,8 @@ class Services:
 
     def begin(self, job_id: str) -> None:
         """Create the job's row, as the tasks before `train` do."""
-        from include.jobs.repository import JobClaim, JobRepository
+        from include.jobs.claim import JobClaim
+        from include.jobs.repository import JobRepository
 
         claim = JobClaim(
             job_id,

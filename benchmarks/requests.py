@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from benchmarks.place import Services
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
-    from include.checkpoints.store import UploadResult
+    from include.checkpoints.stored import UploadResult
     from include.datasets.reference import DatasetReference
 
 JOB = "counted"

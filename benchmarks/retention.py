@@ -144,6 +144,8 @@ def _audit(services: Services) -> None:
 
 
 def _retain(services: Services, *, dry_run: bool) -> None:
+    from datetime import UTC, datetime
+
     import psycopg
 
     from include.audit.request import RetentionPolicy
@@ -151,7 +153,8 @@ def _retain(services: Services, *, dry_run: bool) -> None:
 
     policy = RetentionPolicy(dry_run=dry_run)
     with psycopg.connect(services.database_url) as connection:
-        report = retain(connection, Bucket(services.client(), services.bucket), policy, lambda runs: set())
+        bucket, now = Bucket(services.client(), services.bucket), datetime.now(UTC)
+        report = retain(connection, bucket, policy, lambda runs: set(), now)
     if not report.objects:
         raise RuntimeError(f"No state has expired: {report.sentence}")
 

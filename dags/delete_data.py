@@ -3,7 +3,8 @@
 The button *Delete* on the page of a job or version triggers this Dag. To trigger it here, enter `job_id` or
 `dataset` (`name@version`). A job may be deleted only by its owner or a job administrator. A version may be
 deleted only by the user who registered it, or by anyone if a schedule did. A job or version that is still
-needed is not deleted, and the log says what needs it. Objects that are used elsewhere are kept.
+needed is not deleted, and the log says what needs it. A job that was started again after this run was
+triggered is kept, too. Objects that are used elsewhere are kept.
 
 | task | what it does |
 |---|---|

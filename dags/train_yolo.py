@@ -24,7 +24,7 @@ from include.attempt.manifest import TrainingManifest
 from include.checkpoints.checkpoint import Checkpoint
 from include.claim.resolved_job import ResolvedJob
 from include.datasets.reference import DatasetReference
-from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
+from include.deployment.settings import DATABASE_OPTIONS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import (
     record_run_failure,
@@ -113,7 +113,7 @@ def train_yolo() -> None:
         task_id="record_checkpoints",
         conn_id=TRAINING_DB,
         sql="record_checkpoints.sql",
-        hook_params={"options": DATABASE_LIMITS},
+        hook_params={"options": DATABASE_OPTIONS},
         execution_timeout=timedelta(minutes=2),  # so that the task is retried if the server hangs
         parameters={
             "job_id": "{{ result_of(ti, 'resolve_config').job_id }}",

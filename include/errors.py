@@ -58,6 +58,7 @@ ProjectError
       DatasetGone
       JobNotCreatable
       JobTaken
+      StateExpired
     SettingRefused
     SpecError
       QuotaReached
@@ -109,6 +110,7 @@ ProjectError
     TrackingUnavailable (TransientError)
   TransientError
     BackendUnavailable
+    DatasetChanging
     ImagesUnavailable
     LookupFailed
 """

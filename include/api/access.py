@@ -23,6 +23,7 @@ from airflow.api_fastapi.core_api.security import (  # noqa: TC002 - FastAPI rea
 )
 from fastapi import Request  # noqa: TC002 - FastAPI reads annotations at run time
 from fastapi.params import Depends as Guard
+from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 
 log = logging.getLogger(__name__)
+
+AIRFLOW_DATABASE_ERRORS = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""The errors of every guard while Airflow's own database is unavailable, which records revoked logins."""
 
 
 def require_login() -> Guard:
@@ -73,10 +77,23 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
 async def find_authentication_error(request: Request) -> HTTPException | None:
     """Return why the request is not authenticated (401, or 403 for an invalid signature); None if it is.
 
+    Returns a 503 if Airflow's database is unavailable: it is then unknown whether the login was revoked.
     Call this for errors that occur before any guard runs: an unknown route, a wrong method, an invalid body.
     """
     try:
         await get_user(request, bearer_credentials=await bearer_scheme(request))
     except HTTPException as refusal:
         return refusal
+    except AIRFLOW_DATABASE_ERRORS as error:
+        return explain_airflow_outage(error)
     return None
+
+
+def explain_airflow_outage(error: Exception) -> HTTPException:
+    """Return the answer (503) to a request during an outage of Airflow's database, and log the error."""
+    log.warning("Airflow's database does not respond: %s", error)
+    return HTTPException(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Airflow's database does not respond: try again later",
+        {"Retry-After": "10"},
+    )

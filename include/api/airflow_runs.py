@@ -94,30 +94,18 @@ def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | Non
     None means one of three things: the run does not exist, the user may not see it, or this process does not
     serve the API. Raises ProblemError (503) if the API fails, because the run may exist.
     """
-    answer = _send(request, "GET", dag_id, run_id)
-    if answer is not None and answer.is_server_error:
-        log.warning("Airflow could not look up run %r of %s: %s", run_id, dag_id, answer.text)
-        raise ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            f"Airflow could not look up run {run_id!r:.200} of {dag_id}: try again later; the API "
-            "server's log says why",
-            {"Retry-After": "10"},
-        )
-    if answer is None or answer.status_code != HTTPStatus.OK:
-        return None
-    found: dict[str, Any] = answer.json()
+    found: dict[str, Any] | None = _look_up(request, dag_id, run_id)
     return found
 
 
 def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
     """Return the XCom that a task stored under that key; None if the API does not return it.
 
-    Airflow's REST API returns the stored JSON, so this process does not deserialize it into objects.
+    Airflow's REST API returns the stored JSON, so this process does not deserialize it into objects. Raises
+    ProblemError (503) if the API fails, because the XCom may exist.
     """
-    answer = _send(request, "GET", dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
-    if answer is None or answer.status_code != HTTPStatus.OK:
-        return None
-    return answer.json()["value"]
+    found = _look_up(request, dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
+    return None if found is None else found["value"]
 
 
 def read_failure(
@@ -125,7 +113,7 @@ def read_failure(
 ) -> tuple[Literal["refused", "failed"], str]:
     """Return "refused" and the reason if a task refused the request; otherwise, "failed" and where to look.
 
-    Users who may not read XComs always get "failed".
+    Users who may not read XComs always get "failed". Raises ProblemError (503) if Airflow's API fails.
     """
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
@@ -141,6 +129,23 @@ def is_run_active(request: Request, dag_id: str, run_id: str) -> bool:
     """
     run = find_run(request, dag_id, run_id)
     return run is not None and run["state"] in ACTIVE
+
+
+def _look_up(request: Request, dag_id: str, run_id: str, *below: str) -> Any:
+    """Return what Airflow's API has about a run; None if it does not return anything.
+
+    Raises ProblemError (503) if the API fails.
+    """
+    answer = _send(request, "GET", dag_id, run_id, *below)
+    if answer is not None and answer.is_server_error:
+        log.warning("Airflow could not look up run %r of %s: %s", run_id, dag_id, answer.text)
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"Airflow could not look up run {run_id!r:.200} of {dag_id}: try again later; the API "
+            "server's log says why",
+            {"Retry-After": "10"},
+        )
+    return None if answer is None or answer.status_code != HTTPStatus.OK else answer.json()
 
 
 def _send(

@@ -36,6 +36,9 @@ MAX_IDLE = 8
 MAX_AGE_SECONDS = 60
 """Age at which a connection is replaced, so that a password change in Airflow takes effect."""
 
+MAX_JSON_LEVELS = 100
+"""Pydantic writes at most 255 nested levels, and a response adds a few."""
+
 
 def create_pool(connect: Callable[[], Any]) -> QueuePool:
     """Return an empty pool, which opens any number of psycopg connections with `connect`."""
@@ -70,10 +73,10 @@ def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
 
 
 def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
-    """Make the connection return None for values that Python or JSON cannot represent; return the connection.
+    """Make the connection return None for values that a response cannot represent; return the connection.
 
-    A host application may have written timestamps such as infinity and numbers such as 1e999. A single such
-    row must not make the whole page fail.
+    A host application may have written timestamps such as infinity, numbers such as 1e999, and JSON with
+    thousands of levels. A single such row must not make the whole page fail.
     """
     connection.adapters.register_loader("timestamptz", _LenientTimestamp)
     set_json_loads(_load_json, connection)
@@ -96,7 +99,21 @@ def _load_json(data: str | bytes) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
-    return value
+    return None if _has_too_many_levels(value) else value
+
+
+def _has_too_many_levels(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_JSON_LEVELS):
+        inner = (
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        )
+        level = [item for each in inner for item in each]
+        if not level:
+            return False
+    return True
 
 
 def _parse_integer(number: str) -> int | None:

@@ -12,7 +12,11 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from include.api.access import find_authentication_error
+from include.api.access import (
+    AIRFLOW_DATABASE_ERRORS,
+    explain_airflow_outage,
+    find_authentication_error,
+)
 from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import list_database_errors
 from include.deployment.settings import TRAINING_DB
@@ -69,6 +73,8 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(StoreError, _answer_storage_error)
     for error in list_database_errors():
         app.add_exception_handler(error, _answer_database_error)
+    for error in AIRFLOW_DATABASE_ERRORS:
+        app.add_exception_handler(error, _answer_airflow_outage)
     for error in (
         psycopg.errors.UndefinedTable,
         psycopg.errors.UndefinedColumn,
@@ -131,6 +137,10 @@ def _answer_refusal(status: HTTPStatus, _: Request, error: Exception) -> JSONRes
 def _end_sentence(error: Exception) -> str:
     """Return the error's sentence with exactly one full stop: some sentences already end with one."""
     return f"{str(error).removesuffix('.')}."
+
+
+def _answer_airflow_outage(_: Request, error: Exception) -> JSONResponse:
+    return build_http_problem(explain_airflow_outage(error))
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,6 @@
 """Errors that only this machine causes: they do not end a training run that another machine can resume.
 
-Both functions call `is_resumable` only after such an error. It returns whether S3 has a state of the training
+All functions call `is_resumable` only after such an error. It returns whether S3 has a state of the training
 run.
 """
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetNotHere
+from include.deployment.settings import SettingRefused, Settings
 from include.s3.errors import LocalDiskError
 from include.training.contract import DeviceNotAvailable, DiskError, GpuLost, MachineUnusable, is_disk_error
 from include.trusted_folders import UntrustedFolder
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def retry_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
-    """Turn errors about this machine's set-up, data or disk into MachineUnusable, which is retried.
+    """Turn errors about this machine's settings, data or disk into MachineUnusable, which is retried.
 
     If the training run cannot be resumed, the original error is raised.
     """
     try:
         yield
-    except (UntrustedFolder, DatasetNotHere, DiskError, LocalDiskError, OSError) as error:
+    except (SettingRefused, UntrustedFolder, DatasetNotHere, DiskError, LocalDiskError, OSError) as error:
         if isinstance(error, OSError) and not is_disk_error(error):
             raise
         if not is_resumable():
@@ -35,6 +36,12 @@ def retry_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
             f"{error}. This training run continues on another machine, or on this one once the problem is "
             "solved"
         ) from error
+
+
+def read_settings(is_resumable: Callable[[], bool] = lambda: True) -> Settings:
+    """Return this machine's settings. If one is invalid, a training run that can be resumed is retried."""
+    with retry_elsewhere(is_resumable):
+        return Settings.from_environment()
 
 
 @contextmanager

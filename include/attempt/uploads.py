@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NEW = timedelta(hours=1)
+"""Within this time after its upload, an object is taken to be as S3 verified it."""
+
 
 @treat_refusals_as_temporary()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
@@ -35,23 +39,53 @@ def upload(
 ) -> Checkpoint:
     """Make the manifest's checkpoint of this kind durable and return it with its s3:// path.
 
-    Nothing is uploaded if S3 already has the right bytes. The upload that ends last finds both files in S3.
+    Nothing is uploaded if S3 already has the right bytes. If the task is cleared long after training, a
+    damaged object is replaced by this machine's file. The upload that ends last finds both files in S3.
     Unless `keep_local` is set, it removes the job's files from its machine. Raises UntrustedFolder if another
     account of this machine could have created the files to upload.
     """
     local = manifest.best if kind == "best" else manifest.last
     uri = store.build_uri(manifest.job_id, kind)
-    if store.holds(manifest.job_id, kind, local):
+    if _is_durable(manifest, kind, local, store, settings):
         log.info("%s already has these bytes; nothing to upload.", uri)
     else:
         _require_own(local, kind, settings.find_run_folder(manifest.job_id))
-        store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
-    both = manifest.list_checkpoints()
-    if not manifest.keep_local and all(store.holds(manifest.job_id, kind, file) for file, kind in both):
+        is_damaged = store.holds(manifest.job_id, kind, local)
+        store.upload(
+            local,
+            manifest.job_id,
+            kind,
+            manifest.ultralytics_version,
+            keep_previous=not is_damaged,
+            replace_damaged=is_damaged,
+        )
+    if not manifest.keep_local and all(
+        _is_durable(manifest, kind, file, store, settings) for file, kind in manifest.list_checkpoints()
+    ):
         folder = settings.find_job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
     return replace(local, path=uri)
+
+
+def _is_durable(
+    manifest: TrainingManifest,
+    kind: CheckpointKind,
+    local: Checkpoint,
+    store: CheckpointStore,
+    settings: Settings,
+) -> bool:
+    """Return whether S3 has the file.
+
+    An object that is not new, of which this machine still has the file, is read: its bytes may have been
+    damaged since S3 verified them, and this file may be the only intact copy.
+    """
+    stored = store.head(manifest.job_id, kind)
+    if stored is None or not stored.is_the_same_as(local):
+        return False
+    is_new = datetime.now(UTC) - stored.modified < _NEW
+    own = settings.find_run_folder(manifest.job_id) / "weights" / f"{kind}.pt"
+    return is_new or not own.is_file() or store.is_intact(manifest.job_id, kind, local)
 
 
 def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> None:

@@ -22,6 +22,7 @@ from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
 from include.audit.uploads import find_abandoned_uploads
 from include.database import Statements
+from include.models.repository import ModelRepository
 from include.s3.client import PARALLEL_REQUESTS
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ def _confirm(
 
     The finding describes the repair or, if nothing was repaired, says what to do.
     """
+    if recorded.is_in_production and recorded.name is not None:
+        # A promotion replaces the object first, and the row once it has read the object back.
+        ModelRepository(scope.connection).wait_for_promotion(recorded.name)
     if not is_still_recorded(scope.connection, recorded):
         return
     done = restore_object(scope.connection, scope.bucket, recorded, scope.signing) if repair else None

@@ -18,6 +18,7 @@ from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, build_checked_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from psycopg import Connection
 
@@ -85,10 +86,12 @@ def delete_job(
     DeletionRefused and StoreErrors.
     """
     needed = require_deletable(connection, job, is_running)
-    if _find(connection, "give_up_job", job) is None:
+    # Listed first: once the row is given up, a new run may start the job over, and what it stores is kept.
+    stored = list(_list_objects(bucket, job.job_id))
+    if not _give_up(connection, job):
         raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; review it again")
     objects = size = 0
-    for item in _list_objects(bucket, job.job_id):
+    for item in stored:
         if bucket.delete_listed(item):
             objects, size = objects + 1, size + item.size
     if needed.is_own_table:
@@ -97,6 +100,14 @@ def delete_job(
             if statements.execute("delete_job", job_id=job.job_id, run_id=job.run_id):
                 statements.execute("delete_epochs", job_id=job.job_id, first_epoch=0)
     return Deletion(objects, size)
+
+
+def _give_up(connection: Connection[Any], job: TrainingJob) -> bool:
+    """Make the row name no object; return False if the job must be kept after all."""
+    statements = Statements(connection)
+    with connection.transaction():
+        statements.fetch_all("lock_jobs", job_ids=[job.job_id])
+        return statements.fetch_one("give_up_job", job_id=job.job_id, run_id=job.run_id) is not None
 
 
 def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
@@ -108,11 +119,27 @@ def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     yield from (item for item in bucket.list_objects(key) if item.location.key == key)
 
 
+def require_not_restarted(job: TrainingJob, requested_at: datetime) -> None:
+    """Raise DeletionRefused if the job was started again after its deletion was requested.
+
+    A request may wait for days for a worker, and a retry may follow a deletion that succeeded. A run that was
+    triggered before the request may also start after it.
+    """
+    started_at = max(filter(None, (job.queued_at, job.started_at)), default=None)
+    if started_at is not None and started_at > requested_at:
+        raise DeletionRefused(
+            f"run {job.run_id} started job_id={job.job_id!r} again at {started_at:%Y-%m-%d %H:%M:%S %Z}, "
+            f"after its deletion was requested at {requested_at:%Y-%m-%d %H:%M:%S %Z}, so the job is kept; "
+            "to delete what that run has stored, request the deletion again"
+        )
+
+
 def require_deletable(
     connection: Connection[Any], job: TrainingJob, is_running: Callable[[str, str], bool]
 ) -> Any:
     """Raise DeletionRefused if the job must be kept; otherwise return the row of `find_reasons_to_keep`."""
-    needed = _find(connection, "find_reasons_to_keep", job)
+    with connection.transaction():
+        needed = Statements(connection).fetch_one("find_reasons_to_keep", job_id=job.job_id)
     subject = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
         raise DeletionRefused(f"{subject} was not trained here; whoever wrote its row has to delete it")
@@ -134,8 +161,3 @@ def require_deletable(
             "to the job"
         )
     return needed
-
-
-def _find(connection: Connection[Any], name: str, job: TrainingJob) -> Any:
-    with connection.transaction():
-        return Statements(connection).fetch_one(name, job_id=job.job_id, run_id=job.run_id)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
+    from include.audit.recorded import RecordedObject
     from include.jobs.job import TrainingJob
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def find_leftovers(
 
     A folder that changed within the last day is kept. Folders of failed and active jobs are kept, because
     they may hold files that S3 does not have yet. Folders of jobs with `keep_local`, and of jobs whose
-    objects in S3 differ from the row, are kept too. The repair is to remove the folder. If another account on
+    objects in S3 are not intact, are kept too. The repair is to remove the folder. If another account on
     this machine could have tampered with `training_root`, this function examines nothing.
     """
     if not training_root.is_dir():
@@ -60,7 +61,8 @@ def find_leftovers(
         if modified > now - OLD:
             continue
         job = jobs.get(folder.name)
-        if job is not None and not _is_done(client, job):
+        # Reading takes a while: in the meantime, a run may have claimed the job and started in this folder.
+        if job is not None and not (_is_done(client, job) and jobs.get(folder.name) == job):
             continue
         why = (
             f"job {job.job_id} is {job.status} and its files are in S3"
@@ -98,8 +100,16 @@ def _is_done(client: S3Client, job: TrainingJob) -> bool:
         return False
     named = list_job_objects(job)
     missing = set(CHECKPOINT_KINDS) - {recorded.kind for recorded in named}
-    is_whole = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
-    return is_whole and all(examine_object(client, recorded, reread=False) is None for recorded in named)
+    is_complete = not missing or (missing == {"last"} and job.last_checkpoint_expired_at is not None)
+    return is_complete and all(_is_intact(client, recorded) for recorded in named)
+
+
+def _is_intact(client: S3Client, recorded: RecordedObject) -> bool:
+    """Read the whole object, because the local file may be the only intact copy."""
+    finding = examine_object(client, recorded, reread=True)
+    if finding is not None:
+        log.warning("%s: the local files of the job are kept.", finding.detail)
+    return finding is None
 
 
 def _remove(folder: Path) -> str | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.audit.recorded import is_still_recorded
 from include.checkpoints.checkpoint import name_position
-from include.checkpoints.stored import find_checkpoint
+from include.checkpoints.stored import find_checkpoint, reassign_metadata
 from include.database import fetch_rows
+from include.jobs.repository import JobRepository
 from include.models.errors import ModelError
 from include.models.objects import build_metadata, copy_verified, locate_production, locate_signature
 from include.models.promotion import promote
@@ -70,7 +72,7 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
             found = read_object(bucket.client, source)
             if found.sha256 != recorded.sha256:
                 continue
-            metadata = _choose_metadata(found, recorded)
+            metadata = _choose_metadata(connection, found, recorded)
             copy_verified(bucket.client, source, found, to, metadata, TransferLimits(), condition)
         except StoreUnreachable:
             raise
@@ -110,8 +112,17 @@ def _promote_again(
     return promote(connection, bucket, present, by=None, signing=signing).path
 
 
-def _choose_metadata(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
-    """Return the object's original metadata, which for a version's file includes the version."""
+def _choose_metadata(
+    connection: Connection[Any], found: FetchedObject, recorded: RecordedObject
+) -> dict[str, str]:
+    """Return the object's original metadata, which for a version's file includes the version.
+
+    The copy may belong to another job: a job that continued this one without improving has the same best.pt.
+    """
+    if found.metadata.get("job-id") != recorded.job_id:
+        job = JobRepository(connection).get(recorded.job_id)
+        own = reassign_metadata(found.metadata, recorded.job_id, job.origin_run_id if job else None)
+        found = replace(found, metadata=own)
     if recorded.name is not None and recorded.version is not None:
         return build_metadata(found, recorded.name, recorded.version)
     return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}

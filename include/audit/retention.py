@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, computed_field
@@ -96,9 +96,16 @@ class RetentionReport(BaseModel):
 
 
 def retain(
-    connection: Connection[Any], bucket: Bucket, policy: RetentionPolicy, live_runs: LiveRuns
+    connection: Connection[Any],
+    bucket: Bucket,
+    policy: RetentionPolicy,
+    live_runs: LiveRuns,
+    requested_at: datetime,
 ) -> RetentionReport:
     """Delete the states that the policy does not keep; in a dry run, only report them.
+
+    Ages count until `requested_at`, when the run was triggered: it may have waited for days for a worker, and
+    whoever triggered it did not know of any job that has ended since.
 
     The database chooses the states at the start. A job's row is then marked, unless it has changed, before
     its objects are deleted. So after an interruption, a later run can delete the rest of the marked jobs'
@@ -106,7 +113,7 @@ def retain(
     errors.
     """
     report = RetentionReport(policy=policy)
-    _choose(connection, policy)
+    _choose(connection, policy, requested_at)
     with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads:
         for page in bucket.list_pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
@@ -119,24 +126,24 @@ def retain(
                 expired = [item for item, was_deleted in zip(expired, deleted, strict=True) if was_deleted]
             for item in expired:
                 report.add(item)
-    report.reports = _expire_reports(bucket, policy)
+    report.reports = _expire_reports(bucket, policy, requested_at)
     return report
 
 
-def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
+def _expire_reports(bucket: Bucket, policy: RetentionPolicy, requested_at: datetime) -> int:
     """Delete the check reports older than `expire_after_days` (not in a dry run), and return their number."""
-    oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
+    oldest = requested_at - timedelta(days=policy.expire_after_days)
     old = (item for item in bucket.list_objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
 
 
-def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
+def _choose(connection: Connection[Any], policy: RetentionPolicy, requested_at: datetime) -> None:
     """Create a temporary table of the jobs whose states the policy does not keep."""
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
     with long_transaction(connection):  # the query may rank a million rows
         statements = Statements(connection)
         statements.execute("create_expiring_states")
-        statements.execute("choose_expiring_states", **values)
+        statements.execute("choose_expiring_states", requested_at=requested_at, **values)
 
 
 def _find_expiring(
@@ -146,12 +153,15 @@ def _find_expiring(
 
     In a dry run, no row is marked.
     """
-    rows = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
-    marked = {row.job_id for row in rows if row.marked}
-    expiring = [row for row in rows if not row.marked]
+    found = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
     # A run that was cleared needs its state again, but its row does not change until training starts.
-    live = live_runs([(row.dag_id, row.run_id) for row in expiring])
-    chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
+    live = live_runs([(row.dag_id, row.run_id) for row in found if row.dag_id and row.run_id])
+    rows = [row for row in found if (row.dag_id, row.run_id) not in live]
+    marked = {row.job_id for row in rows if row.marked}
+    chosen = [row.job_id for row in rows if not row.marked]
     if dry_run:
         return marked | set(chosen)
-    return marked | {row.job_id for row in fetch_rows(connection, "expire_states", job_ids=chosen)}
+    with connection.transaction():
+        statements = Statements(connection)
+        statements.fetch_all("lock_jobs", job_ids=chosen)
+        return marked | {row.job_id for row in statements.fetch_all("expire_states", job_ids=chosen)}

@@ -6,14 +6,20 @@ import logging
 import re
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
-from include.checkpoints.stored import SEEDED_FROM, build_metadata, parse_checkpoint
+from include.checkpoints.stored import (
+    SEEDED_FROM,
+    UploadResult,
+    build_metadata,
+    parse_checkpoint,
+    require_recorded_bytes,
+)
 from include.checkpoints.writer import ObjectWriter, build_change_error
 from include.limits import WEIGHTS_BYTES
 from include.s3.deadline import obey_deadlines
@@ -31,7 +37,7 @@ from include.s3.errors import (
 from include.s3.layout import build_checkpoint_key
 from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
-from include.s3.reading import head_object
+from include.s3.reading import head_object, read_object
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
@@ -42,16 +48,6 @@ if TYPE_CHECKING:
     from include.s3.layout import StoredKind
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class UploadResult:
-    """Result of `upload`."""
-
-    stored: StoredCheckpoint
-    """The object that S3 now has."""
-    was_sent: bool
-    """Whether the bytes were sent; False if S3 already had them."""
 
 
 class CheckpointStore:
@@ -97,6 +93,14 @@ class CheckpointStore:
         stored = self.head(job_id, kind)
         return stored is not None and stored.is_the_same_as(wanted)
 
+    def is_intact(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
+        """Read the stored checkpoint; return whether its bytes are those of `wanted`."""
+        try:
+            found = read_object(self._bucket.client, self.locate(job_id, kind))
+        except (ObjectNotFound, CorruptObject):
+            return False
+        return (found.sha256, found.size) == (wanted.sha256, wanted.size)
+
     def verify(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> StoredCheckpoint:
         """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if its bytes differ."""
         stored = self.head(job_id, kind)
@@ -119,19 +123,23 @@ class CheckpointStore:
         deadline: Deadline | None = None,
         keep_previous: bool = True,
         keep_parts: bool = False,
+        replace_damaged: bool = False,
     ) -> UploadResult:
         """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 already has it.
 
         A replaced last.pt is kept as last.previous.pt. With `keep_previous=False`, last.previous.pt stays as
         it is; use this if the stored last.pt is damaged, or holds the same state as `checkpoint`. With
-        `keep_parts`, the next call resumes the upload of a large file where its connection broke.
+        `keep_parts`, the next call resumes the upload of a large file where its connection broke. With
+        `replace_damaged`, the file is sent although the stored object names its hash.
 
         After LocalFileMissing, LocalFileChanged and FencedOut, S3 does not hold the file. After any other
         StoreError, S3 may hold it: the next upload through this store checks this.
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
-            upload = self._store(checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts)
+            upload = self._store(
+                checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts, replace_damaged
+            )
         stored, seconds = upload.stored, time.monotonic() - started
         if upload.was_sent:
             speed = checkpoint.size / seconds / 1e6
@@ -192,7 +200,7 @@ class CheckpointStore:
                         f"{location.uri} was not written by this project: it has no sha256 to verify; "
                         "start a new job with that file as `model` instead"
                     )
-                _require_whole(location.uri, object_.sha256, stored.sha256)
+                require_recorded_bytes(location.uri, object_.sha256, stored.sha256)
                 if expected and stored.sha256 != expected.sha256:
                     raise CorruptObject(
                         f"{location.uri} holds SHA-256 {stored.sha256}, but {expected.sha256} was expected: "
@@ -227,7 +235,7 @@ class CheckpointStore:
             with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:
                 stored = parse_checkpoint(object_.metadata, uri, object_.size)
                 if stored:
-                    _require_whole(uri, object_.sha256, stored.sha256)
+                    require_recorded_bytes(uri, object_.sha256, stored.sha256)
                 if sha256 and object_.sha256 != sha256:
                     raise CorruptObject(
                         f"{uri} holds SHA-256 {object_.sha256}, but the job started from {sha256}: the file "
@@ -247,10 +255,11 @@ class CheckpointStore:
         version: str,
         keep_previous: bool,
         keep_parts: bool,
+        replace_damaged: bool,
     ) -> UploadResult:
         location = self.locate(job_id, kind)
         existing = self._writer.find(location)
-        if existing and existing.is_the_same_as(checkpoint):
+        if existing and existing.is_the_same_as(checkpoint) and not replace_damaged:
             self._writer.accept(location, existing)
             return UploadResult(existing, was_sent=False)
         file = self._read(checkpoint, location)
@@ -289,11 +298,3 @@ class CheckpointStore:
                 f"Another attempt wrote {previous.uri} at the same moment, although this one still owns the "
                 "job; try again"
             ) from error
-
-
-def _require_whole(uri: str, found: str, stored: str) -> None:
-    if found != stored:
-        raise CorruptObject(
-            f"{uri} is damaged: its bytes have SHA-256 {found}, but its metadata say {stored}; restore it "
-            "from a backup or from an older copy, or train again"
-        )

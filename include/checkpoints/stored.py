@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from include.checkpoints.checkpoint import Checkpoint, name_position
+from include.s3.errors import CorruptObject
 from include.s3.reading import head_object
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class StoredCheckpoint:
     """The ETag with its quotes, as S3 returns it."""
     size: int
     """Size in bytes."""
+    modified: datetime
+    """When the object was written, by S3's clock."""
     metadata: Mapping[str, str]
     """All metadata of the object."""
     checksum: str | None
@@ -69,6 +73,16 @@ class StoredCheckpoint:
         return f"{name_position(checkpoint.position)}, SHA-256 {checkpoint.sha256}, {checkpoint.size} bytes"
 
 
+@dataclass(frozen=True)
+class UploadResult:
+    """Result of an upload."""
+
+    stored: StoredCheckpoint
+    """The object that S3 now has."""
+    was_sent: bool
+    """Whether the bytes were sent; False if S3 already had them."""
+
+
 def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint | None:
     """Return the checkpoint at that location; None if there is no object. Raises StoreErrors."""
     head = head_object(client, location)
@@ -79,6 +93,7 @@ def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint 
         uri=location.uri,
         etag=head["ETag"],
         size=head["ContentLength"],
+        modified=head["LastModified"],
         metadata=metadata,
         checksum=head.get("ChecksumSHA256"),
         checkpoint=parse_checkpoint(metadata, location.uri, head["ContentLength"]),
@@ -107,6 +122,12 @@ def build_metadata(
     return metadata | ({"run-id": quote(run_id)} if run_id else {})
 
 
+def reassign_metadata(metadata: Mapping[str, str], job_id: str, run_id: str | None) -> dict[str, str]:
+    """Return the metadata of a copy that belongs to another job than the original object."""
+    kept = {key: value for key, value in metadata.items() if key not in {"run-id", SEEDED_FROM}}
+    return kept | {"job-id": job_id} | ({"run-id": quote(run_id)} if run_id else {})
+
+
 def parse_checkpoint(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoint | None:
     """Return the checkpoint that the metadata of an object of `size` bytes describe.
 
@@ -121,3 +142,12 @@ def parse_checkpoint(metadata: Mapping[str, str], uri: str, size: int) -> Checkp
 def parse_run_id(metadata: Mapping[str, str]) -> str | None:
     """Return the Dag run that started the training run; None if it is unknown."""
     return unquote(metadata.get("run-id", "")) or None
+
+
+def require_recorded_bytes(uri: str, found: str, recorded: str) -> None:
+    """Raise CorruptObject unless the SHA-256 of an object's bytes is the one in its metadata."""
+    if found != recorded:
+        raise CorruptObject(
+            f"{uri} is damaged: its bytes have SHA-256 {found}, but its metadata say {recorded}; restore it "
+            "from a backup or from an older copy, or train again"
+        )

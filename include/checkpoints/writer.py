@@ -186,9 +186,11 @@ class ObjectWriter:
             raise
 
     def _find_etag(self, file: LocalFile, location: S3Location) -> str | None:
-        """Return the object's ETag if the object holds the file, otherwise None."""
+        """Return the object's ETag if the object holds the file and is not the one to replace; else None."""
         existing = self._find_stored(location)
-        return existing.etag if existing and existing.sha256 == file.sha256 else None
+        if existing is None or existing.etag == self._known[location]:
+            return None
+        return existing.etag if existing.sha256 == file.sha256 else None
 
     def _build_condition(self, location: S3Location) -> Condition:
         return build_unchanged_condition(self._known[location])

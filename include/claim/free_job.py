@@ -119,18 +119,22 @@ def _find_own_state(
     """Return the stored state that this run resumes from; None if it starts from scratch.
 
     Raises SpecError if a state was stored but is gone, because a training run must not start over silently.
+    A state that has expired counts as gone, because its deletion may be under way.
     """
     if row.origin_run_id is None or (spec.fresh and (is_run_recreated or row.run_id != run.run_id)):
         return None
-    for kind in ("last", "last.previous"):
+    expired = row.last_checkpoint_expired_at
+    for kind in () if expired else ("last", "last.previous"):
         stored = checkpoints.head(row.job_id, kind)
         if stored is not None and stored.checkpoint is not None and stored.run_id == row.origin_run_id:
             return stored
-    if row.durable is not None and row.run_id != run.run_id:
-        expired = row.last_checkpoint_expired_at
-        gone = f"was deleted by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
+    if row.durable is not None and (expired or row.run_id != run.run_id):
+        gone, remedy = "is gone", "restore it"
+        if expired:
+            gone = f"was deleted by the retention policy on {expired:%Y-%m-%d}"
+            remedy = "restore it as docs/operations.md (Retention) says"
         raise SpecError(
             f"job_id={row.job_id!r} stored its state after {name_position(row.durable)}, but "
-            f"{checkpoints.build_uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
+            f"{checkpoints.build_uri(row.job_id, 'last')} {gone}; {remedy}, or set fresh=true to start over"
         ).about("job_id")
     return None

@@ -17,7 +17,7 @@ from include.datasets.reference import DatasetVersionName
 from include.datasets.registered import parse_registered
 from include.datasets.sources import parse_source
 from include.deployment.retrying import is_transient
-from include.jobs.repository import JobClaim
+from include.jobs.claim import JobClaim
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import show_value
 from include.registry.errors import DatasetUnknown

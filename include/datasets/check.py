@@ -83,8 +83,8 @@ def inspect_dataset(
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged for a fingerprint other than `expected`; StoreErrors; and UntrustedFolder for a cache that
     another account could have changed. Everything that parses the data runs in a confined process, see
-    confinement.py. A retry may succeed after OSError, ConfinedProcessEnded, EvictionHangs and
-    ImagesUnavailable.
+    confinement.py. A retry may succeed after OSError, ConfinedProcessEnded, EvictionHangs, ImagesUnavailable
+    and DatasetChanging: without `expected`, the data changed while they were listed and fetched.
     """
     origin = parse_source(source, task)
     if isinstance(origin, Digits):

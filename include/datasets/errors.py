@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, Self
 
 from include.datasets.checking.findings import Finding, FoundKind, group
-from include.errors import FinalError
+from include.errors import FinalError, TransientError
 from include.limits import ERROR_BYTES, SUMMARY_BYTES
 from include.refusals import shorten
 
@@ -66,6 +66,13 @@ class DatasetNotHere(DatasetError):
 
 class DatasetChanged(DatasetError):
     """The content has changed since `check_dataset` checked it."""
+
+    change: str | None = None
+    """Which object has changed, without the advice for data that were checked before; None if unknown."""
+
+
+class DatasetChanging(TransientError):
+    """The data changed while they were listed and fetched for a check; a retry lists them again."""
 
 
 class ReaderKilled(DatasetError):

@@ -66,9 +66,9 @@ class S3ObjectReader:
             try:
                 yield from read_range(self._client, location, f'"{stored.etag}"', start, stop)
             except ObjectNotFound as error:
-                raise DatasetChanged(_describe_change(stored.uri, "deleted")) from error
+                raise _describe_change(stored.uri, "deleted") from error
             except (ConditionFailed, RangeNotSatisfiable) as error:
-                raise DatasetChanged(_describe_change(stored.uri, "replaced")) from error
+                raise _describe_change(stored.uri, "replaced") from error
 
     @contextmanager
     def _explain_errors(self, location: S3Location) -> Iterator[None]:
@@ -94,8 +94,11 @@ def _to_stored_object(found: ListedObject) -> StoredObject:
     return StoredObject(found.location.bucket, found.location.key, found.size, found.etag.strip('"'))
 
 
-def _describe_change(uri: str, what: Literal["deleted", "replaced"]) -> str:
-    return (
-        f"{uri} was {what} after the dataset was listed. Restore that object, or start over with the "
-        "current content: clear check_dataset, or, if the job has a durable state, trigger it with fresh=true"
+def _describe_change(uri: str, what: Literal["deleted", "replaced"]) -> DatasetChanged:
+    change = f"{uri} was {what} after the dataset was listed"
+    error = DatasetChanged(
+        f"{change}. Restore that object, or start over with the current content: clear check_dataset, or, if "
+        "the job has a durable state, trigger it with fresh=true"
     )
+    error.change = change
+    return error

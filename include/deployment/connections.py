@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.deployment.lookup import look_up
 from include.deployment.settings import (
-    DATABASE_LIMITS,
+    DATABASE_OPTIONS,
     MAINTENANCE_QUEUE,
     TRAINING_DB,
     TRAINING_S3,
@@ -60,20 +60,28 @@ def connect_training_db() -> Connection[Any]:
 def _prepare_connecting() -> Callable[[], Connection[Any]]:
     """Read Airflow's connection, and return a function that connects to the training database."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
+    from psycopg import IsolationLevel
 
     from include.time_limited_connection import TimeLimitedConnection
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
     settings = look_up(TRAINING_DB)
-    extra = _DATABASE_TIMEOUTS | {"options": DATABASE_LIMITS} | settings.extra_dejson
+    extra = _DATABASE_TIMEOUTS | settings.extra_dejson
+    # Ours also apply if the connection sets other options, such as a search_path. Without a lock_timeout, the
+    # server keeps every session that waits for a lock, long after its client has given up.
+    extra["options"] = f"{DATABASE_OPTIONS} {extra.get('options', '')}"
     login = settings.login, settings.password, settings.port
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 
     def connect() -> Connection[Any]:
         user, password, port = hook.get_iam_token(settings) if extra.get("iam") else login
-        return TimeLimitedConnection.connect(
+        connection = TimeLimitedConnection.connect(
             host=settings.host, user=user, password=password, dbname=settings.schema, port=port, **options
         )
+        # A host application may have chosen another level, but a transaction that has waited for a lock must
+        # see what the lock's holder has committed.
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        return connection
 
     return connect
 

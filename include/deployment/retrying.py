@@ -85,10 +85,14 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _list_schema_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that psycopg raises if, in an upgrade, the new code runs before `migrate_schema`."""
-    from psycopg.errors import UndefinedColumn, UndefinedTable
+    """Return the errors that psycopg raises until `migrate_schema` has run.
 
-    return UndefinedColumn, UndefinedTable
+    In an upgrade, the new code may run before it. It also grants the rights on new tables, at its end, and
+    those of a new role.
+    """
+    from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
+
+    return UndefinedColumn, UndefinedTable, InsufficientPrivilege
 
 
 def _is_airflow_away(error: AirflowRuntimeError) -> bool:

@@ -34,8 +34,15 @@ host application's backend, and TRAINING_AIRFLOW for Airflow itself, as a user w
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
-DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Statements take milliseconds. One that takes seconds is waiting for a lock: it is cancelled and retried."""
+DATABASE_OPTIONS = (
+    "-c statement_timeout=10s -c lock_timeout=5s -c datestyle=ISO -c client_encoding=UTF8 "
+    "-c tcp_user_timeout=30s -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+"""Options of each session. Statements take milliseconds. One that takes seconds is waiting for a lock: it is
+cancelled and retried. If the machine of a session loses power within a transaction, PostgreSQL ends the
+session, with its locks, after half a minute. By default, it would keep them for more than two hours. A host
+application may have chosen another style of dates, which psycopg cannot read, and another encoding for its
+database."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
@@ -107,11 +114,7 @@ class Settings:
             model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
             quotas=quotas,
-            ownership=JobOwnership(
-                administrators=_parse_names(os.environ.get("JOB_ADMINISTRATORS", "")),
-                open_to_all=_parse_ownership(os.environ.get("JOB_OWNERSHIP", "")),
-                scheduled_owner=os.environ.get("SCHEDULED_JOBS_OWNER", "").strip() or None,
-            ),
+            ownership=read_ownership(),
         )
 
     def find_job_folder(self, job_id: str) -> Path:
@@ -141,6 +144,15 @@ class Settings:
     def dataset_cache(self) -> Path:
         """The folder of fetched and generated data. Unlike a job's folder, its name starts with a dot."""
         return self.training_root / ".datasets"
+
+
+def read_ownership() -> JobOwnership:
+    """Read who may change which jobs, and no other setting. Raises SettingRefused."""
+    return JobOwnership(
+        administrators=_parse_names(os.environ.get("JOB_ADMINISTRATORS", "")),
+        open_to_all=_parse_ownership(os.environ.get("JOB_OWNERSHIP", "")),
+        scheduled_owner=os.environ.get("SCHEDULED_JOBS_OWNER", "").strip() or None,
+    )
 
 
 def load_deployed_plans() -> Plans:

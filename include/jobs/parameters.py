@@ -156,7 +156,11 @@ class TrainingParameters(BaseModel):
         le=100_000,
     )
     time: float | None = nullable(
-        _TRAINING, "Time budget in hours, used instead of epochs.", when_empty="none", gt=0, le=8_760
+        _TRAINING,
+        "Time budget in hours for all attempts together, used instead of epochs.",
+        when_empty="none",
+        gt=0,
+        le=8_760,
     )
     optimizer: Optimizer | None = nullable(
         _TRAINING, "Optimizer; auto also chooses lr0 and momentum.", default=DEFAULTS["optimizer"]

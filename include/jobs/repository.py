@@ -5,7 +5,6 @@ include.jobs.attempts records the progress of attempts at a training run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from include.datasets.reference import DatasetVersionName
+    from include.jobs.claim import JobClaim
     from include.jobs.job import TrainingJob
 
 _CLASS_TABLE = TypeAdapter(list[ClassCount] | None)
@@ -40,51 +39,12 @@ class JobNotCreatable(RepositoryError):
     """The table belongs to a host application, which alone can create this row."""
 
 
+class StateExpired(RepositoryError):
+    """The state from which the job continues was deleted before the run had claimed the job."""
+
+
 class DatasetGone(RepositoryError):
     """The registered version of a dataset was deleted before a job that trains on it was recorded."""
-
-
-@dataclass(frozen=True)
-class JobClaim:
-    """A run's claim to a job: the values for the job's row, and the conditions for taking the row."""
-
-    job_id: str
-    """Name of the job."""
-    dag_id: str
-    """Dag of the run that claims the job."""
-    run_id: str
-    """The run that claims the job."""
-    spec: Mapping[str, Any]
-    """The parameters, as `ResolvedSpec` writes them."""
-    epochs: int | None
-    """Planned number of epochs; None keeps the row's."""
-    parent_job_id: str | None
-    """Job that this job continues, or whose weights it starts from; None if there is none."""
-    resumed_epoch: int | None
-    """The parent's epoch, counted from 0, after which this job continues; None if it does not continue
-    another job."""
-    triggered_by: str | None
-    """Owner of the job; None if a schedule without a configured owner triggered the run."""
-    fresh: bool
-    """Whether training starts from scratch if the row belongs to another run."""
-    expected_run_id: str | None
-    """The row's run_id, as the caller read it; None if there was no row, or the row had no owner."""
-    origin_run_id: str | None = None
-    """The row's origin_run_id if training starts from scratch; None means `run_id`."""
-    recreated: bool = False
-    """Whether the row belongs to a deleted run with the same id."""
-    initial_weights_path: str | None = None
-    """File in S3 from which training starts; None if it starts from scratch."""
-    initial_weights_sha256: str | None = None
-    """SHA-256 of the file in initial_weights_path."""
-    queued_at: datetime | None = None
-    """When the job was queued; None means now."""
-    dataset: DatasetVersionName | None = None
-    """Version of the registered dataset in the spec."""
-    gpu_limit: int | None = None
-    """Number of GPUs that the jobs of `triggered_by` may have at the same time; None for any number."""
-    run_started_at: datetime | None = None
-    """When the run started or, if later, was last cleared."""
 
 
 class JobRepository(AttemptRepository):
@@ -105,7 +65,8 @@ class JobRepository(AttemptRepository):
 
         Raises JobTaken if another run took the job first; OwnershipLost if the job was cancelled while this
         run waited, and the run has not been cleared since; JobNotCreatable if only the host application can
-        create this row; and DatasetGone if the version of the dataset was deleted in the meantime.
+        create this row; StateExpired if the state to continue from was deleted in the meantime, and
+        DatasetGone if the version of the dataset was.
         """
         dataset = claim.dataset
         values = vars(claim) | {
@@ -120,9 +81,11 @@ class JobRepository(AttemptRepository):
                 self._statements.fetch_one("lock_quota", **values)
             if dataset is not None and self._statements.fetch_one("hold_dataset_version", **values) is None:
                 raise DatasetGone(f"dataset={str(dataset)!r} has just been deleted; give another version")
+            if claim.parent_job_id is not None:
+                self._hold_parent(claim, claim.parent_job_id)
             taken = self._statements.fetch_one("take_over_job", **values)
             if taken is None:
-                self._create(claim.job_id, claim.run_id, values)
+                self._create(claim, values)
             elif taken.begins:
                 self._statements.execute("start_over", **values)
             if taken is None or taken.begins:
@@ -195,17 +158,17 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        `decide` gets the locked row, and returns the values for the statements record_checkpoints and
-        mark_external. If it returns None or raises an error, nothing is written.
+        `decide` gets the locked row, and returns the values for the statements mark_external and
+        record_checkpoints. If it returns None or raises an error, nothing is written.
         """
         with self._connection.transaction():
-            self._statements.fetch_one("lock_job", job_id=job_id)
+            self._statements.fetch_one("lock_jobs", job_ids=[job_id])
             job = self._get(job_id)
             if job is None or (values := decide(job)) is None:
                 return job
             values = {**values, "job_id": job_id, "run_id": job.run_id}
-            self._statements.execute("record_checkpoints", **values)
             self._statements.execute("mark_external", **values)
+            self._statements.execute("record_checkpoints", **values)
             return self._get(job_id)
 
     def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:
@@ -224,15 +187,23 @@ class JobRepository(AttemptRepository):
         with self._connection.transaction():
             return self._statements.execute("archive_job", job_id=job_id, archived=archived) == 1
 
-    def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
+    def fail_run(
+        self, dag_id: str, run_id: str, error: str, *, again: bool = False, attempt: int | None = None
+    ) -> str | None:
         """Record why the run's job failed, and return the job's id.
 
-        Returns None, and writes nothing, if the run owns no job or its job has ended. With `again`, a job
-        that has already failed gets the new reason.
+        Returns None, and writes nothing, if the run owns no job, if its job has ended, or if `attempt` is
+        given and a newer attempt has started. With `again`, a job that has already failed gets the new
+        reason.
         """
         with self._connection.transaction():
             failed = self._statements.fetch_one(
-                "fail_run", dag_id=dag_id, run_id=run_id, error=make_storable(error), again=again
+                "fail_run",
+                dag_id=dag_id,
+                run_id=run_id,
+                error=make_storable(error),
+                again=again,
+                attempt=attempt,
             )
         return None if failed is None else str(failed.job_id)
 
@@ -261,12 +232,29 @@ class JobRepository(AttemptRepository):
                 "copy_epochs", parent_job_id=parent_job_id, job_id=job_id, last_epoch=last_epoch
             )
 
-    def _create(self, job_id: str, run_id: str, values: Mapping[str, Any]) -> None:
+    def _hold_parent(self, claim: JobClaim, parent_job_id: str) -> None:
+        """Keep the parent from being deleted until this transaction has recorded the job that needs it."""
+        # Retention may lock the same two rows, so both are locked here, and in the same order.
+        self._statements.fetch_all("lock_jobs", job_ids=[claim.job_id, parent_job_id])
+        parent = self._statements.fetch_one("hold_job", job_id=parent_job_id)
+        if claim.fresh and claim.resumed_epoch is not None and (parent is None or parent.is_expired):
+            raise StateExpired(
+                f"resume_from={parent_job_id!r} can no longer be resumed: its last.pt has just been deleted. "
+                "Give another job"
+            )
+
+    def _create(self, claim: JobClaim, values: Mapping[str, Any]) -> None:
+        job_id, run_id = claim.job_id, claim.run_id
         taken = JobTaken(
             f"Job {job_id} was taken by another run while run {run_id} was claiming it. "
             "Wait until that run has ended, or choose another job_id."
         )
         if (job := self._get(job_id)) is not None:
+            if job.run_id == claim.expected_run_id and job.last_checkpoint_expired_at and not claim.fresh:
+                raise StateExpired(
+                    f"job_id={job_id!r} can no longer be resumed: its last.pt has just been deleted. Set "
+                    "fresh=true to start over"
+                )
             raise explain_loss(job_id, run_id, job) if job.was_cancelled and job.run_id == run_id else taken
         if job_id.isdigit() and self._statements.fetch_one("count_key_triggers") != (0,):
             raise JobNotCreatable(

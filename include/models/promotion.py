@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Unpack
 
 from include.checkpoints.errors import CheckpointNotFound
+from include.database import Statements
 from include.jobs.repository import JobRepository
 from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
 from include.models.objects import (
@@ -54,14 +55,22 @@ def register_copy(
     The version gets its own file, copied within S3 and read back before the row is written. If the job
     already has a version of the model, that version is returned unchanged. The connection must be idle.
 
-    Raises NotRegistered if the job has no recorded best.pt, or if its version has a different file;
-    CheckpointNotFound or CorruptObject if the recorded file is missing or damaged; and other StoreErrors.
+    Raises NotRegistered if the job has no recorded best.pt, if its version has a different file, or if the
+    job is deleted meanwhile; CheckpointNotFound or CorruptObject if the recorded file is missing or damaged;
+    and other StoreErrors.
     """
     source, found = _find_recorded_best(connection, bucket.client, job_id)
 
     def place_version(version: int) -> str:
         to, identity = locate_version(bucket, name, version), build_metadata(found, name, version)
         copy_verified(bucket.client, source, found, to, identity, limits or TransferLimits())
+        # Until the version is recorded, the job that its history refers to cannot be deleted.
+        job = Statements(connection).fetch_one("hold_job", job_id=job_id)
+        if job is None or job.best_checkpoint_sha256 != found.sha256:
+            raise NotRegistered(
+                f"Job {job_id} was deleted or started again while its best.pt was being registered; register "
+                "the best.pt of another job"
+            )
         return to.uri
 
     registered = ModelRepository(connection).register(

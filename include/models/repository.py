@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from psycopg.types.json import Jsonb
@@ -34,6 +35,11 @@ class Evidence(TypedDict, total=False):
     reason: str | None
     """The gate's decision, as a sentence."""
 
+
+LONGEST_WAIT = 60
+"""Longest time to wait for another promotion, in seconds."""
+
+_PAUSE = 1
 
 _NO_EVIDENCE: dict[str, None] = dict.fromkeys(Evidence.__annotations__)
 _EVERY = dict.fromkeys(
@@ -210,6 +216,15 @@ class ModelRepository:
             )
         self._statements.fetch_one("lock_model_version", name=name, version=version)
         return self.require(name, version)
+
+    def wait_for_promotion(self, name: str) -> None:
+        """Wait until no promotion of the model is under way, but not for more than a minute."""
+        deadline = time.monotonic() + LONGEST_WAIT
+        while True:
+            (row,) = fetch_rows(self._connection, "try_lock_model", name=name)  # the lock is released at once
+            if row.locked or time.monotonic() > deadline:
+                return
+            time.sleep(_PAUSE)
 
     def record_signature(self, name: str, version: int, sha256: str) -> None:
         """Record the SHA-256 of the version's signature."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from include.jobs.repository import JobRepository
+
 log = logging.getLogger(__name__)
 
 REFUSAL = "refusal"
@@ -27,6 +29,18 @@ _TASK_CALLBACK_SECONDS = 10.0
 
 _DAG_CALLBACK_SECONDS = 30.0
 """The Dag processor allows 50 seconds for a file and its callbacks (`dag_file_processor_timeout`)."""
+
+_FAILED_BY_AIRFLOW = (
+    "Airflow failed this task, and its process did not report why. Either no worker took the task from its "
+    "queue in time, or the process and its supervisor died and no retries were left; the run's audit log in "
+    "Airflow says which. Make sure that a worker of the task's queue is running, then clear the task with "
+    "its downstream tasks, or trigger the job again."
+)
+
+_CLEARED_ALONE = (
+    "The run ended without recording the checkpoints: a task was cleared without the tasks after it, or was "
+    "marked by hand as success or skipped. Clear train with its downstream tasks."
+)
 
 
 @contextmanager
@@ -73,11 +87,15 @@ def record_final_failure(context: Context) -> Iterator[None]:
 
 
 def record_task_failure(context: Context) -> None:
-    """Write why the task failed into the row that its run owns (a task callback, after the last retry)."""
+    """Write why the task failed into the row that its run owns (a task callback, after the last retry).
+
+    There is no exception if Airflow itself fails the task. Airflow then calls this in the Dag processor.
+    """
     error = context.get("exception")
-    failure = error if isinstance(error, BaseException) else None
-    if failure is None or _concerns_this_attempt(failure.__cause__):
-        _record(context, _explain(context, failure), _TASK_CALLBACK_SECONDS, again=True)
+    if not isinstance(error, BaseException):
+        _record(context, f"{context['ti'].task_id}: {_FAILED_BY_AIRFLOW}", _TASK_CALLBACK_SECONDS)
+    elif _concerns_this_attempt(error.__cause__):
+        _record(context, _explain(context, error), _TASK_CALLBACK_SECONDS, again=True)
 
 
 def record_run_failure(context: Context) -> None:
@@ -85,6 +103,9 @@ def record_run_failure(context: Context) -> None:
 
     Does nothing if the task has already recorded its own reason, because the job is then no longer active.
     """
+    if "ti" not in context:  # no task has failed: the tasks after the cleared one are still upstream_failed
+        _record(context, _CLEARED_ALONE, _DAG_CALLBACK_SECONDS)
+        return
     _record(
         context,
         f"The run failed, and no task recorded why ({context.get('reason', 'unknown')}). Most likely, a "
@@ -96,12 +117,7 @@ def record_run_failure(context: Context) -> None:
 
 def record_unfinished_run(context: Context) -> None:
     """Record a failure if a run succeeded without recording its checkpoints (a Dag callback on success)."""
-    _record(
-        context,
-        "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
-        "Clear train with its downstream tasks.",
-        _DAG_CALLBACK_SECONDS,
-    )
+    _record(context, _CLEARED_ALONE, _DAG_CALLBACK_SECONDS)
 
 
 def require_one_row(cursor: Any) -> list[tuple[Any, ...]]:
@@ -112,9 +128,9 @@ def require_one_row(cursor: Any) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = cursor.fetchall()
     if len(rows) != 1:
         raise AirflowFailException(
-            f"record_checkpoints wrote {len(rows)} rows instead of one: the job's row is gone, or another "
-            "run owns it now. The checkpoints are in S3; look at the row in training_jobs before you clear "
-            "this task."
+            f"record_checkpoints wrote {len(rows)} rows instead of one: the job's row is gone, another run "
+            "owns it now, or its last.pt was deleted (last_checkpoint_expired_at). All checkpoints that were "
+            "not deleted are in S3; look at the row in training_jobs before you clear this task."
         )
     return rows
 
@@ -124,9 +140,9 @@ def _concerns_this_attempt(error: BaseException | None) -> bool:
     return not isinstance(error, OwnershipLost)
 
 
-def _explain(context: Context, error: BaseException | None) -> str:
+def _explain(context: Context, error: BaseException) -> str:
     # The error may quote names of a user's files and classes, which may contain control characters.
-    return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
+    return escape_controls(f"{context['ti'].task_id}: {str(error).strip() or type(error).__name__}")
 
 
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
@@ -147,22 +163,36 @@ def _record(context: Context, reason: str, seconds: float, *, again: bool = Fals
 
 def _write(context: Context, reason: str, *, again: bool) -> str | None:
     """Write the reason into the row that the run owns, or into the queued row that no run owns yet."""
-    from include.claim.ownership import refuse_waiting_job
     from include.deployment.connections import open_training_db
-    from include.deployment.settings import Settings
     from include.jobs.repository import JobRepository
 
-    run, ownership = context["dag_run"], Settings.from_environment().ownership
     with open_training_db() as connection:
         jobs = JobRepository(connection)
-        recorded = jobs.fail_run(context["dag"].dag_id, context["run_id"], reason, again=again)
-        requested = (run.conf or {}).get("job_id")
-        if (
-            recorded is None
-            and isinstance(requested, str)
-            and refuse_waiting_job(requested, reason, run.triggering_user_name, jobs, ownership)
-        ):
-            recorded = requested
+        recorded = jobs.fail_run(
+            context["dag"].dag_id, context["run_id"], reason, again=again, attempt=_find_attempt(context)
+        )
+        if recorded is None:
+            recorded = _refuse_requested_job(context, reason, jobs)
     if recorded is not None:
         log.info("Recorded the failure of job %s: %s", recorded, reason)
     return recorded
+
+
+def _find_attempt(context: Context) -> int | None:
+    """Return the number of the attempt at training that failed; None if another task or the run failed."""
+    ti = context.get("ti")
+    return ti.try_number if ti is not None and ti.task_id == "train" else None
+
+
+def _refuse_requested_job(context: Context, reason: str, jobs: JobRepository) -> str | None:
+    """Write the reason into the queued row that the run's conf names and no run owns; return its job's id."""
+    from include.claim.ownership import refuse_waiting_job
+    from include.deployment.settings import read_ownership
+
+    run = context.get("dag_run")  # missing in a Dag callback for which Airflow names no task
+    requested = (run.conf or {}).get("job_id") if run is not None else None
+    if run is None or not isinstance(requested, str):
+        return None
+    # Only this setting is read: an invalid one may be the failure that is to be recorded.
+    refused = refuse_waiting_job(requested, reason, run.triggering_user_name, jobs, read_ownership())
+    return requested if refused else None

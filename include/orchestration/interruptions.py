@@ -4,10 +4,11 @@ After a SIGKILL, such as the kernel's when memory runs out, Airflow evaluates no
 the task `retries` times. Therefore each attempt stores its number in task_state_store when it starts. If it
 ends with an error, an outage or a preemption, the retry policy marks it as explained. An attempt without an
 explanation was killed, or lost with its machine. The watchdog's traces are also stored, so that the last
-failure can name the most likely cause.
+failure can name the most likely cause. Attempts that left nothing do not count: while the API server is
+unavailable, Airflow ends each attempt before it starts.
 
-Durable progress resets the counts of kills and interruptions: a job that advances can be interrupted for
-weeks.
+Durable progress resets the counts of kills, interruptions and errors: a job that advances can be interrupted
+for weeks.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None
     watchdog's trace of the previous attempt, if this machine has one.
 
     Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
-    progress. If Airflow does not respond, the attempt starts unchecked, but still counts if it is killed.
+    progress. If Airflow does not respond, the attempt starts unchecked and uncounted.
     """
     try:
         kills, interruptions = _store_start(context, progress, trace)
@@ -108,6 +109,11 @@ def mark_explained(context: Context) -> Ending | None:
     return Ending(attempt - int(first) + 1, had_started)
 
 
+def load_progress(context: Context) -> list[int]:
+    """Return the most durable progress with which an attempt of the task has started; empty if none has."""
+    return list((load_record(context, _KEY) or {}).get("progress", []))
+
+
 def load_record(context: Context, key: str) -> dict[str, Any] | None:
     """Return the record that an earlier attempt of the task stored, if it had the same arguments."""
     stored = context["task_state_store"].get(key)
@@ -137,8 +143,8 @@ def _store_start(
 ) -> tuple[list[Trace | None], int]:
     """Record that the attempt starts; return the earlier kills and the number of earlier interruptions.
 
-    All preceding attempts without progress count as interruptions. For each that was killed, the list
-    contains its trace, or None if it left none.
+    All preceding attempts without progress count as interruptions, except those that left no record. For each
+    that was killed, the list contains its trace, or None if it left none.
     """
     attempt, reached = context["ti"].try_number, tuple(progress)
     before = load_record(context, _KEY)
@@ -151,8 +157,7 @@ def _store_start(
             kills = [Trace(**kill) if kill else None for kill in before["kills"]]
             if before["attempt"] != attempt:  # equal when a deferred task resumes the same attempt
                 kills.append(trace if trace and trace.attempt == before["attempt"] else None)
-        # Attempts between the stored attempt and this one were killed before they could store their start.
-        kills += [None] * (attempt - before["attempt"] - 1)
+        first += max(attempt - before["attempt"] - 1, 0)  # attempts in between left no record
     noted: dict[str, Any] = {
         "attempt": attempt,
         "first": first,

@@ -13,6 +13,7 @@ from include.attempt.preemption import Preempted
 from include.deployment.retrying import is_transient
 from include.orchestration.interruptions import (
     MAX_INTERRUPTIONS,
+    load_progress,
     load_record,
     mark_explained,
     stop_after_repeated_kills,
@@ -69,8 +70,8 @@ class ErrorCountPolicy(RetryPolicy):
     """
 
     errors: int = 2
-    """Number of errors at which the task fails. The count restarts when the task has different arguments or
-    was cleared."""
+    """Number of errors at which the task fails. The count restarts if an attempt starts with more durable
+    progress than the one with the last error, if the task has different arguments, or if it was cleared."""
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
@@ -105,10 +106,13 @@ class ErrorCountPolicy(RetryPolicy):
         )
 
     def _count(self, exception: BaseException, context: Context) -> int:
-        """Count the error; return its number since the arguments last changed, counted from 1."""
-        before = (load_record(context, _KEY) or {}).get("count")
-        count = (before if isinstance(before, int) else 0) + 1
-        store_record(context, _KEY, {"count": count, "last": _build_sentence(exception)})
+        """Count the error; return its number, which starts at 1 again after durable progress."""
+        before, progress = load_record(context, _KEY) or {}, load_progress(context)
+        is_progress = progress > before.get("progress", progress)
+        count = 1 if is_progress else before.get("count", 0) + 1
+        store_record(
+            context, _KEY, {"count": count, "progress": progress, "last": _build_sentence(exception)}
+        )
         return count
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from include.datasets.errors import DatasetError
@@ -68,6 +68,12 @@ class Schedule(_StrictModel):
                 f"schedule.cron: {cron!r} is not a cron expression; give five fields such as '0 3 * * 1', "
                 f"or one of {', '.join(_PRESETS)}"
             )
+        try:
+            croniter(cron).get_next()
+        except CroniterBadDateError:
+            raise ValueError(
+                f"schedule.cron: {cron!r} never occurs; give days that exist in the given months"
+            ) from None
         return cron
 
     @model_validator(mode="after")

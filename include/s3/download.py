@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
 from include.blocks import BLOCK
-from include.s3.errors import LocalDiskError, ObjectTooLarge, translate_s3_errors
+from include.s3.errors import LocalDiskError, ObjectTooLarge, list_interruptions, translate_s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -96,8 +96,6 @@ class _Download:
         self._largest = largest
 
     def run(self) -> FetchedObject:
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
-
         self._hash, self._received = hashlib.sha256(), 0
         self._file.seek(0)
         self._file.truncate()
@@ -111,7 +109,7 @@ class _Download:
             try:
                 self._receive(answer)
                 break
-            except (HTTPClientError, IncompleteReadError) as error:
+            except list_interruptions() as error:
                 breaks = 1 if self._received > before else breaks + 1
                 if breaks == _BREAKS:
                     raise

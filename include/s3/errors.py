@@ -144,6 +144,17 @@ _UNAVAILABLE: dict[type[StoreUnavailable], set[str]] = {
 """S3's codes for the subclasses of StoreUnavailable; any other code becomes StoreUnavailable itself."""
 
 
+def list_interruptions() -> tuple[type[Exception], ...]:
+    """Return the exceptions for a connection that failed or broke, also while a response was read.
+
+    botocore passes on an SSLError of urllib3 while a response is read, as after a damaged packet.
+    """
+    from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError
+
+    return boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, HTTPError
+
+
 @contextmanager
 def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None]:
     """Turn the exceptions of boto3 in the block into StoreErrors about `location` that say what to do."""
@@ -156,7 +167,7 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
         raise _explain(error, endpoint, location) from error
     except boto.FlexibleChecksumError as error:
         raise CorruptObject(f"{location.uri} is damaged in S3: {error}") from error
-    except (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError) as error:
+    except list_interruptions() as error:
         raise StoreUnreachable(
             f"S3 at {endpoint} does not respond, or the connection was interrupted ({error}); check that S3 "
             "is running, and that the endpoint_url of connection training_s3 is right"

@@ -25,13 +25,16 @@ _REFUSALS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, e
 
 @dataclass(frozen=True)
 class LockTimeouts:
-    """How long to wait for locks, in PostgreSQL's notation."""
+    """How long to wait for locks, and for the client that holds them, in PostgreSQL's notation."""
 
     migration: str = "2min"
     """For the lock that another migration holds."""
     table: str = "10s"
     """For a table in use. A session that waits for a table lock blocks every later query on the table, so it
     must not wait for long."""
+    silence: str = "1min"
+    """For the migrating client, between two statements. If its machine has lost power, PostgreSQL would
+    otherwise keep its session, with locks that stop all training runs from recording, for hours."""
 
 
 DEFAULT_TIMEOUTS = LockTimeouts()
@@ -65,6 +68,8 @@ def open_exclusive_session(engine: Engine, timeouts: LockTimeouts) -> Iterator[C
         connection.detach()
         # If the client is killed, its session must not hold the lock until the current statement ends.
         connection.exec_driver_sql("SET client_connection_check_interval = '1s'")
+        for session in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
+            connection.exec_driver_sql(f"SET {session} = '{timeouts.silence}'")
         connection.exec_driver_sql(f"SET lock_timeout = '{timeouts.migration}'")
         with translate_database_errors(
             f"Another run has been migrating this database for more than {timeouts.migration}. "

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 from anyio import CapacityLimiter
 from cachetools import LRUCache, TTLCache
@@ -131,16 +131,31 @@ def _is_login(scope: Scope) -> bool:
 
 
 def _identify_account(scope: Scope, body: bytes) -> bytes:
-    """Return a fixed-length digest of the user's name, or of the empty string if no name was sent."""
+    """Return a fixed-length digest of the user's name.
+
+    All attempts whose name is missing or ambiguous are counted together, as for the empty name.
+    """
+    kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     try:
-        if "json" in Headers(scope=scope).get("content-type", ""):
+        if kind == "application/json":
             sent = from_json(body)
-            name = sent.get("username") if isinstance(sent, dict) else ""
+            name = sent.get("username", "") if isinstance(sent, dict) else ""
         else:
-            name = parse_qs(body.decode(), max_num_fields=20).get("username", [""])[0]  # like FAB
+            name = _read_form(body.decode()) if kind == "application/x-www-form-urlencoded" else ""
     except ValueError:
         name = ""
     return blake2b(str(name).strip().casefold().encode(errors="replace"), digest_size=16).digest()
+
+
+def _read_form(body: str) -> str:
+    """Return the user's name; empty if the field may occur twice.
+
+    Of two fields, SimpleAuthManager reads the last and FAB the first, and their parsers separate fields
+    differently. A client could therefore log in to one account and be counted for another.
+    """
+    if unquote_plus(body).count("username") != 1:
+        return ""
+    return parse_qs(body, max_num_fields=20).get("username", [""])[0]
 
 
 def _identify_address(scope: Scope) -> str:

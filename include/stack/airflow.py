@@ -20,7 +20,7 @@ import requests
 from include.stack import processes
 from include.stack.errors import StackError, read_last_lines
 from include.stack.gpus import count_gpu_slots
-from include.stack.ports import LOOPBACK, open_session
+from include.stack.ports import LOOPBACK, exempt_from_proxies, open_session
 from include.stack.private_files import UMASK, make_private_folder, write_private
 from include.stack.processes import Service
 from include.stack.state import USERNAME
@@ -35,6 +35,10 @@ OTHER_TASKS = 5
 """Number of tasks that can run in addition to one training run on each GPU."""
 TASK_STOP_SECONDS = 120.0
 """Running tasks are killed this long after the stop signal; training runs save their state before that."""
+
+DATABASE_RETRIES = 30
+"""Number of times that the scheduler repeats a query, in one to two minutes. With Airflow's default of 3, the
+scheduler ends if PostgreSQL restarts."""
 
 PARTS: Mapping[Part, Sequence[str]] = {
     "api-server": (),
@@ -106,7 +110,13 @@ class Airflow:
         """Write the configuration and the password of the UI."""
         make_private_folder(self.home)
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read_dict(self._build_settings())
+        # Airflow takes a single % for the beginning of a reference to another setting.
+        parser.read_dict(
+            {
+                section: {name: str(value).replace("%", "%%") for name, value in settings.items()}
+                for section, settings in self._build_settings().items()
+            }
+        )
         text = io.StringIO()
         parser.write(text)
         write_private(self.home / "airflow.cfg", text.getvalue())
@@ -143,6 +153,10 @@ class Airflow:
     def is_migrated(self) -> bool:
         """Return whether Airflow's own database has its tables, whatever their version."""
         return self._stamp.exists()
+
+    def forget_migration(self) -> None:
+        """Let the next `migrate` create the tables: the database is about to be created."""
+        self._stamp.unlink(missing_ok=True)
 
     def start(self) -> bool:
         """Start all parts and wait until they are healthy. Returns False if all were already running."""
@@ -181,10 +195,8 @@ class Airflow:
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": str(REPOSITORY),
             "PATH": f"{self._scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "NO_PROXY": f"{LOOPBACK},localhost",
-            "no_proxy": f"{LOOPBACK},localhost",
         }
-        return inherited | own | dict(self.variables)
+        return inherited | exempt_from_proxies(inherited) | own | dict(self.variables)
 
     def build_environment(self, part: Part) -> dict[str, str]:
         """Return the complete environment of the part's process."""
@@ -237,7 +249,7 @@ class Airflow:
                 "simple_auth_manager_users": f"{USERNAME}:admin",
                 "simple_auth_manager_passwords_file": self._passwords_file,
             },
-            "database": {"sql_alchemy_conn": self.database_url},
+            "database": {"sql_alchemy_conn": self.database_url, "max_db_retries": DATABASE_RETRIES},
             "api": {
                 "host": LOOPBACK,
                 "port": self.port,

@@ -17,16 +17,16 @@ SECONDS = 30
 
 
 class ApiRefusal(StackError):
-    """The training API refused a request or failed; `status` is the HTTP status of its response."""
+    """The training API refused a request."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+
+class ApiUnavailable(StackError):
+    """The API server or its database does not respond; the same request may succeed soon."""
 
 
 @dataclass(frozen=True)
 class AirflowApi:
-    """Calls Airflow's REST API as one user."""
+    """Calls Airflow's REST API as one user, who logs in again when the token has expired."""
 
     url: str
     """Address of the API server, without a trailing slash."""
@@ -77,17 +77,17 @@ class AirflowApi:
         return [line for event in content for line in _format_event(event)]
 
     def call_training_api(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call the training API. Raises ApiRefusal with the detail of an error response."""
+        """Call the training API. Raises ApiRefusal or ApiUnavailable with the detail of an error response."""
         answer = self._request(method, f"{self.url}{PREFIX}/{path}", body)
         try:
             content: dict[str, Any] = answer.json() if answer.content else {}
         except requests.JSONDecodeError:  # not from the training API: for example, the server is stopping
-            raise ApiRefusal(
-                f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text:.1000}",
-                answer.status_code,
+            raise ApiUnavailable(
+                f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text:.1000}"
             ) from None
         if not answer.ok:
-            raise ApiRefusal(str(content.get("detail", answer.text)), answer.status_code)
+            error = ApiUnavailable if _is_outage(answer) else ApiRefusal
+            raise error(str(content.get("detail", answer.text)))
         return content
 
     @cached_property
@@ -96,7 +96,8 @@ class AirflowApi:
         login = {"username": self.username, "password": self.password}
         token = session.post(f"{self.url}/auth/token", json=login, timeout=SECONDS)
         if not token.ok:
-            raise StackError(f"Airflow at {self.url} refuses the login of {self.username!r}: {token.text}")
+            error = ApiUnavailable if _is_outage(token) else StackError
+            raise error(f"Airflow at {self.url} refuses the login of {self.username!r}: {token.text}")
         session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
         return session
 
@@ -105,18 +106,25 @@ class AirflowApi:
     ) -> requests.Response:
         answer = self._request(method, f"{self.url}/api/v2/{path}", body)
         if not answer.ok and answer.status_code != accept:
-            raise StackError(
-                f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text}"
-            )
+            error = ApiUnavailable if _is_outage(answer) else StackError
+            raise error(f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text}")
         return answer
 
     def _request(self, method: str, url: str, body: dict[str, Any] | None) -> requests.Response:
         try:
+            answer = self._session.request(method, url, json=body, timeout=SECONDS)
+            if answer.status_code != requests.codes.unauthorized:
+                return answer
+            vars(self).pop("_session").close()
             return self._session.request(method, url, json=body, timeout=SECONDS)
         except requests.RequestException as error:
-            raise StackError(
+            raise ApiUnavailable(
                 f"Airflow at {self.url} is not responding. See `make status` and `make logs`."
             ) from error
+
+
+def _is_outage(answer: requests.Response) -> bool:
+    return answer.status_code in range(500, 600)
 
 
 def _format_event(event: Any) -> list[str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import fcntl
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +75,9 @@ def _ensure(files: list[Path]) -> None:
     if not PYTHON.exists():
         print(f"Creating .venv with Python {sys.version.split()[0]} ...", flush=True)
         _create()
+    elif not _find_stamp(UV_LOCK).exists():
+        # Without pip's first installation, pip itself may be missing: an earlier setup may have been killed.
+        subprocess.run([str(PYTHON), "-m", "ensurepip", "--default-pip"], capture_output=True, check=False)
     if not _is_installed(UV_LOCK):
         pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *LOCKED, "-r", str(UV_LOCK)], os.environ)
@@ -84,6 +89,9 @@ def _ensure(files: list[Path]) -> None:
     # On a terminal, show progress; otherwise skip the list of some 250 packages.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode"]
+    for file in files:
+        # If this is interrupted, the packages are neither those of the old lock nor those of the new one.
+        _find_stamp(file).unlink(missing_ok=True)
     _run([*uv, *quiet, *LOCKED, "--excludes", str(EXCLUDED), *options], build_uv_environment())
     for file in files:
         _find_stamp(file).write_text(_hash_file(file))
@@ -116,11 +124,18 @@ def _diagnose(program: str) -> str:
     free = _measure_free_gb(VENV)
     if free < 1:
         return f"The disk with {VENV} is full ({free:.1f} GB free). Free up {NEEDED_GB:.0f} GB."
-    index = build_uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
+    address = urlsplit(build_uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX))
+    login, _, host = address.netloc.rpartition("@")
+    index = address._replace(netloc=host).geturl()
+    request = urllib.request.Request(f"{index.rstrip('/')}/pip/")  # noqa: S310 - the user's own index
+    if login:
+        user, _, password = map(unquote, login.partition(":"))
+        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {encoded}")
     try:
-        with urllib.request.urlopen(f"{index.rstrip('/')}/pip/", timeout=20):  # noqa: S310 - the user's own index
+        with urllib.request.urlopen(request, timeout=20):  # noqa: S310
             pass
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         return (
             f"The package index {index} cannot be reached: {error}.\n"
             f"Check the network, or use a mirror: PIP_INDEX_URL=https://... make ..."

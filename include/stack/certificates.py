@@ -105,7 +105,10 @@ def _quote(path: Path) -> str:
 
 
 def _is_usable(folder: Path, configuration: str) -> bool:
-    """Return whether the files match each other and this folder, and do not expire soon."""
+    """Return whether the files match each other and this folder, are valid now, and do not expire soon.
+
+    If they were created while the clock was wrong, they may not be valid yet.
+    """
     try:
         if (folder / "security.toml").read_text() != configuration:
             return False
@@ -117,8 +120,10 @@ def _is_usable(folder: Path, configuration: str) -> bool:
         key = load_pem_private_key((folder / "key.pem").read_bytes(), password=None)
     except Exception:  # missing, truncated or from another authority: in each case, replace all files
         return False
+    now = datetime.now(UTC)
+    begins = max(authority.not_valid_before_utc, certificate.not_valid_before_utc)
     expires = min(authority.not_valid_after_utc, certificate.not_valid_after_utc)
-    return key.public_key() == certificate.public_key() and expires > datetime.now(UTC) + RENEWAL
+    return key.public_key() == certificate.public_key() and begins <= now < expires - RENEWAL
 
 
 if __name__ == "__main__":

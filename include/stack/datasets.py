@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from include.registry.request import RegisterRequest
 from include.request import RequestRefused
 from include.stack.airflow_api import ApiRefusal
 from include.stack.errors import StackError
+from include.stack.outages import retry_during_outage
 from include.stack.ports import open_session
 from include.stack.private_files import hold_lock, make_private_folder, write_private
 
@@ -61,7 +63,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
         # Forget the upload only now: if its check could not be started, the next attempt need not resend it.
         memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
-        version = _wait_for_version(stack, name, run_id)
+        version = _wait_for_version(stack, steps, name, run_id)
         step.result = f"version {version}"
     steps.say(
         f"View it:      {stack.url}/plugin/trainings{PREFIX}/dataset?name={quote(name)}&version={version}"
@@ -88,15 +90,11 @@ def _hash_files(files: dict[str, Path]) -> str:
 def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
     """Return the interrupted upload of the same files, or None if there is none.
 
-    Raises StackError if the API fails, for example during an outage; the upload can be continued later.
+    Raises ApiUnavailable during an outage; the upload can be continued later.
     """
     try:
         return api.call_training_api("GET", f"uploads/{memory.read_text()}")
-    except FileNotFoundError:
-        return None
-    except ApiRefusal as refusal:
-        if refusal.status >= requests.codes.server_error:
-            raise
+    except (FileNotFoundError, ApiRefusal):
         return None
 
 
@@ -184,11 +182,12 @@ def _send_part(link: dict[str, Any], file: Path, size: int) -> int:
     )
 
 
-def _wait_for_version(stack: Stack, name: str, run_id: str) -> int:
+def _wait_for_version(stack: Stack, steps: Steps, name: str, run_id: str) -> int:
     """Return the version that the run registers. Raises StackError with the reason if the run fails."""
     path = f"datasets/{quote(name, safe='')}/registrations/{quote(run_id, safe='')}"
+    request = partial(stack.api.call_training_api, "GET", path)
     while True:
-        found = stack.api.call_training_api("GET", path)
+        found = retry_during_outage(stack, steps, request)
         if found["state"] == "registered":
             version: int = found["version"]
             return version

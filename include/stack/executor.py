@@ -6,6 +6,7 @@ import atexit
 import gc
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.executors.local_executor import LocalExecutor
@@ -69,6 +70,17 @@ class QueueExecutor(LocalExecutor):
         # Without this, each ending process would collect garbage among all imported objects several times.
         atexit.register(gc.freeze)
         super().start()
+
+    def end(self) -> None:
+        """Let the running tasks finish; but if the scheduler has failed, end them, so that it restarts soon.
+
+        A scheduler that waited for a training run would schedule nothing else for hours. A training run that
+        gets SIGTERM saves its state, and resumes.
+        """
+        if isinstance(sys.exception(), Exception):  # SystemExit, which is none, follows a signal
+            for worker in self.workers.values():
+                worker.terminate()
+        super().end()
 
     def _spawn_worker(self) -> None:
         shared = self.activity_queue

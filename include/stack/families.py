@@ -41,7 +41,7 @@ class PidFile:
     pid: int
     """Process id of the service's main process."""
     started: str
-    """What `identify_start` returned for the process."""
+    """What `identify_start` returned for the process; in a file of version 0.1.0, its `create_time`."""
     is_stopping: bool
     """Whether the service is being stopped."""
 
@@ -68,7 +68,7 @@ class PidFile:
         """Return the process if it is alive."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            if identify_start(process) == self.started and process.status() != psutil.STATUS_ZOMBIE:
+            if self._names(process) and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
 
@@ -79,8 +79,11 @@ class PidFile:
         session.
         """
         with suppress(psutil.NoSuchProcess):
-            return identify_start(psutil.Process(self.pid)) != self.started
+            return not self._names(psutil.Process(self.pid))
         return False
+
+    def _names(self, process: psutil.Process) -> bool:
+        return self.started in {identify_start(process), str(process.create_time())}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -18,11 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from include.jobs.repository import JobRepository
+from include.stack.outages import retry_during_outage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from include.jobs.job import RecordedEpoch
+    from include.stack.airflow_api import AirflowApi
     from include.stack.local import Stack
     from include.stack.steps import Steps
 
@@ -83,17 +86,22 @@ class Follower:
             return self._poll_until_ended(live)
 
     def _poll_until_ended(self, live: Live | None) -> str:
-        api = self.stack.api
+        poll = partial(self._poll, self.stack.api)
         while True:
-            state = api.get_run_state(self.dag_id, self.run_id)
-            self._note_tasks(api.list_task_instances(self.dag_id, self.run_id))
-            self._note_epochs()
-            self._kill_training()
+            state = retry_during_outage(self.stack, self.steps, poll)
             if live is not None:
                 live.update(self._build_panel())
             if state in ENDED:
                 return state
             time.sleep(POLL_SECONDS)
+
+    def _poll(self, api: AirflowApi) -> str:
+        """Print what has changed, and return the state of the run."""
+        state = api.get_run_state(self.dag_id, self.run_id)
+        self._note_tasks(api.list_task_instances(self.dag_id, self.run_id))
+        self._note_epochs()
+        self._kill_training()
+        return state
 
     def _note_tasks(self, tasks: list[dict[str, Any]]) -> None:
         for task in sorted(tasks, key=lambda task: str(task["start_date"] or "~")):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +21,6 @@ from include.stack.gpus import count_gpu_slots, trains_on_cpu
 from include.stack.model_keys import ModelKeys
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
-from include.stack.private_files import hold_lock
 from include.stack.processes import Service
 from include.stack.restarts import History
 from include.stack.s3 import S3
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     from include.stack.steps import Steps
 
 STATE = REPOSITORY / ".stack"
-NEEDED_GB = 2.0
 
 
 @dataclass(frozen=True)
@@ -94,13 +90,11 @@ class Stack:
         """The server that stores the checkpoints."""
         return S3(self.state.path, self.ports.s3, self.credentials.s3_keys, self.buckets)
 
-    @cached_property
+    @property
     def model_keys(self) -> ModelKeys:
-        """The keys that sign and verify promoted models."""
+        """The keys that sign and verify promoted models; the first start creates them."""
         folder = self.state.make_private("model-keys")
-        keys = ModelKeys(folder / "private.pem", folder / "public.pem")
-        keys.prepare()
-        return keys
+        return ModelKeys(folder / "private.pem", folder / "public.pem")
 
     @property
     def airflow(self) -> Airflow:
@@ -209,30 +203,46 @@ class Stack:
 
         Raises StackError, for example if `make rotate` was interrupted.
         """
-        self._check_disk()
-        with self._lock():
-            self._start_servers(steps)
-            with steps.step("Airflow's own tables") as step:
-                self.airflow.configure()
-                step.result = "created or updated" if self.airflow.migrate() else "up to date"
-            with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
-                started = self.airflow.start()
-                self.api.ensure_pool(
-                    GPU_POOL, count_gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
-                )
-                step.result = _describe_start(started, self.url)
-            self.restarts.forget()
-            processes.start(self.supervisor)
+        with self.state.lock():
+            self.start(steps)
+
+    def start(self, steps: Steps) -> None:
+        """Do what `up` does while the caller holds the lock."""
+        self.state.check_disk()
+        self._start_servers(steps)
+        with steps.step("Airflow's own tables") as step:
+            self.airflow.configure()
+            step.result = "created or updated" if self.airflow.migrate() else "up to date"
+        with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
+            started = self.airflow.start()
+            self.api.ensure_pool(
+                GPU_POOL, count_gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
+            )
+            step.result = _describe_start(started, self.url)
+        self.restarts.forget()
+        processes.start(self.supervisor)
 
     def start_servers(self, steps: Steps) -> None:
         """Start only PostgreSQL and S3, with their databases and bucket. Raises StackError."""
-        with self._lock():
+        with self.state.lock():
             self._start_servers(steps)
 
     def down(self, steps: Steps) -> None:
         """Stop all services, even if their credentials or ports cannot be read; the data are kept."""
-        with self._lock():
-            replace(self, state=StoppingState(self.state.path))._stop(steps)
+        with self.state.lock():
+            self.stop(steps)
+
+    def stop(self, steps: Steps) -> None:
+        """Do what `down` does while the caller holds the lock."""
+        stopping = replace(self, state=StoppingState(self.state.path))
+        processes.stop(stopping.supervisor)
+        for title, service in (
+            ("Airflow", stopping.airflow),
+            ("S3 server", stopping.s3),
+            ("PostgreSQL", stopping.postgres),
+        ):
+            with steps.step(f"Stop {title}") as step:
+                step.result = "done" if service.stop() else "it was not running"
 
     def _start_servers(self, steps: Steps) -> None:
         if self.state.next_credentials_file.exists():
@@ -240,10 +250,22 @@ class Stack:
                 "`make rotate` was interrupted, and some of the new secrets may already be in use. Run "
                 "`make rotate` again: it replaces the remaining secrets and starts the stack."
             )
-        self._replace_taken_ports(steps)
+        self.model_keys.prepare()
+        self.replace_taken_ports(steps)
+        try:
+            self._start_databases_and_s3(steps)
+        except StackError:
+            # Another program, such as another stack, may have taken a port meanwhile.
+            if not self.replace_taken_ports(steps):
+                raise
+            self._start_databases_and_s3(steps)
+
+    def _start_databases_and_s3(self, steps: Steps) -> None:
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()
             self.postgres.ensure_roles()
+            if not self.postgres.has_database("airflow"):  # never created, or its data were removed
+                self.airflow.forget_migration()
             self.postgres.ensure_database("airflow", "airflow")
             self.postgres.ensure_database("training", TRAINING_OWNER, TRAINING_APPLICATION)
             step.result = _describe_start(started, f"{LOOPBACK}:{self.ports.postgres}")
@@ -253,16 +275,8 @@ class Stack:
             self.s3.ensure_bucket(DEFAULT_BUCKET, [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"])
             step.result = _describe_start(started, self.s3.endpoint_url)
 
-    def _check_disk(self) -> None:
-        free = shutil.disk_usage(self.state.path).free / 1e9
-        if free < NEEDED_GB:
-            raise StackError(
-                f"{self.state.path} has {free:.1f} GB of free disk space; the servers need "
-                f"{NEEDED_GB:.0f} GB. Free up space, then try again."
-            )
-
-    def _replace_taken_ports(self, steps: Steps) -> None:
-        """Choose other ports if another program has taken one since the last start."""
+    def replace_taken_ports(self, steps: Steps) -> bool:
+        """Choose other ports if another program has taken one. Returns whether it has."""
         needed: set[int] = set()
         if not self.postgres.is_running():
             needed.add(self.ports.postgres)
@@ -270,30 +284,16 @@ class Stack:
             needed |= self.ports.s3.list_numbers()
         if not self.airflow.is_listening():
             needed.add(self.ports.airflow)
-        taken = sorted(port for port in needed if not ports.is_free(port))
-        if not taken:
-            return
+        if not (taken := sorted(port for port in needed if not ports.is_free(port))):
+            return False
         steps.say(
             f"Another program now uses a port of this stack ({', '.join(map(str, taken))}). "
             f"Choosing other ports; links and exported variables from earlier starts are out of date."
         )
         # All services must restart, because each one is configured with the ports of the others.
-        self._stop(steps)
+        self.stop(steps)
         self.state.store_ports(StackPorts.choose())
-
-    def _stop(self, steps: Steps) -> None:
-        processes.stop(self.supervisor)
-        for title, service in (
-            ("Airflow", self.airflow),
-            ("S3 server", self.s3),
-            ("PostgreSQL", self.postgres),
-        ):
-            with steps.step(f"Stop {title}") as step:
-                step.result = "done" if service.stop() else "it was not running"
-
-    def _lock(self) -> AbstractContextManager[None]:
-        """Allow one start or stop at a time."""
-        return hold_lock(self.state.path / "lock")
+        return True
 
 
 def _describe_start(was_started: bool, where: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
 from include.stack import processes
 from include.stack.airflow import REPOSITORY
-from include.stack.ports import LOOPBACK
+from include.stack.ports import LOOPBACK, exempt_from_proxies
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -48,9 +49,10 @@ def render_exports(stack: Stack) -> list[str]:
     """Return the variables in `Stack.env` as export lines for a shell.
 
     The wheel's psql comes last on the PATH, so that any other psql takes precedence. The repository is on
-    Python's path, so that the Dags find `include`.
+    Python's path, so that the Dags find `include`. Proxies are not used for the stack.
     """
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in stack.env.items()]
+    variables = stack.env | exempt_from_proxies(os.environ)
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     modules = f'export PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
     programs = shlex.quote(str(stack.postgres.programs))
     return [*lines, modules, f'export PATH="$PATH":{programs}']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import requests
@@ -73,6 +74,14 @@ def choose(*, with_grpc: bool = False) -> int:
         f"None of {len(tried)} random TCP ports on {LOOPBACK} from {candidates.start} to {candidates[-1]} is "
         "free. Stop some servers, then try again."
     )
+
+
+def exempt_from_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return NO_PROXY with its hosts and those of the loopback interface, in both spellings."""
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    hosts = filter(None, map(str.strip, given.split(",")))
+    exempt = ",".join(dict.fromkeys((*hosts, LOOPBACK, "localhost")))
+    return {"NO_PROXY": exempt, "no_proxy": exempt}
 
 
 def open_session() -> requests.Session:

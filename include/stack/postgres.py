@@ -24,6 +24,7 @@ from psycopg import sql
 from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.ports import LOOPBACK
+from include.stack.private_files import let_everyone_read
 from include.stack.processes import Service, as_user
 
 SUPERUSER = "postgres"
@@ -67,10 +68,8 @@ class Postgres:
         Returns False if it was already running.
         """
         before = processes.find_process(self.service)
-        if before is None:
-            if not (self.data / "PG_VERSION").exists():
-                self._create_data()
-            self._remove_stale_lock()
+        if before is None and not (self.data / "PG_VERSION").exists():
+            self._create_data()
         process = processes.start(self.service)
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
@@ -101,11 +100,17 @@ class Postgres:
         with psycopg.connect(self.build_url("postgres")) as connection:
             _set_password(connection, SUPERUSER, password)
 
+    def has_database(self, name: str) -> bool:
+        """Return whether the running server has the database."""
+        with psycopg.connect(self.build_url("postgres")) as connection:
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+        return found is not None
+
     def ensure_database(self, name: str, owner: str, *users: str) -> None:
         """Create the database unless it exists. Only its owner, the role `owner`, and `users` may connect."""
         database = sql.Identifier(name)
         with psycopg.connect(self.build_url("postgres"), autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+            if not self.has_database(name):
                 statement = sql.SQL("CREATE DATABASE {} OWNER {}")
                 connection.execute(statement.format(database, sql.Identifier(owner)))
             connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
@@ -152,6 +157,7 @@ class Postgres:
             stop_signal=signal.SIGINT,
             user=self._user,
             children_directory=self.data,
+            before_start=self._remove_stale_lock,
         )
 
     @cached_property
@@ -168,21 +174,22 @@ class Postgres:
             # The programs look for their libraries in a folder next to the package.
             for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):
                 shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
-            unfinished.chmod(0o755)
+            let_everyone_read(unfinished)
             unfinished.rename(copy)
         return copy / programs
 
     def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a killed server if its pid now belongs to another program.
+        """Remove the lock file of a killed server if its pid belongs to another program, or to a zombie.
 
-        This happens after a reboot. PostgreSQL would mistake the program for a server with the same data, and
-        refuse to start. The working directory tells the two apart: that of a server is its data folder. The
-        file is kept if the program's working directory cannot be read.
+        Pids are reused after a reboot, and in some containers, process 1 never reaps killed processes. In
+        both cases, PostgreSQL would believe that a server with the same data is running, and refuse to start.
+        The working directory of a server is its data folder. The file is kept if the working directory cannot
+        be read.
         """
         lock = self.data / "postmaster.pid"
         with suppress(OSError, IndexError, ValueError, psutil.Error):
             owner = psutil.Process(int(lock.read_text().split()[0]))
-            if not Path(owner.cwd()).samefile(self.data):
+            if owner.status() == psutil.STATUS_ZOMBIE or not Path(owner.cwd()).samefile(self.data):
                 lock.unlink()
 
     def _create_data(self) -> None:
@@ -194,7 +201,8 @@ class Postgres:
             )
         if self.data.parent != self.state:
             _make_store()
-            self.data.parent.mkdir(exist_ok=True, mode=0o755)
+            self.data.parent.mkdir(exist_ok=True)
+            self.data.parent.chmod(0o755)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{self.data.name}-", dir=self.data.parent))
         try:
             self._fill_data_folder(unfinished)

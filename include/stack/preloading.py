@@ -7,6 +7,7 @@ import logging
 import os
 import pkgutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,17 @@ def preload(module: str) -> None:
 
 
 def _list_files() -> set[tuple[str, int, int]]:
-    """Return path, size in bytes and modification time in nanoseconds of every file of the project."""
+    """Return path, size in bytes and modification time in nanoseconds of every file of the project.
+
+    Links that lead nowhere, which some editors create as locks, and files that have just been removed are
+    omitted.
+    """
     found = set()
     for folder, folders, names in os.walk(Path(include.__path__[0])):
         folders[:] = [each for each in folders if each != "__pycache__"]
         for name in names:
             path = os.path.join(folder, name)  # noqa: PTH118 - called hundreds of times before each task
-            status = os.stat(path)  # noqa: PTH116
-            found.add((path, status.st_size, status.st_mtime_ns))
+            with suppress(OSError):
+                status = os.stat(path)  # noqa: PTH116
+                found.add((path, status.st_size, status.st_mtime_ns))
     return found

@@ -1,4 +1,4 @@
-"""Files and folders that only their owner can read."""
+"""Files and folders that only their owner can read, or that everyone can."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def make_private_folder(path: Path) -> Path:
             "stack its owner."
         ) from error
     return path
+
+
+def let_everyone_read(folder: Path) -> None:
+    """Let every account read the files, and run the programs, whatever root's umask was."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o055 if mode & 0o100 else 0o044))
 
 
 def write_private(path: Path, content: str | bytes) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from include.stack.families import PidFile, PidFileDamaged, find_family, identif
 from include.stack.private_files import UMASK, hold_lock, make_private_folder, write_private
 
 STOP_SECONDS = 20.0
+
+_RUN_WHEN_RECORDED = ("/bin/sh", "-c", 'read -r line && exec "$@" </dev/null', "sh")
+"""Runs a program, in the same process, once a line arrives on stdin; ends if stdin is closed instead."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Service:
     """Whether the children also get the stop signal. If not, the process passes it on or waits for them."""
     children_directory: Path | None = None
     """The folder in which all children work. Set only if children may leave the session of the process."""
+    before_start: Callable[[], None] | None = None
+    """Called before each start, including restarts by the supervisor."""
 
     @property
     def log(self) -> Path:
@@ -110,13 +116,22 @@ def revive(service: Service) -> bool:
 
 
 def _start(service: Service) -> psutil.Process:
+    """Start the service once its pid file is written: without the file, nothing would ever stop it.
+
+    If this program is killed before that, or the disk is full, the service does not start. Raises StackError
+    if its program is missing.
+    """
+    if shutil.which(service.command[0]) is None:
+        raise StackError(f"{service.command[0]} is missing or cannot be run. Run `make setup`.")
+    if service.before_start:
+        service.before_start()
     make_private_folder(service.log.parent)
     with service.log.open("ab") as log:
         child = subprocess.Popen(
-            service.command,
+            (*_RUN_WHEN_RECORDED, *service.command),
             env=dict(service.environment),
             cwd=service.directory,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -124,10 +139,12 @@ def _start(service: Service) -> psutil.Process:
             **as_user(service.user),
         )
     process = psutil.Process(child.pid)
+    assert child.stdin is not None  # noqa: S101 - it is a pipe
     try:
         write_private(service.pid_file, f"{process.pid} {identify_start(process)}\n")
+        with suppress(BrokenPipeError), child.stdin as stdin:
+            stdin.write(b"\n")
     except BaseException:
-        # Without a pid file (the disk is full, say), nothing would ever stop the process and its children.
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         raise
@@ -179,17 +196,43 @@ def _end(services: Sequence[Service]) -> bool:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(service.stop_signal)
     seconds = max((service.stop_seconds for service, _ in families), default=0.0)
-    psutil.wait_procs([process for _, family in families for process in family.awaited], timeout=seconds)
+    _wait_for_end((process for _, family in families for process in family.awaited), seconds)
     # Children end with their parents, or shortly after. New children may have been started in the meantime.
     members = {
         process for service, family in families for process in family.members + find_family(service).members
     }
-    _, survivors = psutil.wait_procs(members, timeout=1)
+    survivors = _wait_for_end(members, 1)
     for survivor in survivors:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
-    psutil.wait_procs(survivors, timeout=5)
+    _wait_for_end(survivors, 5)
     return bool(families)
+
+
+def _wait_for_end(awaited: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until the processes have ended, and return those that have not after `seconds`.
+
+    psutil.wait_procs would also wait until they are reaped, which process 1 of some containers never does.
+    """
+    deadline = time.monotonic() + seconds
+    running = list(awaited)
+    while running := [process for process in running if not has_ended(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return running
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether the process has ended, even if nobody has reaped it yet."""
+    try:
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return not process.is_running()
+        with suppress(psutil.TimeoutExpired):
+            process.wait(timeout=0)  # reaps a child of this process
+    except psutil.NoSuchProcess:
+        pass
+    return True
 
 
 def _lock(service: Service) -> AbstractContextManager[None]:
@@ -223,14 +266,20 @@ def as_user(user: str | None) -> Identity:
 def build_base_environment(*foreign: str) -> dict[str, str]:
     """Return this process's environment without variables that would affect a server.
 
-    Variables whose names start with one of the prefixes in `foreign` are also omitted.
+    Variables whose names start with one of the prefixes in `foreign` are also omitted, and so are SOCKS
+    proxies: with one, httpx refuses to connect even to an address that needs no proxy, and so no task could
+    start. (https://www.python-httpx.org/advanced/proxies/#socks)
     """
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in unwanted and not name.startswith(foreign)
+        if name not in unwanted and not name.startswith(foreign) and not _is_socks_proxy(name, value)
     }
+
+
+def _is_socks_proxy(name: str, value: str) -> bool:
+    return name.lower().endswith("_proxy") and value.strip().lower().startswith("socks")
 
 
 def _describe_failure(service: Service, what: str) -> str:

@@ -26,18 +26,21 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
     If the replacement is interrupted, the stack does not start until the rotation has been repeated. The
     repetition uses the new secrets that were already chosen. Raises StackError.
     """
-    stack.down(steps)
-    new = stack.state.prepare_next_credentials()
-    with steps.step("Replace the passwords and keys"):
-        server = _start_postgres(stack, new)
-        if stack.airflow.is_migrated():
-            _encrypt_again(stack, server, new)
-        server.set_superuser_password(new.postgres_password)
-        server.stop()
-        stack.state.adopt_next_credentials()
-    rotated = Stack.at(stack.state.path, stack.postgres_settings, stack.buckets)
-    # Starting the stack sets PostgreSQL's other passwords, and gives each server its new keys.
-    rotated.up(steps)
+    with stack.state.lock():
+        stack.state.check_disk()  # before anything is stopped that could not be started again
+        stack.stop(steps)
+        stack.replace_taken_ports(steps)
+        new = stack.state.prepare_next_credentials()
+        with steps.step("Replace the passwords and keys"):
+            server = _start_postgres(stack, new)
+            if stack.airflow.is_migrated() and server.has_database("airflow"):
+                _encrypt_again(stack, server, new)
+            server.set_superuser_password(new.postgres_password)
+            server.stop()
+            stack.state.adopt_next_credentials()
+        rotated = Stack.at(stack.state.path, stack.postgres_settings, stack.buckets)
+        # Starting the stack sets PostgreSQL's other passwords, and gives each server its new keys.
+        rotated.start(steps)
     return rotated
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import shutil
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.stack import ports
 from include.stack.errors import StackError
-from include.stack.private_files import make_private_folder, write_private
+from include.stack.private_files import hold_lock, make_private_folder, write_private
 from include.stack.s3 import S3Ports
 from include.stack.s3_identities import Keys, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+NEEDED_GB = 2.0
 
 USERNAME = "admin"
 """The user of Airflow's UI and API."""
@@ -130,6 +134,19 @@ class StateFolder:
             self.path.chmod(0o711)
         except OSError as error:
             raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Allow one start, stop or rotation of the stack at a time."""
+        return hold_lock(self.path / "lock")
+
+    def check_disk(self) -> None:
+        """Raise StackError unless the disk has enough space for the servers."""
+        free = shutil.disk_usage(self.path).free / 1e9
+        if free < NEEDED_GB:
+            raise StackError(
+                f"{self.path} has {free:.1f} GB of free disk space; the servers need {NEEDED_GB:.0f} GB. "
+                "Free up space, then try again."
+            )
 
     def make_private(self, name: str) -> Path:
         """Create a subfolder that only its owner can access, and return its path."""

@@ -65,7 +65,7 @@ def run_retention(context: Context) -> RetentionReport:
         bucket = open_maintenance_bucket(Settings.from_environment())
         if not policy.dry_run:
             require_conditional_deletes(bucket)
-        report = retain(connection, bucket, policy, build_live_runs(context))
+        report = retain(connection, bucket, policy, build_live_runs(context), context["dag_run"].run_after)
     log.info("\n%s", report.to_markdown())
     # There is no summary if `audit` was marked as success by hand.
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}

@@ -6,7 +6,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from include.audit.dataset_deletion import delete_unused_objects, delete_version
-from include.audit.deletion import Deletion, DeletionRefused, DeletionRequest, delete_job
+from include.audit.deletion import (
+    Deletion,
+    DeletionRefused,
+    DeletionRequest,
+    delete_job,
+    require_not_restarted,
+)
 from include.audit.report import format_size
 from include.deployment.connections import open_maintenance_bucket, open_training_db
 from include.deployment.retrying import retry_while_unavailable
@@ -19,6 +25,7 @@ from include.registry.repository import DatasetRepository
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.types import DagRunProtocol
     from psycopg import Connection
 
     from include.jobs.ownership import JobOwnership
@@ -34,16 +41,16 @@ def delete_data(context: Context) -> Deletion:
     A job or version that no longer exists counts as deleted, because a retry may follow a deletion that
     succeeded.
     """
-    user = context["dag_run"].triggering_user_name
+    run = context["dag_run"]
     with keep_refusal(context):
-        request = DeletionRequest.parse(context["dag_run"].conf)
+        request = DeletionRequest.parse(run.conf)
         settings = Settings.from_environment()
         bucket = open_maintenance_bucket(settings)
         with open_training_db() as connection:
             if request.job_id is not None:
-                deleted = _delete_job(connection, bucket, request.job_id, user, settings.ownership)
+                deleted = _delete_job(connection, bucket, request.job_id, run, settings.ownership)
             else:
-                deleted = _delete_version(connection, bucket, request, user)
+                deleted = _delete_version(connection, bucket, request, run.triggering_user_name)
     what = request.job_id or request.dataset
     sentence = f"Deleted {what}: {deleted.objects} objects, {format_size(deleted.bytes)}."
     log.info("%s", sentence)
@@ -52,13 +59,14 @@ def delete_data(context: Context) -> Deletion:
 
 
 def _delete_job(
-    connection: Connection[Any], bucket: Bucket, job_id: str, user: str | None, ownership: JobOwnership
+    connection: Connection[Any], bucket: Bucket, job_id: str, run: DagRunProtocol, ownership: JobOwnership
 ) -> Deletion:
     job = JobRepository(connection).get(job_id)
     if job is None:
         return Deletion(0, 0)
-    if not ownership.may_change(ownership.determine_owner(user), job):
+    if not ownership.may_change(ownership.determine_owner(run.triggering_user_name), job):
         raise DeletionRefused(f"{ownership.explain(job)} delete it")
+    require_not_restarted(job, run.run_after)
     return delete_job(connection, bucket, job, is_running)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from include.attempt.elsewhere import read_settings
 from include.checkpoints.checkpoint import hash_file
 from include.checkpoints.store import CheckpointStore
 from include.datasets.caching.fetch import materialize
@@ -20,7 +21,6 @@ from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.model_keys import load_verification
 from include.deployment.retrying import treat_refusals_as_temporary
-from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.models.repository import ModelRepository
 from include.orchestration.failures import no_retry
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.datasets.rules import Split
+    from include.deployment.settings import Settings
     from include.models.version import ModelVersion
     from include.retraining.plans import RetrainPlan
     from include.s3.bucket import Bucket
@@ -54,7 +55,7 @@ def evaluate_models(
 ) -> Evaluations:
     """Evaluate challenger and champion on this machine, on the data that the challenger was trained on."""
     plan, dataset = retraining.plan, _load_dataset(challenge, context)
-    settings = Settings.from_environment()
+    settings = read_settings()
     bucket = open_bucket(settings)
     champion = _find_champion(plan.name, bucket, settings)
     if champion is not None and champion.job_id == challenger.job_id:

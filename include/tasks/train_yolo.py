@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from include.attempt.elsewhere import retry_elsewhere
+from include.attempt.elsewhere import read_settings, retry_elsewhere
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
@@ -110,12 +110,11 @@ def _claim(context: Context) -> ResolvedJob:
 
 def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     """Find and check the job's dataset; a resumed training run keeps the dataset that it started with."""
-    settings = Settings.from_environment()
-    bucket = open_bucket(settings)
-    checked = CheckedDatasets(bucket)
-    with open_training_db() as connection:
-        resumes = JobRepository(connection).has_own_state(job.job_id)
+    resumes = _has_own_state(job)
     with record_final_failure(context), treat_refusals_as_temporary(lambda: resumes):
+        settings = read_settings(lambda: resumes)
+        bucket = open_bucket(settings)
+        checked = CheckedDatasets(bucket)
         if resumes and (reference := checked.load(job)) is not None:
             log.info(
                 "Job %s continues with the dataset that it started with: %s, fingerprint %s",
@@ -139,6 +138,11 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
         return reference
 
 
+def _has_own_state(job: ResolvedJob) -> bool:
+    with open_training_db() as connection:
+        return JobRepository(connection).has_own_state(job.job_id)
+
+
 def _record_dataset(job: ResolvedJob, dataset: DatasetReference) -> None:
     with open_training_db() as connection:
         JobRepository(connection).record_dataset(
@@ -156,7 +160,8 @@ def train_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> 
             f"The XCom of check_dataset is for {dataset.parameter!r}, but the job's dataset is "
             f"{job.spec.dataset!r}: the XCom was edited. Clear check_dataset with its downstream tasks."
         )
-    settings = Settings.from_environment()
+    with record_final_failure(context):
+        settings = read_settings(lambda: retry_while_unavailable(lambda: _has_own_state(job)))
     attempt = TrainingAttempt(
         job,
         dataset,
@@ -186,7 +191,7 @@ def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context:
         with open_training_db() as connection:
             # If an old run's upload task is cleared, it must not touch checkpoints that another run owns now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
-        settings = Settings.from_environment()
+        settings = read_settings()
         store = CheckpointStore(open_bucket(settings), run_id=manifest.origin_run_id)
         return upload(manifest, kind, store, settings)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol, SupportsFloat
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
+from include.datasets.disk import is_passing
 from include.errors import AttemptError, FinalError
 from include.training.heartbeat import Heartbeats  # noqa: TC001
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
@@ -76,15 +77,21 @@ to."""
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Return whether `error` concerns this machine's disk or folders.
+    """Return whether `error` concerns this machine's disk, folders or network shares.
 
-    An SSLError never does, because its errno is an error number of OpenSSL.
+    An SSLError never does, because its errno is an error number of OpenSSL. Shares and network connections
+    fail with the same error numbers, but only the errors of a share name a file.
     """
-    return isinstance(error, OSError) and error.errno in _DISK_ERRORS and not isinstance(error, ssl.SSLError)
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+        return False
+    return error.errno in _DISK_ERRORS or (error.filename is not None and is_passing(error))
 
 
 class DiskError(AttemptError):
-    """A checkpoint could not be written to this machine's disk. Another machine's disk may have room."""
+    """A checkpoint could not be written to this machine's disk, or checked data could not be read from it.
+
+    Another machine's disk may have room, and access to the data.
+    """
 
 
 class NotResumable(TrainingError):

@@ -168,6 +168,9 @@ class ExactMixin(BaseTrainer):
     def _build_train_pipeline(self) -> None:
         halved = self._in_batch  # if memory runs out in a batch, Ultralytics starts over with half the size
         self._in_batch, self._pending = False, 0
+        if self.args.compile:  # on a machine without a compiler, Ultralytics trains without it
+            is_compiled = hasattr(getattr(self.model, "module", self.model), "_orig_mod")
+            self.profile["model"] = "compiled" if is_compiled else "not compiled"
         super()._build_train_pipeline()
         if halved:
             self.mark_inexact(f"memory ran out and the batch size was halved to {self.batch_size}")
@@ -203,6 +206,7 @@ class ExactMixin(BaseTrainer):
             "pending": self._pending,
             BATCH: batches,
             "batches": len(self.train_loader),
+            "samples": len(self.train_loader.dataset),
             "batch_size": self.batch_size,
             "losses": self.tloss if batches else None,
             "loss": self.loss.detach() if batches else None,
@@ -256,10 +260,16 @@ class ExactMixin(BaseTrainer):
             self.inexact_reason = exact["inexact_reason"]
 
     def _resume_within_epoch(self, ckpt: Mapping[str, Any], exact: Mapping[str, Any]) -> None:
-        batches = exact.get(BATCH, 0)
+        batches, samples = exact.get(BATCH, 0), len(self.train_loader.dataset)
+        before = exact.get("samples") or samples  # states of earlier versions lack the number
         if not batches:
+            if samples != before:  # Ultralytics ignores images that it cannot read
+                self.mark_inexact(
+                    f"epoch {self.start_epoch + 1} continues with {samples} images instead of {before}"
+                )
             return
-        if (exact["batches"], exact["batch_size"]) != (len(self.train_loader), self.batch_size):
+        now = len(self.train_loader), self.batch_size, samples
+        if (exact["batches"], exact["batch_size"], before) != now:
             self.mark_inexact(
                 f"the data or the batch size changed, so epoch {self.start_epoch + 1} restarted"
             )

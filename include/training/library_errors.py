@@ -17,6 +17,18 @@ WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundErro
 _WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
 """PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
 
+_NO_IMAGES = "No valid images found"
+"""How Ultralytics' message begins if it could use no image of a split."""
+
+_UNREADABLE = re.compile(
+    r"Image Not Found (?P<image>.+)"
+    r"|Semantic mask not found or unreadable: (?P<mask>.+)"
+    r"|!_src\.empty\(\) in function 'cvtColor'"  # an image for classify
+    r"|DataLoader worker [\s\S]*, in load_depth\n"
+)
+"""How Ultralytics and PyTorch report an image, mask or depth map that cannot be read during training. PyTorch
+drops the error number of a worker's OSError."""
+
 _NOT_PINNED = "Pin memory thread exited unexpectedly"
 """PyTorch's message if a broken connection has ended the thread that prepares batches for a GPU."""
 
@@ -38,7 +50,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     This reads the message, because torch and OpenCV share no exception class for this case.
     """
     message = str(error).lower()
-    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
+    words = (
+        "out of memory",
+        "can't allocate memory",
+        "cannot allocate memory",
+        "insufficient memory",
+        "status_alloc_failed",  # of cuBLAS and cuDNN
+    )
     return isinstance(error, MemoryError) or any(word in message for word in words)
 
 
@@ -48,6 +66,17 @@ def reports_killed_worker(error: BaseException) -> bool:
     PyTorch's SIGCHLD handler raises this error wherever the main thread happens to be.
     """
     return isinstance(error, RuntimeError) and _WORKER_KILLED.match(str(error)) is not None
+
+
+def reports_unreadable_images(error: BaseException) -> bool:
+    """Return whether this is Ultralytics' report that it could use no image of a split, with its labels."""
+    return isinstance(error, RuntimeError) and str(error).startswith(_NO_IMAGES)
+
+
+def find_unreadable(error: BaseException) -> str | None:
+    """Return a description of the file, if this is a report that a file could not be read during training."""
+    found = _UNREADABLE.search(str(error))
+    return found and (found["image"] or found["mask"] or "one of its files")
 
 
 @contextmanager

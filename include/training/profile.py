@@ -26,7 +26,7 @@ _LIBRARIES = (
     "albumentations",
 )
 
-_KEPT_LATER = ("cpu", "instructions", "opencv")
+_KEPT_LATER = ("cpu", "instructions", "opencv", "model")
 """Names that some states of version 0.1.0 lack."""
 
 

@@ -16,12 +16,16 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
-from include.training.contract import EpochReport, MemoryTaken, TrainingError, normalize_metrics
+from include.training.contract import DiskError, EpochReport, MemoryTaken, TrainingError, normalize_metrics
+from include.training.drawing import draw_texts_as_they_are, tolerate_drawing_errors
+from include.training.label_caches import describe_unreadable
 from include.training.library_errors import (
     WRONG_INPUT,
+    find_unreadable,
     format_error,
     is_out_of_memory,
     recognize_killed_workers,
+    reports_unreadable_images,
 )
 from include.training.loss_guard import GENTLER
 from include.training.models import limit_model_size
@@ -88,7 +92,8 @@ class ResumableMixin(StateSavingMixin):
         After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
         epoch with this batch size; on a single GPU, Ultralytics first halves the size up to three times.
         Raises MemoryTaken if memory runs out although earlier epochs were trained with this batch size.
-        Raises ProcessKilled if a loader worker was killed.
+        Raises DiskError if an image or its labels can no longer be read, and ProcessKilled if a loader worker
+        was killed.
         """
         try:
             with recognize_killed_workers():
@@ -109,6 +114,8 @@ class ResumableMixin(StateSavingMixin):
                     super().train()
         except BaseException as error:
             self._free_device(error)
+            if file := find_unreadable(error):
+                raise describe_unreadable(f"Images or labels of data={self.args.data} ({file})") from error
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
@@ -134,7 +141,10 @@ class ResumableMixin(StateSavingMixin):
         return data
 
     def get_dataloader(self, *args: Any, **options: Any) -> Any:
-        """Read the labels and build a loader. Raises TrainingError if there is nothing to load."""
+        """Read the labels and build a loader.
+
+        Raises TrainingError if there is nothing to load, and DiskError if images or labels cannot be read.
+        """
         with self._data_errors():
             return super().get_dataloader(*args, **options)
 
@@ -143,9 +153,13 @@ class ResumableMixin(StateSavingMixin):
         try:
             yield
         except Exception as error:  # Ultralytics wraps most errors in RuntimeError
-            is_temporary = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            is_temporary = isinstance(error, OSError | DiskError) and not isinstance(error, FileNotFoundError)
             if is_temporary or is_out_of_memory(error):
                 raise
+            if reports_unreadable_images(error):
+                raise describe_unreadable(
+                    f"All images of a split of data={self.args.data}, or their labels,"
+                ) from None  # Ultralytics' message may quote a file
             raise TrainingError(
                 f"data={self.args.data} cannot be trained on: {format_error(error)}"
             ) from error
@@ -155,14 +169,6 @@ class ResumableMixin(StateSavingMixin):
             super()._setup_train()
         except _WRONG_INPUT as error:
             raise TrainingError(f"This training run cannot be set up: {format_error(error)}") from error
-
-    def _setup_scheduler(self) -> None:
-        # With `time`, Ultralytics estimates after each epoch how many epochs fit into the budget, and uses
-        # this number as the total, without the epochs of earlier attempts. A resumed training run would
-        # therefore stop after its first epoch.
-        if self.args.time and getattr(self, "epoch_time", None) is not None:
-            self.epochs = self.args.epochs = self.epochs + self.start_epoch
-        super()._setup_scheduler()
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append the epoch's metrics to results.csv, and keep them for the report."""
@@ -188,6 +194,12 @@ class ResumableMixin(StateSavingMixin):
         self.stopper.__dict__.update(ckpt["stopper"])
         self.inexact_reason = ckpt[EXACT]["inexact_reason"]
 
+    def validate(self) -> Any:
+        """Validate as Ultralytics does, which with `plots` draws pictures in the last epoch."""
+        if self.args.plots:
+            draw_texts_as_they_are()
+        return super().validate()
+
     def plot_training_labels(self) -> None:
         """Do nothing, because the first batch would wait a second for this; `final_eval` draws the labels."""
 
@@ -211,10 +223,17 @@ class ResumableMixin(StateSavingMixin):
                 if epoch >= 0:
                     self.best_epoch = epoch
                 if self.args.plots:
-                    super().plot_training_labels()
+                    draw_texts_as_they_are()
+                    with tolerate_drawing_errors("The distribution of the labels"):
+                        super().plot_training_labels()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
         self.best_metrics = normalize_metrics(self.validator(model=self.best))
+
+    def plot_metrics(self) -> None:
+        """Draw the curves of results.csv."""
+        with tolerate_drawing_errors("The curves of the training run"):
+            super().plot_metrics()
 
     @property
     def stop_reason(self) -> StopReason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class StateSavingMixin(LossGuardMixin):
         self._identity = dict(identity)
         self._is_under_way = False
         self._repeated_epoch: int | None = None
-        self._trained_before = 0.0  # seconds of training in earlier attempts
+        self._trained_before = 0.0  # seconds spent in the training loop by earlier attempts
         self.seconds_before = self._resumed_seconds = 0.0  # those of them that belong to the resumed epoch
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
@@ -164,6 +165,21 @@ class StateSavingMixin(LossGuardMixin):
 
     def _begin_loop(self) -> None:
         self._loop_started = time.monotonic()
+        if self.args.time:  # otherwise, the budget would begin anew with each attempt, perhaps without end
+            self.train_time_start -= self._trained_before
+
+    def _get_warmup_iterations(self, num_batches: int) -> int:
+        # Ultralytics calls this right after its own estimate of the number of epochs, which takes this
+        # attempt for the first.
+        if self.args.time and getattr(self, "epoch_time", None) is not None:
+            self.epochs = self.args.epochs = self._estimate_epochs()
+        return int(super()._get_warmup_iterations(num_batches))
+
+    def _estimate_epochs(self) -> int:
+        """Return how many epochs the budget `time` allows in total, from the epochs of this attempt."""
+        mean = (self.trained_seconds - self._trained_before) / (self.epoch - self.start_epoch + 1)
+        left = max(float(self.args.time) * 3600 - self.trained_seconds, 0.0)
+        return self.epoch + 1 + math.ceil(left / mean)
 
     def _begin_epoch_clock(self) -> None:
         self._epoch_started = time.monotonic()

@@ -7,6 +7,7 @@ integrations (MLflow, Weights & Biases, its own platform, …) that the user's s
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer
 from ultralytics.utils import RANK
 
 from include.datasets.arrays import is_whole
+from include.training.drawing import tolerate_drawing_errors
 from include.training.loading import load_checkpoint
 from include.training.resumable import ResumableMixin
 from include.training.saving import save
@@ -73,14 +75,22 @@ class ClassifyTraining(ResumableMixin, ClassificationTrainer):
     """Trains models that predict a class for each image."""
 
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
-        """List the images. With cache=disk, remove decoded images that a killed attempt left incomplete.
+        """List the images, and prepare their decoded copies if cache=disk.
 
-        Ultralytics' ClassificationDataset would always fail on them; its other dataset classes detect them.
+        Decoded images that a killed attempt left incomplete are removed: Ultralytics' ClassificationDataset
+        would always fail on them, while its other dataset classes detect them. If images differ only in their
+        suffixes, such as 1.jpg and 1.png, Ultralytics would use one decoded image for all of them. Here each
+        of them gets its own. For other tasks, such images share their labels, so they show the same.
         """
         data = super().build_dataset(*args, **options)
-        for *_, decoded, _ in data.samples if data.cache_disk else ():
-            if decoded.exists() and not is_whole(decoded):
-                decoded.unlink(missing_ok=True)
+        if data.cache_disk:
+            sharing = Counter(decoded for *_, decoded, _ in data.samples)
+            for sample in data.samples:
+                image, _, decoded, _ = sample
+                if sharing[decoded] > 1:
+                    sample[2] = decoded = Path(f"{image}.npy")
+                if decoded.exists() and not is_whole(decoded):
+                    decoded.unlink(missing_ok=True)
         return data
 
 
@@ -142,4 +152,5 @@ def calibrate_depth(
     save(state, best)
     log.info("The distances of %s are calibrated: %s, a=%.4f, b=%.4f.", best, fitted["name"], scale, offset)
     if pictures is not None:
-        _plot_calibrated_batches(model, loader, device, scale, offset, fitted["name"], pictures)
+        with tolerate_drawing_errors("The calibrated distances"):
+            _plot_calibrated_batches(model, loader, device, scale, offset, fitted["name"], pictures)

@@ -218,16 +218,16 @@ VALIDATORS: dict[Task, type[ClassNameMixin]] = {
 
 
 def _match_classes(model: Names, data: Names) -> list[int]:
-    """Return, for each class of the model, the number of the class with the same name in the data.
+    """Return, for each class of the model by its number, the number of the class of that name in the data.
 
     If the model and the data have no class name in common, the model's numbers are taken to be those of the
     data, as in Ultralytics. If several classes of the data have the same name, the one with the model's
     number is chosen.
     """
+    classes = sorted(model.items())  # a model trained elsewhere may list 0, 1, 10, 2, as its data did
     if set(model.values()).isdisjoint(data.values()):
-        return [number if number in data else _NOT_IN_DATA for number in model]
+        return [number if number in data else _NOT_IN_DATA for number, _ in classes]
     by_name = {name: number for number, name in reversed(list(data.items()))}
     return [
-        number if data.get(number) == name else by_name.get(name, _NOT_IN_DATA)
-        for number, name in model.items()
+        number if data.get(number) == name else by_name.get(name, _NOT_IN_DATA) for number, name in classes
     ]

@@ -57,4 +57,4 @@ FROM ranked AS job
 WHERE -- include: job_is_not_needed
     AND newest > %(keep_newest)s
     AND best > %(keep_best)s
-    AND ended_at <= now() - make_interval(days => %(expire_after_days)s);
+    AND ended_at <= %(requested_at)s::timestamptz - make_interval(days => %(expire_after_days)s);

@@ -1,5 +1,6 @@
 -- States are marked first and deleted afterwards, so that a row never names a missing object. All reasons to keep a
--- state are checked again here, and a row that has changed since it was selected keeps its state as well.
+-- state are checked again here, after lock_jobs.sql, and a row that has changed since it was selected keeps its state as
+-- well.
 -- updated_at is not changed: for a job that failed or was stopped, it is the only record of when the job ended.
 UPDATE training_jobs AS job
 SET

@@ -1,5 +1,5 @@
 -- The first step of a deletion: from now on, the row names no object, so it never names a missing one. All reasons to
--- keep a job are checked again here, and a row that has changed in the meantime is kept as well.
+-- keep a job are checked again here, after lock_jobs.sql, and a row that has changed in the meantime is kept as well.
 -- updated_at is not changed, for the reason given in expire_states.sql.
 UPDATE training_jobs AS job
 SET

@@ -1,6 +1,7 @@
 -- The last write of a training run: the recorded objects exist in S3 and were verified there. The job's new status is
 -- completed, or stopped on request; either way the job has ended, so no request to stop is pending.
--- If no run owns the row, the job was trained elsewhere and was reported as complete.
+-- If no run owns the row, the job was trained elsewhere and was reported as complete. If the job's state has expired since
+-- then, nothing is written, because last.pt no longer exists.
 UPDATE training_jobs
 SET
     status = %(status)s,
@@ -19,11 +20,11 @@ SET
     last_checkpoint_path = %(last_checkpoint_path)s,
     last_checkpoint_sha256 = %(last_checkpoint_sha256)s,
     last_checkpoint_size = %(last_checkpoint_size)s,
-    last_checkpoint_expired_at = NULL,
     error = NULL,
     -- COALESCE casts the parameter to the type of the column, which may be a host application's enum.
     completed_at = CASE WHEN COALESCE(%(status)s, status) = 'completed' THEN COALESCE(completed_at, now()) END,
     updated_at = now()
 WHERE job_id = %(job_id)s
     AND run_id IS NOT DISTINCT FROM %(run_id)s
+    AND last_checkpoint_expired_at IS NULL
 RETURNING job_id;

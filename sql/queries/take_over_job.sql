@@ -1,6 +1,6 @@
--- Compare-and-swap: writes no row if another run has become the owner since the caller read the row, or if the job was
--- cancelled while this run waited. The job waits for a GPU from now on. Earlier progress is kept; start_over.sql
--- follows if this run trains from scratch.
+-- Compare-and-swap: writes no row if another run has become the owner since the caller read the row, if the state to
+-- continue from has been given up since then, or if the job was cancelled while this run waited. The job waits for a GPU
+-- from now on. Earlier progress is kept; start_over.sql follows if this run trains from scratch.
 WITH before AS (
     SELECT
         job_id,
@@ -11,6 +11,7 @@ WITH before AS (
     FROM training_jobs
     WHERE job_id = %(job_id)s
         AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
+        AND (%(fresh)s OR last_checkpoint_expired_at IS NULL)
         -- A run that was waiting when its job was cancelled may not have noticed, and must not take the job back unless
         -- the run has been cleared since then.
         AND NOT (

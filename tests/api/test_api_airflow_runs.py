@@ -76,3 +76,19 @@ def test_a_failure_of_airflow_is_not_reported_as_an_unknown_run(airflow: FastAPI
     assert failed.headers["content-type"] == "application/problem+json"
     assert found.json()["state"] == "deleting"
     assert unknown.status_code == 404
+
+
+def test_a_failure_of_airflow_is_not_reported_as_a_failure_without_a_reason(airflow: FastAPI) -> None:
+    answers = iter([JSONResponse({}, 500), JSONResponse({"value": "job a is pinned"})])
+
+    @airflow.get(RUN)
+    async def get_dag_run() -> dict[str, str]:
+        return {"state": "failed"}
+
+    @airflow.get(f"{RUN}/taskInstances/{{task_id}}/xcomEntries/{{key}}")
+    async def get_xcom_entry() -> JSONResponse:
+        return next(answers)
+
+    unknown, refused = get("/deletions/run1"), get("/deletions/run1")
+    assert (unknown.status_code, unknown.headers["Retry-After"]) == (503, "10")
+    assert (refused.json()["state"], refused.json()["error"]) == ("refused", "job a is pinned")

@@ -10,6 +10,7 @@ import pytest
 import requests
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from psycopg import sql
 
 from include.api.app import PREFIX
 from include.api.app import create_app as create_api
@@ -85,6 +86,29 @@ def test_an_unexpected_error_has_the_security_headers_and_no_details(make: type[
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_an_outage_of_airflows_database_is_reported_whatever_the_request(served: Stack) -> None:
+    bearer, airflow = token(served, "admin"), sql.Identifier("airflow")
+    requests_sent = [
+        ("GET", "/jobs"),
+        ("GET", "/nowhere"),
+        ("GET", "/jobs?limit=0"),
+        ("POST", "/jobs/answers/stop"),
+    ]
+    with psycopg.connect(served.postgres.build_url("postgres"), autocommit=True) as server:
+        server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(airflow))
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'airflow'")
+        try:
+            answers = [ask(served, method, path, bearer) for method, path in requests_sent]
+            page = _get(served, f"{CONSOLE}/jobs")
+        finally:
+            server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(airflow))
+    for answer in (*answers, page):
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["retry-after"] == "10"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.json()["detail"] == "Airflow's database does not respond: try again later."
 
 
 def test_no_page_is_kept_by_a_shared_cache(served: Stack) -> None:

@@ -207,12 +207,14 @@ def test_an_invalid_request_is_refused_with_one_sentence(
     assert message in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("spec", ["[1]", '{"deep": ' * 300 + "1" + "}" * 300])
 def test_a_row_that_json_cannot_express_does_not_hide_the_others(
-    ask: Any, api_stack_connection: psycopg.Connection[Any]
+    ask: Any, api_stack_connection: psycopg.Connection[Any], spec: str
 ) -> None:
     api_stack_connection.execute(
-        "UPDATE training_jobs SET started_at = 'infinity', metrics = '{\"large\": 1e999}', spec = '[1]' "
-        "WHERE job_id = 'rest-c d'"
+        "UPDATE training_jobs SET started_at = 'infinity', metrics = '{\"large\": 1e999}', spec = %s "
+        "WHERE job_id = 'rest-c d'",
+        [spec],
     )
     assert len(listed(ask("/jobs", prefix="rest-"))) == 4
     shown = ask("/jobs/rest-c d").json()

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import requests
+from pydantic import ValidationError
 
+from include.api.uploads import UploadBody
 from include.audit.uploads import find_abandoned_uploads
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import UploadFile, plan_upload
@@ -409,3 +411,10 @@ def test_the_list_of_files_may_be_larger_than_other_bodies(api_url: str) -> None
     assert answer.status_code == 201
     oversized = requests.post(f"{api_url}/uploads", data=b"x" * (4 * 1024**2 + 1), timeout=60)
     assert oversized.status_code == 413
+
+
+def test_a_list_of_wrong_files_is_refused_at_the_first_one() -> None:
+    """The errors of a list as long as the limit allows would take gigabytes of memory."""
+    with pytest.raises(ValidationError) as refused:
+        UploadBody.model_validate({"files": [{}, {}, {"path": 1}]})
+    assert {error["loc"][1] for error in refused.value.errors()} == {0}

@@ -17,6 +17,7 @@ from include.attempt.job_record import JobRecord
 from include.deployment.connections import prepare_training_db
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
+from include.stack.postgres import TRAINING_APPLICATION
 from include.time_limited_connection import TimeLimitedConnection
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import epoch_report, started
@@ -72,6 +73,24 @@ def test_epochs_are_recorded_as_soon_as_the_database_is_back(
             assert epochs_of(jobs) == []
             proxy.stop_cutting()
             until(lambda: epochs_of(jobs) == [0, 1], "both epochs", pause=0.1)
+
+
+def test_training_continues_while_its_role_lacks_a_right_that_migrate_schema_has_yet_to_grant(
+    jobs: JobRepository, owner: psycopg.Connection[Any], row: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch_recorder, "_RETRY_SECONDS", 0.2)
+    started(jobs)
+    right = "UPDATE ON gpu_usage"
+    owner.execute(f"REVOKE {right} FROM {TRAINING_APPLICATION}")
+    try:
+        with EpochRecorder(row) as recorder:
+            assert recorder.record(epoch_report(0)) is False
+            assert recorder.record(epoch_report(1)) is False
+            assert epochs_of(jobs) == []
+            owner.execute(f"GRANT {right} TO {TRAINING_APPLICATION}")
+            until(lambda: epochs_of(jobs) == [0, 1], "both epochs", pause=0.1)
+    finally:
+        owner.execute(f"GRANT {right} TO {TRAINING_APPLICATION}")
 
 
 def test_an_attempt_that_has_lost_its_job_ends_when_it_cannot_record_an_epoch(
@@ -137,7 +156,12 @@ def test_every_connection_has_timeouts_and_keeps_the_settings_of_the_deployment(
         "login": place["user"],
         "password": place["password"],
         "schema": place["dbname"],
-        "extra": {"application_name": "ours", "connect_timeout": 3, "sqlalchemy_scheme": "postgresql"},
+        "extra": {
+            "application_name": "ours",
+            "connect_timeout": 3,
+            "options": "-c search_path=elsewhere -c lock_timeout=7s",
+            "sqlalchemy_scheme": "postgresql",
+        },
     }
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", json.dumps(described))
     open_database = prepare_training_db()
@@ -148,5 +172,13 @@ def test_every_connection_has_timeouts_and_keeps_the_settings_of_the_deployment(
         assert (options["application_name"], options["connect_timeout"]) == ("ours", "3")
         assert options["tcp_user_timeout"] == "10000"
         assert connection.execute("SHOW statement_timeout").fetchone() == ("10s",)
-        assert connection.execute("SHOW lock_timeout").fetchone() == ("5s",)
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("7s",)
+        assert connection.execute("SHOW search_path").fetchone() == ("elsewhere",)
+        # PostgreSQL reads these from the socket: it notices a client whose machine has lost power.
+        assert connection.execute("SHOW tcp_user_timeout").fetchone() == ("30000",)
+        keepalives = [
+            connection.execute(f"SHOW tcp_keepalives_{name}").fetchone()
+            for name in ("idle", "interval", "count")
+        ]
+        assert keepalives == [("15",), ("5",), ("3",)]
     assert connection.closed

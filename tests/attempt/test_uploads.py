@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import boto3
@@ -11,13 +12,15 @@ import pytest
 
 from include.attempt.manifest import TrainingManifest
 from include.attempt.uploads import publish_final, upload
-from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
 from include.deployment.retrying import retry_while_unavailable
 from include.deployment.settings import Settings
 from include.s3.bucket import Bucket
 from include.s3.errors import FencedOut, LocalFileMissing, RefusedForNow
 from include.trusted_folders import UntrustedFolder
+from tests.support.stored_objects import body, metadata
+from tests.support.stored_objects import replace as s3_replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +84,29 @@ def test_the_second_upload_removes_the_local_files(
     assert not settings.find_job_folder("job").exists()
     assert store.holds("job", "best", manifest.best)
     assert store.holds("job", "last", manifest.last)
+
+
+@pytest.mark.parametrize("keep_local", [False, True])
+def test_an_object_that_was_damaged_later_is_replaced_by_the_local_file(
+    manifest: TrainingManifest,
+    store: CheckpointStore,
+    settings: Settings,
+    s3_client: S3Client,
+    monkeypatch: pytest.MonkeyPatch,
+    keep_local: bool,
+) -> None:
+    """The remedy of docs/operations.md: clear upload_best, upload_last and the tasks after them."""
+    monkeypatch.setattr("include.attempt.uploads._NEW", timedelta(0))
+    publish_final(manifest, store)
+    uri = store.build_uri("job", "last")
+    intact, described = body(s3_client, uri), metadata(s3_client, uri)
+    s3_replace(s3_client, uri, intact[:-1] + b"!", described)
+    cleared = manifest.model_copy(update={"keep_local": keep_local})
+    for kind in CHECKPOINT_KINDS:
+        upload(cleared, kind, CheckpointStore(Bucket(s3_client, settings.bucket)), settings)
+    assert (body(s3_client, uri), metadata(s3_client, uri)["sha256"]) == (intact, manifest.last.sha256)
+    assert store.head("job", "last.previous") is None
+    assert settings.find_job_folder("job").exists() == keep_local
 
 
 def test_local_files_stay_if_keep_local_is_set(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from include.audit.liveness import find_live
+from include.jobs.repository import JobRepository
 from tests.support.auditing import World
-
-if TYPE_CHECKING:
-    pass
+from tests.support.jobs import claim
 
 NOW = timedelta(0)
 
@@ -171,6 +170,12 @@ def test_a_row_that_waits_for_its_first_run_is_not_stuck(world: World) -> None:
     assert (world.get("a")["status"], world.findings()) == ("queued", [])
 
 
+def test_a_row_of_a_run_of_another_application_is_not_stuck(world: World) -> None:
+    world.row("a", status="running", dag_id="their_dag")  # perhaps in another Airflow
+    world.audit()
+    assert (world.get("a")["status"], world.findings()) == ("running", [])
+
+
 def test_without_repair_a_stuck_row_is_unchanged(world: World) -> None:
     world.row("a", status="running")
     world.audit(repair=False)
@@ -286,14 +291,43 @@ def test_a_folder_that_changed_within_a_day_stays(world: World) -> None:
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_the_folder_of_a_job_whose_objects_are_lost_is_kept(world: World) -> None:
+@pytest.mark.parametrize(("harm", "finding"), [("remove", "missing"), ("damage", "damaged")])
+def test_the_folder_of_a_job_whose_objects_are_lost_is_kept(world: World, harm: str, finding: str) -> None:
     """The folder may hold the last copy of the objects."""
     world.job("a")
-    world.remove(world.uri("a", "best.pt"))
+    getattr(world, harm)(world.uri("a", "best.pt"))
     folder = left(world, "a")
-    world.audit()
+    world.audit(full=True)
     assert folder.exists()
-    assert world.finding()["finding"] == "missing"
+    assert world.finding()["finding"] == finding
+
+
+def test_the_folder_of_a_job_that_is_resumed_while_its_objects_are_read_is_kept(
+    world: World, migrated_url: str
+) -> None:
+    world.job("a", status="stopped")
+    folder = left(world, "a")
+
+    def resume(**_: object) -> None:
+        with psycopg.connect(migrated_url) as other:
+            if (job := JobRepository(other).get("a")) is not None and job.run_id != "another":
+                claim(JobRepository(other), "a", "another", expected="run of a")
+
+    event = "before-call.s3.GetObject"
+    world.client.meta.events.register(event, resume)
+    try:
+        world.audit(sample=0)
+    finally:
+        world.client.meta.events.unregister(event, resume)
+    assert (folder.exists(), world.findings()) == (True, [])
+
+
+def test_a_folder_is_kept_if_an_object_turns_out_to_be_damaged_when_it_is_to_be_removed(world: World) -> None:
+    world.job("a")
+    world.damage(world.uri("a", "last.pt"))
+    folder = left(world, "a")
+    world.audit(sample=0)
+    assert (folder.exists(), world.findings()) == (True, [])
 
 
 def test_folders_that_belong_to_no_job_stay(world: World) -> None:

@@ -230,6 +230,23 @@ def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
 
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
+def test_a_best_pt_that_is_restored_from_another_job_still_belongs_to_its_own(
+    world: World, harm: str
+) -> None:
+    """A job that continued another one without improving has the same best.pt."""
+    world.job("parent", status="stopped")
+    world.job("child", parent_job_id="parent")
+    uri = world.uri("parent", "best.pt")
+    before = world.metadata(uri)
+    copy = world.uri("child", "best.pt")
+    replace(world.client, copy, BEST, world.metadata(copy) | {"seeded-from": "parent"})
+    getattr(world, harm)(uri)
+    world.audit(full=True)
+    assert world.finding()["repair"] == f"restored from {copy}, and verified by reading it back"
+    assert (world.body(uri), world.metadata(uri)) == (BEST, before)
+
+
+@pytest.mark.parametrize("harm", ["remove", "damage"])
 def test_a_signature_is_restored_from_its_copy_and_is_not_an_orphan(
     world: World, model_version: ModelVersion, harm: str
 ) -> None:
@@ -275,9 +292,27 @@ def test_another_file_in_production_is_replaced_by_the_promoted_one(
     assert world.metadata(production(world))["model-version"] == "1"
 
 
-def test_production_is_not_repaired_while_somebody_promotes(
-    world: World, model_version: ModelVersion, migrated_url: str
+def test_a_promotion_that_is_about_to_be_recorded_is_not_a_finding(
+    world: World, model_version: ModelVersion, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The audit looks between the copy to the production key and the commit."""
+    bucket = Bucket(world.client, world.bucket)
+    world.job("b", previous=None)
+    better = world.put(world.uri("b", "best.pt"), b"better", "b")
+    world.change("b", best_checkpoint_sha256=better.sha256, best_checkpoint_size=better.size)
+    register_copy(world.connection, bucket, "digits", job_id="b", run_id=None)
+    with psycopg.connect(migrated_url) as other, other.transaction():
+        promote_over_present(other, bucket, "digits", 2, by="ada", reason=None)
+        monkeypatch.setattr("include.models.repository.time.sleep", lambda _: other.execute("COMMIT"))
+        report = world.audit()
+    assert (report.failure, world.findings()) == (None, [])
+    assert world.body(production(world)) == b"better"
+
+
+def test_production_is_not_repaired_while_somebody_promotes(
+    world: World, model_version: ModelVersion, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.models.repository.LONGEST_WAIT", 0)
     world.remove(production(world))
     with psycopg.connect(migrated_url) as other:
         ModelRepository(other).begin_promotion("digits", 1)

@@ -19,7 +19,8 @@ from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.stack.postgres import Postgres
 from tests.support import host_applications
-from tests.support.auditing import LAST, NOTHING, PREVIOUS, World, ended, expired, retained
+from tests.support.auditing import LAST, NOTHING, PREVIOUS, WHOLE, World, ended, expired, retained
+from tests.support.jobs import record_checkpoints
 from tests.support.quotas import check_quota
 from tests.support.release_server import finder
 
@@ -85,6 +86,13 @@ def test_a_state_expires_only_after_the_days_of_the_policy(world: World) -> None
     assert expired(world) == {"old"}
 
 
+def test_a_run_that_waited_for_days_deletes_nothing_that_ended_after_it_was_triggered(world: World) -> None:
+    ended(world, "known", days=3)
+    ended(world, "later", days=1)
+    retained(world, requested_at=datetime.now(UTC) - timedelta(days=2))
+    assert expired(world) == {"known"}
+
+
 @pytest.mark.parametrize("status", ["failed", "stopped"])
 def test_a_failed_or_stopped_job_is_as_old_as_its_last_change(world: World, status: str) -> None:
     """The whole state of such a job expires even if its row names no objects."""
@@ -107,6 +115,16 @@ def test_the_time_at_which_a_job_ended_is_kept_when_its_state_expires(world: Wor
 
 
 # --- states that are never deleted ---
+
+
+def test_a_state_that_has_expired_is_not_recorded_again(world: World) -> None:
+    """Only the task record_checkpoints of the job's run was cleared, so nothing was uploaded again."""
+    ended(world, "a")
+    retained(world)
+    before = world.get("a")
+    assert record_checkpoints(world.connection, "run of a") == 0
+    assert world.get("a") == before
+    assert world.audit().failure is None
 
 
 def test_pinned_and_promoted_states_and_those_of_candidates_stay(world: World) -> None:
@@ -142,6 +160,18 @@ def test_the_state_of_a_cleared_run_is_kept(world: World) -> None:
     world.live = {("train_yolo", "run of cleared")}
     retained(world)
     assert expired(world) == {"failed"}
+
+
+def test_the_state_of_a_cleared_run_is_kept_even_if_an_interrupted_deletion_has_marked_it(
+    world: World,
+) -> None:
+    ended(world, "cleared", status="failed", last_checkpoint_expired_at=datetime.now(UTC))
+    world.change("cleared", last_checkpoint_path=None, last_checkpoint_sha256=None, last_checkpoint_size=None)
+    world.live = {("train_yolo", "run of cleared")}
+    assert retained(world).objects == 0
+    assert world.names("cleared") == WHOLE
+    world.live = set()
+    assert retained(world).objects == 2
 
 
 def test_rows_of_a_host_application_that_were_never_trained_here_stay(world: World) -> None:

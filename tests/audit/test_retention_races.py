@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import psycopg
@@ -19,13 +19,22 @@ import pytest
 from include.audit.liveness import Run
 from include.audit.request import RetentionPolicy
 from include.audit.retention import retain
-from include.jobs.repository import JobRepository
+from include.claim.claimant import RunIdentity
+from include.database import Statements
+from include.jobs.claim import JobClaim
+from include.jobs.job import TrainingJob
+from include.jobs.ownership import JobOwnership
+from include.jobs.repository import JobRepository, StateExpired
+from include.jobs.spec import SpecError
 from include.s3.bucket import Bucket
 from include.time_limited_connection import TimeLimitedConnection
 from tests.support.auditing import NOTHING, WHOLE, World, ended, expired, retained
-from tests.support.jobs import claim, record_checkpoints
+from tests.support.claims import Claims
+from tests.support.jobs import claim, record_checkpoints, wait_until_blocked
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from include.stack.s3 import S3
 
 
@@ -57,7 +66,7 @@ def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_ke
         "before-call.s3.DeleteObject", lambda **_: os.kill(os.getpid(), signal.SIGKILL)
     )
     with psycopg.connect(url) as connection:
-        retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set())
+        retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set(), datetime.now(UTC))
 
 
 def test_objects_left_by_a_run_killed_after_the_mark_are_deleted_by_the_next_run(
@@ -123,6 +132,93 @@ def test_a_job_that_changes_after_it_was_chosen_is_not_marked(
         world.uri("a", "last.pt"),
     )
     assert world.names("a") == WHOLE
+
+
+RESUMABLE = {"model": "yolo11n", "dataset": "digits", "task": "detect"}
+LATER = RunIdentity("train_yolo", "another run", datetime.now(UTC), "ada")
+
+
+def _start(world: World, url: str, client: S3Client, **params: str | int) -> None:
+    """Start or resume a job, over separate connections."""
+    with psycopg.connect(url) as other:
+        Claims(other, client, world.bucket)(params, LATER, JobOwnership(open_to_all=True))
+
+
+def test_a_job_whose_state_is_being_deleted_is_not_resumed(world: World, migrated_url: str, s3: S3) -> None:
+    """The row is marked already, but S3 still has the state, which would be deleted under the new run."""
+    ended(world, "a", status="failed", spec=RESUMABLE)
+    refusals: list[str] = []
+
+    def resume(**_: object) -> None:
+        with pytest.raises(SpecError) as refusal:
+            _start(world, migrated_url, s3.client(), job_id="a", model="yolo11n", dataset="digits")
+        refusals.append(str(refusal.value))
+
+    event = "before-call.s3.DeleteObject"
+    world.client.meta.events.register(event, resume)
+    try:
+        assert retained(world).objects == 2
+    finally:
+        world.client.meta.events.unregister(event, resume)
+    assert "last.pt was deleted by the retention policy on" in refusals[0]
+    assert expired(world) == {"a"}
+
+
+@pytest.mark.parametrize("params", [{"job_id": "a", "dataset": "digits"}, {"resume_from": "a", "epochs": 9}])
+def test_a_run_that_has_found_a_state_does_not_claim_its_job_once_the_state_has_expired(
+    world: World, migrated_url: str, s3: S3, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
+) -> None:
+    ended(world, "a", status="stopped", spec=RESUMABLE, epochs=9)
+    claim_found = JobRepository.claim
+
+    def claim_late(jobs: JobRepository, found: JobClaim) -> TrainingJob:
+        retained(world)
+        return claim_found(jobs, found)
+
+    monkeypatch.setattr(JobRepository, "claim", claim_late)
+    with pytest.raises(StateExpired, match=r"='a' can no longer be resumed: its last.pt has just been delet"):
+        _start(world, migrated_url, s3.client(), **params)
+    assert expired(world) == {"a"}
+    assert world.get("a")["run_id"] == "run of a"
+
+
+def test_a_state_is_kept_for_a_job_that_is_being_recorded(world: World, migrated_url: str, s3: S3) -> None:
+    ended(world, "a", spec=RESUMABLE, epochs=5)
+    with psycopg.connect(migrated_url) as claiming, ThreadPoolExecutor(1) as threads:
+        with claiming.transaction():
+            claims = Claims(claiming, s3.client(), world.bucket)
+            claims(
+                {"job_id": "child", "resume_from": "a", "epochs": 9}, LATER, JobOwnership(open_to_all=True)
+            )
+            retaining = threads.submit(retained, world)
+            wait_until_blocked(claiming, world.connection.info.backend_pid)
+        assert retaining.result().objects == 0
+    assert world.get("a")["last_checkpoint_expired_at"] is None
+    assert world.names("a") == WHOLE
+
+
+def test_a_run_that_resumes_a_job_and_retention_do_not_wait_for_one_another(
+    world: World, migrated_url: str
+) -> None:
+    """Both need the rows of the job and of its parent, which a third session holds for a moment."""
+    ended(world, "a", status="failed", spec=RESUMABLE)
+    ended(world, "b", spec=RESUMABLE)
+    with (
+        psycopg.connect(migrated_url) as other,
+        psycopg.connect(migrated_url) as claiming,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        Statements(other).fetch_one("hold_job", job_id="b")
+        retaining = threads.submit(retained, world)
+        wait_until_blocked(other, world.connection.info.backend_pid)
+        resuming = threads.submit(
+            claim, JobRepository(claiming), "a", "another run", "run of a", parent_job_id="b"
+        )
+        wait_until_blocked(other, claiming.info.backend_pid)
+        other.rollback()
+        assert retaining.result().jobs == 2
+        with pytest.raises(StateExpired):
+            resuming.result()
 
 
 def test_the_ranking_has_a_longer_timeout_than_other_statements(

@@ -44,3 +44,9 @@ def test_lower_is_better_for_errors_and_losses_only() -> None:
     names = [*ERRORS, "val/dlog_loss", *(find_default_metric(task) for task in TASKS)]
     lower = answer(f"{json.dumps(names)}.filter(module.lowerIsBetter)")
     assert lower == [*ERRORS, "val/dlog_loss"]
+
+
+def test_a_metric_that_a_host_application_recorded_as_text_is_shown() -> None:
+    values = ["0.888", "0.0004", [0.0001], 0.0004]
+    shown = evaluate("format.js", f"{json.dumps(values)}.map((value) => module.formatNumber(value))")
+    assert shown == ["0.888", "0.0004", "0.0001", "4.0e-4"]

@@ -89,3 +89,15 @@ def test_the_training_machine_draws_the_scenes_once(tmp_path: Path) -> None:
         f"Path({str(tmp_path)!r}), None): pass"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_digits_that_are_lost_on_a_machine_are_drawn_again(tmp_path: Path) -> None:
+    reference = inspect_dataset("digits", "detect", tmp_path, None).reference
+    for suffix in ("png", "txt"):
+        with materialize(reference, tmp_path, None) as local:
+            images = local.data.parent / "images"
+            assert len(list(images.rglob("*.png"))) == reference.train_images + reference.val_images
+        for folder in ("content", "view-detect"):
+            next((tmp_path / reference.fingerprint / folder).rglob(f"*.{suffix}")).unlink()
+    with materialize(reference, tmp_path, None) as local:
+        assert len(list((local.data.parent / "labels").rglob("*.txt"))) == 500

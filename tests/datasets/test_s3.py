@@ -13,10 +13,11 @@ import pytest
 
 from include.datasets.caching.download import Downloader
 from include.datasets.check import inspect_dataset
-from include.datasets.errors import DatasetChanged, DatasetError
+from include.datasets.errors import DatasetChanged, DatasetChanging, DatasetError
 from include.datasets.progress import ProgressLog
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import StoredObject
+from include.errors import TransientError
 from tests.support.dataset_fetcher import CountingReader
 from tests.support.dataset_steps import describe, images, materialize, upload_files, upload_zip
 from tests.support.tiny_datasets import TASKS, build
@@ -130,22 +131,28 @@ def test_content_that_was_replaced_after_the_check_is_not_trained_on(
     materialize(reference, cache, reader)
 
 
-def test_an_object_that_is_replaced_while_it_is_fetched_is_noticed(
-    folder: Path, cache: Path, bucket: str, s3_client: S3Client
+@pytest.mark.parametrize("fate", ["replaced", "deleted"])
+def test_data_that_change_while_they_are_fetched_are_checked_again_by_a_retry(
+    fate: str, folder: Path, cache: Path, bucket: str, s3_client: S3Client
 ) -> None:
     class Racing(S3ObjectReader):
         def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
             found = list(super().list(bucket, prefix))
-            s3_client.put_object(Bucket=bucket, Key="set/labels/train/0.txt", Body=b"1 0.4 0.4 0.2 0.2\n")
+            label = "set/labels/train/0.txt"
+            s3_client.delete_object(Bucket=bucket, Key=label)
+            if fate == "replaced":
+                s3_client.put_object(Bucket=bucket, Key=label, Body=b"1 0.4 0.4 0.2 0.2\n")
             return iter(found)
 
     build("detect", folder, train=3, val=2)
     upload_files(s3_client, bucket, folder, "set/")
-    with pytest.raises(
-        DatasetChanged, match=r"labels/train/0\.txt was replaced after the dataset was listed"
-    ):
+    change = rf"labels/train/0\.txt was {fate} after the dataset was listed, probably by an upload"
+    with pytest.raises(DatasetChanging, match=change) as failed:
         inspect_dataset(f"s3://{bucket}/set/", "detect", cache, Racing(s3_client))
+    assert isinstance(failed.value, TransientError)
     assert not list(cache.rglob("content*"))
+    checked = inspect_dataset(f"s3://{bucket}/set/", "detect", cache, S3ObjectReader(s3_client))
+    assert checked.reference.train_images == 3
 
 
 def test_caches_and_hidden_objects_are_neither_fetched_nor_part_of_the_content(

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from include.checkpoints.errors import CheckpointNotFound
-from include.models.errors import ModelError, PromotionConflict
-from include.models.promotion import promote
+from include.models.errors import ModelError, NotRegistered, PromotionConflict
+from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.models.version import ModelVersion, Stage
@@ -225,6 +225,25 @@ def test_a_promotion_that_lost_its_lock_without_noticing_overwrites_nothing(
             promote_over_present(doomed, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     assert body(s3_client, production) == b"weights 3"
     assert stages(connection) == ["archived", "candidate", "production", "candidate"]
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM training_jobs", "UPDATE training_jobs SET best_checkpoint_sha256 = NULL"]
+)
+def test_a_job_that_is_deleted_while_its_file_is_copied_is_not_registered(
+    connection: Connection, client: S3Client, s3_client: S3Client, migrated_url: str, bucket: str, change: str
+) -> None:
+    version_of(connection, s3_client, bucket, b"weights 1")
+    (job_id,) = [version.job_id for version in ModelRepository(connection).list("digits")]
+
+    def delete(**_: object) -> None:
+        with psycopg.connect(migrated_url, autocommit=True) as other:
+            other.execute(change)
+
+    client.meta.events.register("before-send.s3.CopyObject", delete)
+    with pytest.raises(NotRegistered, match=f"Job {job_id} was deleted or started again while its best.pt"):
+        register_copy(connection, Bucket(client, bucket), "other", job_id=job_id, run_id="retraining")
+    assert ModelRepository(connection).list("other") == []
 
 
 def test_a_copy_whose_response_was_lost_is_recognised_as_our_own(

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import structlog
+from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun, TaskInstance, TIRunContext
+from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext, TaskCallbackRequest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.dag_processing.processor import _execute_callbacks
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.deployment.backend import notify
 from include.deployment.retrying import BackendUnavailable, is_transient
+from include.deployment.settings import SettingRefused, Settings
 from include.jobs.callback import TrainingCompletionCallback
 from include.orchestration.failures import record_final_failure, record_task_failure
 from include.orchestration.typed_task import parse_result, result_of
-from tests.support.airflow_connections import context_of
+from tests.support.airflow_connections import TASK_INSTANCE_ID, context_of
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.http_server import Handler, Server
-from tests.support.jobs import claim, recorded
+from tests.support.jobs import claim, recorded, started
 
 if TYPE_CHECKING:
     import psycopg
 
     from include.jobs.repository import JobRepository
+
+DAGS = Path(__file__).parents[2] / "dags"
 
 
 def test_a_final_failure_is_recorded_before_the_task_ends_even_if_the_database_is_down_at_first(
@@ -45,6 +55,23 @@ def test_a_final_failure_is_recorded_before_the_task_ends_even_if_the_database_i
     assert (row.status, row.error) == ("failed", "check_schema: dataset='x' has no images")
 
 
+def test_an_attempt_that_airflow_gave_up_cannot_fail_the_job_that_a_newer_attempt_trains(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(jobs, attempt=2)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+
+    def fail(attempt: int) -> str | None:
+        instance = SimpleNamespace(task_id="train", try_number=attempt)
+        with pytest.raises(AirflowFailException), record_final_failure(context_of({}, ti=instance)):
+            raise DatasetError("the data have changed")
+        record_task_failure(context_of({}, ti=instance, exception=AirflowFailException("killed late")))
+        return recorded(jobs).status
+
+    assert fail(1) == "running"
+    assert fail(2) == "failed"
+
+
 def test_a_waiting_job_of_the_host_application_gets_the_error_of_its_first_run(
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
@@ -59,6 +86,103 @@ def test_a_waiting_job_of_the_host_application_gets_the_error_of_its_first_run(
     row = recorded(jobs)
     assert row.status == "failed"
     assert row.error == "check_schema: The schema is at revision 0003; run migrate_schema"
+
+
+def test_a_failure_is_recorded_although_a_setting_of_the_machine_is_invalid(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(jobs)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+    monkeypatch.setenv("DATASET_CACHE_GB", "half")
+    with pytest.raises(SettingRefused) as refusal:
+        Settings.from_environment()
+    record_task_failure(context_of({}, exception=refusal.value))
+    row = recorded(jobs)
+    assert row.status == "failed"
+    assert row.error is not None
+    assert "DATASET_CACHE_GB='half' is not a number" in row.error
+
+
+def run_of_dag_processor() -> DagRun:
+    """Return the run that owns job a, as the scheduler describes it to the Dag processor."""
+    now = datetime.now(UTC)
+    unset = ("logical_date", "data_interval_start", "data_interval_end", "end_date", "partition_key")
+    return DagRun.model_validate(
+        dict.fromkeys(unset)
+        | {
+            "dag_id": "train_yolo",
+            "run_id": "run1",
+            "run_after": now,
+            "start_date": now,
+            "run_type": "manual",
+            "state": "failed",
+            "conf": {},
+            "consumed_asset_events": [],
+        }
+    )
+
+
+def call_in_dag_processor(request: DagCallbackRequest | TaskCallbackRequest) -> None:
+    """Call the Dag's own callback in the way in which the Dag processor does."""
+    bag = DagBag(str(DAGS / "train_yolo.py"), bundle_path=DAGS, bundle_name="dags")
+    _execute_callbacks(bag, [request], structlog.get_logger())
+
+
+def test_a_run_that_fails_without_a_failed_task_is_recorded(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(jobs)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+    # After only `train` was cleared, the tasks after it are still upstream_failed: Airflow names no task.
+    call_in_dag_processor(
+        DagCallbackRequest(
+            filepath="train_yolo.py",
+            bundle_name="dags",
+            bundle_version=None,
+            dag_id="train_yolo",
+            run_id="run1",
+            context_from_server=DagRunContext(dag_run=run_of_dag_processor(), last_ti=None),
+            is_failure_callback=True,
+            msg="task_failure",
+        )
+    )
+    row = recorded(jobs)
+    assert row.status == "failed"
+    assert row.error is not None
+    assert "a task was cleared without the tasks after it" in row.error
+    assert row.error.endswith("Clear train with its downstream tasks.")
+
+
+def test_a_task_that_airflow_fails_without_an_error_is_recorded_with_the_possible_causes(
+    jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(jobs)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+    instance = TaskInstance(
+        id=TASK_INSTANCE_ID,
+        dag_version_id=TASK_INSTANCE_ID,
+        dag_id="train_yolo",
+        task_id="train",
+        run_id="run1",
+        try_number=1,
+        hostname="",
+    )
+    call_in_dag_processor(
+        TaskCallbackRequest(
+            filepath="train_yolo.py",
+            bundle_name="dags",
+            bundle_version=None,
+            ti=instance,
+            msg="Task was requeued more than 2 times and will be failed.",
+            context_from_server=TIRunContext.model_validate(
+                {"dag_run": run_of_dag_processor(), "max_tries": 1000}
+            ),
+        )
+    )
+    row = recorded(jobs)
+    assert row.status == "failed"
+    assert row.error is not None
+    assert row.error.startswith("train: Airflow failed this task, and its process did not report why. Either")
 
 
 def test_a_task_that_was_marked_as_success_is_named_by_the_next_one() -> None:

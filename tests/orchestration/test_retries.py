@@ -99,6 +99,17 @@ def test_the_second_error_ends_the_task_and_each_reason_counts_the_attempts_left
     )
 
 
+def test_errors_with_durable_progress_in_between_never_end_a_task(task: Task) -> None:
+    """A GPU that fails once a day must not end a training run that takes weeks."""
+    for progress in range(10):
+        assert task.interrupt(FULL, progress).action is RetryAction.RETRY
+
+
+def test_an_error_that_occurs_in_the_same_place_again_ends_the_task(task: Task) -> None:
+    actions = [task.interrupt(FULL, progress).action for progress in (0, 3, 3)]
+    assert actions == [RetryAction.RETRY, RetryAction.RETRY, RetryAction.FAIL]
+
+
 def test_preemptions_never_count_as_errors(task: Task) -> None:
     for attempt in range(1, 30):
         assert task.fail(Preempted(), ErrorCountPolicy()) == (
@@ -215,9 +226,12 @@ def test_going_back_to_an_older_state_and_repeating_work_is_not_progress(task: T
         task.begin((10, 0))
 
 
-def test_attempts_that_were_killed_before_they_were_counted_are_counted_by_the_next_one(task: Task) -> None:
+def test_attempts_that_airflow_could_not_start_are_neither_kills_nor_interruptions(task: Task) -> None:
+    task.begin()
+    task.attempt += MAX_INTERRUPTIONS  # the API server was unavailable
     task.begin()
     task.attempt += 2
+    task.begin()
     with pytest.raises(AirflowFailException, match="killed 3 times in a row"):
         task.begin()
 

@@ -304,14 +304,16 @@ def test_a_folder_that_others_could_have_prepared_causes_a_final_error(
 
 @pytest.mark.parametrize(("epochs", "error"), [(0, AirflowFailException), (1, MachineUnusable)])
 @pytest.mark.parametrize(
-    ("mode", "dataset", "sentence"),
+    ("mode", "cache", "dataset", "sentence"),
     [
-        (0o777, "digits", r"can replace .*/root"),
-        (0o700, "/mnt/data.yaml", "local paths are switched off on machine"),
+        (0o777, "", "digits", r"can replace .*/root"),
+        (0o700, "", "/mnt/data.yaml", "local paths are switched off on machine"),
+        (0o700, "half", "digits", "DATASET_CACHE_GB='half' is not a number"),
     ],
 )
 def test_a_machine_that_was_set_up_wrongly_does_not_end_a_training_run_that_has_a_state(
     mode: int,
+    cache: str,
     dataset: str,
     sentence: str,
     epochs: int,
@@ -325,6 +327,7 @@ def test_a_machine_that_was_set_up_wrongly_does_not_end_a_training_run_that_has_
     started(jobs, epochs=epochs)
     lead_to(monkeypatch, migrated_url, s3, "bucket", made(directory / "root", mode))
     monkeypatch.setenv("DATASET_ROOTS", "")
+    monkeypatch.setenv("DATASET_CACHE_GB", cache)
     spec = TrainingSpec(dataset=dataset, model="yolo11n", device="cpu").with_defaults()
     job = resolved(spec)
     with pytest.raises(error, match=sentence):

@@ -79,6 +79,7 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
             r"plan 'good': schedule.cron: '0 3 \* \*' is not a cron expression",
         ),
         ({"schedule": {"cron": "0 3 * * 9"}}, r"plan 'good': schedule.cron: '0 3 \* \* 9' is not a cron"),
+        ({"schedule": {"cron": "0 0 31 4,6 *"}}, r"plan 'good': schedule.cron: '0 0 31 4,6 \*' never occurs"),
         ({"schedule": {"cron": "@sometimes"}}, r"plan 'good': schedule.cron: '@sometimes' is not a cron"),
         ({"schedule": {}}, r"plan 'good': schedule must contain cron or on_new_data"),
         ({"schedule": "weekly"}, r"plan 'good': schedule='weekly' is refused"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,8 @@ from include.schema.current import MIGRATIONS, list_revisions
 from include.schema.migrations import apply
 from include.schema.session import LockTimeouts
 from tests.support.host_applications import engine
-scripts, timeouts = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS, LockTimeouts(table="5min")
+scripts = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS
+timeouts = LockTimeouts(table="5min", silence=sys.argv[3] if len(sys.argv) > 3 else "1min")
 print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts, timeouts=timeouts).revisions)
 """
 
@@ -154,6 +156,18 @@ def test_the_next_run_completes_one_that_was_killed_between_commits(
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
     assert apply(engine).revisions == ()
+
+
+def test_a_run_whose_machine_freezes_or_loses_power_does_not_keep_its_locks(
+    start: Start, database_url: str, host_connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    host_connection.commit()
+    run = start(str(_planted(tmp_path, "LOCK TABLE training_jobs; SELECT pg_sleep(2)")), "1s")
+    backend = _backend(database_url, "pg_sleep")
+    run.send_signal(signal.SIGSTOP)  # as after a power cut, the connection is neither used nor closed
+    _gone(database_url, backend)
+    apply(host_applications.engine(database_url))
+    verify(host_applications.engine(database_url))
 
 
 def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(

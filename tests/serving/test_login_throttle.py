@@ -18,6 +18,8 @@ from include.serving.logins import MOST_FOR_ACCOUNT, MOST_FROM_ADDRESS, LoginThr
 
 Attempt = Callable[..., int]
 
+FORM = "application/x-www-form-urlencoded"
+
 PASSWORDS = {"ada": "right", "bob": "good"}
 
 
@@ -82,6 +84,32 @@ def test_a_known_address_may_not_guess_endlessly_either(attempt: Attempt) -> Non
     guesses = [attempt("ada", "wrong") for _ in range(MOST_FROM_ADDRESS + 1)]
     assert guesses == [401] * MOST_FROM_ADDRESS + [429]
     assert attempt("bob", "good") == 201
+
+
+@pytest.mark.parametrize("separator", ["&", ";"])
+def test_a_form_with_two_names_is_counted_for_neither(throttle: LoginThrottle, separator: str) -> None:
+    """SimpleAuthManager logs in to the last account that a form names."""
+
+    def guess(number: int, password: str) -> int:
+        async def post() -> httpx.Response:
+            transport = httpx.ASGITransport(app=throttle, client=(f"10.0.0.{number}", 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+                sent = f"username=decoy-{number}{separator}username=ada&password={password}"
+                return await client.post("/auth/token", content=sent, headers={"Content-Type": FORM})
+
+        return asyncio.run(post()).status_code
+
+    assert {guess(number, "wrong") for number in range(MOST_FOR_ACCOUNT)} == {401}
+    assert guess(MOST_FOR_ACCOUNT + 1, "right") == 429
+
+
+def test_a_name_beside_the_fields_of_a_multipart_form_is_not_counted() -> None:
+    """FAB also reads forms of this kind."""
+    kind = (b"content-type", b"multipart/form-data; boundary=x")
+    scope: Scope = {"type": "http", "method": "POST", "path": "/auth/login", "headers": [kind]}
+    field = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    body = b"&username=decoy&" + field % (b"username", b"ada") + field % (b"password", b"wrong") + b"--x--"
+    assert logins._identify_account(scope, body) == logins._identify_account(scope, b"")
 
 
 def test_a_network_of_ipv6_addresses_counts_as_one_client(attempt: Attempt) -> None:

@@ -51,5 +51,11 @@ def test_modules_are_imported_again_by_each_task_after_an_edit(tmp_path: Path) -
     run(EDIT, tmp_path)
 
 
+def test_a_lock_of_an_editor_ends_no_worker(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "include", tmp_path / "include")
+    (tmp_path / "include" / "jobs" / ".#spec.py").symlink_to("emacs@host.4711:1764489600")
+    run(EDIT, tmp_path)
+
+
 def test_on_a_machine_with_a_gpu_torch_is_not_imported_under_any_aws_configuration() -> None:
     run(WITHOUT_TORCH, REPOSITORY)

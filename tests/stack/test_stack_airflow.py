@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -19,15 +19,13 @@ from include.stack.airflow import OTHER_TASKS, PARTS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
 from include.stack.gpus import count_gpu_slots
+from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.preloading import preload
 from include.stack.processes import Service
 from tests.support.stacks import processes_of
 from tests.support.strangers import as_stranger, readable_by_others
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from include.stack.local import Stack
 
 pytestmark = pytest.mark.timeout(600)  # two tests wait for a killed scheduler
 
@@ -49,6 +47,14 @@ def _listening(process: psutil.Process) -> set[str]:
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         return set()
     return {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+
+
+def test_airflow_reads_its_settings_in_a_folder_with_unusual_characters(tmp_path: Path) -> None:
+    airflow = Stack.at(tmp_path / "feature%2Fname 숫자").airflow
+    airflow.configure()
+    command = (airflow.program, "config", "get-value", "logging", "base_log_folder")
+    got = subprocess.run(command, env=airflow.environment, capture_output=True, text=True, check=True)
+    assert got.stdout.splitlines()[-1] == str(airflow.home / "logs")
 
 
 def test_every_process_listens_on_the_loopback_interface_only(airflow_stack: Stack) -> None:
@@ -154,7 +160,7 @@ def test_a_killed_scheduler_restarts_without_its_old_workers(airflow_stack: Stac
     workers = scheduler.children(recursive=True)
     scheduler.kill()
     until(lambda: processes.find_process(service) not in {None, scheduler})
-    assert not [each for each in workers if each.is_running()]
+    assert [each for each in workers if not processes.has_ended(each)] == []
     until(lambda: len(_processes_of(service)) > OTHER_TASKS + count_gpu_slots())
 
 

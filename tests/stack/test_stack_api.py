@@ -55,3 +55,21 @@ def test_an_interrupted_upload_is_continued_unless_it_was_removed(tmp_path: Path
         find_interrupted(api, memory)
     with pytest.raises(StackError, match="is not responding"):
         find_interrupted(api, memory)
+
+
+def test_a_token_that_has_expired_is_replaced() -> None:
+    tokens = iter(["first", "second"])
+
+    class Airflow(Handler):
+        def do_GET(self) -> None:
+            is_valid = self.headers["Authorization"] == "Bearer second"
+            self.respond(200 if is_valid else 401, b'{"state": "running"}')
+
+        def do_POST(self) -> None:
+            self.body()
+            self.respond(201, f'{{"access_token": "{next(tokens)}"}}'.encode())
+
+    with Server(Airflow) as server:
+        api = AirflowApi(server.url, "admin", "secret")
+        assert api.get_run_state("train_yolo", "run") == "running"
+        assert api.get_run_state("train_yolo", "run") == "running"

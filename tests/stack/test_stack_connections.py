@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from multiprocessing import SimpleQueue
 from pathlib import Path
+from urllib.request import proxy_bypass
 
 import psutil
 import pytest
@@ -56,6 +59,30 @@ def test_the_stack_trains_on_the_cpu_only_where_there_is_no_gpu(
         monkeypatch.setattr(gpus, "has_hardware", lambda found=has_hardware: found)
         stack = Stack.at(tmp_path / "stack")
         assert stack.airflow.variables["CPU_WORKER"] == cpu_worker
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "https_proxy"])
+def test_tasks_reach_airflow_although_the_internet_is_behind_a_socks_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "socks5h://127.0.0.1:9")
+    environment = Stack.at(tmp_path / "stack").airflow.build_environment("scheduler")
+    # Airflow's client, through which a task's supervisor reports, is an httpx.Client.
+    subprocess.run([sys.executable, "-c", "import httpx; httpx.Client()"], env=environment, check=True)
+
+
+@pytest.mark.parametrize("given", [None, "intranet.example,10.0.0.0/8"])
+def test_hosts_that_need_no_proxy_are_those_of_the_stack_and_those_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    if given:
+        monkeypatch.setenv("NO_PROXY", given)
+    monkeypatch.setattr(os, "environ", Stack.at(tmp_path / "stack").airflow.build_environment("scheduler"))
+    bypassing = [host for host in ("127.0.0.1", "intranet.example", "pypi.org") if proxy_bypass(host)]
+    assert bypassing == (["127.0.0.1", "intranet.example"] if given else ["127.0.0.1"])
 
 
 def test_only_the_scheduler_whose_executor_runs_the_tasks_has_the_owners_password(

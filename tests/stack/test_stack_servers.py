@@ -6,8 +6,9 @@ import json
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -146,6 +147,16 @@ def test_postgres_starts_although_another_program_has_the_pid_in_its_lock_file(o
         assert other.is_running()
 
 
+def test_postgres_is_restarted_although_nobody_has_reaped_the_killed_server(own_stack: Stack) -> None:
+    own_stack.postgres.start()
+    server = processes.find_process(own_stack.postgres.service)
+    assert server is not None
+    server.kill()
+    until(lambda: server.status() == psutil.STATUS_ZOMBIE)
+    assert processes.revive(own_stack.postgres.service)
+    assert not own_stack.postgres.start()
+
+
 def test_postgres_respects_the_lock_file_of_a_server_that_works_in_its_data_folder(own_stack: Stack) -> None:
     with (
         stale_lock(own_stack.postgres, own_stack.postgres.data),
@@ -180,6 +191,25 @@ def test_a_stored_port_that_another_program_has_taken_is_replaced(own_stack: Sta
         own_stack.start_servers(Steps.quiet())
     assert own_stack.ports.s3.s3 != lost
     assert own_stack.s3.client().list_buckets()["Buckets"][0]["Name"] == "training-checkpoints"
+
+
+def test_a_port_that_is_taken_while_the_servers_start_is_replaced(
+    own_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_stack.down(Steps.quiet())
+    port = own_stack.ports.s3.filer
+    start = Postgres.start
+    with ExitStack() as others:
+
+        def start_while_another_program_starts(postgres: Postgres) -> bool:
+            if own_stack.ports.s3.filer == port:
+                others.enter_context(socket.create_server((LOOPBACK, port)))
+            return start(postgres)
+
+        monkeypatch.setattr(Postgres, "start", start_while_another_program_starts)
+        own_stack.start_servers(Steps.quiet())
+        assert own_stack.s3.is_running()
+        assert own_stack.ports.s3.filer != port
 
 
 def test_a_stopped_stack_leaves_no_sockets_in_tmp(own_stack: Stack) -> None:
@@ -224,6 +254,10 @@ def test_a_proxy_for_the_internet_is_not_used_for_the_stack(
         monkeypatch.delenv(name, raising=False)
     assert own_stack.s3.client().list_buckets()["Buckets"]
 
+    lines = "\n".join(render_exports(own_stack))
+    request = "import os, requests; requests.get(os.environ['S3_ENDPOINT_URL'])"
+    subprocess.run(["sh", "-c", f'{lines}\n"$0" -c "$1"', sys.executable, request], check=True)
+
 
 def test_a_server_that_dies_at_start_shows_the_end_of_its_log() -> None:
     with reachable_directory() as directory:
@@ -260,6 +294,19 @@ def test_data_without_their_version_are_refused_and_kept() -> None:
         with pytest.raises(StackError, match=r"pgdata is not empty, but has no PG_VERSION"):
             postgres.start()
         assert kept.read_text() == "rows"
+
+
+def test_new_databases_get_airflows_tables_although_earlier_ones_had_them() -> None:
+    with stacks.own_stack() as stack:
+        airflow = stack.airflow
+        airflow.home.mkdir()
+        (airflow.home / "migrated").write_text("3.3.2")
+        stack.start_servers(Steps.quiet())
+        assert airflow.is_migrated()
+        stack.down(Steps.quiet())
+        stack.postgres.data.rename(stack.state.path / "pgdata.old")
+        stack.start_servers(Steps.quiet())
+        assert not airflow.is_migrated()
 
 
 def test_nothing_starts_before_an_interrupted_rotation_is_finished(tmp_path: Path) -> None:
@@ -305,9 +352,10 @@ def test_a_stack_with_damaged_files_can_be_stopped() -> None:
             running = processes_of(stack)
             stack.state.credentials_file.write_text("{")
             stack.state.ports_file.unlink()
+            stack.model_keys.private.write_text("-----BEGIN")
             Stack.at(directory).down(Steps.quiet())
             assert len(running) > 2
-            assert not [process for process in running if process.is_running()]
+            assert all(map(processes.has_ended, running))
         finally:
             stack.down(Steps.quiet())
 

@@ -118,10 +118,33 @@ def test_a_missing_python_is_named(fresh_clone: Path) -> None:
     assert "python2.6 is no working Python, but Python 3.11, 3.12 or 3.13 is needed" in made.stderr
 
 
-def test_an_unreachable_index_is_named(fresh_clone: Path) -> None:
-    made = _make(fresh_clone, "setup", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
+def test_an_unreachable_index_is_named_without_its_password(fresh_clone: Path) -> None:
+    # Without a port, what follows the user would be mistaken for one.
+    made = _make(fresh_clone, "setup", PIP_INDEX_URL="http://robot:hidden@[::1]/simple", PIP_RETRIES="0")
     assert made.returncode != 0
-    assert "The package index http://127.0.0.1:9/simple cannot be reached" in made.stderr
+    assert "The package index http://[::1]/simple cannot be reached" in made.stderr
+    assert "hidden" not in made.stderr
+
+
+def test_an_environment_whose_creation_was_killed_is_created_again(fresh_clone: Path) -> None:
+    venv.create(fresh_clone / ".venv", with_pip=False)  # the Python is there, pip would have come next
+    _make(fresh_clone, "setup", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
+    assert (fresh_clone / ".venv" / "bin" / "pip").exists()
+
+
+def test_the_former_lock_is_installed_again_after_an_update_that_failed(
+    fresh_clone: Path, index: PackageIndex
+) -> None:
+    lock = fresh_clone / "requirements.txt"
+    former = f"parcel==1.0 --hash=sha256:{index.add('parcel')}\n"
+    lock.write_text(former)
+    assert "Installing requirements.txt" in _set_up(fresh_clone, index).stdout
+    lock.write_text(f"{former}missing==1.0 --hash=sha256:{0:064}\n")
+    assert _make(fresh_clone, "setup", UV_DEFAULT_INDEX=index.url).returncode != 0
+    lock.write_text(former)
+    for expected in (True, False):
+        made = _make(fresh_clone, "setup", UV_DEFAULT_INDEX=index.url)
+        assert ("Installing requirements.txt" in made.stdout) == expected
 
 
 @pytest.mark.parametrize("command", ["env", "down", "status"])

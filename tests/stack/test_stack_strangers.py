@@ -7,6 +7,7 @@ certificate.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sysconfig
@@ -26,10 +27,12 @@ import requests
 from botocore.exceptions import ClientError
 
 from include.stack import certificates, ports, processes
+from include.stack import postgres as postgres_module
 from include.stack.certificates import prepare_certificates
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
+from include.stack.postgres import _find_package
 from include.stack.steps import Steps
 from tests.support.stacks import UNSAFE_BUT_FAST, process_of, reachable_directory
 from tests.support.strangers import IS_ROOT, as_stranger, demands_certificate, readable_by_others
@@ -202,9 +205,16 @@ def test_valid_certificates_are_kept(tmp_path: Path) -> None:
     assert contents(tmp_path / "security") == before
 
 
-def test_certificates_are_renewed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as short:
-        short.setattr(certificates, "VALIDITY", timedelta(days=364))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("VALIDITY", timedelta(days=364)), ("_CLOCK_SKEW", timedelta(days=-30))],
+    ids=["expiring soon", "created while the clock was ahead"],
+)
+def test_certificates_are_renewed_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: timedelta
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(certificates, name, value)
         prepare_certificates(tmp_path / "security")
     before = contents(tmp_path / "security")
     prepare_certificates(tmp_path / "security")
@@ -250,6 +260,28 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 # --- PostgreSQL and files ---
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="PostgreSQL runs as another account only if root starts it")
+@pytest.mark.long
+def test_root_with_a_strict_umask_starts_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages and the state folder are root's alone, as in a clone in /root."""
+    package = _find_package()
+    for part in (package.name, f"{package.name}.libs"):
+        shutil.copytree(package.parent / part, tmp_path / part, symlinks=True)
+    subprocess.run(["chmod", "--recursive", "go=", tmp_path], check=True)
+    monkeypatch.setattr(postgres_module, "_find_package", lambda: tmp_path / package.name)
+    with reachable_directory() as store:
+        monkeypatch.setattr(postgres_module, "ROOT_STORE", store)
+        own = Stack.at(tmp_path / "state", UNSAFE_BUT_FAST).postgres
+        before = os.umask(0o077)
+        try:
+            assert own.start()
+            assert own.data.is_relative_to(store)
+            assert own.programs.is_relative_to(store)
+        finally:
+            os.umask(before)
+            own.stop()
 
 
 def test_postgres_requires_a_password(postgres: Postgres) -> None:

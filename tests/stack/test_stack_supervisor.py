@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.families import identify_start
 from include.stack.local import Stack
+from include.stack.outages import retry_during_outage
 from include.stack.overview import describe_service, describe_services
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
@@ -136,6 +138,25 @@ time.sleep(600)
 """A program that takes ten minutes to stop unless it gets the signal twice."""
 
 
+def test_a_stop_does_not_wait_until_somebody_reaps_the_process(tmp_path: Path) -> None:
+    service = replace(service_of(tmp_path, PARENT), stop_seconds=600, stops_children=True)
+
+    def start_and_never_reap() -> None:
+        processes.start(service)
+        time.sleep(600)
+
+    starter = get_context("fork").Process(target=start_and_never_reap)
+    starter.start()
+    try:
+        until(lambda: len(of_service(service)) == 2)
+        assert processes.stop(service)
+        assert starter.is_alive()
+        assert not service.pid_file.exists()
+    finally:
+        starter.kill()
+        starter.join()
+
+
 def test_a_service_whose_stop_was_interrupted_is_started_and_supervised_again(tmp_path: Path) -> None:
     service = replace(service_of(tmp_path, DRAINING), stop_seconds=600)
     before = processes.start(service)
@@ -163,6 +184,22 @@ def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> No
     until(lambda: not of_service(service))
 
 
+def test_a_service_does_not_run_if_its_starter_was_killed_before_it_recorded_the_pid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = service_of(tmp_path, PARENT)
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "write_private", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        starter = get_context("fork").Process(target=processes.start, args=[service])
+        starter.start()
+        starter.join()
+    until(lambda: not [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(tmp_path)])
+    assert not service.pid_file.exists()
+    processes.start(service)
+    until(lambda: len(of_service(service)) == 2)
+    processes.stop(replace(service, stops_children=True))
+
+
 def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kept(tmp_path: Path) -> None:
     """Its session and working directory do not prove that it is a child of PostgreSQL, which starts in /."""
     data = tmp_path / "pgdata"
@@ -181,6 +218,15 @@ def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kep
         assert other.is_running()
     finally:
         other.kill()
+
+
+def test_a_service_that_version_0_1_0_started_is_found_and_stopped(parent_service: Service) -> None:
+    process = processes.find_process(parent_service)
+    assert process is not None
+    parent_service.pid_file.write_text(f"{process.pid} {process.create_time()}\n")
+    assert processes.start(parent_service) == process
+    processes.stop(replace(parent_service, stops_children=True))
+    assert not of_service(parent_service)
 
 
 @pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
@@ -268,6 +314,15 @@ def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack)
     until(supervised.s3.is_running)
     until(lambda: "restarted once" in describe_services(supervised)["S3"])
     assert describe_services(supervised)["Supervisor"] == "running"
+
+
+def test_who_follows_a_run_waits_while_postgres_restarts(supervised: Stack) -> None:
+    def count_databases() -> int:
+        with psycopg.connect(supervised.postgres.build_url("postgres")) as connection:
+            return connection.execute("SELECT 1 FROM pg_database").rowcount
+
+    kill(supervised.postgres.service)
+    assert retry_during_outage(supervised, Steps.quiet(), count_databases) > 0
 
 
 def test_stopping_the_supervisor_does_not_stop_services_that_it_has_restarted(supervised: Stack) -> None:

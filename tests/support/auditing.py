@@ -204,7 +204,7 @@ class World:
 
 def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
     """Apply the policy; by default, everything that may be removed is removed."""
-    given = {"live_runs": world.live_runs} | options
+    given: dict[str, Any] = {"live_runs": world.live_runs, "requested_at": datetime.now(UTC)} | options
     return retain(world.connection, Bucket(world.client, world.bucket), policy, **given)
 
 

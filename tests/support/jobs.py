@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 
 from include.claim.resolved_job import ResolvedJob
+from include.jobs.claim import JobClaim
 from include.jobs.job import TrainingJob
-from include.jobs.repository import JobClaim, JobRepository
+from include.jobs.repository import JobRepository
 from include.jobs.spec import ResolvedSpec, TrainingSpec
 from include.queries import load_query
 from include.training.contract import EpochReport

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,12 +25,14 @@ from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
 from tests.support.registered_datasets import register
 from tests.support.stored_objects import keys
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
 
+    from include.s3.listing import ListedObject
     from include.stack.s3 import S3
 
 JOB = (
@@ -71,14 +74,20 @@ Delete = Callable[..., Deletion]
 
 @pytest.fixture
 def delete(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path) -> Delete:
-    """Run the task `delete`, by default for ada; it returns the number of objects and bytes deleted."""
+    """Run the task `delete`, by default for ada, who has just requested it.
+
+    It returns the number of objects and bytes deleted.
+    """
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     # Airflow, which is absent here, would say that no run is active.
     monkeypatch.setattr("include.tasks.delete_data.is_running", lambda dag_id, run_id: False)
 
-    def run(user: str = "ada", **conf: Any) -> Deletion:
+    def run(user: str = "ada", requested: datetime | None = None, **conf: Any) -> Deletion:
+        requested = requested or datetime.now(UTC)
         context = {
-            "dag_run": SimpleNamespace(conf=conf, run_id="manual__1", triggering_user_name=user),
+            "dag_run": SimpleNamespace(
+                conf=conf, run_id="manual__1", triggering_user_name=user, run_after=requested
+            ),
             "ti": SimpleNamespace(xcom_push=lambda key, value: None),
         }
         return delete_data(cast("Context", context))
@@ -121,6 +130,69 @@ def test_a_pinned_job_or_one_of_another_user_is_kept(
     with pytest.raises(AirflowFailException, match="is pinned"):
         delete(job_id="a")
     assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+
+
+@pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize("triggered_before", [timedelta(0), timedelta(days=3)])
+def test_a_job_that_was_started_again_after_its_deletion_was_requested_is_kept(
+    delete: Delete,
+    jobs: JobRepository,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+    triggered_before: timedelta,
+) -> None:
+    """As after days without a worker for deletions, or in a retry of a deletion that succeeded."""
+    requested = datetime.now(UTC) - timedelta(days=2)
+    queued_at = datetime.now(UTC) - triggered_before
+    claim(jobs, run_id="run2", expected="run1", fresh=True, queued_at=queued_at)
+    jobs.leave_queue("a", "run2", 1)
+    record_checkpoints(connection, "run2")
+    with pytest.raises(AirflowFailException, match=r"run2 started job_id='a' again at .*, after its"):
+        delete(job_id="a", requested=requested)
+    assert recorded(jobs).last_checkpoint_path is not None
+    assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+    assert delete(job_id="a").objects == 5
+
+
+@pytest.mark.usefixtures("ended")
+def test_what_a_new_run_stores_during_the_deletion_is_kept(
+    delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run starts the job over, and checks its dataset, as soon as the first object is deleted."""
+    delete_listed = Bucket.delete_listed
+    of_new_run = ("reports/a/dataset.json", "datasets/jobs/a.json")
+
+    def delete_and_start(own: Bucket, item: ListedObject) -> bool:
+        if recorded(jobs).run_id == "run1":
+            claim(jobs, run_id="run2", expected="run1", fresh=True)
+            for key in of_new_run:
+                s3_client.put_object(Bucket=bucket, Key=key, Body=b"of run2")
+        return delete_listed(own, item)
+
+    monkeypatch.setattr(Bucket, "delete_listed", delete_and_start)
+    assert delete(job_id="a").objects == 3
+    assert keys(s3_client, bucket) == {*of_new_run, *OF_OTHER_JOBS}
+    assert recorded(jobs).run_id == "run2"
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_deletion_waits_for_a_job_that_is_being_recorded_as_a_child(
+    delete: Delete, migrated_url: str, s3_client: S3Client, bucket: str
+) -> None:
+    with psycopg.connect(migrated_url) as claiming, ThreadPoolExecutor(1) as threads:
+        with claiming.transaction():
+            claim(JobRepository(claiming), "child", parent_job_id="a", resumed_epoch=2, fresh=True)
+            deletion = threads.submit(delete, job_id="a")
+            until(lambda: _blocks_somebody(claiming), "the deletion waits for the claim", seconds=30)
+        with pytest.raises(AirflowFailException, match="job_id='a' has changed in the meantime"):
+            deletion.result()
+    assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+
+
+def _blocks_somebody(connection: psycopg.Connection[Any]) -> bool:
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    return connection.execute(waiting).fetchone() is not None
 
 
 @pytest.mark.usefixtures("ended")

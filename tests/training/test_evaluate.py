@@ -141,6 +141,18 @@ def test_a_semantic_model_is_measured_by_class_names(tmp_path: Path) -> None:
         assert (other.metrics, other.classes) == (straight.metrics, straight.classes)
 
 
+def test_classes_that_a_model_lists_out_of_order_are_matched_by_number(tmp_path: Path) -> None:
+    """A YAML may list its classes as 0, 1, 10, 2, and a model trained on it elsewhere lists them likewise."""
+    data = build("semantic", tmp_path / "data", train=2, val=6)
+    weights = sure("arrow", tmp_path / "best.pt", CLASSES)
+    straight = measured(weights, data, "semantic")
+    state = torch.load(weights, weights_only=False)
+    for names in (dict(reversed(state["model"].names.items())), {1: "unknown", 0: "other"}):
+        state["model"].names = names
+        torch.save(state, weights)
+        assert measured(weights, data, "semantic") == straight
+
+
 def test_pixels_predicted_as_a_class_missing_from_the_data_count_as_wrong(tmp_path: Path) -> None:
     """Ultralytics would skip these pixels, so such a model could not be wrong."""
     data = build("semantic", tmp_path / "data", train=2, val=6)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from include.checkpoints.keys import EXACT
 from include.training.contract import EpochReport, EpochReporter, StateMismatch, TrainingRequest
 from include.training.loading import load_checkpoint
-from include.training.run import train
+from include.training.run import build_trainer, train
 from tests.support.tiny_models import IMAGES
 from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
 
@@ -143,6 +145,19 @@ def test_another_numeric_profile_continues_and_is_reported(
     assert "instead of abacus" in reason
     assert reason in caplog.text
     assert load_checkpoint(last)[EXACT]["inexact_reason"] == reason
+
+
+def test_a_model_that_is_compiled_only_on_some_machines_is_reported(tmp_path: Path) -> None:
+    """Ultralytics continues without `compile` on a machine without a compiler."""
+    wanted = make_request("classify", tmp_path, compile=True)
+    with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(GivesUp.Enough):
+        train(wanted, GivesUp(after=1))
+    with (
+        inductor.patch({"cpp.cxx": (None, sys.executable)}),  # nothing is compiled before the first batch
+        build_trainer(recovery(wanted), Epochs()) as trainer,
+    ):
+        trainer._setup_train()
+        assert trainer.inexact_reason == "epoch 2 continues with model compiled instead of not compiled"
 
 
 def test_a_time_budget_is_outside_the_guarantee(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,11 +64,16 @@ def interrupted(after_two_epochs: TrainingRequest, tmp_path: Path) -> TrainingRe
     return replace(after_two_epochs, save_dir=tmp_path / "run")
 
 
+def no_memory_for_cublas(trainer: Any) -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.mark.parametrize("fault", [out_of_memory, no_memory_for_cublas])
 def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
-    interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[Any], None], interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with build_trainer(recovery(interrupted), Epochs()) as trainer:
-        monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
+        monkeypatch.setattr(trainer, "preprocess_batch", fault)
         with pytest.raises(
             MemoryTaken, match=r"batch=4 and imgsz=64, although epochs have already been trained with these"
         ):

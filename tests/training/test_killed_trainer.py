@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from include.training.__main__ import main
 from include.training.loading import load_checkpoint
+from include.training.run import build_trainer
 from tests.support.killing import Attempt, Machine, Place, stop_when, wait_until
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import BATCHES, command
-from tests.support.tiny_trainings import digests
+from tests.support.tiny_trainings import QUICK, Epochs, digests, request
 
 EPOCHS = 18
 
@@ -169,3 +172,13 @@ def test_an_incomplete_decoded_image_left_by_a_kill_is_decoded_again(tmp_path: P
         decoded.write_bytes(decoded.read_bytes()[:1000])
     with Attempt(main, call, folder=tmp_path / "second", machine=Machine(1)) as attempt:
         assert attempt.status() == 0, attempt.log.read_text()
+
+
+def test_images_whose_names_differ_only_in_the_suffix_are_decoded_separately(tmp_path: Path) -> None:
+    training_request = request("classify", tmp_path, epochs=1, arguments=QUICK | {"cache": "disk"})
+    image = next(training_request.data.glob("train/*/*.png"))
+    cv2.imwrite(str(image.with_suffix(".bmp")), np.full((64, 64, 3), 255, np.uint8))
+    with build_trainer(training_request, Epochs()) as trainer:
+        trainer.train()
+        for path, _, decoded, _ in trainer.train_loader.dataset.samples:
+            np.testing.assert_array_equal(np.load(decoded), cv2.imread(path))

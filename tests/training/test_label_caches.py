@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import numpy as np
 import pytest
 from ultralytics.utils import USER_CONFIG_DIR
 
-from include.training.contract import TrainingError
+from include.training.contract import DiskError, EpochReport, TrainingError
 from include.training.evaluate import evaluate
 from include.training.label_caches import load_label_cache, save_label_cache
 from include.training.quiet import tame_ultralytics
-from include.training.run import train
+from include.training.run import build_trainer, train
 from tests.support.tiny_models import architecture
-from tests.support.tiny_trainings import Epochs, request
+from tests.support.tiny_trainings import QUICK, Epochs, request, train_with
 from tests.support.untrained import best
 
 
@@ -75,6 +76,70 @@ def test_a_later_training_run_reuses_the_scanned_labels(tmp_path: Path) -> None:
     scanned = [cache.stat().st_ino for cache in caches(training_request.data)]
     train(training_request, Epochs())
     assert [cache.stat().st_ino for cache in caches(training_request.data)] == scanned
+
+
+def break_image(image: Path) -> Path:
+    """Replace the image by a file that fails to read with EIO, as on a broken share; return the image."""
+    kept = image.rename(image.with_name(f"{image.name}.kept"))
+    image.symlink_to("/proc/self/mem")
+    return kept
+
+
+def break_label(label: Path) -> None:
+    """Replace the label file by a link like those of a view, to a share that fails."""
+    label.unlink()
+    label.symlink_to("/gone/label")
+
+
+@pytest.mark.parametrize("task", ["detect", "semantic", "depth", "classify"])
+def test_training_does_not_start_without_an_image_that_cannot_be_read(task: str, tmp_path: Path) -> None:
+    training_request = request(task, tmp_path, epochs=1)
+    folder = training_request.data if task == "classify" else training_request.data.parent / "images"
+    images = sorted((folder / "train").rglob("*.png"))
+    kept = break_image(images[1])
+    with pytest.raises(DiskError, match=rf"1 of {len(images)} images of train, .* is {images[1]}, could not"):
+        train(training_request, Epochs())
+    kept.replace(images[1])
+    with build_trainer(training_request, Epochs()) as trainer:
+        trainer.train()
+        assert len(trainer.train_loader.dataset) == len(images)
+
+
+@pytest.mark.parametrize("task", ["detect", "semantic", "depth"])
+def test_training_does_not_start_without_labels_that_are_gone_after_the_check(
+    task: str, tmp_path: Path
+) -> None:
+    training_request = request(task, tmp_path, epochs=1)
+    folder = {"detect": "labels", "semantic": "masks", "depth": "depth"}[task]
+    labels = sorted(path for path in (training_request.data.parent / folder / "train").iterdir())
+    break_label(labels[1])
+    with pytest.raises(DiskError, match=rf"1 of {len(labels)} images of train, .* is .*/1\.png, could not"):
+        train(training_request, Epochs())
+    for label in labels[2:]:
+        break_label(label)
+    labels[0].unlink()  # like an image that never had labels
+    with pytest.raises(DiskError, match="could not be read"):
+        train(training_request, Epochs())
+
+
+def test_an_error_about_a_split_without_any_readable_label_quotes_no_file(tmp_path: Path) -> None:
+    training_request = request("detect", tmp_path, epochs=1)
+    for label in (training_request.data.parent / "labels" / "train").iterdir():
+        label.write_text("a secret of another file")
+    with pytest.raises(DiskError, match=r"All images of a split of .* could not be read") as raised:
+        train(training_request, Epochs())
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_stored_scan_of_an_earlier_release_which_may_lack_images_is_not_used(tmp_path: Path) -> None:
+    training_request = request("detect", tmp_path, epochs=1)
+    train(training_request, Epochs())
+    cache = caches(training_request.data)[0]
+    scan = load_label_cache(cache)
+    del scan["labels"][0], scan["complete"]
+    save_label_cache("", cache, scan, scan["version"])
+    train(training_request, Epochs())
+    assert len(load_label_cache(cache)["labels"]) == scan["results"][-1]
 
 
 def test_a_cache_holds_every_number_as_it_was(tmp_path: Path) -> None:
@@ -148,3 +213,43 @@ def test_training_refuses_a_folder_that_every_account_can_write_to(tmp_path: Pat
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(TrainingError, match=r"Every account .* give another save_dir"):
         train(replace(training_request, model="yolo11n"), Epochs())
+
+
+class BreaksAfter(Epochs):
+    """Records the epochs; after the first one, replaces these files by links to a share that fails."""
+
+    def __init__(self, files: list[Path]) -> None:
+        super().__init__()
+        self._files = files
+
+    def report(self, epoch: EpochReport) -> bool:
+        while self._files:
+            break_label(self._files.pop())
+        return super().report(epoch)
+
+
+@pytest.mark.parametrize(
+    ("task", "folder", "workers"),
+    [("detect", "images", 0), ("detect", "images", 1), ("depth", "depth", 1), ("classify", ".", 1)],
+)
+def test_a_share_that_fails_during_training_ends_only_the_attempt(
+    task: str, folder: str, workers: int, tmp_path: Path
+) -> None:
+    training_request = request(task, tmp_path, epochs=20)
+    root = training_request.data if task == "classify" else training_request.data.parent
+    reporter = BreaksAfter([path for path in (root / folder / "train").rglob("*.*") if path.is_file()])
+    with pytest.raises(DiskError, match="could not be read, although they passed the check"):
+        train_with(workers, training_request, reporter)
+    assert reporter.reports
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_share_that_fails_while_images_are_cached_ends_only_the_attempt(cache: str, tmp_path: Path) -> None:
+    training_request = request("detect", tmp_path, epochs=1)
+    train(training_request, Epochs())
+    image = min((training_request.data.parent / "images" / "train").iterdir())
+    before = image.stat()
+    image.write_bytes(bytes(before.st_size))
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))  # so the stored scan is used
+    with pytest.raises(DiskError, match="could not be read, although they passed the check"):
+        train(replace(training_request, arguments=QUICK | {"cache": cache}), Epochs())

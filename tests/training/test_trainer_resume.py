@@ -19,7 +19,7 @@ from include.training.loading import load_checkpoint, load_training_state
 from include.training.resumed_arguments import find_changed_arguments
 from include.training.run import train
 from include.training.saving import strip
-from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
+from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, recovery, request
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,33 @@ def test_a_used_up_patience_is_reset_on_resume(tmp_path: Path) -> None:
     assert (stopped.result.stop_reason, stopped.result.epoch) == ("early_stopping", 2)
     result = train(stopped.continued(tmp_path / "child", epochs=None), Epochs())
     assert (result.stop_reason, result.epoch, result.epochs) == ("early_stopping", 4, 9)
+
+
+def spend(seconds: float, folder: Path) -> TrainingRequest:
+    """Interrupt a run of an hour after an epoch, which is said to have taken so long; return its recovery."""
+    training_request = request("classify", folder, epochs=None, arguments=QUICK | {"time": 1})
+    with pytest.raises(GivesUp.Enough):
+        train(training_request, GivesUp(after=1))
+    last = training_request.save_dir / "weights" / "last.pt"
+    state = load_checkpoint(last)
+    state[EXACT]["trained_seconds"] = seconds
+    torch.save(state, last)
+    return recovery(training_request)
+
+
+def test_a_time_budget_includes_the_time_of_earlier_attempts(tmp_path: Path) -> None:
+    """Otherwise, a run that is always interrupted before its budget ends would never end."""
+    result = train(spend(3600.0, tmp_path), GivesUp(after=4))
+    assert (result.stop_reason, result.epoch) == ("time_budget", 1)
+
+
+def test_a_time_budget_that_is_half_spent_changes_no_learning_rate(tmp_path: Path) -> None:
+    """The warm-up of three epochs of two batches continues: the rates are those of batches 1, 3 and 5."""
+    attempt = spend(1800.0, tmp_path)
+    with pytest.raises(GivesUp.Enough):
+        train(attempt, GivesUp(after=4))
+    rates = load_checkpoint(attempt.save_dir / "weights" / "last.pt")["train_results"]["lr/pg0"]
+    assert [rate / rates[0] for rate in rates[:3]] == pytest.approx([1, 3, 5], rel=0.02)
 
 
 def test_only_arguments_that_may_change_on_resume_are_changed(parent: Parent, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Contents:
     resumable: bool
     """Whether training can continue from the file."""
     classes: tuple[str, ...]
-    """Names of the model's classes."""
+    """Names of the model's classes, in the order of their numbers."""
     ultralytics_version: str
     """Version of Ultralytics that saved the file; empty if the file does not say."""
     modules: tuple[str, ...] = ()
@@ -262,6 +262,14 @@ def _count_batches(state: Mapping[str, Any]) -> int:
     return batches if type(batches) is int else 0
 
 
+def _list_classes(names: Any) -> tuple[str, ...]:
+    """Return class names by number: a model lists them as the YAML of its data did, such as 0, 1, 10, 2."""
+    if not isinstance(names, dict):
+        return tuple(names)
+    are_numbered = all(type(number) is int for number in names)
+    return tuple(names[number] for number in (sorted(names) if are_numbered else names))
+
+
 def _describe(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
@@ -276,6 +284,6 @@ def _describe(state: Mapping[str, Any], model: Instance) -> Contents:
         resumable=bool(state.get("optimizer"))
         and epoch is not None
         and (epoch >= 0 or _count_batches(state) > 0),
-        classes=tuple(names.values() if isinstance(names, dict) else names),
+        classes=_list_classes(names),
         ultralytics_version=str(state.get("version") or ""),
     )

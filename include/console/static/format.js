@@ -4,11 +4,13 @@
 const DASH = "–";
 
 /**
- * Format a number like 0.888, or with an exponent if it is too small for that many digits.
- * @param {number | null | undefined} value
+ * Format a number like 0.888, or with an exponent if it is too small for that many digits. A host application may have
+ * recorded anything as a metric: what is not a number is shown as it is.
+ * @param {unknown} value
  */
 export function formatNumber(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return DASH;
+  if (typeof value !== "number") return String(value);
   if (Number.isInteger(value)) return value.toLocaleString("en");
   const size = Math.abs(value);
   if (size !== 0 && size < 10 ** -digits) return value.toExponential(digits - 2);

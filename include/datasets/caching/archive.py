@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     _Entries = list[tuple[zipfile.ZipInfo, tuple[str, ...]]]
 
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF_8 = 0x1, 0x800
+"""Flags of an entry: its content is encrypted, and its name is in UTF-8."""
+
 _LOCAL_HEADER = 30
 """Size in bytes of the header before each file, excluding the file's name."""
 
@@ -121,30 +123,41 @@ def _check_entries(
         raise _describe_excess(source, limits)
     _require_no_overlap(entries, opened.start_dir, source)
     for entry in entries:
+        name = _decode_name(entry)
         try:
-            parts = split_safely(entry.orig_filename)
+            parts = split_safely(name)
         except ValueError as error:
             raise DatasetError(
-                f"{source} contains {show_value(entry.orig_filename)}, which is not an allowed name: "
-                f"{error}. Repack it"
+                f"{source} contains {show_value(name)}, which is not an allowed name: {error}. Repack it"
             ) from error
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             raise DatasetError(
-                f"{source} contains {show_value(entry.filename)}, a link or device; repack it with plain "
-                "files only"
+                f"{source} contains {show_value(name)}, a link or device; repack it with plain files only"
             )
         if entry.flag_bits & _ENCRYPTED:
-            raise DatasetError(
-                f"{source} is encrypted ({show_value(entry.filename)}); repack it without a password"
-            )
+            raise DatasetError(f"{source} is encrypted ({show_value(name)}); repack it without a password")
         if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise DatasetError(
-                f"{source}: {show_value(entry.filename)} uses an unsupported compression method; repack it "
-                "with ordinary deflate"
+                f"{source}: {show_value(name)} uses an unsupported compression method; repack it with "
+                "ordinary deflate"
             )
         if not entry.is_dir() and not is_ignored(parts):
             yield entry, parts
+
+
+def _decode_name(entry: zipfile.ZipInfo) -> str:
+    """Return the name of an entry.
+
+    By the standard, a name without the UTF-8 flag is in code page 437, and zipfile decodes it so. But the
+    `zip` of Linux and the Finder of macOS write UTF-8 without setting the flag.
+    """
+    if entry.flag_bits & _UTF_8:
+        return entry.orig_filename
+    try:
+        return entry.orig_filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return entry.orig_filename
 
 
 def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
@@ -154,7 +167,7 @@ def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: st
     for entry, start in zip(in_order, starts, strict=False):
         if entry.header_offset + _LOCAL_HEADER + entry.compress_size > start:
             raise DatasetError(
-                f"{source} contains {show_value(entry.filename)}, which overlaps another file; repack it"
+                f"{source} contains {show_value(_decode_name(entry))}, which overlaps another file; repack it"
             )
 
 
@@ -183,9 +196,10 @@ def _write(
                     file.write(block)
         except (FileExistsError, NotADirectoryError) as error:
             if path.is_file():
-                problem = f"contains {show_value(entry.filename)} twice; repack it"
+                problem = f"contains {show_value(_decode_name(entry))} twice; repack it"
             else:
-                problem = f"contains a file and a folder of the same name, in {show_value(entry.filename)}"
+                name = show_value(_decode_name(entry))
+                problem = f"contains a file and a folder of the same name, in {name}"
                 problem += "; rename one of them"
             raise DatasetError(f"{source} {problem}") from error
         store.keep(path, digest.hexdigest())

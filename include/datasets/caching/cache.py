@@ -103,12 +103,12 @@ def ensure_folder(
     fill: Callable[[Path], None],
     source: str,
     is_intact: Callable[[Path], bool] = lambda _: True,
-    repair: Callable[[Path], None] = lambda _: None,
+    repair: Callable[[Path], None] | None = None,
 ) -> Path:
     """Return the folder `home`/`name`, creating it with `fill` if it does not exist.
 
-    If the folder exists but is not intact, `repair` repairs it. The caller must have entered
-    DatasetCache.use.
+    If the folder exists but is not intact, `repair` repairs it; without `repair`, it is created again. The
+    caller must have entered DatasetCache.use.
 
     Several processes may call this concurrently. A process that is killed during `fill` leaves no incomplete
     folder of that name behind. Raises DatasetNotHere if the disk is full or not writable, UntrustedFolder if
@@ -122,18 +122,20 @@ def ensure_folder(
             return target
         with lock_alone(home / "lock", f"fetching {source}"):
             if is_complete(target):
-                if not is_intact(target):
+                if is_intact(target):
+                    return target
+                if repair:
                     repair(target)
-                return target
+                    return target
+                log.warning("%s lacks files; creating it again.", target)
+                shutil.rmtree(target)
             shutil.rmtree(partial, ignore_errors=True)
-            partial.with_suffix(".zip").unlink(missing_ok=True)
             make_trusted_folder(partial)
             try:
                 fill(partial)
                 partial.rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-                partial.with_suffix(".zip").unlink(missing_ok=True)
     return target
 
 

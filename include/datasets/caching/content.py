@@ -11,7 +11,7 @@ from include.datasets.caching.cache import is_complete
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.selection import list_tree
-from include.datasets.caching.tree import TreeFetch, is_tree_intact
+from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_content, repair_content
 from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
 from include.datasets.fingerprint import compute_file_fingerprint, require_expected
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from include.datasets.caching.cache import DatasetCache
     from include.datasets.caching.listing import Listing, S3Listings
-    from include.datasets.storage import ObjectReader
+    from include.datasets.storage import ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,7 @@ class RemoteDataset:
     fill: Callable[[Path], None]
     """Fetches all files into an empty folder."""
     is_intact: Callable[[Path], bool]
-    """Returns whether a filled folder has all files of the listing, each with the listed size. Always True
-    for a zip or .ndjson file, which has no listing."""
+    """Returns whether a filled folder has all files of its listing, each with the listed size."""
     repair: Callable[[Path], None]
     """Fetches the missing or damaged files of a folder that was filled before."""
 
@@ -54,20 +53,62 @@ def find_file(
 ) -> RemoteDataset:
     """Find a zip or .ndjson file. Raises DatasetChanged if its fingerprint differs from `expected`."""
     stored = reader.stat(origin.bucket, origin.key)
-    fingerprint, uri = compute_file_fingerprint(origin, stored), stored.uri
-    require_expected(fingerprint, expected, uri)
+    fingerprint = compute_file_fingerprint(origin, stored)
+    require_expected(fingerprint, expected, stored.uri)
+    fetch = _FileFetch(origin, stored, cache, reader)
+    return RemoteDataset(stored.uri, fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
 
-    def fill(target: Path) -> None:
-        file = target.with_suffix(".zip") if origin.is_zip else target / EXPORT_NAME
-        make_room_for(uri, target, cache, stored.size)
-        Downloader(reader, ProgressLog(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
-        if origin.is_zip:
-            make_room_for(uri, target, cache, run_confined(measure_unpacked, str(file), uri, source=uri))
-            run_confined(unpack, str(file), str(target), uri, str(cache.files.folder), source=uri)
-            file.unlink()
+
+@dataclass(frozen=True)
+class _FileFetch:
+    """Fetches a zip file and unpacks it, or fetches an .ndjson file."""
+
+    origin: S3File
+    """The file, as the source names it."""
+    stored: StoredObject
+    """The file, as it was found in S3."""
+    cache: DatasetCache
+    """This machine's cache."""
+    reader: ObjectReader
+    """Reads the file."""
+
+    def fill(self, target: Path) -> None:
+        """Put the files into the empty folder `target`, and list them beside it."""
+        if self.origin.is_zip:
+            self._unpack(target)
+        else:
+            self._download(target / EXPORT_NAME)
+        list_content(target, _describe_content(self.origin))
         flush(target)
 
-    return RemoteDataset(uri, fingerprint, fill, lambda _: True, fill)
+    def is_intact(self, content: Path) -> bool:
+        """Return whether a folder has all listed files with the right sizes."""
+        return is_tree_intact(content.parent, _describe_content(self.origin))
+
+    def repair(self, content: Path) -> None:
+        """Fetch the file again, and replace damaged files."""
+        repair_content(content, _describe_content(self.origin), self.fill)
+
+    def _unpack(self, target: Path) -> None:
+        file, uri = target.with_suffix(".zip"), self.stored.uri
+        file.unlink(missing_ok=True)  # a killed process may have left it
+        try:
+            self._download(file)
+            needed = run_confined(measure_unpacked, str(file), uri, source=uri)
+            make_room_for(uri, target, self.cache, needed)
+            run_confined(unpack, str(file), str(target), uri, str(self.cache.files.folder), source=uri)
+        finally:
+            file.unlink(missing_ok=True)
+
+    def _download(self, file: Path) -> None:
+        uri, size = self.stored.uri, self.stored.size
+        make_room_for(uri, file.parent, self.cache, size)
+        Downloader(self.reader, ProgressLog(f"Fetching {uri}", size, "bytes")).download([(self.stored, file)])
+
+
+def _describe_content(origin: S3File) -> S3Tree:
+    """Return the prefix for the listing of a zip's files, or of an export; there are no such objects."""
+    return S3Tree(origin.bucket, f"{origin.key}/")
 
 
 def find_tree(
@@ -110,11 +151,12 @@ def _select_listing(
 
 
 def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
-    """Return whether a dataset's folder is complete and, for a prefix, its files have the right sizes.
+    """Return whether a dataset's folder is complete and its files have the right sizes.
 
-    The sizes are compared with the listing beside the content. Without an intact listing, no size is checked.
+    The sizes are compared with the listing beside the content. Without an intact listing, this returns False.
     """
-    return is_complete(home / "content") and (not isinstance(origin, S3Tree) or is_tree_intact(home, origin))
+    tree = origin if isinstance(origin, S3Tree) else _describe_content(origin)
+    return is_complete(home / "content") and is_tree_intact(home, tree)
 
 
 def compute_stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:

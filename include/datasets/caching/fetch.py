@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache, ensure_folder
 from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
-from include.datasets.caching.view import fill_view, find_data_argument, lock_view, read_and_fill_view
+from include.datasets.caching.view import (
+    fill_view,
+    find_data_argument,
+    has_all_links,
+    lock_view,
+    read_and_fill_view,
+)
 from include.datasets.confinement import run_confined
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetChanged, DatasetChanging, DatasetError
 from include.datasets.fingerprint import compute_content_fingerprint, compute_stat_digest, require_expected
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
@@ -82,7 +88,8 @@ def materialize(
         layout = None if location.is_fetched else read_layout(location, reference.task, reference.split)
         with lock_view(home, _name_view(layout, reference)) as view:
             is_unchanged = _require_unchanged(layout, reference)
-            ensure_folder(home, view.name, partial(_fill, location, layout, reference, view), source)
+            fill = partial(_fill, location, layout, reference, view)
+            ensure_folder(home, view.name, fill, source, has_all_links)
             log.info("Dataset %s is ready in %s.", source, view)
             yield LocalDataset(find_data_argument(view, reference.task), is_unchanged)
 
@@ -119,7 +126,7 @@ def locate(
     The data are not evicted from the cache until the context ends. For a local path, the fingerprint is None,
     because the files have not been read yet; the caller compares it with `expected` later. For other sources,
     a fingerprint other than `expected` raises DatasetChanged. If the cache has the content `expected`, no
-    request is sent to S3.
+    request is sent to S3. Without `expected`, data that change meanwhile raise DatasetChanging.
     """
     match origin:
         case LocalPath():
@@ -161,28 +168,48 @@ def _fetch(
         raise DatasetError(
             f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
         )
-    if isinstance(origin, S3Tree):
-        remote = find_tree(origin, cache, s3, listings, expected)
-    else:
-        remote = find_file(origin, cache, s3, expected)
+    with _allow_changes(expected):
+        if isinstance(origin, S3Tree):
+            remote = find_tree(origin, cache, s3, listings, expected)
+        else:
+            remote = find_file(origin, cache, s3, expected)
     with cache.use(remote.fingerprint) as home:
-        ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
+        with _allow_changes(expected):
+            ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
         yield home
 
 
+@contextmanager
+def _allow_changes(expected: str | None) -> Iterator[None]:
+    """Turn DatasetChanged into DatasetChanging, unless exactly the content `expected` is needed."""
+    try:
+        yield
+    except DatasetChanged as error:
+        if expected is not None:
+            raise
+        raise DatasetChanging(
+            f"{error.change or error}, probably by an upload that is still running. The next attempt lists "
+            "the data again; to check them sooner, end the upload first"
+        ) from error
+
+
 def _draw_digits(home: Path) -> Path:
+    def are_whole(content: Path) -> bool:
+        try:
+            layout = read_layout(DatasetLocation(content, "digits", content), "detect")
+            return compute_content_fingerprint(layout, "digits") == digits.FINGERPRINT
+        except DatasetError:
+            return False
+
     def fill(target: Path) -> None:
         digits.write_digits(target)
-        drawn = compute_content_fingerprint(
-            read_layout(DatasetLocation(target, "digits", target), "detect"), "digits"
-        )
-        if drawn != digits.FINGERPRINT:
+        if not are_whole(target):
             raise DatasetError(
                 "The bundled digits do not match their fingerprint on this machine; install scikit-learn as "
                 "pinned in requirements.txt"
             )
 
-    return ensure_folder(home, "content", fill, "digits")
+    return ensure_folder(home, "content", fill, "digits", are_whole)
 
 
 def _name_view(layout: Layout | None, reference: DatasetReference) -> str:

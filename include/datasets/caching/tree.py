@@ -1,4 +1,4 @@
-"""Fetches the objects of a dataset under a prefix into the cache.
+"""Fetches the objects of a dataset under a prefix into the cache, and notices damaged files of any dataset.
 
     {cache}/{fingerprint}/content/            the fetched files; damaged files are fetched again
     {cache}/{fingerprint}/repair/             replacements for damaged files, until all are complete
@@ -32,14 +32,15 @@ from include.datasets.errors import DatasetError
 from include.datasets.progress import ProgressLog
 from include.datasets.shares import BATCH, MANY, PROCESSES, share_out
 from include.datasets.sources import S3Tree
+from include.datasets.storage import StoredObject
 from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from include.datasets.caching.cache import DatasetCache
-    from include.datasets.storage import ObjectReader, StoredObject
+    from include.datasets.storage import ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -81,31 +82,28 @@ class TreeFetch:
         self._fetch(target, listing, self.listing.count)
 
     def is_intact(self, content: Path) -> bool:
-        """Return whether all objects are in the folder, each with the listed size."""
-        return not any(_find_damaged(self.listing, content))
+        """Return whether the listing and all its objects are on this machine, each with the listed size."""
+        return is_tree_intact(content.parent, self.listing.origin)
 
     def repair(self, content: Path) -> None:
-        """Fetch the damaged objects again.
+        """Restore the listing, and fetch the damaged objects again.
 
         Once all replacements are complete, each file is replaced in one step. A view may have links to the
         damaged files, so all views are marked as outdated.
         """
+        self.listing.copy_to(content.with_name(_LISTING))
         damaged, count = content.with_name("damaged.jsonl.gz"), 0
         with write_objects(damaged, self.listing.origin) as write:
             for count, found in enumerate(_find_damaged(self.listing, content), start=1):  # noqa: B007
                 write(*found)
+        if not count:
+            damaged.unlink()
+            return
         log.warning("Fetching %d damaged files of %s again.", count, self.uri)
-        fetched = content.with_name("repair")
-        shutil.rmtree(fetched, ignore_errors=True)  # a killed process may have left it
-        make_trusted_folder(fetched)
+        names = (name for name, _ in read_objects(damaged, self.listing.origin))
         try:
-            self._fetch(fetched, damaged, count)
-            mark_outdated(content.parent)
-            for name, _ in read_objects(damaged, self.listing.origin):
-                (content / name).parent.mkdir(parents=True, exist_ok=True)
-                (fetched / name).replace(content / name)
+            _replace_files(content, names, lambda target: self._fetch(target, damaged, count))
         finally:
-            shutil.rmtree(fetched, ignore_errors=True)
             damaged.unlink(missing_ok=True)
 
     def _fetch(self, target: Path, listing: Path, count: int) -> None:
@@ -142,12 +140,57 @@ class TreeFetch:
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:
     """Return whether the content in a dataset's folder has all objects of its listing, with the listed sizes.
 
-    Returns True if there is no readable listing.
+    Returns False if there is no readable listing: what has removed or damaged it may have done the same to
+    the content. Content that an earlier release fetched has no listing, either.
     """
     try:
         return not any(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"))
-    except (*DAMAGED, FileNotFoundError):  # content that an earlier release fetched has no listing
-        return True
+    except (*DAMAGED, FileNotFoundError):
+        return False
+
+
+def list_content(content: Path, origin: S3Tree) -> None:
+    """List the files of a zip or an export beside their folder, as if each were an object of `origin`."""
+    with write_objects(content.with_name(_LISTING), origin) as write:
+        for parent, _, files in os.walk(content):
+            for file in files:
+                path = Path(parent, file)
+                name = str(path.relative_to(content))
+                key = f"{origin.prefix}{name}"
+                write(name, StoredObject(origin.bucket, key, path.lstat().st_size, etag=""))
+
+
+def repair_content(content: Path, origin: S3Tree, fetch: Callable[[Path], None]) -> None:
+    """Replace the damaged files of a zip or an export.
+
+    `fetch` fetches all files into the given folder, and lists them beside it.
+    """
+    log.warning("Files of %s are damaged on this machine; fetching it again.", origin.uri.rstrip("/"))
+
+    def find_names() -> Iterator[str]:
+        for name, _ in _find_damaged(Listing.read(content.with_name(_LISTING), origin), content):
+            yield name
+
+    _replace_files(content, find_names(), fetch)
+
+
+def _replace_files(content: Path, names: Iterable[str], fetch: Callable[[Path], None]) -> None:
+    """Fetch files into a folder of their own; then replace each file with one of these names in one step.
+
+    The names are not read until the files have been fetched.
+    """
+    fetched = content.with_name("repair")
+    shutil.rmtree(fetched, ignore_errors=True)  # a killed process may have left it
+    make_trusted_folder(fetched)
+    try:
+        fetch(fetched)
+        flush(fetched)
+        mark_outdated(content.parent)
+        for name in names:
+            (content / name).parent.mkdir(parents=True, exist_ok=True)
+            (fetched / name).replace(content / name)
+    finally:
+        shutil.rmtree(fetched, ignore_errors=True)
 
 
 def _find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, StoredObject]]:

@@ -11,7 +11,9 @@ Later runs reuse views together with their caches. The lock is held until the la
 has ended. The loader workers of a killed run hold it for a few seconds, until they notice that the run ended.
 
 If a dataset is repaired, its views are outdated, and a file {view}.outdated marks each of them. The next run
-that locks such a view removes it, together with the caches of damaged files.
+that locks such a view removes it, together with the caches of damaged files. A file {view}.files has the
+number of files in the view. If some are missing, for example because a program removes old files from /tmp,
+the view is created again: Ultralytics would train without these images, or without their labels.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import yaml
 
 from include.datasets.arrays import is_whole
 from include.datasets.caching.file_store import NO_LINKS
-from include.datasets.checking.label_files import build_label_path
+from include.datasets.checking.label_files import DEPTHS, build_label_path
 from include.datasets.disk import flush_file, is_file
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
@@ -74,6 +76,29 @@ def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) ->
             progress.advance(done)
     if layout.task != "classify":
         _write_description(layout, partial, final)
+    _locate_count(final).write_text(str(_count_files(partial)))
+
+
+def has_all_links(view: Path) -> bool:
+    """Return whether no link is missing from a view; False for a view that an earlier release created."""
+    try:
+        return int(_locate_count(view).read_text()) == _count_files(view)
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _locate_count(view: Path) -> Path:
+    """Return the path of the file with the number of files in a view."""
+    return view.with_name(f"{view.name}.files")
+
+
+def _count_files(view: Path) -> int:
+    """Count the links in a view and its data YAML, but not the files that Ultralytics writes beside them."""
+    count = 0
+    for folder, _, files in os.walk(view):
+        caches = (".cache",) if Path(folder).is_relative_to(view / DEPTHS.in_view) else (".cache", ".npy")
+        count += sum(not file.startswith(".") and not file.endswith(caches) for file in files)
+    return count
 
 
 def _link(layout: Layout, split: Split, partial: Path, home: Path, numbers: range) -> Iterator[int]:

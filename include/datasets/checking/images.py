@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from include.datasets.checking.decoding import PILLOW_SUFFIXES, decode
 from include.datasets.checking.label_files import IMAGE_SUFFIXES
 from include.datasets.disk import is_lack_of_memory, is_passing
-from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
+from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, NAME_BYTES, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _SMALLEST_SIDE = 10
 _JPEG_END = b"\xff\xd9"
+_REPAIRED_NAME = NAME_BYTES - 34
+"""Longest name, in bytes, of a JPEG that Ultralytics can rewrite: the name of its temporary file has 34 bytes
+more (`_replace_image` of ultralytics/data/utils.py)."""
+
 _ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
 """The EXIF tag of an image's orientation, and its values for an image turned by 90 degrees."""
 
@@ -118,6 +122,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
             content = path.read_bytes()
             sha256 = hashlib.sha256(content).hexdigest()
             if kind == "jpeg" and not content.endswith(_JPEG_END):
+                _require_short(name)
                 channels, width, height = _repair(content, rules)
             else:
                 channels, width, height = _decode(content, name, kind, rules)
@@ -128,6 +133,11 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
             "decode",
         )
     return ImageFacts(sha256, width, height)
+
+
+def is_too_long_to_repair(name: str) -> bool:
+    """Return whether the file's name is too long for Ultralytics to rewrite the image if it has to."""
+    return len(name.rpartition("/")[2].encode("utf-8", "surrogateescape")) > _REPAIRED_NAME
 
 
 def verify_image(path: Path) -> tuple[int, int]:
@@ -210,6 +220,14 @@ def _open(path: Path) -> tuple[str, int, int]:
     if min(width, height) < _SMALLEST_SIDE:
         raise UnusableImage(f"it has {width} x {height} pixels; each side needs at least {_SMALLEST_SIDE}")
     return kind, width, height
+
+
+def _require_short(name: str) -> None:
+    if is_too_long_to_repair(name):
+        raise UnusableImage(
+            f"its name exceeds {_REPAIRED_NAME} bytes, so Ultralytics cannot rewrite it, as it does with "
+            "JPEGs that lack an end marker or have data behind it; shorten the name, or save the image again"
+        )
 
 
 def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from include.datasets.checking.images import ImageFacts, read_image
+from include.datasets.checking.images import ImageFacts, is_too_long_to_repair, read_image
 from include.datasets.checking.label_lines import CheckedLabels
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ class KnownFiles:
 
         Raises UnusableImage, and OSErrors after which a retry may succeed.
         """
-        suffix = name.rpartition(".")[2].lower()
-        return self._recall(
-            path, f"image {suffix} {_describe(rules)}", _IMAGE, lambda: read_image(path, name, rules)
-        )
+        how = f"image {name.rpartition('.')[2].lower()} {_describe(rules)}"
+        if is_too_long_to_repair(name):
+            how += " with a long name"
+        return self._recall(path, how, _IMAGE, lambda: read_image(path, name, rules))
 
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
         """Return the result of `read`, which is not called for known labels.

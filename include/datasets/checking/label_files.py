@@ -40,7 +40,7 @@ DEPTHS = LabelFiles("depth", (".png", ".npy"), "depth", are_images=True)
 """A distance for each pixel, as `DepthDataset` reads it."""
 
 MASKS = "masks"
-"""The `masks_dir` of every view, regardless of the dataset's `masks_dir`."""
+"""The default of `masks_dir`, and the `masks_dir` of every view, regardless of the dataset's."""
 
 # IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
 IMAGE_SUFFIXES = frozenset({

@@ -112,7 +112,7 @@ def read_mask(path: Path) -> np.ndarray | None:
 def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """Check the mask keys of a data YAML, and return those that are set. Raises ValueError.
 
-    Without `masks_dir`, the other keys are ignored.
+    Without `masks_dir`, whose default the caller has set, the other keys are ignored.
     """
     if classes > _MOST_CLASSES:
         raise ValueError(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PRELOADED = ("numpy", "cv2")
+PRELOADED = ("numpy", "cv2", "PIL.Image")
 """Modules that the confined process imports before its memory is limited."""
 
 _TASKS: tuple[Task, ...] = ("detect", "segment", "semantic", "pose", "obb")
@@ -91,8 +91,9 @@ def convert_coco(
     numbers = placement.place_all(found)
     problems.raise_any()
     _require_both_splits(placement, found, source)
+    stretched = placement.compare_sizes()
     conversion = _Conversion(task, found, numbers, placement, ConvertedFiles(Path(work)), problems)
-    return conversion.write(sum(other.is_half for other in others))
+    return conversion.write(sum(other.is_half for other in others), stretched)
 
 
 def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], problems: Problems) -> None:
@@ -153,10 +154,11 @@ class _Conversion:
     _count: int = 0
     """Number of annotations read so far, in all files."""
 
-    def write(self, half_files: int) -> dict[str, int]:
+    def write(self, half_files: int, stretched: int) -> dict[str, int]:
         """Write all files. Returns notes on what was skipped or replaced, each with the number of items.
 
-        `half_files` is the number of JSON files that have only images or only annotations.
+        `half_files` is the number of JSON files that have only images or only annotations, and `stretched`
+        that of images with another aspect ratio than in the annotations.
         """
         classes = merge_categories(((file.name, file.categories) for file in self._found), self._problems)
         with closing(RowDatabase(self._files.folder / "rows.sqlite")) as rows:
@@ -170,11 +172,12 @@ class _Conversion:
         self._files.write_asset_list(
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
-        left_out = {
+        noted = {
             "images are not named in any annotation file, and are skipped": self._placement.count_unnamed(),
             "JSON files have images or annotations, but not both, and are skipped": half_files,
+            "images have another aspect ratio than in the annotations, so labels may be shifted": stretched,
         }
-        self._notes += Counter(left_out)  # adds only those above zero
+        self._notes += Counter(noted)  # adds only those above zero
         log_notes(self._notes, self._problems.source)
         return self._notes
 

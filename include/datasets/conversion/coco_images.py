@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from include.datasets.conversion.coco_search import ImageFinder, find_split, find_split_of_image
 from include.datasets.disk import is_passing
 from include.datasets.layouts.boundary import LeadsOutside
+from include.datasets.progress import ProgressLog
 from include.datasets.rules import SPLITS
 from include.refusals import show_value
 
@@ -39,6 +40,21 @@ _SAME_LABELS = (
     "label file; rename one"
 )
 _SIZES = "another entry has the same file but a different size; correct one of them"
+_TURNED = (
+    "its width and height are swapped in the annotations, so every label would be in the wrong place. They "
+    "seem to ignore the rotation in the image's EXIF data, which training applies: remove that rotation from "
+    "the image, or export annotations of the image as it is displayed"
+)
+
+_STRETCH = 0.02
+"""Maximum relative difference between the aspect ratios of an image and of its size in the annotations, in
+addition to the rounding of pixels."""
+
+_ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
+"""The EXIF tag of an image's orientation, and its values for an image turned by 90 degrees."""
+
+_DISPLAYED = {"JPEG", "MPO", "PNG", "AVIF"}
+"""The formats whose orientation training always applies; for others, it depends on the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,24 @@ class Placement:
         named = {target.path for target in self.targets}
         return len(self.tree.images) - len(named)
 
+    def compare_sizes(self) -> int:
+        """Compare the images with their sizes in the annotations; return how many have another aspect ratio.
+
+        A difference in scale does not matter, because labels are fractions of the size. Adds a problem for
+        each image whose width and height are swapped. Raises OSErrors after which a retry may succeed.
+        """
+        progress = ProgressLog("Comparing the sizes of images", len(self.targets), "images")
+        stretched = 0
+        for target in self.targets:
+            displayed = _read_displayed_size(target.path)
+            if displayed is not None and not _is_same_shape(target.size, displayed):
+                if _is_same_shape(target.size, displayed[::-1]):
+                    self.problems.add(_TURNED, self.boundary.make_relative(target.path))
+                else:
+                    stretched += 1
+            progress.advance()
+        return stretched
+
     def _place(
         self, file: CocoFile, split: Split | None, *, keep_names: bool
     ) -> Iterator[tuple[int | str, int]]:
@@ -132,3 +166,31 @@ class Placement:
         if added.size != known.size:
             self.problems.add(_SIZES, place)
         return number
+
+
+def _read_displayed_size(path: Path) -> tuple[int, int] | None:
+    """Return the width and height that the image has in training; None if only decoding it would tell.
+
+    Pillow's `getexif` is not used: it decodes a PNG, and heeds the orientation in XMP data, which OpenCV
+    ignores.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+            orientation = exif.get(_ORIENTATION) or getattr(image, "tag_v2", {}).get(_ORIENTATION)
+            if orientation not in _SIDEWAYS:
+                return image.size
+            return image.size[::-1] if image.format in _DISPLAYED else None
+    except Exception as error:  # the check of the images reports those that cannot be read
+        if is_passing(error):
+            raise
+        return None
+
+
+def _is_same_shape(annotated: tuple[int, int], displayed: tuple[int, int]) -> bool:
+    (width, height), (other_width, other_height) = annotated, displayed
+    rounding = (width + height) / 2  # half a pixel on each side of the other size
+    return abs(width * other_height - height * other_width) <= _STRETCH * height * other_width + rounding

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -39,9 +40,23 @@ _NO_OUTLINE = "annotations have no usable outline, so their boxes are used as ou
 
 
 def merge_categories(files: Iterable[tuple[str, Classes]], problems: Problems) -> Classes:
-    """Return the classes of several files; add a problem for each id whose name differs between them."""
+    """Return the classes of several files; add a problem for each id or name that differs between them.
+
+    A file may give a name to several categories, but then each file that has the name must have all of them.
+    """
     merged: dict[int, Category] = {}
+    ids: dict[str, set[int]] = {}
     for name, categories in files:
+        own = defaultdict(set)
+        for key, category in categories.items():
+            own[category.name].add(key)
+        for label, keys in own.items():
+            if ids.setdefault(label, keys) != keys:
+                problems.add(
+                    "a category has a different id in another annotation file of the dataset, so it would "
+                    "become two classes; give it the same id in all of them",
+                    f"{name}: category {min(keys)}",
+                )
         for key, category in categories.items():
             other = merged.setdefault(key, category)
             if other.name != category.name:

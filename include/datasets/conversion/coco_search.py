@@ -133,30 +133,52 @@ def _mask_split(name: str) -> str:
 
 
 class ImageFinder:
-    """Finds the images that one annotation file names, in all folders where tools put images."""
+    """Finds the images that one annotation file names, in all folders where tools put images.
+
+    Images of different splits often have the same names, such as 0001.jpg. So if folders have images of the
+    file's own split, according to their names, no image is taken from a folder of another split.
+    """
 
     def __init__(self, tree: Tree, annotations: str, names: Iterable[str]) -> None:
         self._images = tree.images
-        folders = list(dict.fromkeys(_list_usual_folders(annotations)))
-        known = set(folders)
-        folders += sorted({folder for image in tree.images for folder in _list_parents(image)} - known)
+        usual = list(dict.fromkeys(_list_usual_folders(annotations)))
+        others = {folder for image in tree.images for folder in _list_parents(image)} - set(usual)
         tried = list(islice(names, _TRIED))
+        folders = [*usual, *sorted(others)]
         hits = {folder: sum(join(folder, name) in self._images for name in tried) for folder in folders}
-        # Sorting is stable: of two folders with the same number of hits, the more usual one comes first.
-        likely = [folder for folder in folders if hits[folder] or folder in known]
-        self._folders = sorted(likely, key=lambda folder: -hits[folder])
+        split = find_split(annotations)
+        own = {folder for folder in folders if split and _find_split_of_folder(folder) == split}
+        self._only_split = split if any(hits[folder] for folder in own) else None
+        equal: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for folder in folders:
+            if (hits[folder] or folder in usual) and self._is_allowed(_find_split_of_folder(folder)):
+                # Of folders with the same number of hits, a more usual one comes first.
+                place = usual.index(folder) if folder in usual else len(usual)
+                equal[-hits[folder], place, folder not in own].append(folder)
+        self._folders = [equal[key] for key in sorted(equal)]
 
     def find(self, name: str) -> list[str]:
         """Return the image's possible paths relative to the dataset: none if missing, several if ambiguous.
 
-        If several likely folders have the image, the likeliest wins. If none of them has it, all paths in the
-        dataset that end with the name are possible.
+        If several likely folders have the image, the likeliest wins. Folders that are equally likely make it
+        ambiguous, unless one contains the others, such as a folder of previews. If none of them has it, all
+        paths in the dataset that end with the name are possible.
         """
-        candidates = (join(folder, name) for folder in self._folders)
-        found = next((path for path in candidates if path in self._images), None)
-        if found is not None:
-            return [found]
-        return [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
+        for folders in self._folders:
+            found = [folder for folder in folders if join(folder, name) in self._images]
+            if found and all(folder.startswith(f"{found[0]}/") for folder in found[1:]):
+                return [join(found[0], name)]
+            if found:
+                return [join(folder, name) for folder in found]
+        named = self._by_last_part[PurePosixPath(name).name]
+        return [
+            path
+            for path in named
+            if path.endswith(f"/{name}") and self._is_allowed(find_split_of_image(path))
+        ]
+
+    def _is_allowed(self, split: Split | None) -> bool:
+        return self._only_split is None or split in {None, self._only_split}
 
     @cached_property
     def _by_last_part(self) -> dict[str, list[str]]:
@@ -164,6 +186,10 @@ class ImageFinder:
         for path in self._images:
             paths[path.rpartition("/")[2]].append(path)
         return paths
+
+
+def _find_split_of_folder(folder: str) -> Split | None:
+    return find_split_of_image(join(folder, "image"))
 
 
 def _list_usual_folders(annotations: str) -> Iterator[str]:

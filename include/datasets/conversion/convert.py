@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 """Increase this when the conversion of COCO annotations changes, so that datasets are converted again."""
 
 _NDJSON, _COCO = ".ndjson", ".json"

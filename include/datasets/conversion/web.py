@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import ssl
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,7 +214,6 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
 def _translate_errors(what: str) -> Iterator[None]:
     """Translate errors of requests and urllib3 into ours, which contain `what` but no part of the URL."""
     from requests import RequestException
-    from requests.exceptions import SSLError
     from urllib3.exceptions import HTTPError
 
     refusal: Exception | None = None
@@ -224,17 +224,26 @@ def _translate_errors(what: str) -> Iterator[None]:
             f"the host has the address {refused}, which is not public; have this address added to {SETTING}, "
             "or upload the images to S3"
         )
-    except SSLError:
-        refusal = FetchRefused(
-            "the host has no valid certificate; if it uses a private certificate authority, set "
-            "REQUESTS_CA_BUNDLE on the workers"
-        )
     except (RequestException, HTTPError, OSError) as error:
         refusal = _Interrupted(f"{what} ({type(error).__name__})")
+        if _is_about_certificate(error):
+            refusal = FetchRefused(
+                "the host has no valid certificate; if it uses a private certificate authority, set "
+                "REQUESTS_CA_BUNDLE on the workers"
+            )
     except ValueError:  # the requests library failed to parse a redirect's address, such as "https://[a"
         refusal = FetchRefused("the host redirects to an address that is not valid")
     if refusal is not None:
         raise refusal
+
+
+def _is_about_certificate(error: BaseException | None) -> bool:
+    """Return whether the host's certificate was refused; other errors of a TLS handshake may be temporary."""
+    from urllib3.util.ssl_match_hostname import CertificateError
+
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError | CertificateError):
+        error = error.__context__
+    return error is not None
 
 
 def _require_good(status: int) -> None:

@@ -78,17 +78,20 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     )
 
 
-def read_description(file: Path, task: Task, source: str, split: Split) -> Description:
+def read_description(
+    file: Path, task: Task, source: str, split: Split, default_masks: str | None = None
+) -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
-    The key `download` is ignored, because Ultralytics would execute its value. Raises DatasetError and
-    OSErrors.
+    `default_masks` is used if the data YAML has no `masks_dir`. The key `download` is ignored, because
+    Ultralytics would execute its value. Raises DatasetError and OSErrors.
     """
     try:
         data = load_yaml(file)
         if not isinstance(data, dict):
             raise ValueError("it must be a mapping with train, val and names")  # noqa: TRY004, TRY301 - the except clause completes it
         data["val"] = data.get("val") or data.get("validation")
+        data["masks_dir"] = default_masks if data.get("masks_dir") is None else data["masks_dir"]
         names = _read_names(data)
         maps, labels = _read_maps(data, task, len(names))
         description = Description(

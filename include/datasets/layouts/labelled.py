@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
-from include.datasets.checking.label_files import IMAGE_SUFFIXES
+from include.datasets.checking.label_files import IMAGE_SUFFIXES, MASKS
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve_links
 from include.datasets.layouts.description import find_description, read_description
@@ -46,6 +46,9 @@ def read_labelled(location: DatasetLocation, task: Task, split: Split) -> Layout
     boundary.resolve(file, f"{file.name} is a link that")
     description = read_description(file, task, location.source, split)
     root, boundary = _find_root(description, location, boundary)
+    if task == "semantic" and boundary.resolve(root / MASKS, f"{MASKS}/ is a link that").is_dir():
+        # As in check_det_dataset, a folder of this name has the masks if the data YAML does not name another.
+        description = read_description(file, task, location.source, split, default_masks=MASKS)
     reader = _Reader(description, root, boundary, location.is_fetched)
     splits = {name: reader.read(name) for name in description.splits}
     labels = description.labels

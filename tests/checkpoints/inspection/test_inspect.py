@@ -340,6 +340,12 @@ def test_a_good_checkpoint_passes_and_is_described(file: Path) -> None:
     )
 
 
+def test_classes_are_listed_by_number(file: Path) -> None:
+    """A YAML may list its classes as 0, 1, 10, 2; Ultralytics keeps this order."""
+    file.write_bytes(crafted(model=craft.model(names={1: "arrow", 0: "box"})))
+    assert inspect_file(file).classes == ("box", "arrow")
+
+
 def test_the_hooks_of_a_distilled_model_pass(file: Path) -> None:
     hook = new("ultralytics.nn.distill_model.FeatureHook", {"feat_dict": {}, "idx": 0})
     file.write_bytes(crafted(model=craft.model(_forward_hooks={7: hook})))

@@ -79,6 +79,33 @@ def test_a_name_that_may_point_outside_the_target_is_refused_before_a_byte_is_wr
     assert {path.name for path in target.parents[1].rglob("*")} == {"outer", "target", "data.zip"}
 
 
+def _without_utf_8_flag(path: Path, name: str) -> None:
+    """Clear the flag that says that a name is in UTF-8: `zip` on Linux and the Finder do not set it."""
+    data, encoded = bytearray(path.read_bytes()), name.encode()
+    for header, flags in ((30, 6), (46, 8)):  # before the file, and in the list of files
+        start = data.index(encoded) if header == 30 else data.rindex(encoded)
+        data[start - header + flags + 1] &= ~0x08
+    path.write_bytes(data)
+
+
+def test_names_in_utf_8_are_read_even_if_the_zip_does_not_say_so(target: Path) -> None:
+    names = ["고양이/é.png", "data.yaml"]
+    path = archive(target, dict.fromkeys(names, b"content"))
+    _without_utf_8_flag(path, names[0])
+    with zipfile.ZipFile(path) as opened:
+        assert names[0] not in opened.namelist()
+    unpack_into(target, path, UnpackLimits())
+    assert {str(file.relative_to(target)) for file in target.rglob("*.*")} == set(names)
+
+
+def test_a_name_in_another_encoding_is_kept_as_zipfile_decodes_it(target: Path) -> None:
+    path = archive(target, {"ééé.txt": b"content"})
+    _without_utf_8_flag(path, "ééé.txt")
+    path.write_bytes(path.read_bytes().replace("ééé".encode(), "고양이".encode("cp949")))
+    unpack_into(target, path, UnpackLimits())
+    assert [file.name for file in target.iterdir()] == ["고양이".encode("cp949").decode("cp437") + ".txt"]
+
+
 def test_a_name_with_a_nul_byte_is_refused(target: Path) -> None:
     path = archive(target, {"good_evil.txt": b"evil"})
     path.write_bytes(path.read_bytes().replace(b"good_evil", b"good\0evil"))

@@ -169,6 +169,57 @@ def test_a_damaged_file_is_fetched_again(
     assert reader.reads == before + (damage == "truncated")
 
 
+@pytest.mark.parametrize("damage", ["truncated", "removed"])
+def test_a_damaged_file_of_a_zip_is_unpacked_again(
+    damage: str, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
+    labels = sorted(path.read_bytes() for path in folder.rglob("*.txt"))
+    source = upload_zip(s3_client, bucket, folder)
+    reference = inspect_dataset(source, "detect", cache, reader).reference
+    materialize(reference, cache, reader)
+    home, before = cache / reference.fingerprint, reader.reads
+    for name in ("images/train/0.png", "labels/train/1.txt"):
+        (file,) = (home / "content").rglob(name)
+        truncate(file) if damage == "truncated" else file.unlink()
+    assert inspect_dataset(source, "detect", cache, reader).reference == reference
+    local = materialize(reference, cache, reader)
+    assert images(local) == originals
+    assert sorted(path.read_bytes() for path in local.data.parent.rglob("*.txt")) == labels
+    assert reader.reads == before + 1, "the zip was fetched once"
+    assert not {"repair", "repair.zip", "content.zip"} & {path.name for path in home.iterdir()}
+
+
+@pytest.mark.parametrize("listing", ["removed", "truncated"])
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "prefix"])
+def test_lost_files_are_noticed_even_if_the_listing_beside_them_is_lost(
+    is_zip: bool,
+    listing: str,
+    folder: Path,
+    cache: Path,
+    bucket: str,
+    s3_client: S3Client,
+    reader: CountingReader,
+) -> None:
+    originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
+    upload_files(s3_client, bucket, folder, "set/")
+    source = upload_zip(s3_client, bucket, folder) if is_zip else f"s3://{bucket}/set/"
+    reference = inspect_dataset(source, "detect", cache, reader).reference
+    home = cache / reference.fingerprint
+    for name in ("images/train/0.png", "labels/train/1.txt"):
+        next((home / "content").rglob(name)).unlink()
+    if listing == "removed":
+        (home / "listing.jsonl.gz").unlink()
+    else:
+        os.truncate(home / "listing.jsonl.gz", 30)
+    local = materialize(reference, cache, reader)
+    assert images(local) == originals
+    assert len(list(local.data.parent.rglob("*.txt"))) == len(originals)
+    before = reader.reads
+    materialize(reference, cache, None)
+    assert reader.reads == before, "the listing was restored"
+
+
 def test_a_view_in_use_gets_a_replaced_file_only_after_it_is_released(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:

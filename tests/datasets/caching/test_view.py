@@ -95,6 +95,28 @@ def test_a_view_is_used_by_one_run_at_a_time_and_reused_later(tmp_path: Path) ->
         assert (again / "0.npy").exists()
 
 
+@pytest.mark.parametrize("task", ["detect", "depth", "classify"])
+def test_a_view_that_lost_links_is_linked_again(task: Task, tmp_path: Path) -> None:
+    reference = check_here(build(task, tmp_path / "data"), task, tmp_path / "cache")
+    data = materialize(reference, tmp_path / "cache", None).data
+    view = data if data.is_dir() else data.parent
+    complete = list_files(view)
+    for lost in (0, len(complete) // 2, -1):
+        (view / complete[lost]).unlink()
+        (view / complete[1]).with_name("new.cache").touch()
+        materialize(reference, tmp_path / "cache", None)
+        assert list_files(view) == complete
+    (view / "train").mkdir(exist_ok=True)
+    for cache in ("train.cache", "train/0.npy"):
+        (view / cache).touch()
+    materialize(reference, tmp_path / "cache", None)
+    assert (view / "train.cache").exists(), "an intact view is used again"
+
+
+def list_files(view: Path) -> list[str]:
+    return sorted(str(path.relative_to(view)) for path in view.rglob("*") if not path.is_dir())
+
+
 INTERRUPTED = """
 import os, sys, time
 from pathlib import Path

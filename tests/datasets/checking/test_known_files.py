@@ -56,7 +56,8 @@ def test_an_image_is_read_once_for_each_way_of_reading_it(checking_machine: Mach
     checking_machine.read("0.jpg")
     checking_machine.read(rules=ImageRules(for_classify=True))
     checking_machine.read(rules=ImageRules(channels=1))
-    assert checking_machine.reads == 4
+    checking_machine.read(f"a name that is too long to repair the image {'!' * 200}.png")
+    assert checking_machine.reads == 5
 
 
 def test_labels_are_read_once_for_each_way_of_reading_them(checking_machine: Machine, tmp_path: Path) -> None:

@@ -241,6 +241,27 @@ def test_masks_in_another_folder_are_the_same_data(folder: Path, cache: Path) ->
     assert len(used_by_ultralytics(materialize(reference, cache, None).data, "semantic")) == 8
 
 
+def test_masks_are_used_even_if_the_data_yaml_does_not_name_their_folder(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    before = check_here(build("semantic", folder), "semantic", cache)
+    shutil.copytree(build("segment", tmp_path / "outlines").parent / "labels", folder / "labels")
+    data = describe(folder, masks_dir=None)
+    assert len(used_by_ultralytics(data, "semantic")) == 8
+    reference = check_here(data, "semantic", cache)
+    assert reference.fingerprint == before.fingerprint
+    assert len(used_by_ultralytics(materialize(reference, cache, None).data, "semantic")) == 8
+
+
+def test_an_empty_masks_dir_means_outlines_even_beside_masks(folder: Path, cache: Path) -> None:
+    build("segment", folder)
+    (folder / "masks").mkdir()
+    data = describe(folder, masks_dir="")
+    table = check_here(data, "semantic", cache).class_table
+    assert table is not None
+    assert all(count.train for count in table)
+
+
 def test_outlines_are_drawn_as_masks_if_there_are_no_masks(folder: Path, cache: Path) -> None:
     from ultralytics.data.dataset import PolygonSemanticDataset
     from ultralytics.data.utils import add_polygon_background, check_det_dataset

@@ -136,11 +136,13 @@ def test_a_link_that_leads_outside_the_dataset_is_refused(tmp_path: Path) -> Non
     assert "leads outside the dataset" in refusal(folder, tmp_path / "work")
 
 
-def test_categories_that_differ_between_files_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("key", "value"), [("name", "cat"), ("id", 11)])
+def test_categories_that_differ_between_files_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     folder, made = build_coco(tmp_path / "data"), good()
-    made.categories[0]["name"] = "cat"
+    made.categories[0][key] = value
+    made.annotations[0]["category_id"] = made.categories[0]["id"]
     made.write(folder / "annotations" / "instances_train2017.json")
-    assert "a different name in another annotation file" in refusal(folder, tmp_path / "work")
+    assert f"a different {key} in another annotation file" in refusal(folder, tmp_path / "work")
 
 
 def test_file_names_that_differ_only_in_their_extension_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +110,27 @@ def test_an_untrusted_certificate_is_refused(
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     with pytest.raises(FetchRefused, match="no valid certificate"):
         fetch(host, tmp_path / "a.png")
+
+
+def test_an_interrupted_handshake_is_retried(tmp_path: Path) -> None:
+    """The host closes the connection instead of answering, as an overloaded load balancer does."""
+    with socket.create_server(("localhost", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        port = listener.getsockname()[1]
+        listener.settimeout(10)
+
+        def close() -> None:
+            for _ in range(LIMITS.tries):
+                connected, _ = listener.accept()
+                with connected:
+                    connected.recv(4096)
+
+        closing = threads.submit(close)
+        with (
+            open_web(AllowedHosts.parse(f"localhost:{port}, 127.0.0.0/8"), LIMITS, 1) as web,
+            pytest.raises(ImagesUnavailable, match=r"a\.png cannot be reached \(.*\), 3 times in a row"),
+        ):
+            web.fetch(f"https://localhost:{port}/a.png", tmp_path / "a.png")
+        closing.result()
 
 
 def test_large_and_endless_files_are_refused(host: ImageHost, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def _record(run: Run) -> None:
 
     from include.attempt.manifest import TrainingManifest
     from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
-    from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
+    from include.deployment.settings import DATABASE_OPTIONS, TRAINING_DB
     from include.jobs.recorded_checkpoint import build_checkpoint_columns
     from include.orchestration.failures import require_one_row
     from include.queries import load_query
@@ -190,7 +190,7 @@ def _record(run: Run) -> None:
     }
     for kind in CHECKPOINT_KINDS:
         values |= build_checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
-    hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_LIMITS)
+    hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_OPTIONS)
     hook.run(
         load_query("record_checkpoints").decode(),
         parameters=values,

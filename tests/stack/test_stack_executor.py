@@ -1,0 +1,34 @@
+"""The executor of the local stack ends with its scheduler."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from multiprocessing import Process, SimpleQueue
+
+from include.stack.executor import QueueExecutor
+
+
+def _end_after(error: BaseException) -> int | None:
+    """End the executor as a scheduler with this error does; return the exit code of a worker with a task."""
+    worker = Process(target=time.sleep, args=[2])
+    worker.start()
+    executor = QueueExecutor()  # type: ignore[no-untyped-call]
+    executor.activity_queue, executor.result_queue = SimpleQueue(), SimpleQueue()
+    executor.workers = {worker.pid or 0: worker}
+    exit_codes: list[int | None] = []
+    worker.close = lambda: exit_codes.append(worker.exitcode)  # type: ignore[method-assign]
+    with suppress(type(error)):
+        try:
+            raise error
+        finally:
+            executor.end()
+    return exit_codes[0]
+
+
+def test_a_scheduler_that_fails_ends_its_tasks_instead_of_waiting_for_them() -> None:
+    assert _end_after(ConnectionError("PostgreSQL does not respond")) != 0
+
+
+def test_tasks_of_a_scheduler_that_is_stopped_are_not_signalled_again() -> None:
+    assert _end_after(SystemExit(0)) == 0
