@@ -119,13 +119,15 @@ def _list_objects(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     yield from (item for item in bucket.list_objects(key) if item.location.key == key)
 
 
-def require_not_restarted(job: TrainingJob, requested_at: datetime) -> None:
+def require_not_restarted(connection: Connection[Any], job: TrainingJob, requested_at: datetime) -> None:
     """Raise DeletionRefused if the job was started again after its deletion was requested.
 
     A request may wait for days for a worker, and a retry may follow a deletion that succeeded. A run that was
-    triggered before the request may also start after it.
+    triggered before the request may also start after it, or be cleared.
     """
-    started_at = max(filter(None, (job.queued_at, job.started_at)), default=None)
+    with connection.transaction():
+        found = Statements(connection).fetch_one("find_last_start", job_id=job.job_id)
+    started_at = found.started_at if found else None
     if started_at is not None and started_at > requested_at:
         raise DeletionRefused(
             f"run {job.run_id} started job_id={job.job_id!r} again at {started_at:%Y-%m-%d %H:%M:%S %Z}, "

@@ -66,7 +66,7 @@ def _delete_job(
         return Deletion(0, 0)
     if not ownership.may_change(ownership.determine_owner(run.triggering_user_name), job):
         raise DeletionRefused(f"{ownership.explain(job)} delete it")
-    require_not_restarted(job, run.run_after)
+    require_not_restarted(connection, job, run.run_after)
     return delete_job(connection, bucket, job, is_running)
 
 

@@ -133,22 +133,31 @@ def test_a_pinned_job_or_one_of_another_user_is_kept(
 
 
 @pytest.mark.usefixtures("ended")
-@pytest.mark.parametrize("triggered_before", [timedelta(0), timedelta(days=3)])
+@pytest.mark.parametrize(
+    ("run_id", "triggered_before", "fresh"),
+    [("run2", timedelta(0), True), ("run2", timedelta(days=3), True), ("run1", timedelta(days=3), False)],
+    ids=["triggered", "triggered-before-the-request", "cleared"],
+)
 def test_a_job_that_was_started_again_after_its_deletion_was_requested_is_kept(
     delete: Delete,
     jobs: JobRepository,
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
     bucket: str,
+    run_id: str,
     triggered_before: timedelta,
+    fresh: bool,
 ) -> None:
     """As after days without a worker for deletions, or in a retry of a deletion that succeeded."""
     requested = datetime.now(UTC) - timedelta(days=2)
+    long_ago = datetime.now(UTC) - timedelta(days=4)
+    connection.execute("UPDATE training_jobs SET queued_at = %(at)s, started_at = %(at)s", {"at": long_ago})
+    connection.commit()
     queued_at = datetime.now(UTC) - triggered_before
-    claim(jobs, run_id="run2", expected="run1", fresh=True, queued_at=queued_at)
-    jobs.leave_queue("a", "run2", 1)
-    record_checkpoints(connection, "run2")
-    with pytest.raises(AirflowFailException, match=r"run2 started job_id='a' again at .*, after its"):
+    claim(jobs, run_id=run_id, expected="run1", fresh=fresh, queued_at=queued_at)
+    jobs.leave_queue("a", run_id, 1)
+    record_checkpoints(connection, run_id)
+    with pytest.raises(AirflowFailException, match=rf"{run_id} started job_id='a' again at .*, after its"):
         delete(job_id="a", requested=requested)
     assert recorded(jobs).last_checkpoint_path is not None
     assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
