@@ -206,7 +206,6 @@ class ExactMixin(BaseTrainer):
             "pending": self._pending,
             BATCH: batches,
             "batches": len(self.train_loader),
-            "samples": len(self.train_loader.dataset),
             "batch_size": self.batch_size,
             "losses": self.tloss if batches else None,
             "loss": self.loss.detach() if batches else None,
@@ -260,16 +259,10 @@ class ExactMixin(BaseTrainer):
             self.inexact_reason = exact["inexact_reason"]
 
     def _resume_within_epoch(self, ckpt: Mapping[str, Any], exact: Mapping[str, Any]) -> None:
-        batches, samples = exact.get(BATCH, 0), len(self.train_loader.dataset)
-        before = exact.get("samples") or samples  # states of earlier versions lack the number
+        batches = exact.get(BATCH, 0)
         if not batches:
-            if samples != before:  # Ultralytics ignores images that it cannot read
-                self.mark_inexact(
-                    f"epoch {self.start_epoch + 1} continues with {samples} images instead of {before}"
-                )
             return
-        now = len(self.train_loader), self.batch_size, samples
-        if (exact["batches"], exact["batch_size"], before) != now:
+        if (exact["batches"], exact["batch_size"]) != (len(self.train_loader), self.batch_size):
             self.mark_inexact(
                 f"the data or the batch size changed, so epoch {self.start_epoch + 1} restarted"
             )

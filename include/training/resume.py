@@ -154,8 +154,6 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     exact["trained_seconds"] = 0.0
     exact[LOSS_WATCH] = {"rate": exact.get(LOSS_WATCH, {}).get("rate", 1.0)}
     data = [identity.get("data") for identity in (exact.get("identity", {}), request.identity)]
-    if data[0] != data[1]:
-        exact.pop("samples", None)
     if count_batches_into_epoch(state) and (
         data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")
     ):

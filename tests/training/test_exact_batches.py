@@ -315,28 +315,6 @@ def test_a_dataset_that_has_grown_restarts_the_epoch_with_a_reason(tmp_path: Pat
     assert rest.reports[0].inexact_reason == "the data or the batch size changed, so epoch 3 restarted"
 
 
-@pytest.mark.parametrize(
-    ("position", "reason"),
-    [
-        ((1, 0), "epoch 3 continues with 17 images instead of 18"),
-        ((1, 3), "the data or the batch size changed, so epoch 3 restarted"),
-    ],
-    ids=["between epochs", "within an epoch"],
-)
-def test_an_image_that_cannot_be_read_any_more_is_a_reason(
-    position: Position, reason: str, tmp_path: Path
-) -> None:
-    """Ultralytics ignores such an image, and the number of batches may stay the same."""
-    wanted = make_request("detect", tmp_path)
-    with pytest.raises(EndsAt.Enough):
-        run(wanted, EndsAt(position))
-    image = min((wanted.data.parent / "images" / "train").iterdir())
-    image.write_bytes(image.read_bytes()[:100])
-    rest = EndsAt()
-    run(recovery(wanted), rest)
-    assert [report.inexact_reason for report in rest.reports] == [reason, reason]
-
-
 def test_plain_ultralytics_resumes_a_mid_epoch_state_at_the_beginning_of_the_epoch(tmp_path: Path) -> None:
     from ultralytics import YOLO
 
