@@ -2,6 +2,7 @@
 
     {cache}/{fingerprint}/content/            the fetched files; damaged files are fetched again
     {cache}/{fingerprint}/repair/             replacements for damaged files, until all are complete
+    {cache}/{fingerprint}/damaged/            the content of a zip that has just been replaced, being deleted
     {cache}/{fingerprint}/listing.jsonl.gz    names, sizes and ETags of all files
     {cache}/{fingerprint}/damaged.jsonl.gz    the same for the files that are being fetched again
     {cache}/{fingerprint}/lacking.jsonl.gz    the same for the files that are being downloaded
@@ -37,7 +38,7 @@ from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from include.datasets.caching.cache import DatasetCache
     from include.datasets.storage import ObjectReader
@@ -100,10 +101,17 @@ class TreeFetch:
             damaged.unlink()
             return
         log.warning("Fetching %d damaged files of %s again.", count, self.uri)
-        names = (name for name, _ in read_objects(damaged, self.listing.origin))
+        fetched = content.with_name("repair")
+        shutil.rmtree(fetched, ignore_errors=True)  # a killed process may have left it
+        make_trusted_folder(fetched)
         try:
-            _replace_files(content, names, lambda target: self._fetch(target, damaged, count))
+            self._fetch(fetched, damaged, count)
+            mark_outdated(content.parent)
+            for name, _ in read_objects(damaged, self.listing.origin):
+                (content / name).parent.mkdir(parents=True, exist_ok=True)
+                (fetched / name).replace(content / name)
         finally:
+            shutil.rmtree(fetched, ignore_errors=True)
             damaged.unlink(missing_ok=True)
 
     def _fetch(self, target: Path, listing: Path, count: int) -> None:
@@ -161,36 +169,24 @@ def list_content(content: Path, origin: S3Tree) -> None:
 
 
 def repair_content(content: Path, origin: S3Tree, fetch: Callable[[Path], None]) -> None:
-    """Replace the damaged files of a zip or an export.
+    """Replace the folder of a zip or an export, some of whose files are damaged.
 
-    `fetch` fetches all files into the given folder, and lists them beside it.
+    `fetch` fetches all files into the given folder, and lists them beside it. The old folder is replaced as a
+    whole, because an earlier release may have given its files other names. All views are marked as outdated.
     """
     log.warning("Files of %s are damaged on this machine; fetching it again.", origin.uri.rstrip("/"))
-
-    def find_names() -> Iterator[str]:
-        for name, _ in _find_damaged(Listing.read(content.with_name(_LISTING), origin), content):
-            yield name
-
-    _replace_files(content, find_names(), fetch)
-
-
-def _replace_files(content: Path, names: Iterable[str], fetch: Callable[[Path], None]) -> None:
-    """Fetch files into a folder of their own; then replace each file with one of these names in one step.
-
-    The names are not read until the files have been fetched.
-    """
-    fetched = content.with_name("repair")
-    shutil.rmtree(fetched, ignore_errors=True)  # a killed process may have left it
+    fetched, damaged = content.with_name("repair"), content.with_name("damaged")
+    for folder in (fetched, damaged):
+        shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left it
     make_trusted_folder(fetched)
     try:
         fetch(fetched)
-        flush(fetched)
         mark_outdated(content.parent)
-        for name in names:
-            (content / name).parent.mkdir(parents=True, exist_ok=True)
-            (fetched / name).replace(content / name)
+        content.rename(damaged)
+        fetched.rename(content)
     finally:
         shutil.rmtree(fetched, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, StoredObject]]:

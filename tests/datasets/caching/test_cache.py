@@ -190,6 +190,22 @@ def test_a_damaged_file_of_a_zip_is_unpacked_again(
     assert not {"repair", "repair.zip", "content.zip"} & {path.name for path in home.iterdir()}
 
 
+def test_a_zip_that_an_earlier_release_unpacked_under_other_names_is_replaced(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    """Earlier releases read UTF-8 names as code page 437 if the zip did not say so, and wrote no listing."""
+    originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
+    source = upload_zip(s3_client, bucket, folder)
+    reference = inspect_dataset(source, "detect", cache, reader).reference
+    home = cache / reference.fingerprint
+    for file in [path for path in (home / "content").rglob("*.*") if path.suffix in {".png", ".txt"}]:
+        file.rename(file.with_name(f"ê{file.name}"))
+    (home / "listing.jsonl.gz").unlink()
+    assert inspect_dataset(source, "detect", cache, reader).reference == reference
+    assert images(materialize(reference, cache, reader)) == originals
+    assert not {"repair", "damaged"} & {path.name for path in home.iterdir()}
+
+
 @pytest.mark.parametrize("listing", ["removed", "truncated"])
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "prefix"])
 def test_lost_files_are_noticed_even_if_the_listing_beside_them_is_lost(
