@@ -93,7 +93,8 @@ class LoginThrottle:
 
     def _record(self, account: bytes, address: str, *, succeeded: bool) -> None:
         if succeeded:
-            self._known[account, address] = True
+            if account != _UNNAMED:  # these attempts may be for any account
+                self._known[account, address] = True
             return
         for key in self._find_limits(account, address):
             self._refused[key] = self._refused.get(key, 0) + 1
@@ -144,7 +145,14 @@ def _identify_account(scope: Scope, body: bytes) -> bytes:
             name = _read_form(body.decode()) if kind == "application/x-www-form-urlencoded" else ""
     except ValueError:
         name = ""
-    return blake2b(str(name).strip().casefold().encode(errors="replace"), digest_size=16).digest()
+    return _digest(str(name).strip().casefold())
+
+
+def _digest(name: str) -> bytes:
+    return blake2b(name.encode(errors="replace"), digest_size=16).digest()
+
+
+_UNNAMED = _digest("")
 
 
 def _read_form(body: str) -> str:

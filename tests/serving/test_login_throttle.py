@@ -103,6 +103,15 @@ def test_a_form_with_two_names_is_counted_for_neither(throttle: LoginThrottle, s
     assert guess(MOST_FOR_ACCOUNT + 1, "right") == 429
 
 
+def test_a_login_without_a_clear_name_makes_no_address_known(throttle: LoginThrottle) -> None:
+    """Otherwise, a user who logs in so from many addresses could guess the password of another account."""
+    unnamed = logins._identify_account({"type": "http", "headers": []}, b"")
+    throttle._record(unnamed, "192.0.2.1", succeeded=True)
+    for number in range(MOST_FOR_ACCOUNT):
+        throttle._record(unnamed, f"10.0.0.{number}", succeeded=False)
+    assert throttle._is_blocked(unnamed, "192.0.2.1")
+
+
 def test_a_name_beside_the_fields_of_a_multipart_form_is_not_counted() -> None:
     """FAB also reads forms of this kind."""
     kind = (b"content-type", b"multipart/form-data; boundary=x")
