@@ -79,8 +79,9 @@ def choose(*, with_grpc: bool = False) -> int:
 def exempt_from_proxies(environment: Mapping[str, str]) -> dict[str, str]:
     """Return NO_PROXY with its hosts and those of the loopback interface, in both spellings."""
     given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    hosts = filter(None, map(str.strip, given.split(",")))
-    exempt = ",".join(dict.fromkeys((*hosts, LOOPBACK, "localhost")))
+    hosts = list(filter(None, map(str.strip, given.split(","))))
+    # A * exempts every host, but most programs heed it only if it is alone.
+    exempt = "*" if hosts == ["*"] else ",".join(dict.fromkeys((*hosts, LOOPBACK, "localhost")))
     return {"NO_PROXY": exempt, "no_proxy": exempt}
 
 

@@ -71,9 +71,16 @@ def test_tasks_reach_airflow_although_the_internet_is_behind_a_socks_proxy(
     subprocess.run([sys.executable, "-c", "import httpx; httpx.Client()"], env=environment, check=True)
 
 
-@pytest.mark.parametrize("given", [None, "intranet.example,10.0.0.0/8"])
+@pytest.mark.parametrize(
+    ("given", "others"),
+    [
+        (None, []),
+        ("intranet.example,10.0.0.0/8", ["intranet.example"]),
+        ("*", ["intranet.example", "pypi.org"]),
+    ],
+)
 def test_hosts_that_need_no_proxy_are_those_of_the_stack_and_those_of_the_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, others: list[str]
 ) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -82,7 +89,7 @@ def test_hosts_that_need_no_proxy_are_those_of_the_stack_and_those_of_the_user(
         monkeypatch.setenv("NO_PROXY", given)
     monkeypatch.setattr(os, "environ", Stack.at(tmp_path / "stack").airflow.build_environment("scheduler"))
     bypassing = [host for host in ("127.0.0.1", "intranet.example", "pypi.org") if proxy_bypass(host)]
-    assert bypassing == (["127.0.0.1", "intranet.example"] if given else ["127.0.0.1"])
+    assert bypassing == ["127.0.0.1", *others]
 
 
 def test_only_the_scheduler_whose_executor_runs_the_tasks_has_the_owners_password(
