@@ -17,7 +17,7 @@ from rich.console import Console
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import datasets
-from include.stack.airflow_api import AirflowApi, ApiRefusal
+from include.stack.airflow_api import AirflowApi, ApiUnavailable
 from include.stack.datasets import upload_dataset
 from include.stack.errors import StackError
 from include.stack.local import Stack
@@ -88,7 +88,7 @@ def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
 
     def fail(own: AirflowApi, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         if path.endswith("/versions"):
-            raise ApiRefusal("Airflow is restarting", 503)
+            raise ApiUnavailable("Airflow is restarting")
         return ask(own, method, path, body)
 
     def note(*part: Any) -> int:
@@ -98,7 +98,7 @@ def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
     monkeypatch.setattr(AirflowApi, "call_training_api", fail)
     monkeypatch.setattr(datasets, "_send_part", note)
     for _ in range(2):
-        with pytest.raises(ApiRefusal, match="Airflow is restarting"):
+        with pytest.raises(ApiUnavailable, match="Airflow is restarting"):
             upload_dataset(*arguments)
     assert len(sent) == 1
 
