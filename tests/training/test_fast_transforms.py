@@ -18,6 +18,7 @@ from ultralytics.data.utils import check_det_dataset
 
 from include.training.fast_transforms import FASTER, find_seen, find_transforms
 from include.training.resumable_loader import seed_samples
+from tests.support.plain_scans import plain_scans
 from tests.support.tiny_datasets import MAPS, build
 
 SIZE = 97
@@ -62,7 +63,8 @@ def dataset(task: str, data: Path, channels: int = 3, **arguments: Any) -> Any:
     """Return our training dataset for these arguments, without the buffer of recent images."""
     settings = get_cfg(overrides={"task": task, "imgsz": SIZE, **arguments})
     described = check_det_dataset(str(data)) | {"channels": channels}
-    images = build_yolo_dataset(settings, described["train"], 4, described)
+    with plain_scans():
+        images = build_yolo_dataset(settings, described["train"], 4, described)
     seed_samples(build_dataloader(images, 4, 0), seed=0, rank=0, replicas=1, on_gpu=False)
     return images
 

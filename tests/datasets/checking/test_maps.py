@@ -24,6 +24,7 @@ from tests.support.dataset_steps import (
     refusal,
     roots_beside,
 )
+from tests.support.plain_scans import plain_scans
 from tests.support.tiny_datasets import MAPS, build
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def used_by_ultralytics(data: Path, task: Task) -> set[str]:
 
     kind = {"semantic": SemanticDataset, "depth": DepthDataset}[task]
     described = check_det_dataset(str(data), autodownload=False)
-    used = kind(img_path=described["train"], data=described, task=task, imgsz=64, augment=False)
+    with plain_scans():
+        used = kind(img_path=described["train"], data=described, task=task, imgsz=64, augment=False)
     for index in range(len(used.labels)):
         assert (used.load_mask(index) if task == "semantic" else used._load_depth(index)) is not None
     return {Path(label["im_file"]).stem for label in used.labels}
