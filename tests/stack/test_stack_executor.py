@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import time
+import signal
 from contextlib import suppress
 from multiprocessing import Process, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 from include.stack.executor import QueueExecutor
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue as Queue
+
+
+def _work(tasks: Queue[None], started: Queue[None]) -> None:
+    """Work as a task that ends when the executor tells its workers to end after their tasks."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    started.put(None)
+    tasks.get()
 
 
 def _end_after(error: BaseException) -> int | None:
     """End the executor as a scheduler with this error does; return the exit code of a worker with a task."""
-    worker = Process(target=time.sleep, args=[2])
-    worker.start()
     executor = QueueExecutor()  # type: ignore[no-untyped-call]
-    executor.activity_queue, executor.result_queue = SimpleQueue(), SimpleQueue()
+    tasks: Queue[Any] = SimpleQueue()
+    started: Queue[None] = SimpleQueue()
+    executor.activity_queue, executor.result_queue = tasks, SimpleQueue()
+    worker = Process(target=_work, args=[tasks, started])
+    worker.start()
+    started.get()
     executor.workers = {worker.pid or 0: worker}
     exit_codes: list[int | None] = []
     worker.close = lambda: exit_codes.append(worker.exitcode)  # type: ignore[method-assign]
@@ -27,7 +41,7 @@ def _end_after(error: BaseException) -> int | None:
 
 
 def test_a_scheduler_that_fails_ends_its_tasks_instead_of_waiting_for_them() -> None:
-    assert _end_after(ConnectionError("PostgreSQL does not respond")) != 0
+    assert _end_after(ConnectionError("PostgreSQL does not respond")) == -signal.SIGTERM
 
 
 def test_tasks_of_a_scheduler_that_is_stopped_are_not_signalled_again() -> None:
