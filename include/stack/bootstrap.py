@@ -124,20 +124,21 @@ def _diagnose(program: str) -> str:
     free = _measure_free_gb(VENV)
     if free < 1:
         return f"The disk with {VENV} is full ({free:.1f} GB free). Free up {NEEDED_GB:.0f} GB."
-    address = urlsplit(build_uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX))
-    login, _, host = address.netloc.rpartition("@")
-    index = address._replace(netloc=host).geturl()
-    request = urllib.request.Request(f"{index.rstrip('/')}/pip/")  # noqa: S310 - the user's own index
-    if login:
-        user, _, password = map(unquote, login.partition(":"))
-        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {encoded}")
+    index = build_uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
     try:
+        address = urlsplit(index)
+        login, _, host = address.netloc.rpartition("@")
+        index = address._replace(netloc=host).geturl()
+        request = urllib.request.Request(f"{index.rstrip('/')}/pip/")  # noqa: S310 - the user's own index
+        if login:
+            user, _, password = map(unquote, login.partition(":"))
+            encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+            request.add_header("Authorization", f"Basic {encoded}")
         with urllib.request.urlopen(request, timeout=20):  # noqa: S310
             pass
     except (OSError, http.client.HTTPException, ValueError) as error:
         return (
-            f"The package index {index} cannot be reached: {error}.\n"
+            f"The package index {index.rpartition('@')[2]} cannot be reached: {error}.\n"
             f"Check the network, or use a mirror: PIP_INDEX_URL=https://... make ..."
         )
     return (
