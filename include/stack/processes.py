@@ -228,6 +228,8 @@ def has_ended(process: psutil.Process) -> bool:
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return not process.is_running()
+        if process.num_threads() > 1:  # its first thread has ended; the others still hold its ports
+            return False
         with suppress(psutil.TimeoutExpired):
             process.wait(timeout=0)  # reaps a child of this process
     except psutil.NoSuchProcess:
