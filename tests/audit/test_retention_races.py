@@ -176,7 +176,9 @@ def test_a_run_that_has_found_a_state_does_not_claim_its_job_once_the_state_has_
         return claim_found(jobs, found)
 
     monkeypatch.setattr(JobRepository, "claim", claim_late)
-    with pytest.raises(StateExpired, match=r"='a' can no longer be resumed: its last.pt has just been delet"):
+    with pytest.raises(
+        StateExpired, match=r"='a' can no longer be resumed: its last.pt has just been deleted"
+    ):
         _start(world, migrated_url, s3.client(), **params)
     assert expired(world) == {"a"}
     assert world.get("a")["run_id"] == "run of a"
