@@ -28,8 +28,14 @@ class KillsWithCosts(Killed):
         self.stage = ""
 
     def die(self) -> None:
-        """Kill an attempt anywhere, but near the write of best.pt only while each epoch is a new best."""
+        """Kill an attempt anywhere it gets to.
+
+        Only an attempt with a saved state writes resumed.pt. Near the write of best.pt, attempts are killed
+        only while each epoch is a new best.
+        """
         places = [*PLACES, *(AROUND_BEST if self.saved < 1 else [])]
+        if self.saved < 0:
+            places.remove("os.rename resumed.pt.part")
         if self.rng.random() < 0.3:
             self.stage = "at random"
             self.die_some_time()
