@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+ORIENTATION, SIDEWAYS = 274, {5, 6, 7, 8}
+"""The EXIF tag of an image's orientation, and its values for an image turned by 90 degrees."""
+
 PILLOW_SUFFIXES = (".avif", ".heic", ".heif")
 """Suffixes of images that Ultralytics decodes with Pillow if Pillow can read them."""
 

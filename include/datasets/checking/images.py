@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.checking.decoding import PILLOW_SUFFIXES, decode
+from include.datasets.checking.decoding import ORIENTATION, PILLOW_SUFFIXES, SIDEWAYS, decode
 from include.datasets.checking.label_files import IMAGE_SUFFIXES
 from include.datasets.disk import is_lack_of_memory, is_passing
 from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, NAME_BYTES, in_words
@@ -33,9 +33,6 @@ _JPEG_END = b"\xff\xd9"
 _REPAIRED_NAME = NAME_BYTES - 34
 """Longest name, in bytes, of a JPEG that Ultralytics can rewrite: the name of its temporary file has 34 bytes
 more (`_replace_image` of ultralytics/data/utils.py)."""
-
-_ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
-"""The EXIF tag of an image's orientation, and its values for an image turned by 90 degrees."""
 
 _OPENCV_NO_MEMORY = -4
 """The code of OpenCV's error StsNoMem."""
@@ -154,7 +151,7 @@ def verify_image(path: Path) -> tuple[int, int]:
 def _find_displayed_size(image: Image) -> tuple[int, int]:
     """Return the width and height of an open image as displayed, after any rotation by its EXIF data."""
     try:
-        is_sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        is_sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
     except Exception:  # Ultralytics also ignores invalid EXIF data
         is_sideways = False
     width, height = image.size

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.checking.decoding import ORIENTATION, SIDEWAYS
 from include.datasets.conversion.coco_search import ImageFinder, find_split, find_split_of_image
 from include.datasets.disk import is_passing
 from include.datasets.layouts.boundary import LeadsOutside
@@ -49,9 +50,6 @@ _TURNED = (
 _STRETCH = 0.02
 """Maximum relative difference between the aspect ratios of an image and of its size in the annotations, in
 addition to the rounding of pixels."""
-
-_ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
-"""The EXIF tag of an image's orientation, and its values for an image turned by 90 degrees."""
 
 _DISPLAYED = {"JPEG", "MPO", "PNG", "AVIF"}
 """The formats whose orientation training always applies; for others, it depends on the image."""
@@ -180,8 +178,8 @@ def _read_displayed_size(path: Path) -> tuple[int, int] | None:
         with Image.open(path) as image:
             exif = Image.Exif()
             exif.load(image.info.get("exif", b""))
-            orientation = exif.get(_ORIENTATION) or getattr(image, "tag_v2", {}).get(_ORIENTATION)
-            if orientation not in _SIDEWAYS:
+            orientation = exif.get(ORIENTATION) or getattr(image, "tag_v2", {}).get(ORIENTATION)
+            if orientation not in SIDEWAYS:
                 return image.size
             return image.size[::-1] if image.format in _DISPLAYED else None
     except Exception as error:  # the check of the images reports those that cannot be read
