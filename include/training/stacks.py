@@ -1,9 +1,10 @@
 """The stacks of a training process and its loader workers, which they write when the watchdog asks for them.
 
-On STACKS_SIGNAL, the main thread first writes its own stack, even if it cannot run Python code. If it can, it
-then writes the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler
-could write the stacks of all threads itself, but it crashes a process whose threads are running
-(https://github.com/python/cpython/issues/116008).
+On STACKS_SIGNAL, the main thread writes the stacks of all threads, which do not change while it holds the
+interpreter lock. A main thread that waits in a driver or a library cannot run Python code; on
+MAIN_STACK_SIGNAL, it writes its own stack nevertheless. Send that signal second: faulthandler, which handles
+it, can crash a process whose stacks are changing (https://github.com/python/cpython/issues/116008), and in
+CPython 3.11 and 3.12 even a process whose main thread is just entering a function.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 STACKS_SIGNAL = signal.SIGUSR1
+"""Asks for the stacks of all threads."""
+
+MAIN_STACK_SIGNAL = signal.SIGUSR2
+"""Asks for the main thread's stack, even if it cannot run Python code."""
 
 
 def locate_stacks_file(folder: Path, pid: int) -> Path:
@@ -44,45 +49,47 @@ class _Stacks:
 
 
 def enable_stack_dumps(folder: Path) -> None:
-    """Make this process and children that it forks later write their stacks to `folder` on STACKS_SIGNAL.
+    """Make this process and children that it forks later write their stacks to `folder` on both signals.
 
     Call it in the main thread.
     """
     if not _Stacks.is_inherited:
         os.register_at_fork(after_in_child=_register)
         _Stacks.is_inherited = True
-    if _Stacks.folder is None:  # a second call would replace faulthandler's own handler
-        _Stacks.previous = signal.signal(STACKS_SIGNAL, _write_other_threads)
+    if _Stacks.folder is None:  # a second call would take our own handler for the previous one
+        _Stacks.previous = signal.signal(STACKS_SIGNAL, _write_all)
     _Stacks.folder = folder
     _register()
 
 
 def disable_stack_dumps() -> None:
-    """Restore the previous handler of STACKS_SIGNAL."""
+    """Restore the previous handlers of both signals."""
     _Stacks.folder = None
-    faulthandler.unregister(STACKS_SIGNAL)
+    faulthandler.unregister(MAIN_STACK_SIGNAL)
     signal.signal(STACKS_SIGNAL, _Stacks.previous)
 
 
 def _register() -> None:
-    """Register faulthandler. Each loader worker, which is forked, gets a separate stack file."""
+    """Open the stack file. Each loader worker, which is forked, gets a separate one."""
     if _Stacks.folder is not None:
         with suppress(OSError):  # a full disk must not prevent training
             _Stacks.file = locate_stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
-            faulthandler.register(STACKS_SIGNAL, file=_Stacks.file, all_threads=False, chain=True)
+            faulthandler.register(MAIN_STACK_SIGNAL, file=_Stacks.file, all_threads=False)
 
 
-def _write_other_threads(*_: object) -> None:
+def _write_all(_: int, interrupted: FrameType | None) -> None:
     frames = sys._current_frames()
     with suppress(OSError, ValueError):  # a full disk, or a file that has been closed
+        if interrupted is not None:
+            _Stacks.file.write(_format_stack("Stack", interrupted).encode())
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and thread.ident in frames:
-                _Stacks.file.write(_format_stack(thread.name, frames[thread.ident]).encode())
+                _Stacks.file.write(_format_stack(f"\nThread {thread.name}", frames[thread.ident]).encode())
 
 
-def _format_stack(name: str, innermost: FrameType) -> str:
+def _format_stack(title: str, innermost: FrameType) -> str:
     """Format a thread's stack as faulthandler does."""
-    lines = [f"\nThread {name} (most recent call first):\n"]
+    lines = [f"{title} (most recent call first):\n"]
     for frame, line in traceback.walk_stack(innermost):
         lines.append(f'  File "{frame.f_code.co_filename}", line {line} in {frame.f_code.co_name}\n')
     return "".join(lines)

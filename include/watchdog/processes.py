@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from include.training.stacks import STACKS_SIGNAL, locate_stacks_file
+from include.training.stacks import MAIN_STACK_SIGNAL, STACKS_SIGNAL, locate_stacks_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_STACKS_SECONDS = 3.0
-"""Time limit for a process to write its stack traces; this takes milliseconds, unless the machine swaps."""
+_STACKS_SECONDS = {STACKS_SIGNAL: 1.0, MAIN_STACK_SIGNAL: 3.0}
+"""Time limits for a process to write its stack traces; this takes milliseconds, unless the machine swaps."""
 
 _GIB = 2**30
 
@@ -82,12 +82,14 @@ class Member:
         signal, is stuck in the kernel, or takes too long.
         """
         path, pid = locate_stacks_file(folder, self.process.pid), self.process.pid
-        if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
-            return ""
         with suppress(ProcessLookupError):
-            _signal_main_thread(pid, STACKS_SIGNAL)
-            os.kill(pid, signal.SIGCONT)
-            return _read_when_complete(path)
+            for number, seconds in _STACKS_SECONDS.items():
+                if not path.exists() or not _handles_signal(pid, number):
+                    break
+                _signal_main_thread(pid, number)
+                os.kill(pid, signal.SIGCONT)
+                if stacks := _read_when_complete(path, seconds):
+                    return stacks
         return ""
 
     def stop(self) -> None:
@@ -202,9 +204,9 @@ def _signal_main_thread(pid: int, number: int) -> None:
         raise ProcessLookupError(pid)
 
 
-def _read_when_complete(path: Path) -> str:
-    """Return the content of the file once it has stopped growing, or at the time limit."""
-    deadline, size = time.monotonic() + _STACKS_SECONDS, 0
+def _read_when_complete(path: Path, seconds: float) -> str:
+    """Return the content of the file once it has stopped growing, or after `seconds`."""
+    deadline, size = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         time.sleep(0.1)
         new_size = path.stat().st_size
