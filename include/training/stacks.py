@@ -40,8 +40,8 @@ class _Stacks:
 
     folder: Path | None = None
     """Folder of the stack files; None while this process writes no stacks."""
-    file: FileIO
-    """This process's stack file, once it could be opened."""
+    file: FileIO | None = None
+    """This process's stack file; None if it could not be opened."""
     previous: Any
     """The handler of STACKS_SIGNAL to restore."""
     is_inherited = False
@@ -78,13 +78,15 @@ def _register() -> None:
 
 
 def _write_all(_: int, interrupted: FrameType | None) -> None:
-    frames = sys._current_frames()
+    frames, file = sys._current_frames(), _Stacks.file
+    if file is None:
+        return
     with suppress(OSError, ValueError):  # a full disk, or a file that has been closed
         if interrupted is not None:
-            _Stacks.file.write(_format_stack("Stack", interrupted).encode())
+            file.write(_format_stack("Stack", interrupted).encode())
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and thread.ident in frames:
-                _Stacks.file.write(_format_stack(f"\nThread {thread.name}", frames[thread.ident]).encode())
+                file.write(_format_stack(f"\nThread {thread.name}", frames[thread.ident]).encode())
 
 
 def _format_stack(title: str, innermost: FrameType) -> str:

@@ -66,6 +66,14 @@ def _wait_in_threads(folder: Path) -> None:
         time.sleep(1)
 
 
+def _cannot_write_stacks(folder: Path) -> None:
+    enable_stack_dumps(folder / "missing")
+    (folder / "started").touch()
+    while True:
+        time.sleep(0.01)
+        (folder / "running").touch()
+
+
 @contextmanager
 def _started(program: Callable[[Path], None], folder: Path) -> Iterator[BaseProcess]:
     process = multiprocessing.get_context("forkserver").Process(target=_in_own_group, args=(program, folder))
@@ -112,6 +120,15 @@ def test_the_main_thread_is_written_even_if_it_cannot_run_python(tmp_path: Path)
         file = locate_stacks_file(tmp_path, process.pid)
         os.kill(process.pid, MAIN_STACK_SIGNAL)
         until(lambda: " in _wait_in_c" in file.read_text(), seconds=60, pause=0.01)
+
+
+def test_a_process_that_could_open_no_stacks_file_ignores_the_signal(tmp_path: Path) -> None:
+    with _started(_cannot_write_stacks, tmp_path) as process:
+        assert process.pid is not None
+        os.kill(process.pid, STACKS_SIGNAL)
+        time.sleep(0.1)
+        (tmp_path / "running").unlink(missing_ok=True)
+        until((tmp_path / "running").exists, seconds=60, pause=0.01)
 
 
 def test_the_previous_handler_is_restored(tmp_path: Path) -> None:
