@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+    from airflow.sdk import Connection as AirflowConnection
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
@@ -74,7 +76,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 
     def connect() -> Connection[Any]:
-        user, password, port = hook.get_iam_token(settings) if extra.get("iam") else login
+        user, password, port = _request_token(hook, settings) if extra.get("iam") else login
         connection = TimeLimitedConnection.connect(
             host=settings.host, user=user, password=password, dbname=settings.schema, port=port, **options
         )
@@ -84,6 +86,19 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
         return connection
 
     return connect
+
+
+def _request_token(hook: PostgresHook, settings: AirflowConnection) -> tuple[str, str, int]:
+    """Request a token for IAM authentication; return the user, the token and the port.
+
+    Raises OperationalError, as for a password that PostgreSQL refuses: a retry may succeed.
+    """
+    from psycopg import OperationalError
+
+    try:
+        return hook.get_iam_token(settings)
+    except Exception as error:  # each cloud's client raises errors of its own
+        raise OperationalError(f"No IAM token for connection {TRAINING_DB} was received: {error}") from error
 
 
 def create_s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:

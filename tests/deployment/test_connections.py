@@ -1,14 +1,16 @@
-"""Sessions of the training database do not depend on the settings of the database."""
+"""Sessions of the training database do not depend on its settings, and are the same in every task."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from include.deployment.connections import open_training_db
+from include.deployment.retrying import is_transient
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,21 @@ def test_settings_that_a_host_application_made_for_its_database_do_not_apply(
             "SELECT '\u4e2d', '2026-11-30 12:00+00'::timestamptz"
         ).fetchall()
     assert (text, moment) == ("\u4e2d", datetime(2026, 11, 30, 12, tzinfo=UTC))
+
+
+def test_an_outage_of_what_issues_iam_tokens_counts_as_one_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "config"
+    settings.write_text("[default]\nregion = eu-central-1\ncredential_process = false\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://")
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", "postgresql://role@db.invalid:5432/training?iam=true")
+    with (
+        pytest.raises(psycopg.OperationalError, match="No IAM token for connection training_db") as raised,
+        open_training_db(),
+    ):
+        pass
+    assert is_transient(raised.value)
