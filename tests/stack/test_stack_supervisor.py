@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from include.stack import processes
+from include.stack import gpus, processes
 from include.stack.errors import StackError
 from include.stack.families import identify_start
 from include.stack.local import Stack
@@ -28,6 +28,7 @@ from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.steps import Steps
 from include.stack.supervisor import restart_dead
+from include.training.gpus import Gpu
 from tests.support.stacks import own_stack
 from tests.support.waiting import until
 
@@ -382,3 +383,19 @@ def test_setting_the_clock_does_not_make_a_service_look_dead(monkeypatch: pytest
     set_back = psutil.Process.create_time(own) - 3600
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: set_back)
     assert identify_start(psutil.Process()) == before
+
+
+def test_the_gpu_driver_is_asked_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def list_no_gpus() -> list[Gpu]:
+        asked.append("the driver")
+        return []
+
+    monkeypatch.setattr(gpus, "list_visible_gpus", list_no_gpus)
+    gpus._count_visible_gpus.cache_clear()
+    stack = Stack.at(tmp_path)
+    for _ in range(3):
+        stack.list_supervised()
+    gpus._count_visible_gpus.cache_clear()
+    assert len(asked) == 1
