@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from include.deployment.connections import open_training_db
 from include.deployment.retrying import is_transient
+from include.orchestration.training_sql import TrainingSqlOperator
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,24 @@ def test_settings_that_a_host_application_made_for_its_database_do_not_apply(
             "SELECT '\u4e2d', '2026-11-30 12:00+00'::timestamptz"
         ).fetchall()
     assert (text, moment) == ("\u4e2d", datetime(2026, 11, 30, 12, tzinfo=UTC))
+
+
+def test_record_checkpoints_has_the_time_outs_although_the_connection_has_options_of_its_own(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = conninfo_to_dict(database_url)
+    connection = {"conn_type": "postgres", "schema": given["dbname"], "extra": {"options": "-c work_mem=5MB"}}
+    connection |= {"host": given["host"], "port": given["port"]}
+    connection |= {"login": given["user"], "password": given.get("password")}
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", json.dumps(connection))
+    operator = TrainingSqlOperator(
+        task_id="record",
+        sql="SELECT name, current_setting(name) FROM unnest(%(names)s::text[]) AS name",
+        parameters={"names": ["lock_timeout", "statement_timeout", "work_mem"]},
+        handler=lambda cursor: cursor.fetchall(),
+    )
+    shown = operator.execute({})  # type: ignore[no-untyped-call]
+    assert dict(shown) == {"lock_timeout": "5s", "statement_timeout": "10s", "work_mem": "5MB"}
 
 
 def test_an_outage_of_what_issues_iam_tokens_counts_as_one_of_the_database(
