@@ -2,11 +2,9 @@
 -- versions of a registered model count as one model, and all versions of a registered dataset as one dataset.
 -- `fitness` ranks jobs in the same order as Ultralytics' fitness. Depending on the task, it is the sum of the mAP50-95
 -- of boxes, masks and keypoints, the top-1 plus the top-5 accuracy, the mIoU, or delta1.
-INSERT INTO expiring_states (job_id, dag_id, run_id, status)
 WITH states AS (
     SELECT
         job_id::text AS job_id,
-        dag_id::text AS dag_id,
         run_id::text AS run_id,
         status::text AS status,
         regexp_replace(to_jsonb(spec) ->> 'model', '(/models/[^/]+|^model:[^@]+)[/@].*', '\1') AS model,
@@ -50,7 +48,6 @@ ranked AS (
 )
 SELECT
     job_id,
-    dag_id,
     run_id,
     status
 FROM ranked AS job
