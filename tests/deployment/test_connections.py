@@ -1,4 +1,4 @@
-"""Sessions of the training database do not depend on the settings of the database."""
+"""Connections to Postgres and S3: settings of the database that do not apply, and refused endpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from include.deployment.connections import open_training_db
+from include.deployment.connections import create_s3_client, create_s3_signer, open_training_db
+from include.deployment.settings import SettingRefused
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,15 @@ def test_settings_that_a_host_application_made_for_its_database_do_not_apply(
             "SELECT '\u4e2d', '2026-11-30 12:00+00'::timestamptz"
         ).fetchall()
     assert (text, moment) == ("\u4e2d", datetime(2026, 11, 30, 12, tzinfo=UTC))
+
+
+def test_an_endpoint_without_a_scheme_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    minio = '{"conn_type": "aws", "login": "k", "password": "s", "extra": {"endpoint_url": "minio:9000"}}'
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", minio)
+    named = r"^extra.endpoint_url of connection training_s3 is not a URL .* \(Invalid endpoint: minio:9000\)"
+    with pytest.raises(SettingRefused, match=named):
+        create_s3_client()
+    with pytest.raises(SettingRefused, match=named):
+        create_s3_signer(None)
+    with pytest.raises(SettingRefused, match=r"^S3_PUBLIC_ENDPOINT_URL is not a URL"):
+        create_s3_signer("minio:9000")
