@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,6 +12,7 @@ from psycopg import sql
 
 from include.deployment.connections import create_s3_client, create_s3_signer, open_training_db
 from include.deployment.settings import SettingRefused
+from tests.support.http_server import Handler, Server
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,30 @@ def test_an_endpoint_without_a_scheme_is_refused_with_its_name(monkeypatch: pyte
         create_s3_signer(None)
     with pytest.raises(SettingRefused, match=r"^S3_PUBLIC_ENDPOINT_URL is not a URL"):
         create_s3_signer("minio:9000")
+
+
+def test_a_metadata_service_that_fails_twice_still_returns_the_keys_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"AccessKeyId": "k", "SecretAccessKey": "s", "Token": "t", "Expiration": "2100-01-01T00:00:00Z"}
+    answers = {"security-credentials/": "role", "security-credentials/role": json.dumps(keys)}
+    asked = []
+
+    class Metadata(Handler):
+        def do_PUT(self) -> None:
+            self.respond(403)  # an old service, which issues no tokens
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            content = answers[self.path.partition("/iam/")[2]]
+            self.respond(*((503, b"") if len(asked) < 3 else (200, content.encode())))
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    with Server(Metadata) as server:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url)
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", '{"conn_type": "aws", "extra": {"region_name": "x"}}')
+        for place in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(place, str(tmp_path / "none"))
+        link = create_s3_client().generate_presigned_url("list_buckets")
+    assert "X-Amz-Security-Token=t" in link or "SecurityToken=t" in link
