@@ -21,6 +21,7 @@ from tests.support.http_server import Handler, Server
         ("datestyle", "German, DMY", "datestyle"),
         ("client_encoding", "LATIN1", "client_encoding"),
         ("default_transaction_isolation", "repeatable read", "transaction_isolation"),
+        ("idle_session_timeout", "5min", "idle_session_timeout"),
     ],
 )
 def test_settings_that_a_host_application_made_for_its_database_do_not_apply(
