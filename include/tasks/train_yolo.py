@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from include.attempt.elsewhere import read_settings, retry_elsewhere
+from include.attempt.leftovers import remove_leftovers
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
@@ -172,7 +173,9 @@ def train_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> 
     with record_final_failure(context), retry_elsewhere(attempt.is_resumable):
         retry_while_unavailable(lambda: require_hours_to_begin(job.job_id, settings.quotas))
         start_attempt(context, retry_while_unavailable(attempt.read_durable_progress), attempt.read_trace())
-        return attempt.run()
+        manifest = attempt.run()
+    remove_leftovers(settings)
+    return manifest
 
 
 def require_hours_to_begin(job_id: str, quotas: Quotas) -> None:
