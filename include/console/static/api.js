@@ -2,6 +2,8 @@
 // The training API and Airflow's own REST API, called with the login of the current user.
 // All URLs are relative to the page, so they also work if Airflow is served under a path prefix.
 
+import { compareClocks } from "./clock.js";
+
 const TRAINING = "../api/v1";
 const AIRFLOW = "../../api/v2";
 /** The Dag that trains. */
@@ -98,9 +100,12 @@ export async function requireRedirect(url) {
  * @param {RequestInit} options
  */
 async function request(url, { headers, ...options }) {
+  const asked = Date.now();
   try {
     const sent = { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options };
-    return await fetch(url, /** @type {RequestInit} */ (sent));
+    const answer = await fetch(url, /** @type {RequestInit} */ (sent));
+    compareClocks(answer.headers.get("Date"), asked);
+    return answer;
   } catch (error) {
     return throwNoAnswer(error);
   }

@@ -1,5 +1,6 @@
 // @ts-check
 // The progress of a job.
+import { serverNow } from "./clock.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
 

@@ -3,6 +3,7 @@
 /** @import { Children } from "./h.js" */
 import { html, useMemo } from "./h.js";
 import { airflowUrl, fetchJson } from "./api.js";
+import { serverNow } from "./clock.js";
 import { Figure, Progress, Status, When } from "./elements.js";
 import { formatDateTime, formatDuration, formatRemaining } from "./format.js";
 import { isActive, useNow, usePolled } from "./live.js";
@@ -156,7 +157,7 @@ function Waited({ job }) {
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {
-  const answered = useMemo(() => Date.now(), [job.status, job.attempt, job.duration_seconds]);
+  const answered = useMemo(() => serverNow(), [job.status, job.attempt, job.duration_seconds]);
   const running = job.status === "running";
   const since = (useNow(running) - answered) / 1000;
   const seconds = job.duration_seconds;

@@ -1,0 +1,60 @@
+"""A page that stays open shows what is true now: of its job, of its server, and on any computer's clock."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from playwright.sync_api import Page, expect
+from psycopg.types.json import Jsonb
+
+from include.stack.local import Stack
+from tests.support.browsing import API, Visitors
+from tests.support.recorded_trainings import (
+    FORGOTTEN_RUN,
+    finish_epoch,
+    record_kinds,
+    record_training,
+    recording,
+)
+
+pytestmark = pytest.mark.timeout(600)
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    with recording(api_stack, "live-") as connection:
+        record_kinds(connection, "live-")
+        yield connection
+
+
+def _hide(page: Page) -> None:
+    page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, value: true })")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def _show(page: Page) -> None:
+    page.evaluate("delete document.hidden")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_ages_and_remaining_times_do_not_depend_on_the_clock_of_the_users_computer(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    record_training(
+        recorded, "live-clock", status="running", epochs=100, finished=9, age=timedelta(minutes=3)
+    )
+    visitor = visit(apart=True)
+    visitor.page.clock.install(time=datetime.now(UTC) + 3 * HOUR)
+    page = visitor.open("job?id=live-clock")
+    expect(page.get_by_text("about 30 min left").first).to_be_visible()
+    started = page.get_by_role("definition").filter(has=page.locator("time")).first
+    expect(started).to_have_text("3 min ago")
