@@ -58,3 +58,15 @@ def test_ages_and_remaining_times_do_not_depend_on_the_clock_of_the_users_comput
     expect(page.get_by_text("about 30 min left").first).to_be_visible()
     started = page.get_by_role("definition").filter(has=page.locator("time")).first
     expect(started).to_have_text("3 min ago")
+
+
+def test_a_state_that_retention_has_deleted_is_neither_called_safe_nor_resumed_from(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    gone: dict[str, Any] = {"last_checkpoint_expired_at": datetime.now(UTC), "run_id": FORGOTTEN_RUN}
+    record_training(recorded, "live-expired", status="failed", finished=4, error="The disk is full.", **gone)
+    page = visit().open("job?id=live-expired")
+    expect(page.get_by_text("The disk is full.")).to_be_visible()
+    expect(page.get_by_text("A resumed training run continues")).to_have_count(0)
+    safe = page.locator("dl.facts > div").filter(has_text="Safe in S3").get_by_role("definition")
+    expect(safe).to_have_text("best.pt")

@@ -4,7 +4,7 @@
 import { html } from "./h.js";
 import { Figure, JobLink, Progress, Sparkline, Status, When } from "./elements.js";
 import { formatDuration, formatRemaining } from "./format.js";
-import { durableState, finishedEpochs, queuePosition, timeLeft } from "./progress.js";
+import { durableState, finishedEpochs, leftAfterExpiry, queuePosition, timeLeft } from "./progress.js";
 import { headline, shortName } from "./metrics.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
@@ -77,6 +77,8 @@ function Quality({ job }) {
 function Durable({ job }) {
   const { durable_epochs: epochs, durable_batch: batch } = job.progress;
   const finished = finishedEpochs(job);
+  const left = leftAfterExpiry(job);
+  if (left) return html`<span class="muted" title="last.pt was deleted by the retention policy">${left}</span>`;
   const safe = durableState(job);
   if (!finished && !safe) return html`<span class="muted">–</span>`;
   const behind = (epochs ?? 0) < finished;

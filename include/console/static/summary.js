@@ -10,7 +10,7 @@ import { isActive, useNow, usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 import { Notes } from "./notes.js";
 import { AirflowLink, runPage } from "./outside.js";
-import { durableState, finishedEpochs, timeLeft } from "./progress.js";
+import { durableState, finishedEpochs, leftAfterExpiry, timeLeft } from "./progress.js";
 import { versionPage } from "./registration.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
@@ -61,7 +61,8 @@ function Fact({ name, children }) {
 function Inputs({ job }) {
   const quality = headline(job.metrics);
   const second = quality?.name === "metrics/mAP50-95(B)" ? job.metrics?.["metrics/mAP50(B)"] : undefined;
-  const behind = finishedEpochs(job) - (job.progress.durable_epochs ?? 0);
+  const left = leftAfterExpiry(job);
+  const behind = left ? 0 : finishedEpochs(job) - (job.progress.durable_epochs ?? 0);
   const weights = job.initial_weights_sha256;
   return html`
     ${
@@ -76,7 +77,7 @@ function Inputs({ job }) {
       <code title=${`${job.initial_weights_path}, SHA-256 ${weights}`}>${weights.slice(0, 12)}…</code></${Fact}>`
     }
     <${Fact} name="Dataset"><${Dataset} job=${job} /></${Fact}>
-    <${Fact} name="Safe in S3"><span class="number">${durableState(job) ?? "nothing yet"}</span>
+    <${Fact} name="Safe in S3"><span class="number">${left ?? durableState(job) ?? "nothing yet"}</span>
       ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>`;
 }
 
