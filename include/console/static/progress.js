@@ -52,7 +52,7 @@ export function timeLeft(job, now = serverNow()) {
   if (job.status !== "running" || estimated === null) return null;
   // A clock that is behind the server's must not increase the estimate.
   const passed = at ? Math.max(0, (now - Date.parse(at)) / 1000) : 0;
-  return Math.max(0, estimated - passed);
+  return passed < estimated ? estimated - passed : null;
 }
 
 /**
