@@ -60,6 +60,24 @@ def test_ages_and_remaining_times_do_not_depend_on_the_clock_of_the_users_comput
     expect(started).to_have_text("3 min ago")
 
 
+def test_the_duration_of_a_job_stands_still_while_no_attempt_reports(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    record_training(recorded, "live-lost", status="running", epochs=50, finished=2, age=HOUR, attempt=1)
+    recorded.execute(
+        "INSERT INTO gpu_usage (job_id, gpus, started_at, seen_at) "
+        "SELECT job_id, 1, started_at, started_at + interval '50 minutes' FROM training_jobs "
+        "WHERE job_id = 'live-lost'"
+    )
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.open("job?id=live-lost")
+    duration = page.get_by_title("Time with a GPU")
+    expect(duration).to_have_text("50 min")
+    page.clock.fast_forward("40:00")
+    expect(duration).to_have_text(re.compile("^5[01] min$"))
+
+
 def test_a_state_that_retention_has_deleted_is_neither_called_safe_nor_resumed_from(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

@@ -15,6 +15,12 @@ import { versionPage } from "./registration.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
 
+/**
+ * An attempt that trains reports every ten seconds. After this many seconds without a report, it may have ended: the
+ * time until the next attempt is not part of the duration.
+ */
+const LONGEST_SILENCE = 60;
+
 /** @param {{ job: Job }} props */
 export function Summary({ job }) {
   const finished = finishedEpochs(job);
@@ -154,7 +160,7 @@ function Waited({ job }) {
 }
 
 /**
- * The duration. While the job runs, the time since the server's last response is added.
+ * The duration. While the job runs, the time since the newest attempt's last report is added.
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {
@@ -162,7 +168,8 @@ function Duration({ job }) {
   const running = job.status === "running";
   const since = (useNow(running) - answered) / 1000;
   const seconds = job.duration_seconds;
-  const passed = running ? Math.max(0, since) : 0;
+  const most = job.attempt === null ? Infinity : LONGEST_SILENCE; // the attempts of a host application do not report
+  const passed = running ? Math.min(most, Math.max(0, since)) : 0;
   const title = "Time with a GPU; waits and the time between attempts are not included";
   return html`<span class="number" title=${title}>${formatDuration(seconds === null ? null : seconds + passed)}</span>`;
 }
