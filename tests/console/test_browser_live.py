@@ -46,6 +46,26 @@ def _show(page: Page) -> None:
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
+def test_epochs_that_were_repeated_while_the_page_was_hidden_are_shown_as_they_are_now(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    """The first attempt of another run that continues the job has number 1, too."""
+    record_training(recorded, "live-repeats", status="running", epochs=50, finished=5, attempt=1)
+    page = visit().open("job?id=live-repeats")
+    page.get_by_text("Numbers", exact=True).click()
+    rows = page.get_by_role("table", name="Numbers by epoch").get_by_role("row")
+    expect(rows).to_have_count(6)
+    _hide(page)
+    recorded.execute(
+        "UPDATE training_epochs SET fitness = 0.1234, recorded_at = now() "
+        "WHERE job_id = 'live-repeats' AND epoch >= 3"
+    )
+    finish_epoch(recorded, "live-repeats", 5, 50)
+    _show(page)
+    expect(rows).to_have_count(7)
+    expect(rows.filter(has_text="0.1234")).to_have_count(2)
+
+
 def test_ages_and_remaining_times_do_not_depend_on_the_clock_of_the_users_computer(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
@@ -76,6 +96,18 @@ def test_the_duration_of_a_job_stands_still_while_no_attempt_reports(
     expect(duration).to_have_text("50 min")
     page.clock.fast_forward("40:00")
     expect(duration).to_have_text(re.compile("^5[01] min$"))
+
+
+def test_a_comparison_that_is_updated_does_not_load_all_epochs_again(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    visitor = visit()
+    page = visitor.page
+    with page.expect_request("**/live-running/epochs?after=-1&*"):
+        visitor.open("compare?id=live-running&id=live-failed")
+    with page.expect_request("**/live-running/epochs?*") as asked:
+        pass
+    assert "after=5&" in asked.value.url
 
 
 def test_a_state_that_retention_has_deleted_is_neither_called_safe_nor_resumed_from(

@@ -181,31 +181,3 @@ export function queryString(values) {
   const text = query.toString();
   return text && `?${text}`;
 }
-
-/**
- * Fetch one job.
- * @param {string} jobId
- * @param {AbortSignal} [signal]
- * @returns {Promise<Api.TrainingJobResponse>}
- */
-export function fetchJob(jobId, signal) {
-  return fetchJson(trainingUrl(["jobs", jobId]), { signal });
-}
-
-/**
- * Fetch all recorded epochs of a job after the given epoch, page by page.
- * @param {string} jobId
- * @param {AbortSignal} [signal]
- */
-export async function fetchEpochs(jobId, after = -1, signal = undefined) {
-  const epochs = [];
-  /** @type {number | null} */
-  let next = after;
-  while (next !== null) {
-    /** @type {Api.EpochsPage} */
-    const page = await fetchJson(trainingUrl(["jobs", jobId, "epochs"], { after: next, limit: 5000 }), { signal });
-    epochs.push(...page.epochs);
-    ({ next } = page);
-  }
-  return epochs;
-}

@@ -2,12 +2,12 @@
 // All details of one job, updated live. The page `job` shows them; so does the page `run`, once the run has a job.
 /** @import { Problem } from "./api.js" */
 import { html, useEffect, useState } from "./h.js";
-import { fetchJob } from "./api.js";
 import { Actions } from "./actions.js";
 import { Checkpoints } from "./checkpoints.js";
 import { JobClasses } from "./class-table.js";
 import { Curves } from "./curves.js";
 import { Announce, Pending, ProblemNote } from "./elements.js";
+import { fetchJob } from "./job-data.js";
 import { Lineage } from "./lineage.js";
 import { useJob } from "./live-job.js";
 import { Page } from "./page.js";
