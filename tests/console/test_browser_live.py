@@ -66,6 +66,23 @@ def test_epochs_that_were_repeated_while_the_page_was_hidden_are_shown_as_they_a
     expect(rows.filter(has_text="0.1234")).to_have_count(2)
 
 
+@pytest.mark.parametrize("path", ["jobs?prefix=live-", "job?id=live-running"])
+def test_a_404_of_a_proxy_is_not_taken_for_a_missing_training_run(visit: Visitors, path: str) -> None:
+    """Some proxies send it while the server behind them restarts."""
+    visitor = visit()
+    visitor.expects(404, f"{API}/jobs")
+    page = visitor.page
+    page.route(f"**{API}/jobs**", lambda route: route.fulfill(status=404, body="404 page not found"))
+    page.clock.install()
+    visitor.open(path)
+    notice = page.get_by_text("Airflow is not responding.")
+    expect(notice.first).to_be_visible()
+    page.unroute_all()
+    page.clock.run_for(10_000)
+    expect(page.get_by_text("live-running").first).to_be_visible()
+    expect(notice).to_have_count(0)
+
+
 def test_ages_and_remaining_times_do_not_depend_on_the_clock_of_the_users_computer(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

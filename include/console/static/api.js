@@ -10,6 +10,8 @@ const AIRFLOW = "../../api/v2";
 export const TRAINING_DAG = "train_yolo";
 
 const NO_CONTENT = 204;
+const NOT_FOUND = 404;
+const UNPROCESSABLE = 422;
 
 /** @typedef {Record<string, string | number | boolean | null | undefined | string[]>} Query */
 /** @typedef {Pick<Response, "status" | "statusText"> & { headers: Pick<Headers, "get"> }} Answer */
@@ -135,6 +137,8 @@ function problemOf(answer, body) {
     return new Problem(401, "Your session has ended. Log in to Airflow again, then reload this page.");
   }
   if (typeof body?.detail === "string" && body.detail) return new Problem(answer.status, body.detail, wait);
+  // A proxy may answer so while Airflow restarts. Airflow itself explains every 404 in JSON.
+  if (answer.status === NOT_FOUND && body === null) return connectionProblem();
   const unknown = `Airflow responded with ${answer.status} ${answer.statusText}`.trim();
   return new Problem(answer.status, `${unknown}.`, wait);
 }
