@@ -122,7 +122,7 @@ def test_starting_again_after_a_lost_response_does_not_start_a_second_run(
     page.route("**/dagRuns", lose_the_answer, times=1)
     with visitor.outage():
         page.get_by_role("button", name="Start training").click()
-        expect(page.get_by_text("Airflow is not responding.")).to_be_visible()
+        expect(page.get_by_text("Airflow is not responding. Try again.", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", level=1, name="Waiting for training to start")).to_be_visible()
     (started,) = set(api_stack_airflow.runs("train_yolo")) - set(runs)

@@ -124,7 +124,7 @@ function throwNoAnswer(error) {
 }
 
 export function connectionProblem() {
-  return new Problem(0, "Airflow is not responding. This page will reconnect automatically.");
+  return new Problem(0, "Airflow is not responding. Try again.");
 }
 
 /**
