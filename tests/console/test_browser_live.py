@@ -66,6 +66,26 @@ def test_epochs_that_were_repeated_while_the_page_was_hidden_are_shown_as_they_a
     expect(rows.filter(has_text="0.1234")).to_have_count(2)
 
 
+def test_the_classes_of_a_job_that_trains_again_are_shown(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    record_training(recorded, "live-again", status="failed", finished=0, error="No data.", run_id="one")
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.open("job?id=live-again")
+    expect(page.get_by_text("Training failed")).to_be_visible()
+    expect(page.get_by_role("heading", name="Pictures")).to_have_count(0)
+    counted = {"name": "pedestrian", "train": 7, "val": 2, "train_images": 4, "val_images": 1}
+    recorded.execute(
+        "UPDATE training_jobs SET status = 'running', run_id = 'two', error = NULL, class_table = %s "
+        "WHERE job_id = 'live-again'",
+        [Jsonb([counted])],
+    )
+    page.clock.run_for(21_000)
+    expect(page.get_by_text("Training failed")).to_have_count(0)
+    expect(page.get_by_role("table", name="Classes").get_by_text("pedestrian")).to_be_visible()
+
+
 @pytest.mark.parametrize("path", ["jobs?prefix=live-", "job?id=live-running"])
 def test_a_404_of_a_proxy_is_not_taken_for_a_missing_training_run(visit: Visitors, path: str) -> None:
     """Some proxies send it while the server behind them restarts."""
