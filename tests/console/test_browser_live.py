@@ -135,6 +135,18 @@ def test_the_duration_of_a_job_stands_still_while_no_attempt_reports(
     expect(duration).to_have_text(re.compile("^5[01] min$"))
 
 
+def test_a_job_whose_parent_was_deleted_says_so(visit: Visitors, recorded: psycopg.Connection[Any]) -> None:
+    orphan: dict[str, Any] = {"parent_job_id": "live-deleted", "resumed_epoch": 3}
+    record_training(recorded, "live-orphan", **orphan)
+    visitor = visit()
+    visitor.expects(404, f"{API}/jobs/live-deleted")
+    page = visitor.open("job?id=live-orphan")
+    expect(page.get_by_text("Its parent live-deleted has been deleted.")).to_be_visible()
+    expect(page.get_by_role("link", name="Compare with parent")).to_have_count(0)
+    expect(page.get_by_text("has no parent")).to_have_count(0)
+    expect(page.get_by_role("link", name="live-deleted")).to_have_count(0)
+
+
 def test_a_comparison_that_is_updated_does_not_load_all_epochs_again(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

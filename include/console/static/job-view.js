@@ -32,7 +32,7 @@ export function JobView({ jobId }) {
       job &&
       html`
       <${Summary} job=${job} />
-      <${Curves} job=${job} epochs=${epochs} />
+      <${Curves} job=${job} epochs=${epochs} hasParent=${parent !== null} />
       <${Checkpoints} job=${job} />
       <${Pictures} key=${`pictures ${key}`} job=${job} />
       <${JobClasses} key=${`classes ${key}`} job=${job} />
