@@ -159,6 +159,12 @@ def test_a_comparison_that_is_updated_does_not_load_all_epochs_again(
     assert "after=5&" in asked.value.url
 
 
+def test_a_run_that_airflow_no_longer_has_is_not_linked(visit: Visitors) -> None:
+    page = visit().open("job?id=live-failed")
+    expect(page.get_by_text("not in Airflow", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Airflow run")).to_have_count(0)
+
+
 def test_a_state_that_retention_has_deleted_is_neither_called_safe_nor_resumed_from(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

@@ -181,7 +181,8 @@ function Duration({ job }) {
 function Owner({ dagId, runId }) {
   /** @type {(signal: AbortSignal) => Promise<Airflow.DagRun>} */
   const load = (signal) => fetchJson(airflowUrl(["dags", dagId, "dagRuns", runId]), { signal });
-  const { data } = usePolled(load, (run) => (/^(queued|running)$/.test(run.state) ? 5 : null));
+  const { data, problem } = usePolled(load, (run) => (/^(queued|running)$/.test(run.state) ? 5 : null));
+  if (problem?.status === 404) return html`<span title=${runId}>not in Airflow</span>`;
   return html`<${AirflowLink} href=${runPage(dagId, runId)} title=${runId}>Airflow run</${AirflowLink}>
     ${data && html` <small class="muted">${data.state}</small>`}`;
 }
