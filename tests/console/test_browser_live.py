@@ -165,6 +165,21 @@ def test_a_run_that_airflow_no_longer_has_is_not_linked(visit: Visitors) -> None
     expect(page.get_by_role("link", name="Airflow run")).to_have_count(0)
 
 
+def test_only_listed_training_runs_are_counted_for_a_comparison(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    for number in range(2):
+        record_training(recorded, f"live-chosen-{number}", finished=1)
+    page = visit().open("jobs?prefix=live-chosen-")
+    for number in range(2):
+        page.get_by_role("checkbox", name=f"Compare live-chosen-{number}").check()
+    compare = page.get_by_role("button", name="Compare", exact=True)
+    expect(compare).to_be_enabled()
+    recorded.execute("UPDATE training_jobs SET archived_at = now() WHERE job_id = 'live-chosen-1'")
+    expect(page.get_by_role("checkbox", name="Compare live-chosen-1")).to_have_count(0)
+    expect(compare).to_be_disabled()
+
+
 def test_a_state_that_retention_has_deleted_is_neither_called_safe_nor_resumed_from(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

@@ -48,14 +48,16 @@ function Table({ jobs }) {
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const choose = (/** @type {string} */ id, /** @type {boolean} */ isChosen) =>
     setChosen((before) => (isChosen ? [...before, id] : before.filter((each) => each !== id)));
-  const enough = chosen.length >= COMPARED.least && chosen.length <= COMPARED.most;
+  // A new training run may move a chosen one to the next page; only those that are listed are sent and counted.
+  const listed = jobs.filter(({ job_id: id }) => chosen.includes(id)).length;
+  const enough = listed >= COMPARED.least && listed <= COMPARED.most;
   const heads = COLUMNS.map(
     ([name, shown]) => html`<th role="columnheader" scope="col" key=${name}>${shown ?? name}</th>`,
   );
   return html`
     <form id="comparison" class="comparison" action="compare" method="get">
       <button class="button" disabled=${!enough} aria-describedby="comparison-rule">Compare</button>
-      <span id="comparison-rule" class="muted">${rule(chosen.length)}</span>
+      <span id="comparison-rule" class="muted">${rule(listed)}</span>
     </form>
     <div class="scroller">
       <table class="jobs" role="table" aria-label="Training runs">
