@@ -180,6 +180,19 @@ def test_only_listed_training_runs_are_counted_for_a_comparison(
     expect(compare).to_be_disabled()
 
 
+def test_the_metric_of_each_task_has_its_own_name_in_the_list(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    quality: dict[str, Any] = {
+        "metrics": Jsonb({"metrics/accuracy_top1": 0.91, "metrics/accuracy_top5": 0.99})
+    }
+    record_training(recorded, "live-classes", spec={"task": "classify"}, **quality)
+    page = visit().open("jobs?prefix=live-classes")
+    table = page.get_by_role("table", name="Training runs")
+    expect(table.get_by_role("cell").filter(has_text="0.910")).to_contain_text("top-1 accuracy")
+    expect(table.get_by_role("columnheader", name="mAP")).to_have_count(0)
+
+
 def test_a_state_that_retention_has_deleted_is_neither_called_safe_nor_resumed_from(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
