@@ -66,7 +66,7 @@ export function uploadFile(url, file, progress) {
     upload.setRequestHeader("Accept", "application/json");
     upload.setRequestHeader("Content-Type", "application/octet-stream");
     upload.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 0));
-    upload.addEventListener("error", () => reject(connectionProblem()));
+    upload.addEventListener("error", async () => reject((await changeOf(file, file.name)) ?? connectionProblem()));
     upload.addEventListener("load", () => {
       const answered = parse(upload.responseText);
       const { status, statusText } = upload;
@@ -77,6 +77,24 @@ export function uploadFile(url, file, progress) {
     });
     upload.send(file);
   });
+}
+
+/**
+ * The reason why a file cannot be sent although the server can be reached: browsers refuse to read a file that has been
+ * changed, moved or removed since the user chose it, but report only that the request failed. Null if it is readable.
+ * @param {Blob} bytes of the file
+ * @param {string} name
+ */
+export async function changeOf(bytes, name) {
+  try {
+    await bytes.slice(0, 1).arrayBuffer();
+    return null;
+  } catch {
+    return new Problem(
+      UNPROCESSABLE,
+      `${name} has been changed, moved or removed since you chose it: choose it again.`,
+    );
+  }
 }
 
 /** @param {string} text */

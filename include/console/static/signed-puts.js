@@ -1,6 +1,6 @@
 // @ts-check
 // Sends single parts with PUT to links that the API signs, and retries after interruptions.
-import { fetchJson, Problem, trainingUrl } from "./api.js";
+import { changeOf, fetchJson, Problem, trainingUrl } from "./api.js";
 
 const MOST_ATTEMPTS = 6;
 /**
@@ -9,7 +9,9 @@ const MOST_ATTEMPTS = 6;
  */
 const PASSING = new Set([0, 403, 408, 409, 429, 500, 502, 503, 504]);
 
-/** @typedef {{ file: number, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet */
+/**
+ * @typedef {{ file: number, path: string, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet
+ */
 
 /**
  * Request links for the pieces, in the same order.
@@ -38,6 +40,8 @@ export async function sendPiece(uploadId, piece, link, progress, signal) {
     const status = await put(current, piece.bytes, progress, signal);
     // 412: S3 already has the file, complete or truncated. If the file is truncated, completing the upload fails.
     if ((status >= 200 && status < 300) || status === 412) return;
+    const changed = status === 0 ? await changeOf(piece.bytes, piece.path) : null;
+    if (changed) throw changed;
     if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
     await pause(2 ** attempt * 250, signal);
     [current] = await sign(uploadId, [piece], signal);

@@ -76,6 +76,7 @@ function piecesOf(files, state) {
     const numbers = Array.from({ length: parts }, (_, before) => before + 1).filter((number) => !stored.has(number));
     return numbers.map((part) => ({
       file: index,
+      path: files[index].path,
       part,
       bytes: files[index].file.slice((part - 1) * size, part * size),
     }));
