@@ -180,6 +180,13 @@ def test_only_listed_training_runs_are_counted_for_a_comparison(
     expect(compare).to_be_disabled()
 
 
+def test_a_page_whose_training_runs_are_gone_does_not_say_that_there_are_none(visit: Visitors) -> None:
+    cursor = base64.urlsafe_b64encode(b'["2000-01-01", "a"]').decode()
+    page = visit().open(f"jobs?cursor={quote(cursor)}")
+    expect(page.get_by_role("heading", name="There are no older training runs")).to_be_visible()
+    expect(page.get_by_text("Start the first training run")).to_have_count(0)
+
+
 def test_the_metric_of_each_task_has_its_own_name_in_the_list(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

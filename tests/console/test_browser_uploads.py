@@ -291,5 +291,6 @@ def test_a_form_without_the_rule_for_names_can_be_loaded_again(visit: Visitors) 
 def test_a_viewer_sees_the_datasets_and_cannot_upload_any(visit: Visitors) -> None:
     page = visit("viewer").open("datasets")
     expect(page.get_by_role("heading", level=1, name="Datasets")).to_be_visible()
-    expect(page.get_by_role("heading", name="No datasets yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No datasets", exact=True)).to_be_visible()
+    expect(page.get_by_text("Archived datasets are not listed.")).to_be_visible()
     expect(page.get_by_role("button", name="Upload and check")).to_have_count(0)

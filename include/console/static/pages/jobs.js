@@ -117,17 +117,20 @@ function useChanges(jobs) {
  * @param {{ mayStart: boolean | null }} props
  */
 function NothingYet({ mayStart }) {
+  if (requested.cursor) return html`<div class="empty"><h2>There are no older training runs</h2></div>`;
   if (filtered) {
     return html`<div class="empty"><h2>No training run matches</h2>
-      <p>Dataset and model must match exactly; the job ID may be a prefix.${" "}
+      <p>Dataset and model must match exactly; the job ID may be a prefix. The filter Archive decides whether archived
+        training runs are listed.${" "}
         <a href="jobs">Show all training runs</a></p></div>`;
   }
-  return html`<div class="empty"><h2>No training runs yet</h2>
+  return html`<div class="empty"><h2>No training runs</h2>
+    <p>Archived training runs are not listed. <a href="jobs?archived=any">Show them, too</a></p>
     ${
       mayStart
         ? html`<p>Every parameter is optional. Without any, a small model is trained on the bundled handwritten
             digits.</p>
-          <p><a class="button primary" href="start">Start the first training run</a></p>
+          <p><a class="button primary" href="start">Start a training run</a></p>
           <p class="muted">Or through Airflow’s REST API:</p>`
         : html`<p>You can view training runs but not start them. Someone with permission can start one here or through
             Airflow’s REST API:</p>`
