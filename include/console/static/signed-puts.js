@@ -3,6 +3,7 @@
 import { changeOf, fetchJson, Problem, trainingUrl } from "./api.js";
 
 const MOST_ATTEMPTS = 6;
+const MOST_REQUESTS = 8;
 /**
  * Statuses of S3 after which a retry with a new link may succeed. Amazon S3 answers 409 to a conditional PUT while it
  * processes another PUT of the same object.
@@ -22,9 +23,29 @@ const PASSING = new Set([0, 403, 408, 409, 429, 500, 502, 503, 504]);
  */
 export async function sign(uploadId, pieces, signal) {
   const body = { parts: pieces.map(({ file, part }) => ({ file, part })) };
+  const url = trainingUrl(["uploads", uploadId, "parts"]);
   /** @type {Api.SignedParts} */
-  const { links } = await fetchJson(trainingUrl(["uploads", uploadId, "parts"]), { method: "POST", body, signal });
+  const { links } = await outlast(() => fetchJson(url, { method: "POST", body, signal }), signal);
   return links;
+}
+
+/**
+ * Send a request, and repeat it for about two minutes if Airflow or the network is unavailable: an upload of hours
+ * must outlast a restart. Only for requests that may be repeated.
+ * @param {() => Promise<T>} send
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ * @template T
+ */
+export async function outlast(send, signal) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await send();
+    } catch (problem) {
+      if (!(problem instanceof Problem) || !problem.isTransient || attempt === MOST_REQUESTS) throw problem;
+      await pause(Math.max(problem.retryAfter, 2 ** (attempt - 1)) * 1000, signal);
+    }
+  }
 }
 
 /**
