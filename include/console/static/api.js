@@ -8,6 +8,8 @@ const TRAINING = "../api/v1";
 const AIRFLOW = "../../api/v2";
 /** The Dag that trains. */
 export const TRAINING_DAG = "train_yolo";
+/** The Dag that registers datasets. */
+export const REGISTER_DAG = "register_dataset";
 
 const NO_CONTENT = 204;
 const NOT_FOUND = 404;
