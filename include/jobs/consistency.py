@@ -29,7 +29,7 @@ def check_model_fits(model: str | None, task: Task) -> None:
         ModelReference.parse(model).require_task(task)
 
 
-def check_merging(task: Task, overrides: Mapping[str, Any]) -> None:
+def check_merging(task: Task | None, overrides: Mapping[str, Any]) -> None:
     """Raise FieldError for `single_cls` where Ultralytics cannot merge the classes."""
     if task == "semantic" and overrides.get("single_cls"):
         raise FieldError(

@@ -147,8 +147,11 @@ class TrainingSpec(TrainingParameters):
             ).about("overrides")
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
+        numbers = {name: getattr(self, name) for name in ("loss_spike", "roll_back_states", "roll_back_lr")}
         try:
             check_multi_gpu(count_devices(merged.device), merged.build_arguments())
+            check_merging(merged.task, overrides)
+            check_loss_rules(merged.model_copy(update=numbers))  # inherited numbers may have lost their rule
         except FieldError as error:
             raise SpecError(str(error)).about(error.field) from None
         return merged
