@@ -6,7 +6,7 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowSkipException
 
 from include.deployment.lookup import look_up
 from include.deployment.retrying import BackendUnavailable
@@ -28,8 +28,8 @@ def notify(callback: TrainingCompletionCallback) -> int:
     The connection's host is the complete URL; its extra contains additional headers, such as Authorization.
     Every attempt sends the same Idempotency-Key, and a failure does not change the job's row. Raises
     AirflowSkipException if the connection does not exist, LookupFailed if Airflow cannot look it up,
-    BackendUnavailable if the backend is unavailable, and AirflowException if the backend refuses the
-    callback.
+    BackendUnavailable if the backend is unavailable, and AirflowException if the backend refuses or redirects
+    the callback.
     """
     import requests
     from airflow.providers.http.hooks.http import HttpHook
@@ -52,6 +52,13 @@ def notify(callback: TrainingCompletionCallback) -> int:
         )
     except (requests.ConnectionError, requests.Timeout) as error:
         raise BackendUnavailable(f"The backend at {hook.base_url} does not respond: {error}") from error
+    if response.request.method != "POST" or response.is_redirect:
+        # Most redirects, such as one to a login page, turn a POST into a GET, which has no body.
+        target = response.headers.get("Location", response.url).partition("?")[0]
+        raise AirflowException(
+            f"The backend at {hook.base_url} redirected to {target}, so the job was not sent: set the host "
+            f"of connection {TRAINING_BACKEND} to the final URL, and check its login"
+        )
     if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status_code in _LATER:
         raise BackendUnavailable(f"The backend at {hook.base_url} responded with HTTP {response.status_code}")
     hook.check_response(response)

@@ -226,3 +226,39 @@ def test_an_unavailable_backend_is_an_outage_and_a_refusal_is_not(
         with pytest.raises(error) as failure:
             notify(completion)
         assert is_transient(failure.value) is (error is BackendUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("status", "follow"), [(301, True), (302, True), (303, True), (302, False), (308, True)]
+)
+def test_a_backend_that_redirects_is_notified_or_the_task_fails(
+    status: int, follow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[bytes] = []
+
+    class Backend(Handler):
+        def do_POST(self) -> None:
+            body = self.body()
+            if self.path == "/done":
+                self.respond(status, headers={"Location": "/moved?secret=1"})
+            else:
+                received.append(body)
+                self.respond(200)
+
+        def do_GET(self) -> None:
+            self.respond(200)
+
+    completion = TrainingCompletionCallback(
+        best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last"
+    )
+    with Server(Backend) as server:
+        extra = {"allow_redirects": follow}
+        connection = json.dumps({"conn_type": "http", "host": f"{server.url}/done", "extra": extra})
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_BACKEND", connection)
+        if status == 308:
+            assert notify(completion) == 200
+            assert json.loads(received[0])["last_checkpoint_path"] == "s3://b/last"
+            return
+        with pytest.raises(AirflowException, match=r"redirected to \S*/moved, so the job was not"):
+            notify(completion)
+    assert not received
