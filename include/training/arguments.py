@@ -98,6 +98,9 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 """Arguments whose values must have a form that their kinds do not describe, as in `_KINDS`."""
 
+_ANY_CASE = {"amp", "cache", "optimizer", "quantize"}
+"""Arguments whose words Ultralytics recognizes in any case."""
+
 
 @cache
 def read_known_arguments() -> dict[str, dict[str, Any]]:
@@ -172,8 +175,8 @@ def _check_value(name: str, value: Any) -> None:
     if _is_number(value) and value < argument.get("minimum", -math.inf):
         raise ValueError(f"{name}={show_value(value)} is refused: it must be {argument['minimum']} or more")
     if isinstance(value, str) and "choices" in argument:
-        choices = {choice.lower() for choice in argument["choices"]}
-        if value.lower() not in choices:
+        word = value.lower() if name in _ANY_CASE else value
+        if word not in {choice.lower() if name in _ANY_CASE else choice for choice in argument["choices"]}:
             raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(name, argument)}")
     if name == "quantize" and str(value).lower() in _INT8:
         raise ValueError(
