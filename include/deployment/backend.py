@@ -22,6 +22,16 @@ TIMEOUT_SECONDS = 30
 _LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
+def require_backend() -> None:
+    """Raise AirflowSkipException if connection `training_backend` does not exist, or LookupFailed."""
+    try:
+        look_up(TRAINING_BACKEND)
+    except AirflowNotFoundException:
+        raise AirflowSkipException(
+            f"Connection {TRAINING_BACKEND} is not configured; nothing to notify."
+        ) from None
+
+
 def notify(callback: TrainingCompletionCallback) -> int:
     """POST the callback to connection `training_backend` and return the HTTP status.
 
@@ -34,12 +44,7 @@ def notify(callback: TrainingCompletionCallback) -> int:
     import requests
     from airflow.providers.http.hooks.http import HttpHook
 
-    try:
-        look_up(TRAINING_BACKEND)
-    except AirflowNotFoundException:
-        raise AirflowSkipException(
-            f"Connection {TRAINING_BACKEND} is not configured; nothing to notify."
-        ) from None
+    require_backend()
     hook = HttpHook(method="POST", http_conn_id=TRAINING_BACKEND)
     try:
         response = hook.run(
