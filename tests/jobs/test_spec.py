@@ -108,6 +108,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "in overrides has more than 1,024 characters",
     ),
     "model elsewhere": ({"model": "https://example.org/x.pt"}, "cannot be fetched"),
+    "model above a folder": (
+        {"model": "s3://bucket/a/../x.pt"},
+        "model='s3://bucket/a/../x.pt' contains '.' or '..' as a folder",
+    ),
     "model YAML elsewhere": ({"model": "s3://bucket/model.yaml"}, "cannot be fetched"),
     "model YAML of a worker": ({"model": "/data/yolo11n.yaml"}, "jobs do not read files on a worker's disk"),
     "model by dots": ({"model": "../../yolo11n.yaml"}, "jobs do not read files on a worker's disk"),
