@@ -38,6 +38,16 @@ def check_merging(task: Task | None, overrides: Mapping[str, Any]) -> None:
         ).about("overrides")
 
 
+def check_scale(task: Task | None, overrides: Mapping[str, Any]) -> None:
+    """Raise FieldError for a `scale` of two factors, which Ultralytics cannot use for classify."""
+    scale = overrides.get("scale")
+    if task == "classify" and isinstance(scale, (list, tuple)):
+        raise FieldError(
+            f"scale={list(scale)} does not go with task='classify', which crops up to this share of an "
+            "image; give a single number between 0 and 1"
+        ).about("overrides")
+
+
 def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
     """Raise FieldError for `pretrained: true` where Ultralytics would silently train from scratch."""
     reference = ModelReference.parse(model)

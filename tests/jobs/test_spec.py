@@ -144,6 +144,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"task": "semantic", "dataset": "/data", "overrides": {"single_cls": True}},
         "single_cls=true does not go with task='semantic'",
     ),
+    "two factors for classify": (
+        {"task": "classify", "dataset": "/data", "overrides": {"scale": [0.5, 1.5]}},
+        "scale=[0.5, 1.5] does not go with task='classify'",
+    ),
     "pretrained from scratch": (
         {"model": "yolo11n.yaml", "overrides": {"pretrained": True}},
         "model='yolo11n.yaml', which is trained from scratch; give model='yolo11n.pt'",
