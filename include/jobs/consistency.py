@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from include.jobs.model_reference import ModelReference
-from include.refusals import FieldError
+from include.refusals import FieldError, show_value
 from include.training.architectures import read_published_weights
 
 if TYPE_CHECKING:
@@ -38,13 +38,17 @@ def check_merging(task: Task | None, overrides: Mapping[str, Any]) -> None:
         ).about("overrides")
 
 
-def check_scale(task: Task | None, overrides: Mapping[str, Any]) -> None:
-    """Raise FieldError for a `scale` of two factors, which Ultralytics cannot use for classify."""
-    scale = overrides.get("scale")
+def check_task_arguments(task: Task | None, overrides: Mapping[str, Any]) -> None:
+    """Raise FieldError for values that Ultralytics accepts, but cannot use for the task."""
+    scale, classes = overrides.get("scale"), overrides.get("classes")
     if task == "classify" and isinstance(scale, (list, tuple)):
         raise FieldError(
             f"scale={list(scale)} does not go with task='classify', which crops up to this share of an "
             "image; give a single number between 0 and 1"
+        ).about("overrides")
+    if task == "depth" and classes is not None:
+        raise FieldError(
+            f"classes={show_value(classes)} does not go with task='depth', which has no classes; omit it"
         ).about("overrides")
 
 

@@ -18,7 +18,7 @@ from include.jobs.consistency import (
     check_merging,
     check_model_fits,
     check_pretrained,
-    check_scale,
+    check_task_arguments,
 )
 from include.jobs.job import TRAINING_DAG
 from include.jobs.outdated import explain_outdated
@@ -77,7 +77,7 @@ class TrainingSpec(TrainingParameters):
             if self.task is not None or parse_registered(self.dataset or "") is None:
                 check_model_fits(self.model, resolved.task)  # or later, once the dataset's task is known
             check_merging(resolved.task, self.overrides or {})
-            check_scale(resolved.task, self.overrides or {})
+            check_task_arguments(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
             check_multi_gpu(count_devices(self.device), self.build_arguments())
             check_loss_rules(self)
@@ -153,7 +153,7 @@ class TrainingSpec(TrainingParameters):
         try:
             check_multi_gpu(count_devices(merged.device), merged.build_arguments())
             check_merging(merged.task, overrides)
-            check_scale(merged.task, overrides)
+            check_task_arguments(merged.task, overrides)
             check_loss_rules(merged.model_copy(update=numbers))  # inherited numbers may have lost their rule
         except FieldError as error:
             raise SpecError(str(error)).about(error.field) from None

@@ -148,6 +148,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"task": "classify", "dataset": "/data", "overrides": {"scale": [0.5, 1.5]}},
         "scale=[0.5, 1.5] does not go with task='classify'",
     ),
+    "classes of a depth map": (
+        {"task": "depth", "dataset": "/data", "overrides": {"classes": [0]}},
+        "classes=[0] does not go with task='depth', which has no classes; omit it",
+    ),
     "pretrained from scratch": (
         {"model": "yolo11n.yaml", "overrides": {"pretrained": True}},
         "model='yolo11n.yaml', which is trained from scratch; give model='yolo11n.pt'",
