@@ -149,6 +149,12 @@ class TrainingSpec(TrainingParameters):
             ).about("overrides")
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
+        self._check_merged(merged)
+        return merged
+
+    def _check_merged(self, merged: TrainingSpec) -> None:
+        """Raise SpecError if the given parameters contradict the parent's, with which they were merged."""
+        overrides = merged.overrides or {}
         numbers = {name: getattr(self, name) for name in ("loss_spike", "roll_back_states", "roll_back_lr")}
         try:
             check_multi_gpu(count_devices(merged.device), merged.build_arguments())
@@ -157,7 +163,6 @@ class TrainingSpec(TrainingParameters):
             check_loss_rules(merged.model_copy(update=numbers))  # inherited numbers may have lost their rule
         except FieldError as error:
             raise SpecError(str(error)).about(error.field) from None
-        return merged
 
     def with_defaults(self) -> ResolvedSpec:
         """Fill in our own defaults (task, model, dataset); Ultralytics' defaults stay null."""
