@@ -56,7 +56,7 @@ PLANS = load_deployed_plans().valid
 def define_tasks(plan: str | None) -> None:
     """Define the tasks, for the given plan or for the plan in the run's parameters."""
 
-    @typed_task()
+    @typed_task(inlets=[TRAINING_DATASET])
     def resolve_plan() -> Retraining:
         """Read the plan, and apply the run's own parameters to it."""
         from include.tasks.retrain_yolo import resolve_plan

@@ -153,6 +153,24 @@ def test_nothing_is_trained_with_the_data_and_parameters_of_the_champion(
     assert len(versions(airflow_stack)) == 2
 
 
+def test_new_data_are_noticed_even_if_other_data_were_announced_before_them(
+    api: Airflow, retrained: str
+) -> None:
+    before = set(api.runs(DAG))
+    api.set_slots("default_pool", 0)
+    try:
+        active = api.trigger(DAG, {})  # Airflow triggers no run of this Dag until this one has ended
+        for dataset in ("s3://elsewhere/", SHAPES):
+            api.announce("training-dataset", {"dataset": dataset})
+    finally:
+        api.set_slots("default_pool", 128)
+    api.succeeds(DAG, active)
+    until(lambda: len(set(api.runs(DAG)) - before) == 2, "the run that the events have triggered")
+    (run_id,) = set(api.runs(DAG)) - before - {active}
+    api.succeeds(DAG, run_id)
+    assert api.tasks(DAG, run_id)["resolve_plan"] == "success"
+
+
 @pytest.fixture(scope="module")
 def worse(
     api: Airflow, airflow_stack: Stack, retrained: str, tmp_path_factory: pytest.TempPathFactory
