@@ -133,6 +133,14 @@ def test_without_the_checked_dataset_of_a_deleted_run_nothing_is_measured(
         evaluated(folder, challenger, run_id="retrain__gone")
 
 
+def test_the_data_are_those_of_the_run_that_completed_the_job(
+    folder: Path, challenger: Challenger, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("UPDATE training_jobs SET dag_id = 'train_yolo', run_id = 'retrain__shapes-1'")
+    connection.commit()
+    assert evaluated(folder, challenger, run_id="retrain__failed").dataset == str(folder)
+
+
 def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
     folder: Path,
     challenger: Challenger,
