@@ -1,5 +1,6 @@
--- States of jobs that have ended, ranked per model and dataset. A model from S3 is identified by its path. All
--- versions of a registered model count as one model, and all versions of a registered dataset as one dataset.
+-- States of jobs that runs of train_yolo have trained and that have ended, ranked per model and dataset. A model from S3
+-- is identified by its path. All versions of a registered model count as one model, and all versions of a registered
+-- dataset as one dataset. The checkpoints of other jobs were uploaded, even if a host application recorded a run.
 -- `fitness` ranks jobs in the same order as Ultralytics' fitness. Depending on the task, it is the sum of the mAP50-95
 -- of boxes, masks and keypoints, the top-1 plus the top-5 accuracy, the mIoU, or delta1.
 INSERT INTO expiring_states (job_id, dag_id, run_id, status)
@@ -32,6 +33,7 @@ WITH states AS (
     FROM training_jobs
     WHERE status::text IN ('completed', 'failed', 'stopped')
         AND run_id IS NOT NULL
+        AND dag_id::text = 'train_yolo'
         AND last_checkpoint_expired_at IS NULL
         AND (last_checkpoint_path IS NOT NULL OR durable_epoch IS NOT NULL)
 ),

@@ -181,6 +181,13 @@ def test_rows_of_a_host_application_that_were_never_trained_here_stay(world: Wor
     assert world.get("7")["last_checkpoint_path"] == "s3://theirs/last.pt"
 
 
+def test_uploaded_checkpoints_stay_even_if_a_host_application_has_recorded_its_own_run(world: World) -> None:
+    ended(world, "uploaded", dag_id="their_dag", origin="external")
+    ended(world, "trained")
+    retained(world)
+    assert expired(world) == {"trained"}
+
+
 def test_the_table_of_a_host_application_keeps_its_own_types(
     postgres: Postgres, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
