@@ -10,7 +10,11 @@ WITH states AS (
         dag_id::text AS dag_id,
         run_id::text AS run_id,
         status::text AS status,
-        regexp_replace(to_jsonb(spec) ->> 'model', '(/models/[^/]+|^model:[^@]+)[/@].*', '\1') AS model,
+        regexp_replace(
+            to_jsonb(spec) ->> 'model',
+            '^(s3://[^/]+/models/[^/]+)/(?:versions/[0-9]+|production)/best\.pt$|^(model:[^@]+)@.*',
+            '\1\2'
+        ) AS model,
         COALESCE(dataset_name::text, to_jsonb(spec) ->> 'dataset') AS dataset,
         COALESCE(completed_at::timestamptz, updated_at::timestamptz) AS ended_at,
         pinned,

@@ -60,6 +60,14 @@ def test_jobs_from_any_version_of_a_registered_model_count_as_one_model(world: W
     assert expired(world) == {"job-1"}
 
 
+def test_other_weights_in_s3_are_identified_by_their_path(world: World) -> None:
+    """Their path may resemble that of a registered version."""
+    for name in ("small", "large"):
+        ended(world, name, days=99, spec={"model": f"s3://b/models/cars/{name}.pt", "dataset": "digits"})
+    retained(world, NOTHING.model_copy(update={"keep_newest": 1}))
+    assert expired(world) == set()
+
+
 def test_jobs_on_any_version_of_a_registered_dataset_count_as_one_dataset(world: World) -> None:
     for version in (1, 2):
         spec = {"model": "yolo11n", "dataset": f"parts@{version}"}
