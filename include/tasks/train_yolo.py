@@ -90,7 +90,7 @@ def _claim(context: Context) -> ResolvedJob:
         dag_run.run_id,
         dag_run.run_after,
         dag_run.triggering_user_name,
-        find_creation(context["ti"].id),
+        find_creation(context["ti"].id, dag_run.start_date),
         dag_run.start_date,
     )
     # Read the conf, not `params`: only the conf contains unknown keys, which must be refused.

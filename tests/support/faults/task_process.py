@@ -206,7 +206,7 @@ def _context(run: Run, task: str, attempt: int) -> Any:
         dag_id=DAG,
         run_id=run.run_id,
         run_after=datetime.now(UTC),
-        start_date=find_creation(TASK_INSTANCE_ID),
+        start_date=find_creation(TASK_INSTANCE_ID, None),
         triggering_user_name="ada",
         conf=run.conf,
     )
