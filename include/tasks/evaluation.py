@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.attempt.elsewhere import read_settings
+from include.attempt.elsewhere import read_settings, retry_elsewhere
 from include.checkpoints.checkpoint import hash_file
 from include.checkpoints.store import CheckpointStore
 from include.datasets.caching.fetch import materialize
@@ -64,6 +64,7 @@ def evaluate_models(
     with (
         no_retry(),
         treat_refusals_as_temporary(),
+        retry_elsewhere(lambda: True),
         materialize(
             dataset,
             settings.dataset_cache,
