@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from include.deployment.connections import open_training_db
 from include.jobs.job import TRAINING_DAG, JobStatus
 from include.jobs.repository import JobRepository
-from include.orchestration.runs import is_running
+from include.orchestration.runs import find_conf, is_running
 from include.orchestration.typed_task import parse_result
 from include.registry.request import REGISTER_DAG
 from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Verdict
@@ -61,6 +61,12 @@ class TriggerTrainingOperator(TriggerDagRunOperator):
             run_id = job.run_id if job else challenge.run_id
             log.info("Job %s already exists: run %s of %s.", challenge.job_id, run_id, TRAINING_DAG)
             return
+        if job is None and find_conf(TRAINING_DAG, challenge.run_id) not in (None, challenge.conf):
+            # Airflow would clear that run without changing its conf.
+            raise AirflowFailException(
+                f"Run {challenge.run_id} of {TRAINING_DAG} was refused with other parameters: the plan has "
+                "been changed since then. Trigger a new run of this Dag"
+            )
         self.trigger_run_id, self.conf = challenge.run_id, challenge.conf
         self.note = f"Challenger of {context['dag'].dag_id}, run {context['run_id']}"
         super().execute(context)
