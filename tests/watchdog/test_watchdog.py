@@ -5,6 +5,7 @@ The training processes, the faults and the watchdog are real; only the watchdog'
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -22,13 +23,14 @@ import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.training.heartbeat import Heartbeats, Phase, read_beats, send_heartbeats
+from include.training import heartbeat
+from include.training.heartbeat import Heartbeats, HeartbeatWriter, Phase, read_beats, send_heartbeats
 from include.training.plan import plan_training
 from include.training.stacks import disable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.memory import OomKills
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Cause, Trace, explain_kills, leave_trace
-from include.watchdog.watch import Limits
+from include.watchdog.watch import Limits, Watch
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
 from tests.support.killing import Machine
@@ -262,6 +264,32 @@ def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) 
             disable_stack_dumps()  # a training process keeps them until it ends
     assert after.phase is before.phase is Phase.STARTING
     assert after.beats - before.beats >= 8 + 4  # one heartbeat per image whose labels were read
+
+
+def test_ranks_that_wait_while_another_one_reads_labels_do_not_hang(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(subprocess.Popen(["sleep", "600"])) for _ in (0, 1)]
+        for process in idle:
+            stack.callback(process.kill)
+        writers = [
+            HeartbeatWriter(stack.enter_context(open_heartbeat(tmp_path, process.pid)), rank)
+            for rank, process in enumerate(idle)
+        ]
+        watch = Watch(psutil.Process(idle[0].pid), tmp_path, Limits(training=60, elsewhere=0.5))
+        for _ in range(20):
+            writers[0].beat_at_start()
+            assert watch.check() is None
+            time.sleep(0.1)
+        until(watch.check, "the watchdog", pause=0.1)
+
+
+@contextmanager
+def open_heartbeat(folder: Path, pid: int) -> Iterator[mmap.mmap]:
+    """Create the heartbeat file of a process."""
+    path = folder / f"{pid}.beat"
+    path.write_bytes(bytes(heartbeat._FORMAT.size))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), heartbeat._FORMAT.size) as mapped:
+        yield mapped
 
 
 def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:
