@@ -204,12 +204,20 @@ class ResumableMixin(StateSavingMixin):
         """Do nothing, because the first batch would wait a second for this; `final_eval` draws the labels."""
 
     def final_eval(self) -> None:
-        """Strip and validate best.pt and, with `plots`, draw the training labels; do not strip last.pt.
+        """Strip and validate best.pt; do not strip last.pt, as Ultralytics would.
 
-        Ultralytics would strip both, and has no option to prevent it. It would also report the validation as
-        another epoch.
+        Ultralytics would also report the validation as another epoch.
         """
         self.state_writer.flush()
+        with torch_distributed_zero_first(LOCAL_RANK):  # the other ranks wait, because rank 0 writes best.pt
+            if RANK in {-1, 0}:
+                self._finish_best()
+        self.validator.args.plots = self.args.plots
+        self.validator.args.compile = False
+        self.best_metrics = normalize_metrics(self.validator(model=self.best))
+
+    def _finish_best(self) -> None:
+        """Strip best.pt and, with `plots`, draw the training labels. Raises TrainingError without it."""
         if not self.best.exists() and self._was_stopped and self.last.exists():
             link_or_copy(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
@@ -217,18 +225,12 @@ class ResumableMixin(StateSavingMixin):
                 "The fitness was NaN in every epoch, so there is no best.pt: training diverged. Check the "
                 f"labels, then start a new job with {GENTLER}"
             )
-        with torch_distributed_zero_first(LOCAL_RANK):
-            if RANK in {-1, 0}:
-                epoch = strip(self.best, self.best, self.read_results_csv())
-                if epoch >= 0:
-                    self.best_epoch = epoch
-                if self.args.plots:
-                    draw_texts_as_they_are()
-                    with tolerate_drawing_errors("The distribution of the labels"):
-                        super().plot_training_labels()
-        self.validator.args.plots = self.args.plots
-        self.validator.args.compile = False
-        self.best_metrics = normalize_metrics(self.validator(model=self.best))
+        epoch = strip(self.best, self.best, self.read_results_csv())
+        self.best_epoch = epoch if epoch >= 0 else self.best_epoch
+        if self.args.plots:
+            draw_texts_as_they_are()
+            with tolerate_drawing_errors("The distribution of the labels"):
+                super().plot_training_labels()
 
     def plot_metrics(self) -> None:
         """Draw the curves of results.csv."""
