@@ -214,6 +214,8 @@ class ResumableMixin(StateSavingMixin):
                 self._finish_best()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
+        # As after a training epoch. An attempt that only validates would otherwise measure in full precision.
+        self.validator.args.quantize = 16 if self.amp and self.device.type != "cpu" else None
         self.best_metrics = normalize_metrics(self.validator(model=self.best))
 
     def _finish_best(self) -> None:

@@ -81,6 +81,20 @@ def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
         assert trainer.batch_size == 4
 
 
+def test_an_attempt_that_only_validates_measures_in_half_precision_like_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = replace(make_request(tmp_path), epochs=1)
+    train(wanted, Epochs())
+    with build_trainer(recovery(wanted), Epochs()) as trainer:
+        trainer._setup_train()
+        monkeypatch.setattr(trainer, "amp", True)
+        monkeypatch.setattr(trainer, "device", torch.device("cuda"))
+        monkeypatch.setattr(type(trainer.validator), "__call__", lambda *_, **__: {})
+        trainer.final_eval()
+        assert trainer.validator.args.quantize == 16
+
+
 def test_a_larger_batch_than_before_may_be_halved(
     interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
