@@ -53,7 +53,7 @@ class NoGpuFree(MachineUnusable):
 
 
 class GpuLost(MachineUnusable):
-    """No GPU can be used, although the machine has one, or the training run had one before."""
+    """The GPU failed, or none can be used although the machine has one or the training run had one before."""
 
 
 class MemoryTaken(MachineUnusable):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from include.training.contract import TrainingError, normalize_metrics
 from include.training.library_errors import (
     WRONG_INPUT,
+    find_machine_fault,
     format_error,
     is_out_of_memory,
     recognize_killed_workers,
@@ -72,8 +73,8 @@ def evaluate(
     caches, next to the data.
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
-    UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use, and
-    ProcessKilled if a loader worker was killed.
+    UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that fails or that torch cannot
+    use, and ProcessKilled if a loader worker was killed.
     """
     tame_ultralytics()
     from include.training.devices import choose_device
@@ -123,6 +124,8 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
             check_det_dataset(settings["data"], autodownload=False, split=settings["split"])
         metrics = validator(model=weights)
     except Exception as error:
+        if fault := find_machine_fault(error):
+            raise fault from error
         if is_out_of_memory(error):
             raise TrainingError(
                 f"{settings['device']} ran out of memory while evaluating {weights.name} with "

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from include.training.contract import ProcessKilled
+from include.training.contract import GpuLost, ProcessKilled
 
 WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
 """Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
@@ -28,6 +28,15 @@ _UNREADABLE = re.compile(
 )
 """How Ultralytics and PyTorch report an image, mask or depth map that cannot be read during training. PyTorch
 drops the error number of a worker's OSError."""
+
+_GPU_FAILED = re.compile(
+    r"(?:CUDA error: |Cuda failure (?:\d+ )?')"
+    r"(?P<what>uncorrectable (?:ECC|NVLink) error|hardware stack error|unspecified launch failure"
+    r"|Invalid access of peer GPU memory over nvlink or a hardware error|unknown error|initialization error"
+    r"|CUDA-capable device\(s\) is/are busy or unavailable|no CUDA-capable device is detected)"
+)
+"""How PyTorch and NCCL quote CUDA's errors about a GPU that has failed, or that another program reserves.
+CUDA's other errors, such as a failed assertion on the device, may be due to the data or to a program."""
 
 _NOT_PINNED = "Pin memory thread exited unexpectedly"
 """PyTorch's message if a broken connection has ended the thread that prepares batches for a GPU."""
@@ -77,6 +86,16 @@ def find_unreadable(error: BaseException) -> str | None:
     """Return a description of the file, if this is a report that a file could not be read during training."""
     found = _UNREADABLE.search(str(error))
     return found and (found["image"] or found["mask"] or "one of its files")
+
+
+def find_machine_fault(error: BaseException) -> GpuLost | None:
+    """Return the error that says what is wrong with this machine, if that is the cause of `error`."""
+    if found := _GPU_FAILED.search(str(error)):
+        return GpuLost(
+            f"A GPU of this machine has failed or is not available ({found['what']}): see nvidia-smi and, "
+            "for Xid errors, the kernel's log"
+        )
+    return None
 
 
 @contextmanager

@@ -6,7 +6,6 @@ training state.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,12 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import DiskError, EpochReport, MemoryTaken, TrainingError, normalize_metrics
+from include.training.devices import free_device
 from include.training.drawing import draw_texts_as_they_are, tolerate_drawing_errors
 from include.training.label_caches import describe_unreadable
 from include.training.library_errors import (
     WRONG_INPUT,
+    find_machine_fault,
     find_unreadable,
     format_error,
     is_out_of_memory,
@@ -42,9 +43,6 @@ _WRONG_INPUT = (*WRONG_INPUT, NotImplementedError)
 """Exceptions that Ultralytics raises during set-up if arguments and data do not match."""
 
 _MOST_OOM_RETRIES = 3
-
-_ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "loss", "loss_items", "tloss")
-"""Attributes of a trainer that occupy memory on its device."""
 
 
 class ResumableMixin(StateSavingMixin):
@@ -92,8 +90,8 @@ class ResumableMixin(StateSavingMixin):
         After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
         epoch with this batch size; on a single GPU, Ultralytics first halves the size up to three times.
         Raises MemoryTaken if memory runs out although earlier epochs were trained with this batch size.
-        Raises DiskError if an image or its labels can no longer be read, and ProcessKilled if a loader worker
-        was killed.
+        Raises DiskError if an image or its labels can no longer be read, GpuLost if the GPU fails, and
+        ProcessKilled if a loader worker was killed.
         """
         try:
             with recognize_killed_workers():
@@ -113,9 +111,11 @@ class ResumableMixin(StateSavingMixin):
                 with self.state_writer:
                     super().train()
         except BaseException as error:
-            self._free_device(error)
+            free_device(self, error)
             if file := find_unreadable(error):
                 raise describe_unreadable(f"Images or labels of data={self.args.data} ({file})") from error
+            if fault := find_machine_fault(error):
+                raise fault from error
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
@@ -250,19 +250,6 @@ class ResumableMixin(StateSavingMixin):
         if self.fitness is not None and waited >= self.stopper.patience:
             return "early_stopping"
         return "time_budget"
-
-    def _free_device(self, error: BaseException) -> None:
-        """Free the device's memory now: uploads may take long, and the next attempt needs the memory.
-
-        The stack frames of the error are cleared, because they hold the batch and the loss.
-        """
-        raised: BaseException | None = error
-        while raised is not None:
-            traceback.clear_frames(raised.__traceback__)
-            raised = raised.__cause__ or raised.__context__
-        for name in _ON_DEVICE:
-            setattr(self, name, None)
-        self._clear_memory()
 
     @property
     def _fits_memory(self) -> bool:

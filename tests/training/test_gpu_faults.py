@@ -19,7 +19,7 @@ from ultralytics.utils import nms
 from ultralytics.utils.torch_utils import unwrap_model
 
 from include.training import exact
-from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
+from include.training.contract import GpuLost, MemoryTaken, TrainingError, TrainingRequest
 from include.training.loading import load_checkpoint
 from include.training.profile import list_differences, read_numeric_profile
 from include.training.quiet import tame_ultralytics
@@ -114,6 +114,37 @@ def test_a_batch_size_that_fitted_another_device_may_be_halved(
         monkeypatch.setattr(exact, "read_numeric_profile", lambda _: {"device": "NVIDIA L4", "threads": 1})
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(TrainingError, match="ran out of memory with batch=1 and"):
+            trainer.train()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: uncorrectable ECC error encountered\nSearch for `cudaErrorECCUncorrectable' in the docs",
+        "CUDA error: unspecified launch failure",
+        "NCCL error in: nccl.cpp:1\nLast error:\nCuda failure 214 'uncorrectable ECC error encountered'",
+    ],
+)
+def test_a_gpu_that_fails_is_an_interruption(
+    message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.AcceleratorError(message)
+
+    with build_trainer(make_request(tmp_path), Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", fail)
+        monkeypatch.setattr(trainer, "_clear_memory", fail)  # every later call of CUDA fails, too
+        with pytest.raises(GpuLost, match=r"^A GPU of this machine has failed or is not available \(un"):
+            trainer.train()
+
+
+def test_an_assertion_on_the_device_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    with build_trainer(make_request(tmp_path), Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", fail)
+        with pytest.raises(torch.AcceleratorError, match="device-side assert"):
             trainer.train()
 
 
