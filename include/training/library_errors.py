@@ -65,6 +65,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         "cannot allocate memory",
         "insufficient memory",
         "status_alloc_failed",  # of cuBLAS and cuDNN
+        # Ultralytics takes these two of cuDNN for a lack of memory, too.
+        "cudnn_status_internal_error",
+        "unable to find an engine",
     )
     return isinstance(error, MemoryError) or any(word in message for word in words)
 

@@ -68,7 +68,17 @@ def no_memory_for_cublas(trainer: Any) -> None:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
-@pytest.mark.parametrize("fault", [out_of_memory, no_memory_for_cublas])
+def no_memory_for_cudnn(trainer: Any) -> None:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED")
+
+
+def no_memory_for_an_algorithm(trainer: Any) -> None:
+    raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+
+@pytest.mark.parametrize(
+    "fault", [out_of_memory, no_memory_for_cublas, no_memory_for_cudnn, no_memory_for_an_algorithm]
+)
 def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
     fault: Callable[[Any], None], interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
