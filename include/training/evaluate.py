@@ -13,6 +13,7 @@ from include.training.library_errors import (
     WRONG_INPUT,
     find_machine_fault,
     format_error,
+    is_out_of_host_memory,
     is_out_of_memory,
     recognize_killed_workers,
 )
@@ -127,8 +128,10 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
         if fault := find_machine_fault(error):
             raise fault from error
         if is_out_of_memory(error):
+            on_host = settings["device"] != "cpu" and is_out_of_host_memory(error)
+            where = "this machine" if on_host else settings["device"]
             raise TrainingError(
-                f"{settings['device']} ran out of memory while evaluating {weights.name} with "
+                f"{where} ran out of memory while evaluating {weights.name} with "
                 f"batch={settings['batch']} and imgsz={settings['imgsz']}; reduce batch"
             ) from error
         if isinstance(error, WRONG_INPUT):

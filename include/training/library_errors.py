@@ -58,18 +58,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     This reads the message, because torch and OpenCV share no exception class for this case.
     """
-    message = str(error).lower()
     words = (
         "out of memory",
-        "can't allocate memory",
-        "cannot allocate memory",
-        "insufficient memory",
         "status_alloc_failed",  # of cuBLAS and cuDNN
         # Ultralytics takes these two of cuDNN for a lack of memory, too.
         "cudnn_status_internal_error",
         "unable to find an engine",
     )
-    return isinstance(error, MemoryError) or any(word in message for word in words)
+    return is_out_of_host_memory(error) or any(word in str(error).lower() for word in words)
+
+
+def is_out_of_host_memory(error: BaseException) -> bool:
+    """Return whether the machine's memory ran out, which its processes and the page cache share."""
+    words = ("can't allocate memory", "cannot allocate memory", "insufficient memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def reports_killed_worker(error: BaseException) -> bool:

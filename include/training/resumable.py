@@ -24,6 +24,7 @@ from include.training.library_errors import (
     find_machine_fault,
     find_unreadable,
     format_error,
+    is_out_of_host_memory,
     is_out_of_memory,
     recognize_killed_workers,
     reports_unreadable_images,
@@ -118,13 +119,16 @@ class ResumableMixin(StateSavingMixin):
                 raise fault from error
             if not is_out_of_memory(error):
                 raise
-            what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
+            on_host = self.device.type != "cpu" and is_out_of_host_memory(error)
+            where = "this machine" if on_host else self.device
+            what = f"{where} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
             if self._fits_memory or getattr(self, "epoch", 0) > self.start_epoch:
                 raise MemoryTaken(
                     f"{what}, although epochs have already been trained with these values: another program "
                     "is using the memory. Training continues when the memory is free, or on another machine"
                 ) from error
-            raise TrainingError(f"{what}; reduce batch or imgsz, or use a smaller model") from error
+            remedy = "set fewer workers, or cache to false or disk" if on_host else "use a smaller model"
+            raise TrainingError(f"{what}; reduce batch or imgsz, or {remedy}") from error
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """Build the model. Raises TrainingError if it is too large."""

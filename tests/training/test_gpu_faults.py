@@ -148,6 +148,20 @@ def test_a_gpu_that_fails_is_an_interruption(
             trainer.train()
 
 
+def test_a_lack_of_host_memory_is_not_blamed_on_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        monkeypatch.setattr(trainer, "device", torch.device("cuda:0"))
+        raise MemoryError("Caught MemoryError in DataLoader worker process 0.")
+
+    with build_trainer(make_request(tmp_path), Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", fail)
+        monkeypatch.setattr(trainer, "_clear_memory", lambda: None)
+        with pytest.raises(TrainingError, match=r"^this machine ran out of memory .*, or set fewer workers"):
+            trainer.train()
+
+
 def test_an_assertion_on_the_device_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
