@@ -36,15 +36,16 @@ _REPLACED = ("last.pt", "best.pt", "epoch-end.pt")
 def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
     """Check the request, prepare save_dir, and yield the plan. Raises TrainingError, GpuLost, DiskError."""
     _require_trusted(request.save_dir)  # before links in its path are resolved
-    request = dataclasses.replace(
-        request,
-        data=request.data.resolve(),
-        save_dir=request.save_dir.resolve(),
-        device=_choose_device_for(request),
-    )
-    _check(request)
     tame_ultralytics()
-    plan = _prepare_plan(request)
+    with send_heartbeats(request.heartbeats):  # a GPU or a disk may hang already
+        request = dataclasses.replace(
+            request,
+            data=request.data.resolve(),
+            save_dir=request.save_dir.resolve(),
+            device=_choose_device_for(request),
+        )
+        _check(request)
+        plan = _prepare_plan(request)
     try:
         yield plan
     finally:

@@ -159,6 +159,13 @@ def test_a_trainer_that_holds_the_interpreter_lock_is_killed_with_its_stack(tmp_
         assert " in hold_the_interpreter_lock" in holding.log
 
 
+def test_a_driver_that_hangs_while_cuda_starts_ends_the_attempt(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, Limits(training=3, elsewhere=3), "driver-hangs") as starting:
+        assert starting.status() == -signal.SIGKILL, starting.log
+        assert re.search(r"^No batch has finished for \d+ s since training began", starting.log, re.MULTILINE)
+        assert " in do_not_respond" in starting.log
+
+
 def test_one_suspended_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
     # The trainer may wait for the worker at the beginning of an epoch, where the limit `elsewhere` applies.
     with attempt(tmp_path, 1, Limits(training=3, elsewhere=20), "--workers=2") as loading:
@@ -197,7 +204,7 @@ def test_the_first_trace_of_an_attempt_is_kept(tmp_path: Path) -> None:
 def test_one_suspended_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
-        family, rank = ranks.family, psutil.Process(read_beats(ranks.watchdog)[1].pid)
+        family, rank = ranks.family, psutil.Process(read_beats(ranks.watchdog)[-1].pid)
         rank.suspend()
         assert ranks.status() == -signal.SIGKILL
         assert left(family) == []
@@ -213,7 +220,7 @@ def test_a_suspended_rank_does_not_outlive_a_killed_trainer(tmp_path: Path) -> N
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
         family = ranks.family
-        psutil.Process(read_beats(ranks.watchdog)[1].pid).suspend()
+        psutil.Process(read_beats(ranks.watchdog)[-1].pid).suspend()
         ranks.root.kill()
         assert left(family) == []
 
