@@ -162,6 +162,22 @@ def test_a_lack_of_host_memory_is_not_blamed_on_the_gpu(
             trainer.train()
 
 
+def test_a_device_without_bfloat16_is_refused(tmp_path: Path) -> None:
+    wanted = make_request(tmp_path)
+    wanted = replace(wanted, arguments={**wanted.arguments, "amp": "bf16"})
+    with pytest.raises(TrainingError, match=r"^amp=bf16 does not work on cpu; give amp=fp16"):
+        train(wanted, Epochs())
+
+
+def test_a_run_in_bfloat16_continues_on_another_machine(interrupted: TrainingRequest) -> None:
+    last = interrupted.save_dir / "weights" / "last.pt"
+    state = load_checkpoint(last)
+    state["train_args"]["amp"] = "bf16"
+    torch.save(state, last)
+    with pytest.raises(GpuLost, match=r"^amp=bf16 does not work on cpu: the training run continues"):
+        train(recovery(interrupted), Epochs())
+
+
 def test_an_assertion_on_the_device_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
