@@ -77,10 +77,10 @@ class Limits:
 
     @property
     def rank_timeout(self) -> timedelta:
-        """How long ranks wait for each other before they give up.
+        """How long ranks wait for each other during training before they give up.
 
-        This is longer than `elsewhere`, so that the watchdog acts first, because it reports more. But while
-        labels are read, or if batches take minutes, the watchdog may wait longer than the ranks.
+        This is longer than `elsewhere`, so that the watchdog acts first, because it reports more. But if
+        batches take minutes, the watchdog may wait longer than the ranks.
         """
         return timedelta(seconds=self.elsewhere) + _MARGIN
 
