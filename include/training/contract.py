@@ -90,7 +90,7 @@ def is_disk_error(error: BaseException) -> bool:
 class DiskError(AttemptError):
     """A checkpoint could not be written to this machine's disk, or checked data could not be read from it.
 
-    Another machine's disk may have room, and access to the data.
+    Also raised if the machine's shared memory is full. Another machine may have room, and access to the data.
     """
 
 

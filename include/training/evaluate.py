@@ -75,7 +75,7 @@ def evaluate(
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
     UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that fails or that torch cannot
-    use, and ProcessKilled if a loader worker was killed.
+    use, DiskError if shared memory is full, and ProcessKilled if a loader worker was killed.
     """
     tame_ultralytics()
     from include.training.devices import choose_device

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from include.training.contract import GpuLost, ProcessKilled
+from include.training.contract import DiskError, GpuLost, ProcessKilled
 
 WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
 """Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
@@ -28,6 +28,11 @@ _UNREADABLE = re.compile(
 )
 """How Ultralytics and PyTorch report an image, mask or depth map that cannot be read during training. PyTorch
 drops the error number of a worker's OSError."""
+
+_NO_SHARED_MEMORY = re.compile(
+    r"unable to allocate shared memory\(shm\)|shared memory segment /dev/shm/|failed to extend /dev/shm/"
+)
+"""How PyTorch, for a loader worker, and NCCL report that /dev/shm has no room."""
 
 _GPU_FAILED = re.compile(
     r"(?:CUDA error: |Cuda failure (?:\d+ )?')"
@@ -93,12 +98,18 @@ def find_unreadable(error: BaseException) -> str | None:
     return found and (found["image"] or found["mask"] or "one of its files")
 
 
-def find_machine_fault(error: BaseException) -> GpuLost | None:
+def find_machine_fault(error: BaseException) -> GpuLost | DiskError | None:
     """Return the error that says what is wrong with this machine, if that is the cause of `error`."""
     if found := _GPU_FAILED.search(str(error)):
         return GpuLost(
             f"A GPU of this machine has failed or is not available ({found['what']}): see nvidia-smi and, "
             "for Xid errors, the kernel's log"
+        )
+    if _NO_SHARED_MEMORY.search(str(error)):
+        return DiskError(
+            "Shared memory (/dev/shm), which loader workers and several GPUs need, is full. Make it larger "
+            "(with Docker, by shm_size; in Kubernetes, by an emptyDir with medium: Memory at /dev/shm), or "
+            "set fewer workers or a smaller batch"
         )
     return None
 

@@ -91,8 +91,8 @@ class ResumableMixin(StateSavingMixin):
         After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
         epoch with this batch size; on a single GPU, Ultralytics first halves the size up to three times.
         Raises MemoryTaken if memory runs out although earlier epochs were trained with this batch size.
-        Raises DiskError if an image or its labels can no longer be read, GpuLost if the GPU fails, and
-        ProcessKilled if a loader worker was killed.
+        Raises DiskError if an image or its labels can no longer be read, or if shared memory is full,
+        GpuLost if the GPU fails, and ProcessKilled if a loader worker was killed.
         """
         try:
             with recognize_killed_workers():

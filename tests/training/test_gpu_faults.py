@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,8 +28,9 @@ from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
 from include.training.run import build_trainer, train
 from tests.support.tiny_models import architecture
-from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
+from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
 
+ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False}
 
 
@@ -186,6 +189,33 @@ def test_an_assertion_on_the_device_is_an_error(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(trainer, "preprocess_batch", fail)
         with pytest.raises(torch.AcceleratorError, match="device-side assert"):
             trainer.train()
+
+
+def train_with_a_loader_worker(folder: Path) -> None:
+    """Train, and print the class and the message of the error."""
+    try:
+        train_with(1, make_request(folder), Epochs())
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+
+
+def test_shared_memory_that_is_full_is_named(tmp_path: Path) -> None:
+    with_little_memory = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
+    mount = "mount -t tmpfs -o size=100k tmpfs /dev/shm"
+    try:
+        subprocess.run([*with_little_memory, mount], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot mount a file system: {error}")
+    code = "import pathlib, sys, tests.training.test_gpu_faults as f; f.{}(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code.format(train_with_a_loader_worker.__name__), str(tmp_path)]
+    ended = subprocess.run(
+        [*with_little_memory, f'{mount}; exec "$@"', "sh", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert "DiskError: Shared memory (/dev/shm), which loader workers" in ended.stdout, ended.stderr
 
 
 class NanOnce:
