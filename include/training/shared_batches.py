@@ -41,5 +41,5 @@ class _Sharing:
         if get_worker_info() is not None:
             for value in batch.values():
                 if isinstance(value, torch.Tensor):
-                    value.share_memory_()
+                    value.share_memory_()  # type: ignore[no-untyped-call]
         return batch

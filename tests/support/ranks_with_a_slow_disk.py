@@ -14,8 +14,8 @@ def slow_down() -> None:
         time.sleep(1)
         save(*arguments)
 
-    save = state_writer.save
-    state_writer.save = save_slowly
+    save = state_writer.save  # type: ignore[attr-defined]
+    state_writer.save = save_slowly  # type: ignore[assignment, attr-defined]
 
 
 if __name__ == "__main__":

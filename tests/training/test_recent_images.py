@@ -64,7 +64,9 @@ def test_a_sample_that_a_second_gpu_repeats_has_its_own_pixels(data: Path, tmp_p
         with training_loader("plain", data, tmp_path, workers=0, imgsz=64, batch=16) as (loader, _):
             order = seed_samples(loader, seed=0, rank=1, replicas=2, on_gpu=False)
             assert not loader.dataset.all_fit
-            return [loader.dataset[number]["img"].numpy() for number in numbers or order][-1]
+            samples = [loader.dataset[number]["img"] for number in numbers or order]
+        pixels: np.ndarray = samples[-1].numpy()
+        return pixels
 
     assert np.array_equal(load([]), load([0]))
 
