@@ -7,7 +7,7 @@
 # backup writes database/TIME.dump, objects/ (the bucket as it is now) and replaced/TIME/ (the files that it replaced or
 # removed in objects/). Needs rclone, pg_dump of the server's version or later, and what `make env` prints:
 # TRAINING_DB_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, CHECKPOINT_BUCKET and, unless the bucket is at
-# Amazon, S3_ENDPOINT_URL.
+# Amazon, S3_ENDPOINT_URL. Temporary keys also need AWS_SESSION_TOKEN.
 set -euo pipefail
 source "$(dirname "$0")/backup-settings.sh"
 

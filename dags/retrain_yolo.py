@@ -8,7 +8,7 @@ challenger must pass. This Dag runs any plan on demand; every plan with a schedu
 |---|---|
 | `resolve_plan` | reads the plan; skips the run if it was triggered by an event for other data |
 | `check_dataset` | finds the newest data and checks them |
-| `challenge_champion` | skips the rest if the champion or a rejected version used these data and parameters |
+| `challenge_champion` | skips the rest if these data and parameters gave the champion or a refused version |
 | `trigger_training` | starts `train_yolo`, from the champion's best.pt or from the `model` of the plan |
 | `wait_for_training` | waits, without occupying a worker, until the job's row says how training ended |
 | `evaluate` | evaluates challenger and champion on the same split of the same data, on the same GPU |
@@ -56,7 +56,7 @@ PLANS = load_deployed_plans().valid
 def define_tasks(plan: str | None) -> None:
     """Define the tasks, for the given plan or for the plan in the run's parameters."""
 
-    @typed_task()
+    @typed_task(inlets=[TRAINING_DATASET])
     def resolve_plan() -> Retraining:
         """Read the plan, and apply the run's own parameters to it."""
         from include.tasks.retrain_yolo import resolve_plan

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import dag, get_current_context, task
 
 from include.attempt.manifest import TrainingManifest
 from include.checkpoints.checkpoint import Checkpoint
 from include.claim.resolved_job import ResolvedJob
 from include.datasets.reference import DatasetReference
-from include.deployment.settings import DATABASE_OPTIONS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
+from include.deployment.settings import GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import (
     record_run_failure,
@@ -34,6 +33,7 @@ from include.orchestration.failures import (
 )
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS, ErrorCountPolicy
+from include.orchestration.training_sql import TrainingSqlOperator
 from include.orchestration.typed_task import manifest_of, result_of, run_in_order, typed_task
 from include.queries import QUERIES
 
@@ -109,11 +109,9 @@ def train_yolo() -> None:
 
         return upload_checkpoint(manifest, "last", get_current_context())
 
-    record_checkpoints = SQLExecuteQueryOperator(
+    record_checkpoints = TrainingSqlOperator(
         task_id="record_checkpoints",
-        conn_id=TRAINING_DB,
         sql="record_checkpoints.sql",
-        hook_params={"options": DATABASE_OPTIONS},
         execution_timeout=timedelta(minutes=2),  # so that the task is retried if the server hangs
         parameters={
             "job_id": "{{ result_of(ti, 'resolve_config').job_id }}",

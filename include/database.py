@@ -12,7 +12,7 @@ from include.queries import load_query
 from include.refusals import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from psycopg import Connection, Cursor
@@ -38,6 +38,10 @@ class Statements:
     def fetch_all(self, name: str, /, **values: Any) -> list[Any]:
         """Run the statement, and return every row that it returns."""
         return self._run(name, values).fetchall()
+
+    def stream(self, name: str, /, **values: Any) -> Iterator[Any]:
+        """Run the statement, and yield its rows one by one, so that there may be millions."""
+        return self._connection.cursor(row_factory=namedtuple_row).stream(load_query(name), values)
 
     def execute(self, name: str, /, **values: Any) -> int:
         """Run the statement, and return how many rows it wrote."""

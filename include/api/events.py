@@ -98,11 +98,12 @@ async def follow_job(
 async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
     """Yield the job's events after epoch `after`, until the job has ended or `seconds` have passed.
 
-    The stream ends earlier if the server stops, the row is deleted, or the row cannot be shown.
+    The stream ends earlier if the server stops, the row is deleted, or the row cannot be shown. It also ends
+    in a long outage of the database: a client that reconnects gets 503, so that a page can say what is wrong.
     """
     end, version, sent = time.monotonic() + seconds, None, _SentEpochs(after)
     with hub.watching(job_id):
-        while time.monotonic() < end and not is_server_stopping():
+        while time.monotonic() < end and not hub.is_outdated and not is_server_stopping():
             news, state = hub.news, hub.get_state(job_id)
             if state is not None and state.version != version:
                 if state.job is None:  # a client that reconnects gets 404 if the job has been deleted

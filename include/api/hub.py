@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+
+OUTAGE_SECONDS = 15.0
+"""Streams continue if the database is unavailable for less than this time."""
 
 
 class KnownEpoch(NamedTuple):
@@ -64,8 +68,15 @@ class Hub:
     unavailable, the hub keeps trying. Everything except the poll itself runs on one event loop.
     """
 
-    def __init__(self, open_database: OpenDatabase, seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        open_database: OpenDatabase,
+        seconds: float = POLL_SECONDS,
+        outage_seconds: float = OUTAGE_SECONDS,
+    ) -> None:
         self._open_database, self._seconds = open_database, seconds
+        self._outage_seconds = outage_seconds
+        self._unavailable_since: float | None = None
         self._watchers: Counter[str] = Counter()
         self._states: dict[str, JobState] = {}
         self._polling: asyncio.Task[None] | None = None
@@ -94,12 +105,17 @@ class Hub:
         return self._states.get(job_id)
 
     @property
+    def is_outdated(self) -> bool:
+        """Whether the database has been unavailable for so long that clients should be told."""
+        since = self._unavailable_since
+        return since is not None and time.monotonic() - since >= self._outage_seconds
+
+    @property
     def is_idle(self) -> bool:
         """Whether the polling has stopped because no job is watched."""
         return self._polling is None
 
     async def _poll_until_unwatched(self) -> None:
-        reachable = True
         try:
             while self._watchers:
                 self._woken.clear()
@@ -107,15 +123,15 @@ class Hub:
                 try:
                     found = await asyncio.to_thread(poll, known, self._open_database)
                 except Exception as error:  # the next poll may succeed after any error
-                    if reachable:
+                    if self._unavailable_since is None:
                         log.warning("Watched jobs could not be read, retrying: %s", error)
-                    reachable = False
+                        self._unavailable_since = time.monotonic()
                 else:
-                    reachable = True
+                    self._unavailable_since = None
                     self._publish(found)
                 await self._pause()
         finally:
-            self._polling = None
+            self._polling = self._unavailable_since = None
 
     def _publish(self, found: Mapping[str, JobState]) -> None:
         new = {job_id: state for job_id, state in found.items() if job_id in self._watchers}

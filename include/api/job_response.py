@@ -49,7 +49,8 @@ class Progress(ResponseBody):
     """Share of `duration_seconds` spent training, not counting training that was later repeated; null if
     unknown."""
     eta_seconds: float | None
-    """Expected duration of the remaining epochs as of `recorded_at`; null unless the job is running."""
+    """Expected time from `recorded_at` to the end of the job, including an interruption that has ended; null
+    unless the job is running and has finished an epoch itself."""
     epoch_seconds: float | None
     """Duration of the last epoch."""
     recorded_at: datetime | None

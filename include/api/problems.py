@@ -19,7 +19,7 @@ from include.api.access import (
 )
 from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import list_database_errors
-from include.deployment.settings import TRAINING_DB
+from include.deployment.settings import TRAINING_DB, SettingRefused
 from include.errors import Conflict, Invalid, NotFound
 from include.refusals import format_path
 from include.s3.errors import StoreError
@@ -70,6 +70,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         app.add_exception_handler(refusal, partial(_answer_refusal, status))
     app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
     app.add_exception_handler(LookupFailed, _answer_failed_lookup)
+    app.add_exception_handler(SettingRefused, _answer_invalid_setting)
     app.add_exception_handler(StoreError, _answer_storage_error)
     for error in list_database_errors():
         app.add_exception_handler(error, _answer_database_error)
@@ -180,6 +181,10 @@ _answer_missing_connection = _answer_unavailable(
 )
 _answer_failed_lookup = _answer_unavailable(
     "Airflow cannot look up its connections at the moment: try again later; the API server's log says why."
+)
+_answer_invalid_setting = _answer_unavailable(
+    "A setting of the API server is invalid: its log says which one an administrator has to correct.",
+    may_retry=False,
 )
 _answer_database_error = _answer_unavailable(
     "The training database does not respond: try again later.",

@@ -22,6 +22,7 @@ from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import FilePart, UploadStore
 from include.deployment.connections import create_s3_signer, open_bucket
 from include.deployment.lookup import LookupFailed
+from include.deployment.settings import SettingRefused
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
 from include.plain_text import escape_controls
 from include.registry.objects import lock_objects
@@ -245,11 +246,12 @@ def delete_upload(upload_id: UploadId, user: GetUserDep, settings: CurrentSettin
 def find_upload_origin(settings: Settings) -> str | None:
     """Return the origin of the links, which the Content-Security-Policy of the upload pages has to allow.
 
-    Return None if the connection to S3 is missing or has no keys: uploads are then impossible anyway.
+    Return None if the connection to S3 is missing or has no keys, or if the endpoint is invalid: uploads are
+    then impossible anyway.
     """
     try:
         return find_origin_of_links(create_s3_signer(settings.s3_public_endpoint), settings.bucket)
-    except (AirflowNotFoundException, LookupFailed, StoreError):
+    except (AirflowNotFoundException, LookupFailed, SettingRefused, StoreError):
         return None
 
 

@@ -26,6 +26,7 @@ from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.tracking import find_tracking_server
+from include.file_locks import spared_by_cleaners
 from include.jobs.job import StopRequest
 from include.s3.errors import FencedOut, StoreBusy
 from include.training.contract import ProcessKilled, TrainingRequest
@@ -108,6 +109,7 @@ class TrainingAttempt:
             stack.enter_context(
                 sole_attempt(self._settings.job_locks, job.job_id, job.run_id, self._row.attempt)
             )
+            stack.enter_context(spared_by_cleaners(self._settings.training_root))
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
             self._require_hardware(job.spec.device)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.datasets.caching.archive import BROKEN
 from include.training.contract import UnreadableCheckpoint
 from include.training.loading import count_batches_into_epoch
 
@@ -67,7 +69,10 @@ def require_whole(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (*BROKEN, OSError) as error:
+        # EINVAL: the list of the file's entries would start before its beginning.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise UnreadableCheckpoint(f"{path} is damaged: {error}") from error
     if damaged:
         raise UnreadableCheckpoint(f"{path} is damaged: the checksum of its entry {damaged} is wrong")

@@ -11,6 +11,7 @@ from include.database import Statements
 from include.datasets.errors import DatasetError
 from include.datasets.registered import RegisteredName, parse_registered
 from include.errors import Conflict
+from include.jobs.job import TRAINING_DAG
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.request import LenientRequest
@@ -143,7 +144,7 @@ def require_deletable(
     with connection.transaction():
         needed = Statements(connection).fetch_one("find_reasons_to_keep", job_id=job.job_id)
     subject = f"job_id={job.job_id!r}"
-    if job.dag_id is None or job.run_id is None:
+    if job.dag_id != TRAINING_DAG or job.run_id is None:
         raise DeletionRefused(f"{subject} was not trained here; whoever wrote its row has to delete it")
     if job.is_active:
         raise DeletionRefused(f"{subject} has not ended: run {job.run_id} is active; stop it first")

@@ -75,7 +75,7 @@ def find_leftovers(
             folder.name if job else None,
             str(folder),
             size,
-            _remove(folder) if repair else None,
+            remove_folder(folder) if repair else None,
         )
 
 
@@ -112,6 +112,7 @@ def _is_intact(client: S3Client, recorded: RecordedObject) -> bool:
     return finding is None
 
 
-def _remove(folder: Path) -> str | None:
+def remove_folder(folder: Path) -> str | None:
+    """Remove the folder; return "removed", or None if it could not be removed."""
     shutil.rmtree(folder, ignore_errors=True)
     return None if folder.exists() else "removed"

@@ -5,9 +5,12 @@ Reports of dataset checks expire by age alone, because repeating a check writes 
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -113,13 +116,14 @@ def retain(
     errors.
     """
     report = RetentionReport(policy=policy)
-    _choose(connection, policy, requested_at)
-    with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads:
+    with (
+        _choose(connection, policy, requested_at) as chosen,
+        ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="retention") as threads,
+    ):
         for page in bucket.list_pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
-            expiring = _find_expiring(
-                connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run
-            )
+            job_ids = {item.job_id for item in states if item.job_id is not None}
+            expiring = _find_expiring(connection, live_runs, chosen, job_ids, dry_run=policy.dry_run)
             expired = [item for item in states if item.job_id in expiring]
             if not policy.dry_run:
                 deleted = threads.map(bucket.delete_listed, expired)
@@ -137,31 +141,69 @@ def _expire_reports(bucket: Bucket, policy: RetentionPolicy, requested_at: datet
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
 
 
-def _choose(connection: Connection[Any], policy: RetentionPolicy, requested_at: datetime) -> None:
-    """Create a temporary table of the jobs whose states the policy does not keep."""
+class _ChosenStates:
+    """The jobs whose states the policy does not keep, with their runs and statuses when it chose them.
+
+    They are in a temporary file of this process, because there may be a million. In a temporary table, they
+    would be lost behind a pooler such as PgBouncer, where each transaction may get another session, which may
+    still have the table of an earlier run with another policy.
+    """
+
+    def __init__(self, database: sqlite3.Connection, rows: Iterator[Any]) -> None:
+        self._database = database
+        database.execute("CREATE TABLE chosen (job_id TEXT PRIMARY KEY, run_id TEXT, status TEXT)")
+        database.executemany("INSERT INTO chosen VALUES (?, ?, ?)", rows)
+
+    def select(self, job_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Return the run and the status of each of these jobs that was chosen."""
+        query = "SELECT * FROM chosen WHERE job_id IN (SELECT value FROM json_each(?))"
+        found = self._database.execute(query, [json.dumps(list(job_ids))])
+        return {job_id: (run_id, status) for job_id, run_id, status in found}
+
+
+@contextmanager
+def _choose(
+    connection: Connection[Any], policy: RetentionPolicy, requested_at: datetime
+) -> Iterator[_ChosenStates]:
+    """Let the database choose the jobs whose states the policy does not keep."""
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
-    with long_transaction(connection):  # the query may rank a million rows
-        statements = Statements(connection)
-        statements.execute("create_expiring_states")
-        statements.execute("choose_expiring_states", requested_at=requested_at, **values)
+    with closing(sqlite3.connect("")) as database:  # "" is a temporary file, removed when it is closed
+        with long_transaction(connection):  # the query may rank a million rows
+            rows = Statements(connection).stream(
+                "choose_expiring_states", requested_at=requested_at, **values
+            )
+            chosen = _ChosenStates(database, rows)
+        yield chosen
 
 
 def _find_expiring(
-    connection: Connection[Any], live_runs: LiveRuns, job_ids: Collection[str | None], *, dry_run: bool
+    connection: Connection[Any],
+    live_runs: LiveRuns,
+    chosen: _ChosenStates,
+    job_ids: Collection[str],
+    *,
+    dry_run: bool,
 ) -> set[str]:
     """Mark the rows of jobs whose states expire; return these jobs and those marked earlier.
 
     In a dry run, no row is marked.
     """
-    found = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
+    selected = chosen.select(job_ids)
+    found = fetch_rows(connection, "find_expiring_states", job_ids=sorted(job_ids), chosen=list(selected))
     # A run that was cleared needs its state again, but its row does not change until training starts.
     live = live_runs([(row.dag_id, row.run_id) for row in found if row.dag_id and row.run_id])
     rows = [row for row in found if (row.dag_id, row.run_id) not in live]
     marked = {row.job_id for row in rows if row.marked}
-    chosen = [row.job_id for row in rows if not row.marked]
+    expiring = [row.job_id for row in rows if not row.marked]
     if dry_run:
-        return marked | set(chosen)
+        return marked | set(expiring)
     with connection.transaction():
         statements = Statements(connection)
-        statements.fetch_all("lock_jobs", job_ids=chosen)
-        return marked | {row.job_id for row in statements.fetch_all("expire_states", job_ids=chosen)}
+        statements.fetch_all("lock_jobs", job_ids=expiring)
+        expired = statements.fetch_all(
+            "expire_states",
+            job_ids=expiring,
+            run_ids=[selected[job_id][0] for job_id in expiring],
+            statuses=[selected[job_id][1] for job_id in expiring],
+        )
+        return marked | {row.job_id for row in expired}

@@ -33,6 +33,10 @@ declare namespace Airflow {
     params: Record<string, Param>;
   }
 
+  interface Dag {
+    is_paused: boolean;
+  }
+
   interface DagRun {
     state: string;
   }

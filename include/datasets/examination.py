@@ -21,6 +21,7 @@ from include.refusals import show_value
 
 if TYPE_CHECKING:
     from include.datasets.layouts.samples import Layout
+    from include.datasets.rules import Split
     from include.ultralytics_tasks import Task
 
 
@@ -56,16 +57,26 @@ def examine(
     before = None if fingerprint else compute_stat_digest(layout)
     with open_known_files(Path(known) if known else None) as files:
         found = validate_dataset(layout, source, given, Path(manifest) if manifest else None, files)
-    reference = {
+    reference = _measure(layout) | {
         "fingerprint": fingerprint or found.fingerprint,
-        "train_images": len(layout.splits["train"]),
-        "val_images": len(layout.splits[given.split]),
         "classes": layout.names,
         "class_table": [count.model_dump() for count in found.class_table],
-        "size": _measure_files(layout),
         "stat_digest": before,
     }
     return {"reference": reference, "warnings": [kind.model_dump() for kind in found.warnings]}
+
+
+def measure(location: dict[str, Any], task: Task, split: Split) -> dict[str, int]:
+    """Return the fields of the dataset's reference that say how large it is, without reading the files."""
+    return _measure(read_layout(DatasetLocation.from_json(location), task, split))
+
+
+def _measure(layout: Layout) -> dict[str, Any]:
+    return {
+        "train_images": len(layout.splits["train"]),
+        "val_images": len(layout.splits[layout.validation]),
+        "size": _measure_files(layout),
+    }
 
 
 def _measure_files(layout: Layout) -> int:

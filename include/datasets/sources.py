@@ -12,6 +12,7 @@ from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError, DatasetNotHere
 from include.datasets.layouts.boundary import resolve_links
 from include.datasets.layouts.samples import DatasetLocation
+from include.s3.location import has_dot_segment
 
 if TYPE_CHECKING:
     from include.datasets.layouts.boundary import DatasetRoots
@@ -175,6 +176,11 @@ def _parse_s3(source: str, parameter: str) -> Source:
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if not bucket:
         raise DatasetError(f"{parameter}={source!r} has no bucket name. {_REMEDY}")
+    if has_dot_segment(key):
+        raise DatasetError(
+            f"{parameter}={source!r} contains '.' or '..' as a folder, which S3 does not resolve; give the "
+            "address without it"
+        )
     lower = key.lower()
     if lower.endswith((_ZIP_SUFFIX, _EXPORT_SUFFIX)):
         return S3File(bucket, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from include.deployment.lookup import look_up
@@ -16,9 +16,11 @@ from include.deployment.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+    from airflow.sdk import Connection as AirflowConnection
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
@@ -74,7 +76,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
 
     def connect() -> Connection[Any]:
-        user, password, port = hook.get_iam_token(settings) if extra.get("iam") else login
+        user, password, port = _request_token(hook, settings) if extra.get("iam") else login
         connection = TimeLimitedConnection.connect(
             host=settings.host, user=user, password=password, dbname=settings.schema, port=port, **options
         )
@@ -86,16 +88,31 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     return connect
 
 
+def _request_token(hook: PostgresHook, settings: AirflowConnection) -> tuple[str, str, int]:
+    """Request a token for IAM authentication; return the user, the token and the port.
+
+    Raises OperationalError, as for a password that PostgreSQL refuses: a retry may succeed.
+    """
+    from psycopg import OperationalError
+
+    try:
+        return hook.get_iam_token(settings)
+    except Exception as error:  # each cloud's client raises errors of its own
+        raise OperationalError(f"No IAM token for connection {TRAINING_DB} was received: {error}") from error
+
+
 def create_s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
     """Return a boto3 client for the endpoint of `connection`, with our timeouts and retries.
 
-    An interactive client gives up sooner: it is for small requests that a user waits for.
+    An interactive client gives up sooner: it is for small requests that a user waits for. Raises
+    SettingRefused if the endpoint is not a URL.
     """
     from include.deployment.s3_hook import FastS3Hook
     from include.s3.client import build_client_config, build_interactive_config
 
     config = build_interactive_config() if interactive else build_client_config()
-    return FastS3Hook(aws_conn_id=connection, config=config).get_conn()
+    with _name_invalid_endpoint(f"extra.endpoint_url of connection {connection}"):
+        return FastS3Hook(aws_conn_id=connection, config=config).get_conn()
 
 
 def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
@@ -130,10 +147,24 @@ def create_s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for `endpoint_url`, which may be unreachable from this machine.
 
     None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.
+    Raises SettingRefused if the endpoint is not a URL.
     """
     from include.deployment.s3_hook import FastS3Hook
     from include.s3.client import build_signing_config
 
     hook = FastS3Hook(aws_conn_id=TRAINING_S3)
     endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
-    return hook.get_session().client("s3", endpoint_url=endpoint, config=build_signing_config(endpoint))
+    setting = "S3_PUBLIC_ENDPOINT_URL" if endpoint_url else f"extra.endpoint_url of connection {TRAINING_S3}"
+    with _name_invalid_endpoint(setting):
+        return hook.get_session().client("s3", endpoint_url=endpoint, config=build_signing_config(endpoint))
+
+
+@contextmanager
+def _name_invalid_endpoint(setting: str) -> Iterator[None]:
+    """Raise SettingRefused about `setting` if botocore refuses the endpoint of a new client."""
+    try:
+        yield
+    except ValueError as error:
+        raise SettingRefused(
+            f"{setting} is not a URL such as https://s3.example.org ({error}); correct it"
+        ) from None

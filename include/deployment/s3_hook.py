@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from boto3.session import Session
 
 
+_METADATA_ATTEMPTS = 3
+"""How often to ask the machine's metadata service if the connection has no keys, for a second each time.
+By default, botocore asks once. One slow response would then look like missing keys, and end a run."""
+
+
 class FastS3Hook(S3Hook):
     """Shares between clients the work that S3Hook repeats for each new client.
 
@@ -35,6 +40,8 @@ class FastS3Hook(S3Hook):
         session = super().get_session(*arguments, **options)
         own = session._session
         own.register_component("data_loader", _share_loader(own.get_config_variable("data_path")))
+        attempts = max(int(own.get_config_variable("metadata_service_num_attempts")), _METADATA_ATTEMPTS)
+        own.set_config_variable("metadata_service_num_attempts", attempts)
         return session
 
     def _get_caller(self, target_function_name: str = "execute") -> str:

@@ -35,14 +35,15 @@ MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
 DATABASE_OPTIONS = (
-    "-c statement_timeout=10s -c lock_timeout=5s -c datestyle=ISO -c client_encoding=UTF8 "
+    "-c statement_timeout=10s -c lock_timeout=5s -c idle_session_timeout=0 "
+    "-c datestyle=ISO -c client_encoding=UTF8 "
     "-c tcp_user_timeout=30s -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 )
 """Options of each session. Statements take milliseconds. One that takes seconds is waiting for a lock: it is
 cancelled and retried. If the machine of a session loses power within a transaction, PostgreSQL ends the
 session, with its locks, after half a minute. By default, it would keep them for more than two hours. A host
-application may have chosen another style of dates, which psycopg cannot read, and another encoding for its
-database."""
+application may have chosen another style of dates, which psycopg cannot read, another encoding for its
+database, and a time after which idle sessions end: an audit that reads large objects may be idle longer."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from include.jobs.model_reference import ModelReference
-from include.refusals import FieldError
+from include.refusals import FieldError, show_value
 from include.training.architectures import read_published_weights
 
 if TYPE_CHECKING:
@@ -29,12 +29,26 @@ def check_model_fits(model: str | None, task: Task) -> None:
         ModelReference.parse(model).require_task(task)
 
 
-def check_merging(task: Task, overrides: Mapping[str, Any]) -> None:
+def check_merging(task: Task | None, overrides: Mapping[str, Any]) -> None:
     """Raise FieldError for `single_cls` where Ultralytics cannot merge the classes."""
     if task == "semantic" and overrides.get("single_cls"):
         raise FieldError(
             "single_cls=true does not go with task='semantic': the classes in masks cannot be merged; omit "
             "it, and give a dataset whose `names` lists a single class"
+        ).about("overrides")
+
+
+def check_task_arguments(task: Task | None, overrides: Mapping[str, Any]) -> None:
+    """Raise FieldError for values that Ultralytics accepts, but cannot use for the task."""
+    scale, classes = overrides.get("scale"), overrides.get("classes")
+    if task == "classify" and isinstance(scale, (list, tuple)):
+        raise FieldError(
+            f"scale={list(scale)} does not go with task='classify', which crops up to this share of an "
+            "image; give a single number between 0 and 1"
+        ).about("overrides")
+    if task == "depth" and classes is not None:
+        raise FieldError(
+            f"classes={show_value(classes)} does not go with task='depth', which has no classes; omit it"
         ).about("overrides")
 
 

@@ -155,7 +155,8 @@ class JobDetails:
     seconds: float | None
     """Duration of the last recorded epoch; None, like the next two, if no epoch is recorded."""
     eta_seconds: float | None
-    """Expected duration of the remaining epochs, from the end of the last recorded epoch."""
+    """Expected time from the end of the last recorded epoch to the end of the job, including the time until
+    its newest attempt started. Also None if a parent trained the last epoch."""
     recorded_at: datetime | None
     """When the last recorded epoch was recorded."""
     gpu_seconds: float | None

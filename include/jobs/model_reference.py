@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from include.refusals import FieldError, show_value
-from include.s3.location import JOB_ID, JOB_ID_RULE
+from include.s3.location import JOB_ID, JOB_ID_RULE, has_dot_segment
 from include.training.architectures import (
     find_architecture,
     find_default_architecture,
@@ -65,6 +65,11 @@ class ModelReference:
         scheme, colon, rest = text.partition(":")
         rest = rest.strip()
         match scheme.lower():
+            case "s3" if has_dot_segment(rest):
+                raise ValueError(
+                    f"model={show_value(text)} contains '.' or '..' as a folder, which S3 does not resolve; "
+                    "give the address without it"
+                )
             case "s3" if colon and re.fullmatch(r"//[^/]+/.+\.pt", rest):
                 return cls(ModelKind.OBJECT, f"s3:{rest}", f"s3:{rest}")
             case "job" if colon:

@@ -87,7 +87,7 @@ class TrainingParameters(BaseModel):
     fresh: bool = Field(
         False,
         description="Discard any previous training run of this job and start from scratch.",
-        json_schema_extra={"section": _JOB},
+        json_schema_extra={"section": _JOB, "type": ["boolean", "null"]},
     )
     dataset: OptionalText = nullable(
         _DATA,
@@ -218,7 +218,7 @@ class TrainingParameters(BaseModel):
         le=100_000,
         description="Number of epochs between uploads of the training state to S3; the final state is "
         "always uploaded.",
-        json_schema_extra={"section": _CONTINUING},
+        json_schema_extra={"section": _CONTINUING, "type": ["integer", "null"]},
     )
     publish_seconds: float = Field(
         60,
@@ -226,7 +226,7 @@ class TrainingParameters(BaseModel):
         le=86_400,
         description="Maximum seconds of training that may be lost: a state is also saved within an epoch "
         "once the last saved state is older than this.",
-        json_schema_extra={"section": _CONTINUING},
+        json_schema_extra={"section": _CONTINUING, "type": ["number", "null"]},
     )
     hang_timeout: float | None = nullable(
         _CONTINUING,
@@ -238,7 +238,7 @@ class TrainingParameters(BaseModel):
     keep_local: bool = Field(
         False,
         description="Keep the local files after both checkpoints have been verified in S3.",
-        json_schema_extra={"section": _CONTINUING},
+        json_schema_extra={"section": _CONTINUING, "type": ["boolean", "null"]},
     )
 
     @model_validator(mode="before")
@@ -247,7 +247,10 @@ class TrainingParameters(BaseModel):
         values = use_whole_numbers(drop_blanks(values, cls.model_fields), cls.model_fields)
         if not isinstance(values, dict):
             return values
-        meant = update_outdated(values, cls.model_fields)
+        given = {
+            name: value for name, value in values.items() if value is not None or name not in cls.model_fields
+        }
+        meant = update_outdated(given, cls.model_fields)
         if "device" in meant:
             meant["device"] = as_text(meant["device"])
         return meant

@@ -18,6 +18,7 @@ from include.jobs.consistency import (
     check_merging,
     check_model_fits,
     check_pretrained,
+    check_task_arguments,
 )
 from include.jobs.job import TRAINING_DAG
 from include.jobs.outdated import explain_outdated
@@ -76,6 +77,7 @@ class TrainingSpec(TrainingParameters):
             if self.task is not None or parse_registered(self.dataset or "") is None:
                 check_model_fits(self.model, resolved.task)  # or later, once the dataset's task is known
             check_merging(resolved.task, self.overrides or {})
+            check_task_arguments(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
             check_multi_gpu(count_devices(self.device), self.build_arguments())
             check_loss_rules(self)
@@ -147,11 +149,20 @@ class TrainingSpec(TrainingParameters):
             ).about("overrides")
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
+        self._check_merged(merged)
+        return merged
+
+    def _check_merged(self, merged: TrainingSpec) -> None:
+        """Raise SpecError if the given parameters contradict the parent's, with which they were merged."""
+        overrides = merged.overrides or {}
+        numbers = {name: getattr(self, name) for name in ("loss_spike", "roll_back_states", "roll_back_lr")}
         try:
             check_multi_gpu(count_devices(merged.device), merged.build_arguments())
+            check_merging(merged.task, overrides)
+            check_task_arguments(merged.task, overrides)
+            check_loss_rules(merged.model_copy(update=numbers))  # inherited numbers may have lost their rule
         except FieldError as error:
             raise SpecError(str(error)).about(error.field) from None
-        return merged
 
     def with_defaults(self) -> ResolvedSpec:
         """Fill in our own defaults (task, model, dataset); Ultralytics' defaults stay null."""

@@ -28,6 +28,8 @@ from include.s3.location import S3Location
 from include.s3.reading import head_object
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
@@ -86,12 +88,24 @@ def register_copy(
     return registered
 
 
-def find_version_to_promote(connection: Connection[Any], request: PromotionRequest) -> ChosenVersion:
-    """Decide which version to promote and which one it replaces. Raises VersionUnknown."""
+def find_version_to_promote(
+    connection: Connection[Any], request: PromotionRequest, requested_at: datetime
+) -> ChosenVersion:
+    """Decide which version to promote and which one it replaces.
+
+    Raises VersionUnknown, and PromotionRefused for a rollback if a version has been promoted since it was
+    requested: the rollback was meant for another version.
+    """
     models = ModelRepository(connection)
     present = models.find_production(request.name)
     if request.version is not None:
         chosen = models.require(request.name, request.version)
+    elif present is not None and present.promoted_at is not None and present.promoted_at > requested_at:
+        raise PromotionRefused(
+            f"This rollback was triggered at {requested_at:%Y-%m-%d %H:%M:%S %Z}, but {present} was promoted "
+            f"later, at {present.promoted_at:%Y-%m-%d %H:%M:%S %Z}. If you do not want that version either, "
+            "trigger promote_model again"
+        )
     elif (earlier := models.find_earlier(request.name)) is not None:
         chosen = earlier
     elif not models.list(request.name, limit=1):

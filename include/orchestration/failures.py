@@ -121,7 +121,7 @@ def record_unfinished_run(context: Context) -> None:
 
 
 def require_one_row(cursor: Any) -> list[tuple[Any, ...]]:
-    """Return the single row of `record_checkpoints` (a handler for SQLExecuteQueryOperator).
+    """Return the single row of `record_checkpoints` (a handler for TrainingSqlOperator).
 
     Raises AirflowFailException for any other number of rows.
     """

@@ -125,6 +125,13 @@ class DatasetRepository:
         """
         return self._find_all(DatasetVersion, "find_datasets_at_source", source=source.rstrip("/"), name=name)
 
+    def find_changing(self, name: str, uploads: str) -> DatasetVersion | None:
+        """Return the newest version whose data are not below the URI `uploads`; None if there is none.
+
+        A version that is not archived precedes all that are.
+        """
+        return self._find_one("find_changing_dataset", name=name, uploads=uploads)
+
     def list_versions(
         self, name: str, limit: int = 100, before: int | None = None
     ) -> Sequence[DatasetSummary]:

@@ -83,23 +83,27 @@ def find_reason_to_skip(
     more on the same data, from the new champion.
 
     `same` holds all versions of the model that were trained on the same data with the same parameters. A
-    rejected version counts only if it was compared with the current champion: a new champion changes both the
-    starting point and the bar. Versions from `job_id` itself do not count.
+    version that was rejected or rolled back counts only if it was compared with the current champion: a new
+    champion changes both the starting point and the bar. Versions from `job_id` itself do not count.
     """
+    present = champion.version if champion else None
     for version in same:
-        if champion is not None and version.version == champion.version:
+        if version.version == present:
             return (
                 f"data and parameters are the same as for {champion}, which is in production; set force=true "
                 "to train anyway"
             )
-        if (
-            version.stage is Stage.REJECTED
-            and version.champion_version == (champion.version if champion else None)
-            and version.job_id != job_id
-        ):
+        if version.champion_version != present or version.job_id == job_id:
+            continue
+        if version.stage is Stage.REJECTED:
             return (
                 f"data and parameters are the same as for {version}, which was already rejected "
                 f"({version.reason}); set force=true to train anyway"
+            )
+        if version.stage is Stage.ARCHIVED:  # it replaced the champion, which is in production again
+            return (
+                f"data and parameters are the same as for {version}, which was in production until it was "
+                f"rolled back to {champion}; set force=true to train anyway"
             )
     return None
 

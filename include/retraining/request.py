@@ -21,8 +21,8 @@ class RetrainRequest(LenientRequest):
     plan: str = Field(max_length=64, description="Name of the retraining plan to run.")
     force: bool = Field(
         False,
-        description="Train even if the model in production, or a version that was rejected, was already "
-        "trained with the same data and parameters.",
+        description="Train even if the model in production, or a version that was rejected or rolled back, "
+        "was already trained with the same data and parameters.",
     )
     start_from: Literal["champion", "scratch"] | None = Field(
         None,

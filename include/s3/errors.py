@@ -175,7 +175,7 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise StoreAccessDenied(
             f"There are no credentials for S3 at {endpoint}; set the login (access key) and password (secret "
-            "key) of connection training_s3"
+            "key) of connection training_s3, or give this machine a role, and check its metadata service"
         ) from error
     except boto.ParamValidationError as error:
         raise StoreRefusal(f"{location.uri} is not a valid S3 address: {error}") from error

@@ -9,6 +9,11 @@ JOB_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', beginning with a lette
 """A job's id is used in S3 keys and as a folder name on workers, so it must not contain a path."""
 
 
+def has_dot_segment(key: str) -> bool:
+    """Return whether a segment of the key is `.` or `..`: S3 resolves neither, and servers refuse it."""
+    return not {".", ".."}.isdisjoint(key.split("/"))
+
+
 @dataclass(frozen=True, slots=True)
 class S3Location:
     """The address of an object."""

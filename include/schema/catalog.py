@@ -90,6 +90,12 @@ def find_missing_privileges(
     return [MissingPrivilege(row.object, row.privilege) for row in rows]
 
 
+def find_row_security(connection: Connection, role: str, tables: Iterable[str]) -> list[tuple[str, bool]]:
+    """Return the tables on which row-level security limits the role, and whether each has a policy for it."""
+    rows = _fetch_rows(connection, "row_security", role=role, tables=list(tables))
+    return [(row.name, row.has_policy) for row in rows]
+
+
 def find_schema_changing_reasons(connection: Connection, role: str, tables: Iterable[str]) -> list[str]:
     """Return the reasons why the role can change the schema of these tables; none if it cannot."""
     return [

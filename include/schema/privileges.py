@@ -51,10 +51,11 @@ def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
         raise MigrationRefused(problems)
 
 
-def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
+def grant(connection: Connection, role: str, tables: Sequence[str]) -> None:
     """Grant the role the rights on these tables that it needs and does not have yet.
 
-    If the current role may not grant them, raises MigrationRefused with the statements for the tables' owner.
+    If the current role may not grant them, or if row-level security hides all rows from the role, raises
+    MigrationRefused with the statements for the tables' owner.
     """
     for missing in find_missing(connection, role, tables):
         try:
@@ -69,11 +70,12 @@ def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
         f"{_build_grant(missing, role)}."
         for missing in find_missing(connection, role, tables)
     ]
+    problems += _find_hidden(connection, role, tables)
     if problems:
         raise MigrationRefused(problems)
 
 
-def require_granted(connection: Connection, role: str, tables: Iterable[str]) -> None:
+def require_granted(connection: Connection, role: str, tables: Sequence[str]) -> None:
     """Raise SchemaUnverified if the role cannot read and write the rows of these tables."""
     if missing := find_missing(connection, role, tables):
         raise SchemaUnverified(
@@ -81,12 +83,26 @@ def require_granted(connection: Connection, role: str, tables: Iterable[str]) ->
             + ", ".join(f"{each.privilege} on {each.object}" for each in missing)
             + ": run the Dag migrate_schema, which grants it."
         )
+    if hidden := _find_hidden(connection, role, tables):
+        raise SchemaUnverified("\n".join(hidden))
 
 
 def find_missing(connection: Connection, role: str, tables: Iterable[str]) -> Sequence[MissingPrivilege]:
     """Return the rights on these tables that the role needs and does not have."""
     needed = [(table, privilege) for table in tables for privilege in PRIVILEGES[table]]
     return catalog.find_missing_privileges(connection, role, needed)
+
+
+def _find_hidden(connection: Connection, role: str, tables: Iterable[str]) -> list[str]:
+    """Return a sentence for each table whose row-level security hides all rows from the role."""
+    name = Identifier(role).as_string()
+    return [
+        f"Table {table} has row-level security, but no policy for role {role}, which connection training_db "
+        "uses: it can neither read nor write a row. Let the table's owner run "
+        f"CREATE POLICY {name} ON {table} TO {name} USING (TRUE)."
+        for table, has_policy in catalog.find_row_security(connection, role, tables)
+        if not has_policy
+    ]
 
 
 def describe_excess(connection: Connection, role: str, tables: Iterable[str]) -> list[str]:

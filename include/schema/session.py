@@ -70,6 +70,11 @@ def open_exclusive_session(engine: Engine, timeouts: LockTimeouts) -> Iterator[C
         connection.exec_driver_sql("SET client_connection_check_interval = '1s'")
         for session in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
             connection.exec_driver_sql(f"SET {session} = '{timeouts.silence}'")
+        # A host application may limit these for its own sessions, but indexes of a large table take minutes.
+        connection.exec_driver_sql(
+            "SELECT set_config(name, '0', FALSE) FROM pg_settings "
+            "WHERE name IN ('statement_timeout', 'transaction_timeout')"
+        )
         connection.exec_driver_sql(f"SET lock_timeout = '{timeouts.migration}'")
         with translate_database_errors(
             f"Another run has been migrating this database for more than {timeouts.migration}. "

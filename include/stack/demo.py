@@ -12,7 +12,7 @@ import psycopg
 from include.console import PREFIX
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
-from include.jobs.spec import DIGITS_MODEL
+from include.jobs.spec import DIGITS_MODEL, SpecError, TrainingSpec
 from include.s3.location import S3Location
 from include.stack.errors import StackError, indent_last
 from include.stack.follow import Follower, find_quality
@@ -56,9 +56,13 @@ def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINI
 
 def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
     """Continue job `parent` from its last.pt as a new job of `epochs` epochs in total. Raises StackError."""
-    stack.up(steps)
     job_id = f"resumed-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf = {"job_id": job_id, "resume_from": parent, "epochs": epochs}
+    try:
+        TrainingSpec.parse(conf)
+    except SpecError as refusal:
+        raise StackError(f"{refusal}.") from None
+    stack.up(steps)
     _train(stack, steps, f"Continue {parent} as {job_id}", conf)
 
 

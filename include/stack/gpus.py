@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from include.training.contract import GpuLost
 from include.training.gpus import list_visible_gpus, should_have_gpu
 
@@ -9,9 +11,18 @@ from include.training.gpus import list_visible_gpus, should_have_gpu
 def count_gpus() -> int:
     """Return the number of GPUs that CUDA_VISIBLE_DEVICES allows; 0 if the driver does not respond."""
     try:
-        return len(list_visible_gpus())
+        return _count_visible_gpus()
     except GpuLost:
         return 0
+
+
+@cache
+def _count_visible_gpus() -> int:
+    """Count the GPUs once.
+
+    The supervisor needs the number every second, and must not stop working if the driver hangs one day.
+    """
+    return len(list_visible_gpus())
 
 
 def trains_on_cpu() -> bool:

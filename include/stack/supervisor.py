@@ -1,4 +1,4 @@
-"""Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
+"""Restarts services of the local stack that have died, and limits their logs, as Compose does.
 
 The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
 supervised from its start until somebody stops it; its pid file shows that it was stopped. If a service keeps
@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -40,6 +41,9 @@ STEADY_SECONDS = 300.0
 """A service that has run this long is healthy again: its next death is counted as the first."""
 
 CHECK_SECONDS = 1.0
+
+LOG_BYTES = 20 * 10**6
+"""Maximum size of a service's log. Airflow's processes write more than that in two days without any task."""
 
 
 def restart_dead(
@@ -85,6 +89,16 @@ def _revive(service: Service, history: History, before: Restarts, now: float) ->
         )
 
 
+def limit_logs(services: Sequence[Service]) -> None:
+    """Empty the logs that have become too long; what they contained is kept in files with the suffix .1."""
+    for service in services:
+        with suppress(FileNotFoundError):
+            if service.log.stat().st_size > LOG_BYTES:
+                # The service keeps the file open, and appends to it.
+                shutil.copyfile(service.log, f"{service.log}.1")
+                os.truncate(service.log, 0)
+
+
 def main() -> None:
     """Supervise the stack of the given state folder until SIGTERM."""
     from include.stack.local import Stack
@@ -100,6 +114,7 @@ def main() -> None:
         try:
             # The services are read again each time, because `make up` may have chosen other ports.
             restart_dead(stack.list_supervised(), stack.restarts)
+            limit_logs([*stack.list_supervised(), stack.supervisor])
         except Exception:
             # The disk may be full, for example. The supervisor itself must not die.
             log.exception("Checking again in %.0f s.", CHECK_SECONDS)

@@ -22,6 +22,7 @@ from include.orchestration.failures import keep_refusal
 from include.orchestration.notes import leave_note
 from include.orchestration.runs import is_running
 from include.registry.repository import DatasetRepository
+from include.registry.version import DatasetVersion
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.jobs.ownership import JobOwnership
-    from include.registry.version import DatasetVersion
     from include.s3.bucket import Bucket
 
 log = logging.getLogger(__name__)
+
+_BEGUN = "deleted_version"
+"""Key in task_state_store; the value describes the version whose objects the task has begun to delete."""
 
 
 def delete_data(context: Context) -> Deletion:
@@ -50,7 +53,7 @@ def delete_data(context: Context) -> Deletion:
             if request.job_id is not None:
                 deleted = _delete_job(connection, bucket, request.job_id, run, settings.ownership)
             else:
-                deleted = _delete_version(connection, bucket, request, run.triggering_user_name)
+                deleted = _delete_version(connection, bucket, request, context)
     what = request.job_id or request.dataset
     sentence = f"Deleted {what}: {deleted.objects} objects, {format_size(deleted.bytes)}."
     log.info("%s", sentence)
@@ -71,18 +74,23 @@ def _delete_job(
 
 
 def _delete_version(
-    connection: Connection[Any], bucket: Bucket, request: DeletionRequest, user: str | None
+    connection: Connection[Any], bucket: Bucket, request: DeletionRequest, context: Context
 ) -> Deletion:
     assert request.version is not None  # noqa: S101 - the request names a job otherwise
+    user, notes = context["dag_run"].triggering_user_name, context["task_state_store"]
     version = DatasetRepository(connection).get(*request.version)
-    if version is None:
+    if version is not None:
+        if version.created_by not in {None, user}:
+            raise DeletionRefused(
+                f"{version} was registered by {version.created_by}: only that person may delete it"
+            )
+        # If this attempt is killed, the next one does not find the version, but deletes the other objects.
+        notes.set(_BEGUN, version.model_dump(mode="json", exclude={"class_table", "warnings"}))
+        delete_version(connection, version)
+    elif isinstance(begun := notes.get(_BEGUN), dict):
+        version = DatasetVersion.model_validate({**begun, "class_table": None, "warnings": None})
+    else:
         return Deletion(0, 0)
-    if version.created_by not in {None, user}:
-        raise DeletionRefused(
-            f"{version} was registered by {version.created_by}: only that person may delete it"
-        )
-    delete_version(connection, version)
-    # Retried here, because the next attempt would not find the version and would leave its objects behind.
     return retry_while_unavailable(lambda: _delete_objects(bucket, version))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.attempt.elsewhere import read_settings
+from include.attempt.elsewhere import read_settings, retry_elsewhere
 from include.checkpoints.checkpoint import hash_file
 from include.checkpoints.store import CheckpointStore
 from include.datasets.caching.fetch import materialize
@@ -22,6 +22,7 @@ from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.model_keys import load_verification
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.jobs.job import TRAINING_DAG
+from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
 from include.orchestration.failures import no_retry
 from include.s3.errors import CorruptObject
@@ -63,6 +64,7 @@ def evaluate_models(
     with (
         no_retry(),
         treat_refusals_as_temporary(),
+        retry_elsewhere(lambda: True),
         materialize(
             dataset,
             settings.dataset_cache,
@@ -109,11 +111,15 @@ def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersio
 
 
 def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
-    """Return the dataset as `train_yolo` found it, because the data may have changed since then."""
-    found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
+    """Return the dataset as the run that trained the job found it: the data may have changed since then."""
+    with open_training_db() as connection:
+        job = JobRepository(connection).get(challenge.job_id)
+    # After the challenge's own run failed, another may have continued the job, and checked the data again.
+    run_id = job.run_id if job and job.run_id and job.dag_id == TRAINING_DAG else challenge.run_id
+    found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(
-            f"The dataset of job {challenge.job_id} is not known: run {challenge.run_id} of {TRAINING_DAG} "
+            f"The dataset of job {challenge.job_id} is not known: run {run_id} of {TRAINING_DAG} "
             "was deleted, or its task check_dataset was marked as success by hand; trigger the retraining "
             "again"
         )

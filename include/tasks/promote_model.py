@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 def choose_version(context: Context) -> ChosenVersion:
     """Return the version to promote; nothing is written yet."""
+    run = context["dag_run"]
     with open_training_db() as connection, no_retry():
-        return find_version_to_promote(connection, PromotionRequest.parse(context["dag_run"].conf))
+        return find_version_to_promote(connection, PromotionRequest.parse(run.conf), run.run_after)
 
 
 def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:

@@ -21,6 +21,7 @@ from include.registry.repository import DatasetRepository, Registration
 from include.registry.request import WATCH_RUN, CheckedData, RegisteredVersion, RegisterRequest
 from include.registry.version import WarningCount
 from include.reports.report import ReportStore, report_on
+from include.s3.errors import StoreRefusal
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -81,8 +82,8 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
 def compare_with_base(registered: RegisteredVersion) -> None:
     """Store the difference between a new version and the one before, so that requests need not compute it.
 
-    A missing manifest is only logged: the version is already registered, and nothing else needs the
-    difference.
+    If they cannot be compared, for example because a manifest is missing or damaged, this is only logged: the
+    version is already registered and has to be announced, and nothing else needs the difference.
     """
     with open_training_db() as connection:
         versions = DatasetRepository(connection).list_versions(
@@ -93,8 +94,9 @@ def compare_with_base(registered: RegisteredVersion) -> None:
         return
     try:
         store_difference(open_bucket(Settings.from_environment()), versions[0], version)
-    except ManifestMissing as error:
-        log.info("%s is not compared with %s: there is no %s.", version, versions[0], error)
+    except StoreRefusal as error:
+        missing = "there is no " if isinstance(error, ManifestMissing) else ""
+        log.warning("%s is not compared with %s: %s%s.", version, versions[0], missing, error)
 
 
 def announce_version(registered: RegisteredVersion, context: Context) -> dict[str, str | int]:

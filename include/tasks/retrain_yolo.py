@@ -191,16 +191,22 @@ def find_refusal(verdict: Verdict, answer: Approval | None) -> str | None:
 
 
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
-    """Raise AirflowSkipException if all events that triggered the run are about other datasets.
+    """Raise AirflowSkipException if all events since the one that triggered the run are about other datasets.
 
     All datasets share one asset, so an event about any of them triggers the run. An event that names no
-    dataset counts as an event about every dataset.
+    dataset counts as an event about every dataset. From the first event until Airflow creates the run, which
+    has to wait while another run of the plan is active, further events trigger no run and are not passed to
+    this one. Therefore all later events are read as well.
     """
     if context["dag_run"].run_type != "asset_triggered":
         return
-    events = context["triggering_asset_events"].get(TRAINING_DATASET, ())
+    triggering = context["triggering_asset_events"].get(TRAINING_DATASET, ())
+    if not triggering:
+        return
+    first = min(event.timestamp for event in triggering)
+    events = context["inlet_events"][TRAINING_DATASET].after(first.isoformat())
     extras = [event.extra or {} for event in events]
-    if extras and not any(is_about(extra, plan.dataset) or "dataset" not in extra for extra in extras):
+    if not any(is_about(extra, plan.dataset) or "dataset" not in extra for extra in extras):
         changed = ", ".join(sorted({str(extra["dataset"]) for extra in extras}))
         raise _note_skip(
             context, f"The changed data are {changed}; plan {plan.name} trains on {plan.dataset}."

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from include.attempt.elsewhere import read_settings, retry_elsewhere
+from include.attempt.leftovers import remove_leftovers
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
+from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, attach_report, store_report
 from include.claim.claimant import Claimant, RunIdentity
@@ -23,7 +25,7 @@ from include.claim.resolve import reason_in_waiting_row, resolve
 from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.rules import check_rules
-from include.deployment.backend import notify
+from include.deployment.backend import notify, require_backend
 from include.deployment.connections import open_bucket, open_training_db, prepare_training_db
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.settings import Settings
@@ -90,7 +92,7 @@ def _claim(context: Context) -> ResolvedJob:
         dag_run.run_id,
         dag_run.run_after,
         dag_run.triggering_user_name,
-        find_creation(context["ti"].id),
+        find_creation(context["ti"].id, dag_run.start_date),
         dag_run.start_date,
     )
     # Read the conf, not `params`: only the conf contains unknown keys, which must be refused.
@@ -172,7 +174,9 @@ def train_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> 
     with record_final_failure(context), retry_elsewhere(attempt.is_resumable):
         retry_while_unavailable(lambda: require_hours_to_begin(job.job_id, settings.quotas))
         start_attempt(context, retry_while_unavailable(attempt.read_durable_progress), attempt.read_trace())
-        return attempt.run()
+        manifest = attempt.run()
+    remove_leftovers(settings)
+    return manifest
 
 
 def require_hours_to_begin(job_id: str, quotas: Quotas) -> None:
@@ -208,6 +212,13 @@ def notify_backend(job: ResolvedJob, context: Context) -> int:
             "is not notified. Its checkpoints are in S3"
         )
     track_recorded(job.job_id, open_database)
+    require_backend()
+    if missing := [f"{kind}.pt" for kind in CHECKPOINT_KINDS if recorded.get_checkpoint(kind) is None]:
+        raise AirflowFailException(
+            f"Job {job.job_id} is {recorded.status}, and its row names no {' and no '.join(missing)}: the "
+            "retention policy deleted it, or another run started the job again. So there is nothing to tell "
+            "the backend"
+        )
     return notify(TrainingCompletionCallback.model_validate(recorded, from_attributes=True))
 
 

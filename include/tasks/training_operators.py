@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from include.deployment.connections import open_training_db
 from include.jobs.job import TRAINING_DAG, JobStatus
 from include.jobs.repository import JobRepository
-from include.orchestration.runs import is_running
+from include.orchestration.runs import find_conf, is_running
 from include.orchestration.typed_task import parse_result
 from include.registry.request import REGISTER_DAG
 from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Verdict
@@ -42,8 +42,9 @@ log = logging.getLogger(__name__)
 class TriggerTrainingOperator(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
-    If the challenge's run has ended without completing the job, the run is cleared. It then resumes from the
-    job's last durable state. So a retry of this task continues the existing job.
+    If the challenge's run has ended without completing the job, and no other run continues the job, the run
+    is cleared. It then resumes from the job's last durable state. So a retry of this task continues the
+    existing job.
     """
 
     template_fields = ("challenge",)
@@ -56,11 +57,16 @@ class TriggerTrainingOperator(TriggerDagRunOperator):
         """Start the run if necessary. Raises DagRunTriggerException: Airflow then triggers the run."""
         challenge = parse_result(Challenge, self.challenge, "challenge_champion")
         job = _load_job(challenge.job_id)
-        if (job is not None and job.status == JobStatus.COMPLETED) or is_running(
-            TRAINING_DAG, challenge.run_id
-        ):
-            log.info("Job %s already exists: run %s of %s.", challenge.job_id, challenge.run_id, TRAINING_DAG)
+        if (job is not None and job.status == JobStatus.COMPLETED) or _is_trained(job, challenge.run_id):
+            run_id = job.run_id if job else challenge.run_id
+            log.info("Job %s already exists: run %s of %s.", challenge.job_id, run_id, TRAINING_DAG)
             return
+        if job is None and find_conf(TRAINING_DAG, challenge.run_id) not in (None, challenge.conf):
+            # Airflow would clear that run without changing its conf.
+            raise AirflowFailException(
+                f"Run {challenge.run_id} of {TRAINING_DAG} was refused with other parameters: the plan has "
+                "been changed since then. Trigger a new run of this Dag"
+            )
         self.trigger_run_id, self.conf = challenge.run_id, challenge.conf
         self.note = f"Challenger of {context['dag'].dag_id}, run {context['run_id']}"
         super().execute(context)
@@ -185,7 +191,7 @@ class JobEnded(BaseTrigger):
 
 
 def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
-    """Return whether the job has ended, and whether its run of `train_yolo` is still active.
+    """Return whether the job has ended, and whether a run of `train_yolo` that trains it is still active.
 
     The status failed or stopped is final only if the run has ended: a cleared run may still change it. If a
     run has ended and there is no row, the run was refused before it could claim the job.
@@ -193,7 +199,7 @@ def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
     job = _load_job(job_id)
     if job is not None and job.status == JobStatus.COMPLETED:
         return True, False
-    alive = is_running(TRAINING_DAG, run_id)
+    alive = _is_trained(job, run_id)
     return (job is None or job.has_ended) and not alive, alive
 
 
@@ -225,6 +231,12 @@ def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out:
         f"Run {challenge.run_id} of {TRAINING_DAG} has ended, but job {challenge.job_id} has not: "
         f"{detail}. See the log of that run's failed task, fix the cause, then {remedy}."
     )
+
+
+def _is_trained(job: TrainingJob | None, run_id: str) -> bool:
+    """Return whether the run, or the one that has continued the job since then, is queued or running."""
+    runs = {run_id} | ({job.run_id} if job and job.run_id and job.dag_id == TRAINING_DAG else set())
+    return any(is_running(TRAINING_DAG, each) for each in sorted(runs))
 
 
 def _load_job(job_id: str) -> TrainingJob | None:

@@ -19,7 +19,8 @@ from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.sources import S3File, S3Tree, parse_source
-from include.deployment.connections import create_s3_client, open_training_db
+from include.deployment.connections import create_s3_client, open_bucket, open_training_db
+from include.deployment.settings import Settings
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.orchestration.assets import TRAINING_DATASET
@@ -29,6 +30,7 @@ from include.registry.repository import DatasetRepository
 from include.registry.request import WATCH_RUN
 from include.request import Request
 from include.s3.errors import StoreRefusal
+from include.s3.layout import UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from include.datasets.storage import ObjectReader
     from include.registry.version import DatasetVersion
     from include.retraining.plans import Plans, RetrainPlan
+    from include.s3.bucket import Bucket
     from include.ultralytics_tasks import Task
 
 log = logging.getLogger(__name__)
@@ -106,36 +109,39 @@ def list_registrations(conf: dict[str, Any], plans: Plans) -> list[RegistrationR
     """
     with no_retry():
         request = WatchRequest.parse(conf)
-        reader = S3ObjectReader(create_s3_client())
+        bucket = open_bucket(Settings.from_environment())
         with open_training_db() as connection:
-            watched = find_watched(request.dataset, plans, DatasetRepository(connection))
+            watched = find_watched(request.dataset, plans, DatasetRepository(connection), bucket)
+    reader = S3ObjectReader(bucket.client)
     found = (build_registration(each, reader) for each in watched)
     changed = [registration for registration in found if registration is not None]
     log.info("Changed: %s.", ", ".join(each.conf["name"] for each in changed) or "no registered dataset")
     return changed
 
 
-def find_watched(requested: str | None, plans: Plans, datasets: DatasetRepository) -> list[WatchedDataset]:
+def find_watched(
+    requested: str | None, plans: Plans, datasets: DatasetRepository, bucket: Bucket
+) -> list[WatchedDataset]:
     """Return the datasets that get a new version whenever their data change. Raises DatasetUnknown."""
     if requested is not None:
         named = parse_registered(requested)
+        if named is None:
+            return _watch(datasets.find_at_source(requested))
+        version = datasets.require(named)
         return (
-            _watch_named(datasets.require(named), datasets)
-            if named
-            else _watch(datasets.find_at_source(requested))
+            _watch_version(version, datasets) if named.version else _watch_name(named.name, datasets, bucket)
         )
     watched: dict[str, WatchedDataset] = {}
     for plan in plans.valid.values():
-        for each in _watch_plan(plan, datasets):
+        for each in _watch_plan(plan, datasets, bucket):
             watched.setdefault(each.name, each)
     return list(watched.values())
 
 
-def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedDataset]:
+def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository, bucket: Bucket) -> list[WatchedDataset]:
     named = parse_registered(plan.dataset)
     if named is not None:
-        newest = datasets.get(named.name)
-        return _watch_named(newest, datasets) if newest and named.version is None else []
+        return _watch_name(named.name, datasets, bucket) if named.version is None else []
     if not plan.dataset.startswith("s3://"):
         return []
     registered = _watch(datasets.find_at_source(plan.dataset))
@@ -144,7 +150,13 @@ def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedD
     return [WatchedDataset(plan.name, plan.dataset, plan.task, None)]
 
 
-def _watch_named(version: DatasetVersion, datasets: DatasetRepository) -> list[WatchedDataset]:
+def _watch_name(name: str, datasets: DatasetRepository, bucket: Bucket) -> list[WatchedDataset]:
+    """Watch the address of the dataset, even if users have uploaded newer versions since then."""
+    version = datasets.find_changing(name, bucket.at(UPLOADS).uri)
+    return _watch_version(version, datasets) if version else []
+
+
+def _watch_version(version: DatasetVersion, datasets: DatasetRepository) -> list[WatchedDataset]:
     return _watch(datasets.find_at_source(version.origin or version.source, version.name))
 
 

@@ -69,6 +69,39 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """For each kind: its description, and a function that returns whether a value is of that kind."""
 
 
+def _are_class_ids(value: Any) -> bool:
+    ids = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(number, int) and not isinstance(number, bool) for number in ids)
+
+
+def _is_share_of_images(value: Any) -> bool:
+    if not isinstance(value, list):
+        return 0 < value <= 1 or (isinstance(value, int) and value > 1)
+    shares = [_is_number(part) and (0 <= part <= 1 or (isinstance(part, int) and part > 1)) for part in value]
+    return len(value) in {2, 3} and all(shares) and all(value[:2])
+
+
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "classes": ("a class id, or a list of them, such as [0, 2]", _are_class_ids),
+    "fraction": (
+        "a share of the training images, up to 1, their number, or a list of these for [train, val(, test)]",
+        _is_share_of_images,
+    ),
+    "quantize": (
+        "16, 32, 'fp16', 'fp32', 'w16a16', 'w32a32', 'w8a16' or 'w8a32'",
+        lambda value: isinstance(value, str) or (isinstance(value, int) and value in {8, 16, 32}),
+    ),
+    "scale": (
+        "a number between 0 and 1, or the smallest and the largest factor, such as [0.5, 1.5]",
+        lambda value: _is_number(value) or (len(value) == 2 and all(map(_is_number, value))),
+    ),
+}
+"""Arguments whose values must have a form that their kinds do not describe, as in `_KINDS`."""
+
+_ANY_CASE = {"amp", "cache", "optimizer", "quantize"}
+"""Arguments whose words Ultralytics recognizes in any case."""
+
+
 @cache
 def read_known_arguments() -> dict[str, dict[str, Any]]:
     """Return the pinned version's arguments by name.
@@ -136,23 +169,25 @@ def _check_value(name: str, value: Any) -> None:
             return
         raise ValueError(f"{name}=null is refused: omit it to keep Ultralytics' default")
     if not any(_KINDS[kind][1](value) for kind in argument["kinds"]):
-        raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(argument)}")
+        raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(name, argument)}")
+    if name in _FORMS and not _FORMS[name][1](value):
+        raise ValueError(f"{name}={show_value(value)} is refused: it must be {_FORMS[name][0]}")
     if _is_number(value) and value < argument.get("minimum", -math.inf):
         raise ValueError(f"{name}={show_value(value)} is refused: it must be {argument['minimum']} or more")
     if isinstance(value, str) and "choices" in argument:
-        choices = {choice.lower() for choice in argument["choices"]}
-        if value.lower() not in choices:
-            raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(argument)}")
+        word = value.lower() if name in _ANY_CASE else value
+        if word not in {choice.lower() if name in _ANY_CASE else choice for choice in argument["choices"]}:
+            raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(name, argument)}")
     if name == "quantize" and str(value).lower() in _INT8:
         raise ValueError(
             f"quantize={show_value(value)} is refused: training with it needs nvidia-modelopt, which is not "
             "among the requirements; omit quantize, and quantize the finished best.pt when you export it"
         )
-    if name == "fraction" and value == 0:
-        raise ValueError("fraction=0 is refused: nothing would be left to train on")
 
 
-def _in_words(argument: Mapping[str, Any]) -> str:
+def _in_words(name: str, argument: Mapping[str, Any]) -> str:
+    if name in _FORMS:
+        return _FORMS[name][0]
     words = [_KINDS[kind][0] for kind in argument["kinds"] if kind != "str" or "choices" not in argument]
     words += [repr(choice) for choice in argument.get("choices", [])]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

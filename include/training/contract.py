@@ -53,7 +53,7 @@ class NoGpuFree(MachineUnusable):
 
 
 class GpuLost(MachineUnusable):
-    """No GPU can be used, although the machine has one, or the training run had one before."""
+    """The GPU failed, or none can be used although the machine has one or the training run had one before."""
 
 
 class MemoryTaken(MachineUnusable):
@@ -90,7 +90,7 @@ def is_disk_error(error: BaseException) -> bool:
 class DiskError(AttemptError):
     """A checkpoint could not be written to this machine's disk, or checked data could not be read from it.
 
-    Another machine's disk may have room, and access to the data.
+    Also raised if the machine's shared memory is full. Another machine may have room, and access to the data.
     """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from include.refusals import FieldError
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from include.training.resumable import ResumableMixin
+
 log = logging.getLogger(__name__)
 
 _DEFAULT_BATCH = 16
@@ -22,6 +26,9 @@ _SINGLE_GPU_ONLY = {  # the job's parameter that contains the argument, and why 
     # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
     "time": ("time", "they would not agree on when to stop"),
 }
+
+_ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "loss", "loss_items", "tloss")
+"""Attributes of a trainer that occupy memory on its device."""
 
 
 def count_devices(device: str | None) -> int:
@@ -94,3 +101,18 @@ def describe_device(device: torch.device) -> str:
     import torch
 
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def free_device(trainer: ResumableMixin, error: BaseException) -> None:
+    """Free the trainer's memory now: uploads may take long, and the next attempt needs the memory.
+
+    The stack frames of the error are cleared, because they hold the batch and the loss.
+    """
+    raised: BaseException | None = error
+    while raised is not None:
+        traceback.clear_frames(raised.__traceback__)
+        raised = raised.__cause__ or raised.__context__
+    for name in _ON_DEVICE:
+        setattr(trainer, name, None)
+    with suppress(RuntimeError):  # a GPU that has failed reports its error again
+        trainer._clear_memory()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from include.training.contract import TrainingError, normalize_metrics
 from include.training.library_errors import (
     WRONG_INPUT,
+    find_machine_fault,
     format_error,
+    is_out_of_host_memory,
     is_out_of_memory,
     recognize_killed_workers,
 )
@@ -72,8 +74,8 @@ def evaluate(
     caches, next to the data.
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
-    UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use, and
-    ProcessKilled if a loader worker was killed.
+    UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that fails or that torch cannot
+    use, DiskError if shared memory is full, and ProcessKilled if a loader worker was killed.
     """
     tame_ultralytics()
     from include.training.devices import choose_device
@@ -123,9 +125,13 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
             check_det_dataset(settings["data"], autodownload=False, split=settings["split"])
         metrics = validator(model=weights)
     except Exception as error:
+        if fault := find_machine_fault(error):
+            raise fault from error
         if is_out_of_memory(error):
+            on_host = settings["device"] != "cpu" and is_out_of_host_memory(error)
+            where = "this machine" if on_host else settings["device"]
             raise TrainingError(
-                f"{settings['device']} ran out of memory while evaluating {weights.name} with "
+                f"{where} ran out of memory while evaluating {weights.name} with "
                 f"batch={settings['batch']} and imgsz={settings['imgsz']}; reduce batch"
             ) from error
         if isinstance(error, WRONG_INPUT):

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_START_TIMEOUT = timedelta(hours=6)
+"""How long ranks wait for each other before training starts, while one of them reads labels or caches images.
+The watchdog notices a hang earlier."""
+
 
 class ExactMixin(BaseTrainer):
     """Saves and restores the complete state, and makes each epoch depend on that state alone."""
@@ -41,9 +45,9 @@ class ExactMixin(BaseTrainer):
     loss: torch.Tensor
     """Sum of the losses of the last batch."""
     collective_timeout = timedelta(minutes=40)
-    """How long ranks wait for each other, unless Heartbeats sets another time. This must exceed the duration
-    of the work that rank 0 does alone: scanning labels, filling caches, computing validation metrics, writing
-    the state."""
+    """How long ranks wait for each other during training, unless Heartbeats sets another time. This must
+    exceed the duration of the work that rank 0 does alone: computing validation metrics, and writing a
+    state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
@@ -60,6 +64,7 @@ class ExactMixin(BaseTrainer):
         self._gradients: Mapping[str, torch.Tensor] = {}
         self._loader_epoch: int | None = None
         super().__init__(overrides=overrides)
+        self.add_callback("on_train_start", ExactMixin._limit_waits)
         self.add_callback("on_train_epoch_start", ExactMixin._begin_epoch)
         self.add_callback("on_train_batch_start", ExactMixin._begin_batch)
         self.add_callback("on_train_batch_end", ExactMixin._end_batch)
@@ -221,7 +226,11 @@ class ExactMixin(BaseTrainer):
 
     def _setup_ddp(self) -> None:
         super()._setup_ddp()
-        torch.distributed.set_timeout(self.collective_timeout)  # Ultralytics: three hours
+        torch.distributed.set_timeout(max(_START_TIMEOUT, self.collective_timeout))
+
+    def _limit_waits(self) -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.set_timeout(self.collective_timeout)
 
     def _setup_train(self) -> None:
         self.profile = read_numeric_profile(self.device) | {"processes": max(self.world_size, 1)}

@@ -9,18 +9,26 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from include.training.contract import DeviceNotAvailable, GpuLost
+
+T = TypeVar("T")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 _NUMBERS = re.compile(r"cuda|(cuda:)?\d+(,\d+)*")
+
+_DRIVER_SECONDS = 120.0
+"""How long the driver may take to respond. Without persistence mode, it first starts each GPU, which takes
+seconds."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def describe_hardware(device: str | None) -> Hardware:
         return Hardware(machine, "CPU", None)
     names = Counter(gpu.name for gpu in gpus)
     gpu = ", ".join(name if number == 1 else f"{number}x {name}" for name, number in names.items())
-    return Hardware(machine, gpu, _driver())
+    return Hardware(machine, gpu, _await_driver(_query_version))
 
 
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
@@ -105,8 +113,13 @@ def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 def list_gpus() -> list[Gpu]:
     """List the GPUs that the driver reports; a divided GPU (MIG) is replaced by its parts.
 
-    Returns an empty list if NVML cannot be initialised. Raises GpuLost if the driver fails later.
+    Returns an empty list if NVML cannot be initialised. Raises GpuLost if the driver fails later, or does not
+    respond.
     """
+    return _await_driver(_query_gpus)
+
+
+def _query_gpus() -> list[Gpu]:
     import pynvml
 
     try:
@@ -164,7 +177,27 @@ def names_gpus(device: str | None) -> bool:
     return wanted == "auto" or _NUMBERS.fullmatch(wanted) is not None
 
 
-def _driver() -> str | None:
+def _await_driver(query: Callable[[], T]) -> T:
+    """Return the result of query(), which may never return if the driver hangs. Raises GpuLost."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(query())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="driver", daemon=True).start()
+    try:
+        return answer.result(_DRIVER_SECONDS)
+    except TimeoutError:
+        raise GpuLost(
+            f"The driver of this machine's GPUs has not responded for {_DRIVER_SECONDS:.0f} s: see "
+            "nvidia-smi and, for Xid errors, the kernel's log"
+        ) from None
+
+
+def _query_version() -> str | None:
     import pynvml
 
     try:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from include.training.contract import ProcessKilled
+from include.training.contract import DiskError, GpuLost, ProcessKilled
 
 WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
 """Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
@@ -28,6 +28,20 @@ _UNREADABLE = re.compile(
 )
 """How Ultralytics and PyTorch report an image, mask or depth map that cannot be read during training. PyTorch
 drops the error number of a worker's OSError."""
+
+_NO_SHARED_MEMORY = re.compile(
+    r"unable to allocate shared memory\(shm\)|shared memory segment /dev/shm/|failed to extend /dev/shm/"
+)
+"""How PyTorch, for a loader worker, and NCCL report that /dev/shm has no room."""
+
+_GPU_FAILED = re.compile(
+    r"(?:CUDA error: |Cuda failure (?:\d+ )?')"
+    r"(?P<what>uncorrectable (?:ECC|NVLink) error|hardware stack error|unspecified launch failure"
+    r"|Invalid access of peer GPU memory over nvlink or a hardware error|unknown error|initialization error"
+    r"|CUDA-capable device\(s\) is/are busy or unavailable|no CUDA-capable device is detected)"
+)
+"""How PyTorch and NCCL quote CUDA's errors about a GPU that has failed, or that another program reserves.
+CUDA's other errors, such as a failed assertion on the device, may be due to the data or to a program."""
 
 _NOT_PINNED = "Pin memory thread exited unexpectedly"
 """PyTorch's message if a broken connection has ended the thread that prepares batches for a GPU."""
@@ -49,15 +63,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     This reads the message, because torch and OpenCV share no exception class for this case.
     """
-    message = str(error).lower()
     words = (
         "out of memory",
-        "can't allocate memory",
-        "cannot allocate memory",
-        "insufficient memory",
         "status_alloc_failed",  # of cuBLAS and cuDNN
+        # Ultralytics takes these two of cuDNN for a lack of memory, too.
+        "cudnn_status_internal_error",
+        "unable to find an engine",
     )
-    return isinstance(error, MemoryError) or any(word in message for word in words)
+    return is_out_of_host_memory(error) or any(word in str(error).lower() for word in words)
+
+
+def is_out_of_host_memory(error: BaseException) -> bool:
+    """Return whether the machine's memory ran out, which its processes and the page cache share."""
+    words = ("can't allocate memory", "cannot allocate memory", "insufficient memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def reports_killed_worker(error: BaseException) -> bool:
@@ -77,6 +96,22 @@ def find_unreadable(error: BaseException) -> str | None:
     """Return a description of the file, if this is a report that a file could not be read during training."""
     found = _UNREADABLE.search(str(error))
     return found and (found["image"] or found["mask"] or "one of its files")
+
+
+def find_machine_fault(error: BaseException) -> GpuLost | DiskError | None:
+    """Return the error that says what is wrong with this machine, if that is the cause of `error`."""
+    if found := _GPU_FAILED.search(str(error)):
+        return GpuLost(
+            f"A GPU of this machine has failed or is not available ({found['what']}): see nvidia-smi and, "
+            "for Xid errors, the kernel's log"
+        )
+    if _NO_SHARED_MEMORY.search(str(error)):
+        return DiskError(
+            "Shared memory (/dev/shm), which loader workers and several GPUs need, is full. Make it larger "
+            "(with Docker, by shm_size; in Kubernetes, by an emptyDir with medium: Memory at /dev/shm), or "
+            "set fewer workers or a smaller batch"
+        )
+    return None
 
 
 @contextmanager

@@ -162,7 +162,8 @@ class LossGuardMixin(ExactMixin):
         # The groups keep their learning rates and momenta: warm-up may have progressed since that epoch.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": deepcopy(epoch_start["optimizer"]), "param_groups": groups})
-        self.scaler.load_state_dict(epoch_start["scaler"])
+        if epoch_start["scaler"]:  # empty if that epoch began before amp was turned on
+            self.scaler.load_state_dict(epoch_start["scaler"])
         self.optimizer.zero_grad()
         self._pending = 0
         self.train_loader.is_cut = True

@@ -24,6 +24,8 @@ from include.training.resume import restore
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 if TYPE_CHECKING:
+    import torch
+
     from include.training.contract import EpochReporter, StateReporter, TrainingRequest
     from include.training.resumable import ResumableMixin
     from include.training.resume import RestoredState
@@ -36,15 +38,16 @@ _REPLACED = ("last.pt", "best.pt", "epoch-end.pt")
 def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
     """Check the request, prepare save_dir, and yield the plan. Raises TrainingError, GpuLost, DiskError."""
     _require_trusted(request.save_dir)  # before links in its path are resolved
-    request = dataclasses.replace(
-        request,
-        data=request.data.resolve(),
-        save_dir=request.save_dir.resolve(),
-        device=_choose_device_for(request),
-    )
-    _check(request)
     tame_ultralytics()
-    plan = _prepare_plan(request)
+    with send_heartbeats(request.heartbeats):  # a GPU or a disk may hang already
+        request = dataclasses.replace(
+            request,
+            data=request.data.resolve(),
+            save_dir=request.save_dir.resolve(),
+            device=_choose_device_for(request),
+        )
+        _check(request)
+        plan = _prepare_plan(request)
     try:
         yield plan
     finally:
@@ -67,11 +70,15 @@ class TrainingPlan:
     def device(self) -> str:
         """The devices that `choose_device` chose; only the first if just the final validation is left."""
         device = str(self.request.device)
-        only_validates = self.restored and (self.restored.has_ended or self.restored.was_stopped)
-        return device.partition(",")[0] if only_validates else device
+        return device.partition(",")[0] if self.only_validates else device
+
+    @property
+    def only_validates(self) -> bool:
+        """Whether only the final validation is left."""
+        return self.restored is not None and (self.restored.has_ended or self.restored.was_stopped)
 
     def build_trainer(self, reporter: EpochReporter, states: StateReporter | None = None) -> ResumableMixin:
-        """Build the task's trainer. Raises TrainingError."""
+        """Build the task's trainer. Raises TrainingError, and GpuLost if another machine's GPU is needed."""
         from include.training.trainers import TRAINERS
 
         request, overrides = self.request, self.overrides | {"device": self.device}
@@ -82,6 +89,8 @@ class TrainingPlan:
             check_multi_gpu(trainer.world_size, vars(trainer.args))
         except ValueError as error:
             raise TrainingError(str(error)) from None
+        if trainer.args.amp == "bf16" and not self.only_validates:
+            _require_bfloat16(trainer.device, self.request)
         return trainer
 
     def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
@@ -115,6 +124,18 @@ def _choose_device_for(request: TrainingRequest) -> str:
         f"{request.resume_from} was trained on a GPU, and this machine has no usable GPU: the training run "
         "continues on another machine. Give device=cpu to continue on a CPU"
     )
+
+
+def _require_bfloat16(device: torch.device, request: TrainingRequest) -> None:
+    """Refuse a device that cannot compute in bfloat16; a recovered training run has had one that can."""
+    import torch
+
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return
+    what = f"amp=bf16 does not work on {describe_device(device)}"
+    if request.recover:
+        raise GpuLost(f"{what}: the training run continues on a machine with a newer GPU")
+    raise TrainingError(f"{what}; give amp=fp16, or use a GPU of compute capability 8.0 (Ampere) or later")
 
 
 def _had_gpu(request: TrainingRequest) -> bool:

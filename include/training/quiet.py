@@ -52,6 +52,7 @@ def tame_ultralytics() -> None:
     from ultralytics.utils import LOGGER, USER_CONFIG_DIR, VERBOSE, downloads, nms
 
     from include.training.label_caches import install_safe_caches
+    from include.training.shared_batches import share_batches
 
     if not VERBOSE:
         LOGGER.handlers.clear()
@@ -64,6 +65,7 @@ def tame_ultralytics() -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(USER_CONFIG_DIR / "torchinductor"))
     enforce_safe_loading()
     nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=math.inf)
+    share_batches()
 
 
 def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:

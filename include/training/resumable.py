@@ -6,7 +6,6 @@ training state.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,15 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import DiskError, EpochReport, MemoryTaken, TrainingError, normalize_metrics
+from include.training.devices import free_device
 from include.training.drawing import draw_texts_as_they_are, tolerate_drawing_errors
 from include.training.label_caches import describe_unreadable
 from include.training.library_errors import (
     WRONG_INPUT,
+    find_machine_fault,
     find_unreadable,
     format_error,
+    is_out_of_host_memory,
     is_out_of_memory,
     recognize_killed_workers,
     reports_unreadable_images,
@@ -42,9 +44,6 @@ _WRONG_INPUT = (*WRONG_INPUT, NotImplementedError)
 """Exceptions that Ultralytics raises during set-up if arguments and data do not match."""
 
 _MOST_OOM_RETRIES = 3
-
-_ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "loss", "loss_items", "tloss")
-"""Attributes of a trainer that occupy memory on its device."""
 
 
 class ResumableMixin(StateSavingMixin):
@@ -92,8 +91,8 @@ class ResumableMixin(StateSavingMixin):
         After an error, also free the device's memory. Raises TrainingError if memory runs out in the first
         epoch with this batch size; on a single GPU, Ultralytics first halves the size up to three times.
         Raises MemoryTaken if memory runs out although earlier epochs were trained with this batch size.
-        Raises DiskError if an image or its labels can no longer be read, and ProcessKilled if a loader worker
-        was killed.
+        Raises DiskError if an image or its labels can no longer be read, or if shared memory is full,
+        GpuLost if the GPU fails, and ProcessKilled if a loader worker was killed.
         """
         try:
             with recognize_killed_workers():
@@ -113,18 +112,23 @@ class ResumableMixin(StateSavingMixin):
                 with self.state_writer:
                     super().train()
         except BaseException as error:
-            self._free_device(error)
+            free_device(self, error)
             if file := find_unreadable(error):
                 raise describe_unreadable(f"Images or labels of data={self.args.data} ({file})") from error
+            if fault := find_machine_fault(error):
+                raise fault from error
             if not is_out_of_memory(error):
                 raise
-            what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
+            on_host = self.device.type != "cpu" and is_out_of_host_memory(error)
+            where = "this machine" if on_host else self.device
+            what = f"{where} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
             if self._fits_memory or getattr(self, "epoch", 0) > self.start_epoch:
                 raise MemoryTaken(
                     f"{what}, although epochs have already been trained with these values: another program "
                     "is using the memory. Training continues when the memory is free, or on another machine"
                 ) from error
-            raise TrainingError(f"{what}; reduce batch or imgsz, or use a smaller model") from error
+            remedy = "set fewer workers, or cache to false or disk" if on_host else "use a smaller model"
+            raise TrainingError(f"{what}; reduce batch or imgsz, or {remedy}") from error
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """Build the model. Raises TrainingError if it is too large."""
@@ -204,12 +208,22 @@ class ResumableMixin(StateSavingMixin):
         """Do nothing, because the first batch would wait a second for this; `final_eval` draws the labels."""
 
     def final_eval(self) -> None:
-        """Strip and validate best.pt and, with `plots`, draw the training labels; do not strip last.pt.
+        """Strip and validate best.pt; do not strip last.pt, as Ultralytics would.
 
-        Ultralytics would strip both, and has no option to prevent it. It would also report the validation as
-        another epoch.
+        Ultralytics would also report the validation as another epoch.
         """
         self.state_writer.flush()
+        with torch_distributed_zero_first(LOCAL_RANK):  # the other ranks wait, because rank 0 writes best.pt
+            if RANK in {-1, 0}:
+                self._finish_best()
+        self.validator.args.plots = self.args.plots
+        self.validator.args.compile = False
+        # As after a training epoch. An attempt that only validates would otherwise measure in full precision.
+        self.validator.args.quantize = 16 if self.amp and self.device.type != "cpu" else None
+        self.best_metrics = normalize_metrics(self.validator(model=self.best))
+
+    def _finish_best(self) -> None:
+        """Strip best.pt and, with `plots`, draw the training labels. Raises TrainingError without it."""
         if not self.best.exists() and self._was_stopped and self.last.exists():
             link_or_copy(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
@@ -217,18 +231,12 @@ class ResumableMixin(StateSavingMixin):
                 "The fitness was NaN in every epoch, so there is no best.pt: training diverged. Check the "
                 f"labels, then start a new job with {GENTLER}"
             )
-        with torch_distributed_zero_first(LOCAL_RANK):
-            if RANK in {-1, 0}:
-                epoch = strip(self.best, self.best, self.read_results_csv())
-                if epoch >= 0:
-                    self.best_epoch = epoch
-                if self.args.plots:
-                    draw_texts_as_they_are()
-                    with tolerate_drawing_errors("The distribution of the labels"):
-                        super().plot_training_labels()
-        self.validator.args.plots = self.args.plots
-        self.validator.args.compile = False
-        self.best_metrics = normalize_metrics(self.validator(model=self.best))
+        epoch = strip(self.best, self.best, self.read_results_csv())
+        self.best_epoch = epoch if epoch >= 0 else self.best_epoch
+        if self.args.plots:
+            draw_texts_as_they_are()
+            with tolerate_drawing_errors("The distribution of the labels"):
+                super().plot_training_labels()
 
     def plot_metrics(self) -> None:
         """Draw the curves of results.csv."""
@@ -246,19 +254,6 @@ class ResumableMixin(StateSavingMixin):
         if self.fitness is not None and waited >= self.stopper.patience:
             return "early_stopping"
         return "time_budget"
-
-    def _free_device(self, error: BaseException) -> None:
-        """Free the device's memory now: uploads may take long, and the next attempt needs the memory.
-
-        The stack frames of the error are cleared, because they hold the batch and the loss.
-        """
-        raised: BaseException | None = error
-        while raised is not None:
-            traceback.clear_frames(raised.__traceback__)
-            raised = raised.__cause__ or raised.__context__
-        for name in _ON_DEVICE:
-            setattr(self, name, None)
-        self._clear_memory()
 
     @property
     def _fits_memory(self) -> bool:

@@ -54,7 +54,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     data.seed = seed
     data.is_shuffled = not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
-        data.prepare(loader.num_workers, replicas, on_gpu=on_gpu)
+        data.prepare(loader.num_workers, rank, replicas, on_gpu=on_gpu)
     loader.__class__ = ResumableLoader
     order = EpochOrder(len(data), rank, replicas)
     loader.batch_sampler.sampler.sampler = order

@@ -113,9 +113,12 @@ class SeededImages(YOLODataset, _SeededSamples):
     """Highest aspect ratio of the images that are kept in memory. Here, the longer side of each image is
     scaled to imgsz, so an image of any ratio fits."""
 
-    def prepare(self, workers: int, replicas: int, *, on_gpu: bool) -> None:
-        """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
-        self.replicas = replicas
+    def prepare(self, workers: int, rank: int, replicas: int, *, on_gpu: bool) -> None:
+        """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs.
+
+        `rank` is the number of this process's GPU, from 0.
+        """
+        self.rank, self.replicas = rank, replicas
         self.batches = math.ceil(len(self) / (self.batch_size * replicas))
         """Number of batches in an epoch."""
         possible = _LANES if on_gpu else (1,)
@@ -203,6 +206,9 @@ class SeededImages(YOLODataset, _SeededSamples):
                 index: Slot(index, 0) if self.all_fit else Slot(number, place)
                 for number in sorted(samples)  # an image that occurs in two epochs gets its later slot
                 for place, index in enumerate(samples[number])
+                # If the GPUs cannot share an epoch evenly, it ends with repeated samples of other GPUs. Their
+                # windows have no slots here, because the same slots hold this GPU's images.
+                if self.all_fit or rank == self.rank
             }
             partners = _Partners(index for indices in samples.values() for index in indices)
             self.window = _Window(batch, rank, partners, slots)

@@ -77,10 +77,10 @@ class Limits:
 
     @property
     def rank_timeout(self) -> timedelta:
-        """How long ranks wait for each other before they give up.
+        """How long ranks wait for each other during training before they give up.
 
-        This is longer than `elsewhere`, so that the watchdog acts first, because it reports more. But while
-        labels are read, or if batches take minutes, the watchdog may wait longer than the ranks.
+        This is longer than `elsewhere`, so that the watchdog acts first, because it reports more. But if
+        batches take minutes, the watchdog may wait longer than the ranks.
         """
         return timedelta(seconds=self.elsewhere) + _MARGIN
 
@@ -178,15 +178,17 @@ class Watch:
     def check(self) -> Hang | None:
         """Check once, and return the hang if there is one."""
         now = self._clock.read()
-        is_busy = self._cpu_use.was_busy(now)
+        is_working = self._cpu_use.was_busy(now) and now < _START_FACTOR * self._limits.elsewhere
         for beat in read_beats(self._folder):
             if beat.phase is Phase.OVER or not psutil.pid_exists(beat.pid):
                 self._seen.pop(beat.pid, None)
             else:
-                seen = self._seen.setdefault(beat.pid, _Observed(beat, now))
-                seen.update(beat, now)
-                if is_busy and beat.phase is Phase.STARTING and now < _START_FACTOR * self._limits.elsewhere:
-                    seen.since = now
+                self._seen.setdefault(beat.pid, _Observed(beat, now)).update(beat, now)
+        starting = [seen for seen in self._seen.values() if seen.beat.phase is Phase.STARTING]
+        # While one rank reads labels or caches images, which may take hours, the others wait for it.
+        if is_working or any(seen.since == now for seen in starting):
+            for seen in starting:
+                seen.since = now
         return self._find_overdue(now) or self._find_stopped(now)
 
     def list_ranks(self) -> dict[int, int]:

@@ -1,6 +1,6 @@
 -- Privileges that a role needs and does not have yet, in the words of GRANT: to connect, to find the tables, to
--- read and write them, to fill a key from a sequence, and to create temporary tables. `sequences` is
--- materialized, so that has_sequence_privilege is called only for sequences: it fails for any other relation.
+-- read and write them, and to fill a key from a sequence. `sequences` is materialized, so that
+-- has_sequence_privilege is called only for sequences: it fails for any other relation.
 WITH needed AS (
     SELECT
         c.oid,
@@ -26,9 +26,8 @@ sequences AS MATERIALIZED (
 
 SELECT
     'DATABASE ' || quote_ident(current_database()) AS object,
-    wanted.privilege
-FROM unnest(ARRAY['CONNECT', 'TEMPORARY']) AS wanted (privilege)
-WHERE NOT has_database_privilege(%(role)s, current_database(), wanted.privilege)
+    'CONNECT' AS privilege
+WHERE NOT has_database_privilege(%(role)s, current_database(), 'CONNECT')
 UNION ALL
 SELECT DISTINCT
     'SCHEMA ' || n.oid::regnamespace::text,

@@ -2,4 +2,4 @@
 UPDATE training_jobs
 SET archived_at = CASE WHEN %(archived)s THEN COALESCE(archived_at, now()) END
 WHERE job_id = %(job_id)s
-    AND (NOT %(archived)s OR status::text NOT IN ('queued', 'running'));
+    AND (NOT %(archived)s OR COALESCE(status::text, '') NOT IN ('queued', 'running'));

@@ -1,15 +1,18 @@
--- States of jobs that have ended, ranked per model and dataset. A model from S3 is identified by its path. All
--- versions of a registered model count as one model, and all versions of a registered dataset as one dataset.
+-- States of jobs that runs of train_yolo have trained and that have ended, ranked per model and dataset. A model from S3
+-- is identified by its path. All versions of a registered model count as one model, and all versions of a registered
+-- dataset as one dataset. The checkpoints of other jobs were uploaded, even if a host application recorded a run.
 -- `fitness` ranks jobs in the same order as Ultralytics' fitness. Depending on the task, it is the sum of the mAP50-95
 -- of boxes, masks and keypoints, the top-1 plus the top-5 accuracy, the mIoU, or delta1.
-INSERT INTO expiring_states (job_id, dag_id, run_id, status)
 WITH states AS (
     SELECT
         job_id::text AS job_id,
-        dag_id::text AS dag_id,
         run_id::text AS run_id,
         status::text AS status,
-        regexp_replace(to_jsonb(spec) ->> 'model', '(/models/[^/]+|^model:[^@]+)[/@].*', '\1') AS model,
+        regexp_replace(
+            to_jsonb(spec) ->> 'model',
+            '^(s3://[^/]+/models/[^/]+)/(?:versions/[0-9]+|production)/best\.pt$|^(model:[^@]+)@.*',
+            '\1\2'
+        ) AS model,
         COALESCE(dataset_name::text, to_jsonb(spec) ->> 'dataset') AS dataset,
         COALESCE(completed_at::timestamptz, updated_at::timestamptz) AS ended_at,
         pinned,
@@ -32,6 +35,7 @@ WITH states AS (
     FROM training_jobs
     WHERE status::text IN ('completed', 'failed', 'stopped')
         AND run_id IS NOT NULL
+        AND dag_id::text = 'train_yolo'
         AND last_checkpoint_expired_at IS NULL
         AND (last_checkpoint_path IS NOT NULL OR durable_epoch IS NOT NULL)
 ),
@@ -50,7 +54,6 @@ ranked AS (
 )
 SELECT
     job_id,
-    dag_id,
     run_id,
     status
 FROM ranked AS job

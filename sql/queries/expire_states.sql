@@ -8,7 +8,7 @@ SET
     last_checkpoint_path = NULL,
     last_checkpoint_sha256 = NULL,
     last_checkpoint_size = NULL
-FROM expiring_states AS chosen
+FROM unnest(%(job_ids)s::text[], %(run_ids)s::text[], %(statuses)s::text[]) AS chosen (job_id, run_id, status)
 WHERE chosen.job_id = job.job_id
     AND job.job_id = ANY(%(job_ids)s::text[])
     AND job.run_id = chosen.run_id

@@ -4,7 +4,19 @@
 SELECT
     requested.job_id,
     latest.seconds,
-    latest.eta_seconds,
+    -- An attempt that started after the last epoch still has all remaining epochs ahead of it. Epochs that were copied
+    -- from a parent predict nothing.
+    CASE
+        WHEN latest.recorded_at < job.started_at::timestamptz THEN NULL
+        ELSE latest.eta_seconds + COALESCE(
+            (
+                SELECT GREATEST(extract(epoch FROM max(used.started_at) - latest.recorded_at), 0)::double precision
+                FROM gpu_usage AS used
+                WHERE used.job_id = requested.job_id
+            ),
+            0
+        )
+    END AS eta_seconds,
     latest.recorded_at,
     -- include: gpu_time_of_job
     AS gpu_seconds,

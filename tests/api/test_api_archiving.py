@@ -75,6 +75,13 @@ def test_an_active_job_is_not_archived(
     assert archive("DELETE").status_code == 200
 
 
+def test_a_job_without_a_status_can_be_archived(archive: Archive, owner: psycopg.Connection[Any]) -> None:
+    """The status column of a host application may allow this."""
+    owner.execute("ALTER TABLE training_jobs ALTER status DROP NOT NULL")
+    owner.execute("UPDATE training_jobs SET status = NULL")
+    assert archive("POST").status_code == 200
+
+
 def test_a_new_run_takes_its_job_out_of_the_archive(archive: Archive, jobs: JobRepository) -> None:
     archive("POST")
     assert claim(jobs, run_id="run2", expected="run1").archived_at is None

@@ -112,6 +112,32 @@ def test_the_link_uses_the_public_endpoint(
     assert link.startswith(f"https://files.example.org/{bucket}/checkpoints/a/best.pt?")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "logged"),
+    [
+        (
+            "S3_PUBLIC_ENDPOINT_URL",
+            "files.example.org",
+            "S3_PUBLIC_ENDPOINT_URL is not a URL such as https://",
+        ),
+        ("QUOTA_GPUS", "two", "QUOTA_GPUS='two' is not a whole number of GPUs"),
+    ],
+)
+def test_the_log_names_an_invalid_setting(
+    get_checkpoint: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    name: str, value: str, logged: str,
+) -> None:  # fmt: skip
+    completed(connection, bucket, best=stored(store, tmp_path, "best", b"weights"))
+    monkeypatch.setenv(name, value)
+    answer = get_checkpoint()
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith(
+        "A setting of the API server is invalid: its log says which one"
+    )
+    assert logged in caplog.text
+
+
 def test_without_a_public_endpoint_the_link_uses_that_of_the_connection(
     get_checkpoint: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: S3,

@@ -67,6 +67,7 @@ def test_nothing_is_deleted_by_the_api_itself(
         ("UPDATE training_jobs SET status = 'queued'", "has not ended: run run1 is active"),
         ("UPDATE training_jobs SET pinned = TRUE", "is pinned"),
         ("UPDATE training_jobs SET run_id = NULL", "was not trained here"),
+        ("UPDATE training_jobs SET dag_id = 'their_dag'", "was not trained here"),
         (
             "INSERT INTO training_jobs (job_id, status, parent_job_id) VALUES ('child', 'queued', 'a')",
             "is still needed by child",

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -260,23 +260,48 @@ def test_a_stream_ends_by_itself_so_that_permissions_are_checked_again(
     assert asyncio.run(names()) == ["job", "epoch"]
 
 
+@contextmanager
+def unavailable(url: str, postgres: Any) -> Iterator[None]:
+    """Let the database refuse connections during the block."""
+    with psycopg.connect(postgres.build_url("template1"), autocommit=True) as server:
+        database = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(url)["dbname"]))
+        server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
+        try:
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(url)
+            yield
+        finally:
+            server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
+
+
 def test_a_short_outage_of_the_database_does_not_interrupt_streams(
     listen: Callable[..., Listener], jobs: JobRepository, postgres: Any, migrated_url: str
 ) -> None:
     started(jobs)
     stream = listen()
     stream.until("job")
-    with psycopg.connect(postgres.build_url("template1"), autocommit=True) as server:
-        database = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(migrated_url)["dbname"]))
-        server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
-        try:
-            with pytest.raises(psycopg.OperationalError):
-                psycopg.connect(migrated_url)
-            time.sleep(2 * POLL_SECONDS)  # the hub polls the database meanwhile
-        finally:
-            server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
+    with unavailable(migrated_url, postgres):
+        time.sleep(2 * POLL_SECONDS)  # the hub polls the database meanwhile
     finish(jobs, 0)
     assert epochs(stream.until("epoch")) == [0]
+
+
+def test_a_long_outage_of_the_database_ends_streams_so_that_pages_show_it(
+    jobs: JobRepository, postgres: Any, migrated_url: str
+) -> None:
+    started(jobs)
+
+    async def names() -> list[str | None]:
+        hub = Hub(open_training_db, seconds=0.05, outage_seconds=0)
+        events = []
+        with ExitStack() as stack:
+            async with asyncio.timeout(60):
+                async for event in follow(hub, "a", -1, LONGEST_SECONDS):
+                    events.append(event.event)
+                    stack.enter_context(unavailable(migrated_url, postgres))
+        return events
+
+    assert asyncio.run(names()) == ["job"]
 
 
 SERVE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,23 @@ def test_a_job_whose_gpu_is_taken_has_its_data_already(
         with pytest.raises(NoGpuFree):
             attempt(settings).run()
     assert is_fetched(settings)
+
+
+def test_a_cleaner_of_tmp_leaves_the_files_of_an_attempt_alone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd-tmpfiles locks each folder that it looks into, and would remove the locks of GPUs, too."""
+
+    def clean(*_: object) -> None:
+        descriptor = os.open(settings.training_root, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        raise NoGpuFree("This attempt has been watched long enough")
+
+    monkeypatch.setattr(attempts, "wait_for_gpus", clean)
+    with pytest.raises(NoGpuFree):
+        attempt(settings, device="cpu").run()
 
 
 def test_a_machine_without_the_required_hardware_fetches_nothing(

@@ -60,6 +60,14 @@ def test_jobs_from_any_version_of_a_registered_model_count_as_one_model(world: W
     assert expired(world) == {"job-1"}
 
 
+def test_other_weights_in_s3_are_identified_by_their_path(world: World) -> None:
+    """Their path may resemble that of a registered version."""
+    for name in ("small", "large"):
+        ended(world, name, days=99, spec={"model": f"s3://b/models/cars/{name}.pt", "dataset": "digits"})
+    retained(world, NOTHING.model_copy(update={"keep_newest": 1}))
+    assert expired(world) == set()
+
+
 def test_jobs_on_any_version_of_a_registered_dataset_count_as_one_dataset(world: World) -> None:
     for version in (1, 2):
         spec = {"model": "yolo11n", "dataset": f"parts@{version}"}
@@ -179,6 +187,13 @@ def test_rows_of_a_host_application_that_were_never_trained_here_stay(world: Wor
     world.put(world.uri("7", "last.pt"), LAST)
     assert retained(world).objects == 0
     assert world.get("7")["last_checkpoint_path"] == "s3://theirs/last.pt"
+
+
+def test_uploaded_checkpoints_stay_even_if_a_host_application_has_recorded_its_own_run(world: World) -> None:
+    ended(world, "uploaded", dag_id="their_dag", origin="external")
+    ended(world, "trained")
+    retained(world)
+    assert expired(world) == {"trained"}
 
 
 def test_the_table_of_a_host_application_keeps_its_own_types(

@@ -241,6 +241,19 @@ def test_the_ranking_has_a_longer_timeout_than_other_statements(
             assert retaining.result().jobs == 1
 
 
+def test_a_pooler_may_run_each_transaction_in_another_session(world: World) -> None:
+    """PgBouncer does so in its transaction mode. Another session lacks the temporary objects of this one."""
+    ended(world, "a")
+
+    def continue_elsewhere(_: Collection[Run]) -> set[Run]:
+        world.connection.execute("DISCARD TEMP")
+        world.connection.commit()
+        return set()
+
+    assert retained(world, live_runs=continue_elsewhere).jobs == 1
+    assert expired(world) == {"a"}
+
+
 def test_an_object_that_is_replaced_after_the_mark_is_not_deleted(world: World) -> None:
     ended(world, "a", previous=None)
 

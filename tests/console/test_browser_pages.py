@@ -250,7 +250,9 @@ def test_a_page_that_was_hidden_while_its_job_started_over_does_not_show_epochs_
     page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, value: true })")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     finish_epoch(recorded, "pages-over", 3, 12)
-    recorded.execute("UPDATE training_epochs SET fitness = 0.1234 WHERE job_id = 'pages-over'")
+    recorded.execute(
+        "UPDATE training_epochs SET fitness = 0.1234, recorded_at = now() WHERE job_id = 'pages-over'"
+    )
     recorded.execute("UPDATE training_jobs SET origin_run_id = 'new' WHERE job_id = 'pages-over'")
     page.evaluate("delete document.hidden")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")

@@ -122,11 +122,26 @@ def test_starting_again_after_a_lost_response_does_not_start_a_second_run(
     page.route("**/dagRuns", lose_the_answer, times=1)
     with visitor.outage():
         page.get_by_role("button", name="Start training").click()
-        expect(page.get_by_text("Airflow is not responding.")).to_be_visible()
+        expect(page.get_by_text("Airflow is not responding. Try again.", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", level=1, name="Waiting for training to start")).to_be_visible()
     (started,) = set(api_stack_airflow.runs("train_yolo")) - set(runs)
     assert parse_qs(urlsplit(page.url).query)["run_id"] == [started]
+
+
+def test_a_paused_dag_is_reported_before_and_after_the_start(
+    visit: Visitors, api_stack_airflow: Airflow
+) -> None:
+    notice = "Runs of this Dag wait until somebody unpauses it in Airflow."
+    api_stack_airflow.pause("train_yolo", paused=True)
+    try:
+        page = visit().open("start")
+        expect(page.get_by_text(notice)).to_be_visible()
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_role("heading", level=1, name="Waiting for training to start")).to_be_visible()
+        expect(page.get_by_text(notice)).to_be_visible()
+    finally:
+        api_stack_airflow.pause("train_yolo", paused=False)
 
 
 def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit: Visitors) -> None:

@@ -186,6 +186,46 @@ def test_the_page_says_that_the_bucket_lacks_a_cors_rule(
     page.unroute_all()
 
 
+def test_an_upload_outlasts_a_short_loss_of_the_network(
+    visit: Visitors, api_stack: Stack, tmp_path: Path
+) -> None:
+    visitor = visit()
+    page = visitor.open("datasets")
+    file = tmp_path / "network.zip"
+    file.write_bytes(b"PK")
+    signed: list[Route] = []
+
+    def lose_the_second(route: Route) -> None:
+        signed.append(route)
+        if len(signed) == 2:
+            route.abort("internetdisconnected")
+        else:
+            route.continue_()
+
+    page.route(f"{api_stack.s3.endpoint_url}/**", lambda route: route.abort("internetdisconnected"), times=1)
+    page.route("**/parts", lose_the_second)
+    page.get_by_label("Dataset file").set_input_files(file)
+    with visitor.outage():
+        page.get_by_role("button", name="Upload and check").click()
+        _see_the_check(page)
+    assert len(signed) == 3
+
+
+def test_a_file_that_was_changed_after_it_was_chosen_is_named(visit: Visitors, tmp_path: Path) -> None:
+    """The browser does not send such a file, and tells the page only that the request failed."""
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.open("datasets")
+    file = tmp_path / "changed.zip"
+    file.write_bytes(b"PK")
+    page.get_by_label("Dataset file").set_input_files(file)
+    file.write_bytes(b"PK, and more")
+    with visitor.outage():
+        page.get_by_role("button", name="Upload and check").click()
+        refusal = page.get_by_text("changed.zip has been changed, moved or removed since you chose it")
+        expect(refusal).to_be_visible()
+
+
 def test_a_failed_upload_remains_failed_while_its_other_parts_end(
     visit: Visitors, api_stack: Stack, signs: Path
 ) -> None:
@@ -291,5 +331,6 @@ def test_a_form_without_the_rule_for_names_can_be_loaded_again(visit: Visitors) 
 def test_a_viewer_sees_the_datasets_and_cannot_upload_any(visit: Visitors) -> None:
     page = visit("viewer").open("datasets")
     expect(page.get_by_role("heading", level=1, name="Datasets")).to_be_visible()
-    expect(page.get_by_role("heading", name="No datasets yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No datasets", exact=True)).to_be_visible()
+    expect(page.get_by_text("Archived datasets are not listed.")).to_be_visible()
     expect(page.get_by_role("button", name="Upload and check")).to_have_count(0)

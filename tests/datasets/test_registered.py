@@ -69,3 +69,10 @@ def test_a_name_matches_all_its_versions_and_a_version_only_itself() -> None:
     assert not RegisteredName("parts", 4).may_be(third)
     assert not RegisteredName("others", None).may_be(third)
     assert not RegisteredName("parts", None).may_be(None)
+
+
+@pytest.mark.parametrize("source", ["s3://b/../x.zip", "s3://b/a/../data.yaml", "s3://b/./x/", "s3://b/x/.."])
+def test_an_address_with_dots_for_folders_is_refused_at_once(source: str) -> None:
+    """SeaweedFS refuses such keys in a way that looks like an outage."""
+    with pytest.raises(DatasetError, match=r"contains '\.' or '\.\.' as a folder, which S3 does not resolve"):
+        parse_source(source, "detect")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -153,6 +155,24 @@ def test_nothing_is_trained_with_the_data_and_parameters_of_the_champion(
     assert len(versions(airflow_stack)) == 2
 
 
+def test_new_data_are_noticed_even_if_other_data_were_announced_before_them(
+    api: Airflow, retrained: str
+) -> None:
+    before = set(api.runs(DAG))
+    api.set_slots("default_pool", 0)
+    try:
+        active = api.trigger(DAG, {})  # Airflow triggers no run of this Dag until this one has ended
+        for dataset in ("s3://elsewhere/", SHAPES):
+            api.announce("training-dataset", {"dataset": dataset})
+    finally:
+        api.set_slots("default_pool", 128)
+    api.succeeds(DAG, active)
+    until(lambda: len(set(api.runs(DAG)) - before) == 2, "the run that the events have triggered")
+    (run_id,) = set(api.runs(DAG)) - before - {active}
+    api.succeeds(DAG, run_id)
+    assert api.tasks(DAG, run_id)["resolve_plan"] == "success"
+
+
 @pytest.fixture(scope="module")
 def worse(
     api: Airflow, airflow_stack: Stack, retrained: str, tmp_path_factory: pytest.TempPathFactory
@@ -198,6 +218,27 @@ def test_a_worse_challenger_is_refused_with_its_reason(
     assert "but the gate requires at least +0.0100" in refused.reason
     assert refused.reason in (api.note("retrain_yolo", worse) or "")
     assert production(airflow_stack) == body(airflow_stack.s3.client(), champion.path)
+
+
+@pytest.mark.long
+def test_a_refused_training_run_is_not_repeated_with_the_parameters_of_a_changed_plan(
+    api: Airflow, airflow_stack: Stack, retrained: str
+) -> None:
+    client, plans = airflow_stack.s3.client(), Path(os.environ["RETRAIN_PLANS"])
+    weights, written = body(client, START), plans.read_text(encoding="utf-8")
+    client.delete_object(Bucket=DEFAULT_BUCKET, Key=START.removeprefix(f"s3://{DEFAULT_BUCKET}/"))
+    run_id = api.trigger("retrain_yolo", {"plan": "shapes", "start_from": "scratch"})
+    assert api.wait("retrain_yolo", run_id) == "failed"
+    assert api.tasks("retrain_yolo", run_id)["wait_for_training"] == "failed"
+    replace(client, START, weights, {})
+    plans.write_text(written.replace("epochs: 25", "epochs: 24"), encoding="utf-8")
+    try:
+        api.clear("retrain_yolo", run_id, "resolve_plan")
+        assert api.wait("retrain_yolo", run_id) == "failed"
+    finally:
+        plans.write_text(written, encoding="utf-8")
+    assert api.tasks("retrain_yolo", run_id)["trigger_training"] == "failed"
+    assert "the plan has been changed since then" in api.log("retrain_yolo", run_id, "trigger_training", 2)
 
 
 def test_an_earlier_version_is_restored_by_one_trigger(

@@ -16,6 +16,40 @@ def test_a_resumed_job_may_have_other_loss_rules_than_its_parent() -> None:
     assert TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent).on_loss_spike == "roll back"
 
 
+@pytest.mark.parametrize(
+    ("before", "changed", "sentence"),
+    [
+        ({}, {"loss_spike": 3}, "loss_spike=3 does nothing while on_loss_spike is empty"),
+        ({}, {"roll_back_states": 2}, "roll_back_states=2 does nothing without a rule that rolls back"),
+        (
+            {"on_nan": "roll back", "roll_back_lr": 0.1},
+            {"on_nan": "stop", "roll_back_lr": 0.2},
+            "roll_back_lr=0.2 does nothing without a rule that rolls back",
+        ),
+        (
+            {"task": "semantic", "dataset": "/data"},
+            {"overrides": {"single_cls": True}},
+            "single_cls=true does not go with task='semantic'",
+        ),
+    ],
+    ids=str,
+)
+def test_parameters_of_a_resumed_job_that_contradict_inherited_ones_are_refused(
+    before: dict[str, Any], changed: dict[str, Any], sentence: str
+) -> None:
+    parent = TrainingSpec.parse(before).with_defaults()
+    with pytest.raises(SpecError) as refusal:
+        TrainingSpec.parse({"resume_from": "p", **changed}).inherit_from(parent)
+    assert str(refusal.value).startswith(sentence)
+
+
+def test_a_number_that_is_given_with_an_inherited_rule_is_accepted() -> None:
+    parent = TrainingSpec.parse({"on_loss_spike": "roll back"}).with_defaults()
+    given = {"loss_spike": 3.0, "roll_back_states": 2}
+    rules = TrainingSpec.parse({"resume_from": "p", **given}).inherit_from(parent).build_loss_rules()
+    assert (rules.factor, rules.states) == (3.0, 2)
+
+
 def test_a_resumed_job_inherits_the_parameters_that_it_is_not_given() -> None:
     parent = TrainingSpec.parse(
         {

@@ -28,6 +28,12 @@ def test_rest_and_the_model_treat_a_blank_text_as_not_given(name: str, blank: st
     assert TrainingSpec.parse({name: blank}) == TrainingSpec()
 
 
+@pytest.mark.parametrize("name", TrainingSpec.model_fields)
+def test_rest_and_the_model_treat_null_as_not_given(name: str) -> None:
+    assert _accepts({name: None})
+    assert TrainingSpec.parse({name: None}) == TrainingSpec()
+
+
 def test_a_retraining_treats_a_blank_text_as_not_given() -> None:
     assert RetrainRequest.parse({"plan": "p", "start_from": ""}) == RetrainRequest(plan="p")
     assert Draft202012Validator(dag_params(RetrainRequest)["start_from"].schema).is_valid("")

@@ -151,6 +151,11 @@ def test_the_times_between_attempts_do_not_postpone_the_expected_start(
     start = find_places(connection, now)["waits"].expected_start_at
     assert start is not None
     assert timedelta(minutes=10) <= start - now <= timedelta(minutes=11)
+    progress = build_response(recorded(jobs, "runs"), connection, DEFAULT_BUCKET).progress
+    assert progress.recorded_at is not None
+    assert progress.eta_seconds is not None
+    end = progress.recorded_at + timedelta(seconds=progress.eta_seconds)
+    assert timedelta(minutes=9) <= end - now <= timedelta(minutes=11)
 
 
 def _let_pass(connection: psycopg.Connection[Any], interval: str) -> None:
@@ -177,3 +182,4 @@ def test_an_epoch_copied_from_a_parent_predicts_nothing(
     claim(jobs, "waits", "run2")
     connection.execute("UPDATE training_jobs SET status = 'failed' WHERE job_id = 'parent'")
     assert find_places(connection, NOW)["waits"].expected_start_at is None
+    assert build_response(recorded(jobs, "runs"), connection, DEFAULT_BUCKET).progress.eta_seconds is None

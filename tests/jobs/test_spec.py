@@ -108,6 +108,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "in overrides has more than 1,024 characters",
     ),
     "model elsewhere": ({"model": "https://example.org/x.pt"}, "cannot be fetched"),
+    "model above a folder": (
+        {"model": "s3://bucket/a/../x.pt"},
+        "model='s3://bucket/a/../x.pt' contains '.' or '..' as a folder",
+    ),
     "model YAML elsewhere": ({"model": "s3://bucket/model.yaml"}, "cannot be fetched"),
     "model YAML of a worker": ({"model": "/data/yolo11n.yaml"}, "jobs do not read files on a worker's disk"),
     "model by dots": ({"model": "../../yolo11n.yaml"}, "jobs do not read files on a worker's disk"),
@@ -139,6 +143,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "merged classes of pixels": (
         {"task": "semantic", "dataset": "/data", "overrides": {"single_cls": True}},
         "single_cls=true does not go with task='semantic'",
+    ),
+    "two factors for classify": (
+        {"task": "classify", "dataset": "/data", "overrides": {"scale": [0.5, 1.5]}},
+        "scale=[0.5, 1.5] does not go with task='classify'",
+    ),
+    "classes of a depth map": (
+        {"task": "depth", "dataset": "/data", "overrides": {"classes": [0]}},
+        "classes=[0] does not go with task='depth', which has no classes; omit it",
     ),
     "pretrained from scratch": (
         {"model": "yolo11n.yaml", "overrides": {"pretrained": True}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,7 @@ def test_a_rollback_restores_the_earlier_version_in_production(
 ) -> None:
     promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
     chosen = find_version_to_promote(
-        connection, PromotionRequest(name="digits", reason="2 misses the sevens")
+        connection, PromotionRequest(name="digits", reason="2 misses the sevens"), datetime.now(UTC)
     )
     assert (chosen.version, chosen.expected) == (1, 2)
     back = promote(connection, Bucket(client, bucket), chosen, by="eve")
@@ -168,6 +169,18 @@ def test_a_rollback_restores_the_earlier_version_in_production(
     assert models.require("digits", 2).stage == Stage.ARCHIVED
     assert body(client, production) == b"weights 1"
     assert metadata(client, production)["model-version"] == "1"
+
+
+def test_a_rollback_that_waited_spares_a_version_that_was_promoted_meanwhile(
+    connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
+) -> None:
+    promote_over_present(connection, Bucket(client, bucket), "digits", 2, by="ada", reason=None)
+    triggered = datetime.now(UTC)
+    promote_over_present(connection, Bucket(client, bucket), "digits", 3, by="gate", reason=None)
+    with pytest.raises(PromotionRefused, match="but version 3 of model digits was promoted later, at 20"):
+        find_version_to_promote(connection, PromotionRequest(name="digits"), triggered)
+    named = PromotionRequest(name="digits", version=1)
+    assert find_version_to_promote(connection, named, triggered).version == 1
 
 
 def test_promoting_again_changes_nothing(
@@ -231,14 +244,15 @@ def test_promoting_a_version_that_its_gate_rejected_needs_force(
 def test_a_rollback_without_an_older_version_is_refused(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
 ) -> None:
+    now = datetime.now(UTC)
     with pytest.raises(VersionUnknown, match="version 1 of model digits is in production, and no older"):
-        find_version_to_promote(connection, PromotionRequest(name="digits"))
+        find_version_to_promote(connection, PromotionRequest(name="digits"), now)
     with pytest.raises(VersionUnknown, match="name='digist' is not a registered model: give one of digits"):
-        find_version_to_promote(connection, PromotionRequest(name="digist"))
+        find_version_to_promote(connection, PromotionRequest(name="digist"), now)
     with pytest.raises(
         VersionUnknown, match="version=4 of model digits does not exist: its versions are 1 to 3"
     ):
-        find_version_to_promote(connection, PromotionRequest(name="digits", version=4))
+        find_version_to_promote(connection, PromotionRequest(name="digits", version=4), now)
 
 
 @pytest.mark.parametrize(

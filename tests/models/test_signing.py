@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -80,7 +81,7 @@ def test_a_rollback_to_a_version_with_one_byte_changed_is_refused(
     promoting(1)
     promoting(2)
     tamper(connection, s3_client, versions[0], b"weights 9")
-    chosen = find_version_to_promote(connection, PromotionRequest(name="digits"))
+    chosen = find_version_to_promote(connection, PromotionRequest(name="digits"), datetime.now(UTC))
     connection.commit()
     assert chosen.version == 1
     for force in (False, True):

@@ -14,7 +14,7 @@ from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun, Ta
 from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext, TaskCallbackRequest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.dag_processing.processor import _execute_callbacks
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
@@ -22,12 +22,14 @@ from include.deployment.backend import notify
 from include.deployment.retrying import BackendUnavailable, is_transient
 from include.deployment.settings import SettingRefused, Settings
 from include.jobs.callback import TrainingCompletionCallback
+from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import record_final_failure, record_task_failure
 from include.orchestration.typed_task import parse_result, result_of
+from include.tasks.train_yolo import notify_backend
 from tests.support.airflow_connections import TASK_INSTANCE_ID, context_of
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.http_server import Handler, Server
-from tests.support.jobs import claim, recorded, started
+from tests.support.jobs import claim, record_checkpoints, recorded, resolved, started
 
 if TYPE_CHECKING:
     import psycopg
@@ -198,6 +200,27 @@ def test_a_task_that_was_marked_as_success_is_named_by_the_next_one() -> None:
         result_of(cast("Any", ti), "upload_last")
 
 
+def test_a_backend_is_not_notified_of_a_job_whose_last_pt_has_expired(
+    connection: psycopg.Connection[Any],
+    jobs: JobRepository,
+    migrated_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever clears `notify_backend` for MLflow's sake, weeks later, must not read an error of pydantic."""
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+    started(jobs, epochs=3)
+    assert record_checkpoints(connection) == 1
+    connection.execute("UPDATE training_jobs SET last_checkpoint_path = NULL")
+    connection.commit()
+    job = resolved(TrainingSpec().with_defaults())
+    context = context_of({}, run_id="run1")
+    with pytest.raises(AirflowSkipException, match="nothing to notify"):
+        notify_backend(job, context)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_BACKEND", json.dumps({"conn_type": "http", "host": "http://b"}))
+    with pytest.raises(AirflowFailException, match=r"Job a is completed, and its row names no last\.pt: the"):
+        notify_backend(job, context)
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -226,3 +249,39 @@ def test_an_unavailable_backend_is_an_outage_and_a_refusal_is_not(
         with pytest.raises(error) as failure:
             notify(completion)
         assert is_transient(failure.value) is (error is BackendUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("status", "follow"), [(301, True), (302, True), (303, True), (302, False), (308, True)]
+)
+def test_a_backend_that_redirects_is_notified_or_the_task_fails(
+    status: int, follow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[bytes] = []
+
+    class Backend(Handler):
+        def do_POST(self) -> None:
+            body = self.body()
+            if self.path == "/done":
+                self.respond(status, headers={"Location": "/moved?secret=1"})
+            else:
+                received.append(body)
+                self.respond(200)
+
+        def do_GET(self) -> None:
+            self.respond(200)
+
+    completion = TrainingCompletionCallback(
+        best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last"
+    )
+    with Server(Backend) as server:
+        extra = {"allow_redirects": follow}
+        connection = json.dumps({"conn_type": "http", "host": f"{server.url}/done", "extra": extra})
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_BACKEND", connection)
+        if status == 308:
+            assert notify(completion) == 200
+            assert json.loads(received[0])["last_checkpoint_path"] == "s3://b/last"
+            return
+        with pytest.raises(AirflowException, match=r"redirected to \S*/moved, so the job was not"):
+            notify(completion)
+    assert not received

@@ -88,6 +88,7 @@ def test_every_service_has_only_the_rights_and_resources_that_it_needs(name: str
     assert service["read_only"] is True
     assert service["mem_limit"]
     assert service["pids_limit"] > 0
+    assert {"max-size", "max-file"} <= set(service["logging"]["options"])
     assert not {"cap_add", "devices", "group_add", "ipc", "pid", "privileged"} & set(service)
     assert service.get("network_mode", "none") == "none"
 

@@ -31,8 +31,8 @@ LONG_FUNCTIONS = {
 FOREIGN_MESSAGES = {
     "include/datasets/disk.py": "CPython has no class for a thread that could not be started",
     "include/stack/postgres.py": "libpq returns no code for a failed connection",
-    "include/training/library_errors.py": "PyTorch and OpenCV have no class for a lack of memory, or for the "
-    "end of PyTorch's thread, and Ultralytics has none for images that it cannot read",
+    "include/training/library_errors.py": "PyTorch and OpenCV have no class for a lack of memory, for a GPU "
+    "that failed, or for the end of PyTorch's thread, and Ultralytics has none for unreadable images",
 }
 """Modules that recognize another project's error by its message, each with the reason. Our own errors have
 classes and fields."""

@@ -117,3 +117,9 @@ def test_every_kind_of_finding_is_documented_in_the_words_of_the_reports() -> No
     for name, kind in KINDS.items():
         reason = f": {kind.reason}" if kind.reason else ""
         assert f"| `{name}` | {kind.title} | {kind.remedy}{reason} |" in text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_command_copies_within_s3_without_the_metadata(document: Path) -> None:
+    """`aws s3 cp` of version 1 copies objects above 8 MB in parts, and omits their metadata."""
+    assert not re.search(r"aws .*s3 (cp|mv|sync) s3://\S+ s3://", document.read_text(encoding="utf-8"))

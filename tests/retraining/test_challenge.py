@@ -90,6 +90,23 @@ def test_a_rejected_challenge_is_not_repeated_until_the_champion_changes(
     assert build_challenge(retraining(plan(), "good-2"), data_reference, models, jobs)
 
 
+def test_a_version_that_was_rolled_back_is_not_trained_again_until_the_champion_or_the_data_change(
+    models: ModelRepository, jobs: JobRepository, data_reference: DatasetReference
+) -> None:
+    in_production(models, plan(), data="of last week")
+    tried = {"dataset_fingerprint": DATA, "parameters_fingerprint": plan().compute_fingerprint()}
+    registered(models, "good-1", "good", champion_version=1, **tried)
+    for version in (2, 1):
+        models.promote("good", version, by="ada", reason="2 misses the sevens")
+    with pytest.raises(NothingToDo, match="which was in production until it was rolled back to version 1 of"):
+        build_challenge(retraining(plan(), "good-2"), data_reference, models, jobs)
+    assert build_challenge(retraining(plan(), "good-2", force=True), data_reference, models, jobs)
+    other = data_reference.model_copy(update={"fingerprint": "e" * 64})
+    assert build_challenge(retraining(plan(), "good-2"), other, models, jobs)
+    in_production(models, plan(), data="of yesterday")
+    assert build_challenge(retraining(plan(), "good-2"), data_reference, models, jobs)
+
+
 def test_a_cleared_run_continues_its_training_run(
     models: ModelRepository, jobs: JobRepository, data_reference: DatasetReference
 ) -> None:

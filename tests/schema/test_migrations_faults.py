@@ -170,6 +170,18 @@ def test_a_run_whose_machine_freezes_or_loses_power_does_not_keep_its_locks(
     verify(host_applications.engine(database_url))
 
 
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
+def test_a_time_limit_of_the_host_application_does_not_end_a_revision(
+    limit: str, database_url: str, host_connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    """Such as that of indexes of a large table, which would take as long in every further attempt."""
+    host_connection.execute(
+        f"ALTER ROLE CURRENT_USER IN DATABASE {host_connection.info.dbname} SET {limit} = '500ms'"
+    )
+    host_connection.commit()
+    apply(host_applications.engine(database_url), scripts=_planted(tmp_path, "SELECT pg_sleep(0.7)"))
+
+
 def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(
     start: Start, database_url: str, host_connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:

@@ -186,6 +186,32 @@ def test_a_grant_that_the_owner_may_not_make_is_reported_with_its_statement(
     empty.migrate()
 
 
+def test_row_level_security_that_hides_all_rows_is_reported_with_its_remedy(
+    empty: Database, engine: Engine
+) -> None:
+    with psycopg.connect(empty.owner_url) as owner:
+        host_applications.install(owner, HOST_APPLICATIONS["integer"])
+        owner.execute("ALTER TABLE training_jobs ENABLE ROW LEVEL SECURITY")
+    (problem,) = rehearse(engine, application_role=TRAINING_APPLICATION).problems
+    assert problem.startswith(
+        "Table training_jobs has row-level security, but no policy for role training_app"
+    )
+    with pytest.raises(MigrationRefused, match="row-level security"):
+        apply(engine, application_role=TRAINING_APPLICATION)
+    remedy = problem.partition(" run ")[2].removesuffix(".")
+    with psycopg.connect(empty.owner_url) as owner:
+        owner.execute(remedy)
+
+    apply(engine, application_role=TRAINING_APPLICATION)
+
+    with psycopg.connect(empty.url) as trainer:
+        assert trainer.execute("SELECT count(*) FROM training_jobs").fetchone() == (host_applications.ROWS,)
+    with psycopg.connect(empty.owner_url) as owner:
+        owner.execute("DROP POLICY training_app ON training_jobs")
+    with pytest.raises(SchemaUnverified, match="row-level security"):
+        verify(engine, application_role=TRAINING_APPLICATION)
+
+
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [

@@ -15,6 +15,7 @@ import pytest
 
 from include.stack.postgres import Postgres
 from include.stack.s3 import S3
+from tests.support.http_server import Handler, Server
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -95,3 +96,28 @@ def test_an_older_backup_is_restored_with_its_own_objects(
     last = s3_client.get_object(Bucket=bucket, Key="checkpoints/job/last.pt")
     assert (last["Body"].read(), last["Metadata"]["epoch"]) == (b"1111", "1")
     assert s3_client.get_object(Bucket=bucket, Key="checkpoints/job/best.pt")["Body"].read() == b"best"
+
+
+def test_temporary_keys_are_sent_with_their_token(tmp_path: Path) -> None:
+    tokens = []
+
+    class Bucket(Handler):
+        def do_GET(self) -> None:
+            tokens.append(self.headers["X-Amz-Security-Token"])
+            self.respond(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+    settings = ROOT / "config" / "backup-settings.sh"
+    with Server(Bucket) as server:
+        environment = {
+            "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
+            "HOME": str(tmp_path),
+            "TRAINING_DB_URL": "postgresql://training@127.0.0.1/training",
+            "S3_ENDPOINT_URL": server.url,
+            "AWS_ACCESS_KEY_ID": "temporary",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_SESSION_TOKEN": "token",
+            "CHECKPOINT_BUCKET": "bucket",
+        }
+        command = ["bash", "-euc", f"source '{settings}'; rclone lsf bucket:$CHECKPOINT_BUCKET"]
+        subprocess.run(command, env=environment, check=True)
+    assert tokens == ["token"]

@@ -15,12 +15,13 @@ from rich.console import Console
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.demo import TRAINING, describe_login, resume, run_demo
 from include.stack.errors import StackError
+from include.stack.local import Stack
 from include.stack.steps import Steps
 from tests.support.api_client import token
 from tests.support.untrained import pretrained_tiny
 
 if TYPE_CHECKING:
-    from include.stack.local import Stack
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -39,6 +40,23 @@ def demonstrated(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory)
     steps, shown = _plain()
     run_demo(airflow_stack, steps, TRAINING | SECONDS | {"model": model})
     return shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("job", "epochs", "sentence"),
+    [
+        ("my first", 10, "resume_from='my first' is refused. resume_from: Job to continue"),
+        ("my-first", 0, "epochs=0 is refused: input should be greater than or equal to 1."),
+    ],
+)
+def test_a_wrong_job_or_number_of_epochs_is_refused_before_anything_starts(
+    job: str, epochs: int, sentence: str, tmp_path: Path
+) -> None:
+    steps, shown = _plain()
+    with pytest.raises(StackError) as refusal:
+        resume(Stack.at(tmp_path), steps, job, epochs)
+    assert str(refusal.value).startswith(sentence)
+    assert not shown.getvalue()
 
 
 def test_the_demo_shows_every_epoch(demonstrated: str) -> None:

@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from include.stack import processes
+from include.stack import gpus, processes
 from include.stack.errors import StackError
 from include.stack.families import identify_start
 from include.stack.local import Stack
@@ -27,7 +27,8 @@ from include.stack.overview import describe_service, describe_services
 from include.stack.processes import Service
 from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.steps import Steps
-from include.stack.supervisor import restart_dead
+from include.stack.supervisor import LOG_BYTES, limit_logs, restart_dead
+from include.training.gpus import Gpu
 from tests.support.stacks import own_stack
 from tests.support.waiting import until
 
@@ -44,6 +45,16 @@ time.sleep(600)
 def service_of(folder: Path, program: str) -> Service:
     """Return a service that runs `program` in `folder`."""
     return Service("example", (sys.executable, "-c", program), os.environ, folder, folder)
+
+
+TALKER = """
+import time
+
+print("x" * 100, flush=True)
+while True:
+    print("said", flush=True)
+    time.sleep(0.01)
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,6 +105,22 @@ def test_children_of_a_killed_service_are_stopped(parent_service: Service) -> No
     assert len(of_service(parent_service)) == 1
     assert processes.stop(parent_service)
     assert not of_service(parent_service)
+
+
+def test_a_long_log_is_emptied_and_its_service_goes_on_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talker, silent = service_of(tmp_path, TALKER), replace(service_of(tmp_path, ""), name="silent")
+    processes.start(talker)
+    until(lambda: talker.log.stat().st_size > 100)
+    limit_logs([talker, silent])
+    assert 100 < talker.log.stat().st_size < LOG_BYTES
+    monkeypatch.setattr("include.stack.supervisor.LOG_BYTES", 100)
+    limit_logs([talker, silent])
+    until(lambda: "said" in talker.log.read_text())
+    processes.stop(talker)
+    assert set(talker.log.read_text().split()) == {"said"}
+    assert talker.log.with_name("example.log.1").read_text().startswith("x" * 100)
 
 
 def test_a_killed_service_restarts_without_its_old_children(parent_service: Service) -> None:
@@ -382,3 +409,19 @@ def test_setting_the_clock_does_not_make_a_service_look_dead(monkeypatch: pytest
     set_back = psutil.Process.create_time(own) - 3600
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: set_back)
     assert identify_start(psutil.Process()) == before
+
+
+def test_the_gpu_driver_is_asked_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def list_no_gpus() -> list[Gpu]:
+        asked.append("the driver")
+        return []
+
+    monkeypatch.setattr(gpus, "list_visible_gpus", list_no_gpus)
+    gpus._count_visible_gpus.cache_clear()
+    stack = Stack.at(tmp_path)
+    for _ in range(3):
+        stack.list_supervised()
+    gpus._count_visible_gpus.cache_clear()
+    assert len(asked) == 1

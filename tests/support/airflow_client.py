@@ -106,7 +106,7 @@ class Airflow:
 
     def set_slots(self, pool: str, slots: int) -> None:
         body = airflow.PoolPatchBody(pool=pool, slots=slots, include_deferred=False)
-        self._pools.patch_pool(pool, body)
+        self._pools.patch_pool(pool, body, update_mask=["slots", "include_deferred"])
 
     def pause(self, dag_id: str, *, paused: bool) -> None:
         self._dags.patch_dag(dag_id, airflow.DAGPatchBody(is_paused=paused))
@@ -115,6 +115,11 @@ class Airflow:
         """Answer the question that a human-in-the-loop task asks."""
         chosen = airflow.UpdateHITLDetailPayload(chosen_options=[option])
         self._tasks.update_hitl_detail(dag_id, run_id, task_id, -1, chosen)
+
+    def announce(self, asset: str, extra: dict[str, str]) -> None:
+        """Create an event of the asset, as an outside program can."""
+        (found,) = self._assets.get_assets(name_pattern=asset).assets
+        self._assets.create_asset_event(airflow.CreateAssetEventsBody(asset_id=found.id, extra=extra))
 
     def announced(self, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the extras of the asset events that the run emitted, by asset."""

@@ -48,6 +48,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
 
     An epoch has five batches, or sixteen with loader workers.
     """
+    import torch
     from ultralytics.utils.callbacks.base import default_callbacks
 
     from include.training import run
@@ -57,6 +58,8 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
     from tests.support.tiny_trainings import Epochs, recovery, request
 
     options = dict(each.removeprefix("--").split("=") for each in how if each.startswith("--"))
+    if "driver-hangs" in how:
+        torch.cuda.is_available = do_not_respond
     if "workers-die-when-asked" in how:
         os.register_at_fork(after_in_child=die_when_asked_for_stacks)
     for each in how:
@@ -87,6 +90,12 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
         return
     with plan_training(training_request) as plan:
         train_in_ranks(plan, int(options["ranks"]), Epochs(), program="tests.support.ranks_on_cpu")
+
+
+def do_not_respond() -> bool:
+    """Hang, as CUDA's initialisation may."""
+    time.sleep(600)
+    return False
 
 
 def hold_the_interpreter_lock(trainer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.tasks.delete_data import delete_data
 from tests.support.airflow_connections import lead_to
+from tests.support.faults.task_process import Notes
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
 from tests.support.registered_datasets import register
 from tests.support.stored_objects import keys
@@ -89,6 +91,7 @@ def delete(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: s
                 conf=conf, run_id="manual__1", triggering_user_name=user, run_after=requested
             ),
             "ti": SimpleNamespace(xcom_push=lambda key, value: None),
+            "task_state_store": Notes(tmp_path / "notes.json"),
         }
         return delete_data(cast("Context", context))
 
@@ -247,6 +250,25 @@ def test_a_version_is_deleted_with_the_objects_that_only_it_uses(
     assert keys(s3_client, bucket) == set(OF_OTHER_VERSIONS)
     assert delete(dataset="parts@1") == Deletion(0, 0)
     assert register(datasets, "parts", "a").version == 2
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_next_attempt_deletes_the_objects_if_the_task_is_killed_after_it_has_deleted_the_version(
+    delete: Delete,
+    datasets: DatasetRepository,
+    s3_client: S3Client,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
+    register(datasets, "parts", "a", source=copy_in(bucket), origin=origin)
+    with monkeypatch.context() as killing:
+        killing.setattr("include.tasks.delete_data.delete_unused_objects", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            delete(dataset="parts@1")
+    assert datasets.get("parts", 1) is None
+    assert delete(dataset="parts@1") == Deletion(len(VERSION), 4 * len(VERSION))
+    assert keys(s3_client, bucket) == set(OF_OTHER_VERSIONS)
 
 
 @pytest.mark.usefixtures("filled")

@@ -17,6 +17,7 @@ from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
 from include.tasks.evaluation import _remove_leftovers, evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Evaluations
+from include.training.contract import MachineUnusable
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_keys import new_key, public_pem
 from tests.support.model_versions import promote_over_present, trained
@@ -133,6 +134,14 @@ def test_without_the_checked_dataset_of_a_deleted_run_nothing_is_measured(
         evaluated(folder, challenger, run_id="retrain__gone")
 
 
+def test_the_data_are_those_of_the_run_that_completed_the_job(
+    folder: Path, challenger: Challenger, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("UPDATE training_jobs SET dag_id = 'train_yolo', run_id = 'retrain__shapes-1'")
+    connection.commit()
+    assert evaluated(folder, challenger, run_id="retrain__failed").dataset == str(folder)
+
+
 def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
     folder: Path,
     challenger: Challenger,
@@ -146,13 +155,21 @@ def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
         evaluated(folder, challenger)
 
 
+def test_a_machine_without_the_data_leaves_the_evaluation_to_another(
+    folder: Path, challenger: Challenger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASET_ROOTS", str(tmp_path / "not mounted"))
+    with pytest.raises(MachineUnusable, match=r"not mounted.*on another machine"):
+        evaluated(folder, challenger)
+
+
 def test_nothing_is_measured_on_data_that_others_could_have_replaced(
     folder: Path, challenger: Challenger, tmp_path: Path
 ) -> None:
     root = tmp_path / "training"
     root.mkdir(exist_ok=True)
     root.chmod(0o777)
-    with pytest.raises(AirflowFailException, match=f"can replace {root / '.datasets'}"):
+    with pytest.raises(MachineUnusable, match=f"can replace {root / '.datasets'}.*on another machine"):
         evaluated(folder, challenger)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,7 +60,9 @@ def give_keys(
 
 def run(user: str | None = "ada", **conf: Any) -> Context:
     """Return the context that Airflow gives the tasks of a run with this conf."""
-    dag_run = SimpleNamespace(conf=conf, run_id="manual__1", triggering_user_name=user)
+    dag_run = SimpleNamespace(
+        conf=conf, run_id="manual__1", run_after=datetime.now(UTC), triggering_user_name=user
+    )
     return cast("Context", {"dag_run": dag_run, "outlet_events": OutletEventAccessors()})
 
 

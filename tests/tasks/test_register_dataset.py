@@ -170,6 +170,19 @@ def test_a_new_version_is_compared_and_announced_and_known_content_is_not(
     assert [image.name for image in found.added.examples] == ["new.png"]
 
 
+def test_a_new_version_is_announced_even_if_the_manifest_of_the_previous_one_is_damaged(
+    source: str, machine: Path, s3_client: S3Client, bucket: str
+) -> None:
+    first = registered("run1", name="parts", source=source)
+    s3_client.put_object(
+        Bucket=bucket, Key=f"datasets/manifests/{first.fingerprint}-detect.jsonl.gz", Body=b"damaged"
+    )
+    add_image(s3_client, bucket, machine)
+    context = run_of()
+    announce_version(registered("run2", name="parts", source=source), context)
+    assert context["outlet_events"][TRAINING_DATASET].extra["version"] == 2
+
+
 def test_refused_data_become_no_version_and_the_reason_is_passed_on(
     source: str, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:

@@ -221,17 +221,43 @@ def test_a_run_with_an_invalid_request_fails_immediately(conf: dict[str, Any], m
         resolve_plan(context(dag_run=a_run(**conf)), None)
 
 
+class Events(list[SimpleNamespace]):
+    """All events of an asset; `after` returns those since a time, as Airflow does."""
+
+    def after(self, since: str) -> Events:
+        return Events(event for event in self if event.timestamp >= datetime.fromisoformat(since))
+
+
+def resolved(
+    *extras: dict[str, str], passed: slice = slice(None), run_type: str = "asset_triggered"
+) -> Retraining:
+    """Resolve plan `good` in a run to which Airflow passed these of all events."""
+    events = Events(
+        SimpleNamespace(extra=extra, timestamp=datetime(2026, 1, 2, number, tzinfo=UTC))
+        for number, extra in enumerate(extras)
+    )
+    given = {
+        "dag_run": a_run(run_type=run_type),
+        "triggering_asset_events": {TRAINING_DATASET: events[passed]},
+        "inlet_events": {TRAINING_DATASET: events},
+    }
+    return resolve_plan(context(**given), "good")
+
+
+MINE, OTHER = {"dataset": "s3://b/mine/"}, {"dataset": "s3://b/other/"}
+
+
 @pytest.mark.usefixtures("plans")
 def test_an_event_about_other_data_does_not_retrain_this_model() -> None:
-    def resolved(*extras: dict[str, str], run_type: str = "asset_triggered") -> Retraining:
-        events = {TRAINING_DATASET: [SimpleNamespace(extra=extra) for extra in extras]}
-        run = a_run(run_type=run_type)
-        return resolve_plan(context(dag_run=run, triggering_asset_events=events), "good")
-
-    others = {"dataset": "s3://b/other/"}
     with pytest.raises(AirflowSkipException, match=r"The changed data are s3://b/other/; plan good trains"):
-        resolved(others)
-    mine = {"dataset": "s3://b/mine/"}
-    for extras in ((mine,), (others, {"dataset": "s3://b/mine"}), ({},), (others, {})):
+        resolved(OTHER)
+    for extras in ((MINE,), (OTHER, {"dataset": "s3://b/mine"}), ({},), (OTHER, {})):
         assert resolved(*extras).plan.name == "good"
-    assert resolved(others, run_type="scheduled").plan.name == "good"
+    assert resolved(OTHER, run_type="scheduled").plan.name == "good"
+
+
+@pytest.mark.usefixtures("plans")
+def test_an_event_counts_even_if_airflow_passes_only_the_first_of_several() -> None:
+    assert resolved(OTHER, MINE, passed=slice(1)).plan.name == "good"
+    with pytest.raises(AirflowSkipException, match=r"The changed data are s3://b/other/; plan good trains"):
+        resolved(MINE, OTHER, OTHER, passed=slice(1, 2))  # an earlier run has retrained on the first event

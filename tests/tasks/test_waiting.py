@@ -7,15 +7,22 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 
 from include.jobs.repository import JobRepository
 from include.tasks.retrain_payloads import Challenge
-from include.tasks.training_operators import JobEnded, find_challenger
+from include.tasks.training_operators import (
+    JobEnded,
+    TriggerTrainingOperator,
+    find_challenger,
+    poll_job,
+)
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import claim, record_checkpoints, recorded
 
@@ -75,6 +82,22 @@ def test_a_completed_job_is_the_challenger_even_after_the_timeout(
     challenger = find_challenger(CHALLENGE, jobs.get("a"), timed_out=True)
     assert (challenger.job_id, challenger.path) == ("a", "s3://bucket/checkpoints/a/best.pt")
     assert challenger.sha256 == recorded(jobs).best_checkpoint_sha256
+
+
+def test_a_job_that_another_run_continues_is_not_started_again_and_is_waited_for(
+    jobs: JobRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(jobs, run_id="by hand")
+    live = {"by hand"}
+    monkeypatch.setattr("include.tasks.training_operators.is_running", lambda dag_id, run_id: run_id in live)
+    context = cast("Context", {"dag": SimpleNamespace(dag_id="retrain_yolo"), "run_id": "manual__1"})
+    trigger = TriggerTrainingOperator(task_id="trigger_training", challenge=CHALLENGE)
+    trigger.execute(context)
+    assert poll_job("a", CHALLENGE.run_id) == (False, True)
+    live.clear()
+    assert poll_job("a", CHALLENGE.run_id) == (False, False)
+    with pytest.raises(DagRunTriggerException):
+        trigger.execute(context)
 
 
 def fired(trigger: JobEnded) -> Any:

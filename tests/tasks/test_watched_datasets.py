@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.registry.repository import DatasetRepository
 from include.retraining.plans import Plans, RetrainPlan
+from include.s3.bucket import Bucket
 from include.tasks.register_dataset import announce_version
 from include.tasks.watch_dataset import find_watched, list_registrations
 from tests.support.coco_datasets import build_coco
@@ -118,10 +119,11 @@ def test_an_archived_version_is_not_registered_again(
     assert registered(found.trigger_run_id, **found.conf).version == 3
 
 
-def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
-    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+@pytest.mark.parametrize("by", ["address", "name"])
+def test_data_that_were_replaced_by_an_upload_are_registered_again_only_when_they_change(
+    by: str, source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
-    plan = RetrainPlan.model_validate({"name": "parts", "dataset": source})
+    plan = RetrainPlan.model_validate({"name": "parts", "dataset": source if by == "address" else "parts"})
     deployed = Plans(Path("plans.yaml"), {"parts": plan}, ())
     registered("run1", name="parts", source=source)
     register(datasets, "parts", "a", source=f"s3://{bucket}/uploads/a/")
@@ -133,15 +135,22 @@ def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
     assert registered("by hand", name="parts", source=source).created is False
 
 
-def test_a_plan_called_digits_does_not_create_a_dataset_of_that_name(datasets: DatasetRepository) -> None:
+def test_a_plan_called_digits_does_not_create_a_dataset_of_that_name(
+    datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    stored = Bucket(s3_client, bucket)
     plan = RetrainPlan.model_validate({"name": "digits", "dataset": "s3://bucket/digits/"})
     deployed = Plans(Path("plans.yaml"), {"digits": plan}, ())
-    assert find_watched(None, deployed, datasets) == []
+    assert find_watched(None, deployed, datasets, stored) == []
     register(datasets, "numbers", "a", source="s3://bucket/digits/")
-    assert [each.name for each in find_watched(None, deployed, datasets)] == ["numbers"]
+    assert [each.name for each in find_watched(None, deployed, datasets, stored)] == ["numbers"]
 
 
-def test_a_plan_that_names_a_particular_version_watches_nothing(datasets: DatasetRepository) -> None:
+def test_a_plan_that_names_a_particular_version_watches_nothing(
+    datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
     register(datasets, "parts", "a")
-    assert find_watched(None, plans("parts@1", "unknown"), datasets) == []
-    assert [each.name for each in find_watched(None, plans("parts", "parts@1"), datasets)] == ["parts"]
+    stored = Bucket(s3_client, bucket)
+    assert find_watched(None, plans("parts@1", "unknown"), datasets, stored) == []
+    found = find_watched(None, plans("parts", "parts@1"), datasets, stored)
+    assert [each.name for each in found] == ["parts"]

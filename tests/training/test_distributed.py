@@ -123,6 +123,23 @@ def test_two_processes_resume_within_an_epoch_and_end_with_the_same_weights(tmp_
     assert weights_of(Path(result.last.path)) == weights
 
 
+class AsksForNoState(Epochs):
+    """An Epoch- and StateReporter that requests no state within an epoch."""
+
+    def report_progress(self, progress: TrainingProgress) -> bool:
+        return False
+
+    def report_state(self, state: SavedState) -> None:
+        pass
+
+
+def test_two_processes_wait_for_the_best_pt_of_the_last_epoch(tmp_path: Path) -> None:
+    reporter = AsksForNoState()
+    with plan_training(make_request("classify", tmp_path, epochs=1)) as plan:
+        result = train_in_ranks(plan, 2, reporter, reporter, program="tests.support.ranks_with_a_slow_disk")
+    assert (result.best_epoch, result.fitness is None) == (0, False)
+
+
 class Stops(Seen):
     """Stops the training run after its first epoch, as a user's stop request would."""
 

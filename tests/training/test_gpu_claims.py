@@ -111,6 +111,15 @@ def test_a_divided_gpu_is_replaced_by_its_parts(monkeypatch: pytest.MonkeyPatch)
     assert [gpu.uuid for gpu in list_gpus()] == ["GPU-aa", "MIG-b0", "MIG-b2"]
 
 
+def test_a_driver_that_hangs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(pynvml, "nvmlInit", answers.wait)
+    monkeypatch.setattr(gpus, "_DRIVER_SECONDS", 0.1)
+    with pytest.raises(GpuLost, match="The driver of this machine's GPUs has not responded for 0 s"):
+        list_gpus()
+    answers.set()
+
+
 def test_training_runs_take_different_gpus_until_none_is_free(tmp_path: Path) -> None:
     with ExitStack() as others:
         seen = [others.enter_context(another_training("auto", tmp_path)) for _ in GPUS]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,15 +21,16 @@ from ultralytics.utils import nms
 from ultralytics.utils.torch_utils import unwrap_model
 
 from include.training import exact
-from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
+from include.training.contract import GpuLost, MemoryTaken, TrainingError, TrainingRequest
 from include.training.loading import load_checkpoint
 from include.training.profile import list_differences, read_numeric_profile
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
 from include.training.run import build_trainer, train
 from tests.support.tiny_models import architecture
-from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
+from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
 
+ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False}
 
 
@@ -68,7 +71,17 @@ def no_memory_for_cublas(trainer: Any) -> None:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
-@pytest.mark.parametrize("fault", [out_of_memory, no_memory_for_cublas])
+def no_memory_for_cudnn(trainer: Any) -> None:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED")
+
+
+def no_memory_for_an_algorithm(trainer: Any) -> None:
+    raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+
+@pytest.mark.parametrize(
+    "fault", [out_of_memory, no_memory_for_cublas, no_memory_for_cudnn, no_memory_for_an_algorithm]
+)
 def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
     fault: Callable[[Any], None], interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +92,20 @@ def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
         ):
             trainer.train()
         assert trainer.batch_size == 4
+
+
+def test_an_attempt_that_only_validates_measures_in_half_precision_like_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = replace(make_request(tmp_path), epochs=1)
+    train(wanted, Epochs())
+    with build_trainer(recovery(wanted), Epochs()) as trainer:
+        trainer._setup_train()
+        monkeypatch.setattr(trainer, "amp", True)
+        monkeypatch.setattr(trainer, "device", torch.device("cuda"))
+        monkeypatch.setattr(type(trainer.validator), "__call__", lambda *_, **__: {})
+        trainer.final_eval()
+        assert trainer.validator.args.quantize == 16
 
 
 def test_a_larger_batch_than_before_may_be_halved(
@@ -101,6 +128,94 @@ def test_a_batch_size_that_fitted_another_device_may_be_halved(
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(TrainingError, match="ran out of memory with batch=1 and"):
             trainer.train()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: uncorrectable ECC error encountered\nSearch for `cudaErrorECCUncorrectable' in the docs",
+        "CUDA error: unspecified launch failure",
+        "NCCL error in: nccl.cpp:1\nLast error:\nCuda failure 214 'uncorrectable ECC error encountered'",
+    ],
+)
+def test_a_gpu_that_fails_is_an_interruption(
+    message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.AcceleratorError(message)
+
+    with build_trainer(make_request(tmp_path), Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", fail)
+        monkeypatch.setattr(trainer, "_clear_memory", fail)  # every later call of CUDA fails, too
+        with pytest.raises(GpuLost, match=r"^A GPU of this machine has failed or is not available \(un"):
+            trainer.train()
+
+
+def test_a_lack_of_host_memory_is_not_blamed_on_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        monkeypatch.setattr(trainer, "device", torch.device("cuda:0"))
+        raise MemoryError("Caught MemoryError in DataLoader worker process 0.")
+
+    with build_trainer(make_request(tmp_path), Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", fail)
+        monkeypatch.setattr(trainer, "_clear_memory", lambda: None)
+        with pytest.raises(TrainingError, match=r"^this machine ran out of memory .*, or set fewer workers"):
+            trainer.train()
+
+
+def test_a_device_without_bfloat16_is_refused(tmp_path: Path) -> None:
+    wanted = make_request(tmp_path)
+    wanted = replace(wanted, arguments={**wanted.arguments, "amp": "bf16"})
+    with pytest.raises(TrainingError, match=r"^amp=bf16 does not work on cpu; give amp=fp16"):
+        train(wanted, Epochs())
+
+
+def test_a_run_in_bfloat16_continues_on_another_machine(interrupted: TrainingRequest) -> None:
+    last = interrupted.save_dir / "weights" / "last.pt"
+    state = load_checkpoint(last)
+    state["train_args"]["amp"] = "bf16"
+    torch.save(state, last)
+    with pytest.raises(GpuLost, match=r"^amp=bf16 does not work on cpu: the training run continues"):
+        train(recovery(interrupted), Epochs())
+
+
+def test_an_assertion_on_the_device_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    with build_trainer(make_request(tmp_path), Epochs()) as trainer:
+        monkeypatch.setattr(trainer, "preprocess_batch", fail)
+        with pytest.raises(torch.AcceleratorError, match="device-side assert"):
+            trainer.train()
+
+
+def train_with_a_loader_worker(folder: Path) -> None:
+    """Train, and print the class and the message of the error."""
+    try:
+        train_with(1, make_request(folder), Epochs())
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+
+
+def test_shared_memory_that_is_full_is_named(tmp_path: Path) -> None:
+    with_little_memory = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
+    mount = "mount -t tmpfs -o size=100k tmpfs /dev/shm"
+    try:
+        subprocess.run([*with_little_memory, mount], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot mount a file system: {error}")
+    code = "import pathlib, sys, tests.training.test_gpu_faults as f; f.{}(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code.format(train_with_a_loader_worker.__name__), str(tmp_path)]
+    ended = subprocess.run(
+        [*with_little_memory, f'{mount}; exec "$@"', "sh", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert "DiskError: Shared memory (/dev/shm), which loader workers" in ended.stdout, ended.stderr
 
 
 class NanOnce:

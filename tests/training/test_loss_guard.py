@@ -153,6 +153,20 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
     assert restored[EXACT][LOSS_WATCH] == {"rate": 0.5}
 
 
+def test_a_run_that_has_since_got_a_gradient_scaler_is_rolled_back(tmp_path: Path) -> None:
+    """With resume_from, amp may be turned on in the middle of an epoch."""
+
+    def turn_on(trainer: Any) -> None:
+        if (trainer.epoch, trainer._batch) == (2, 2):
+            trainer.scaler = torch.amp.GradScaler("cpu")
+        SPIKES(trainer)
+
+    wanted = make_request(tmp_path, ROLL_BACK)
+    rolled_back = run(wanted, turn_on)
+    assert watch_of(wanted)["roll_backs"] == 1
+    assert rolled_back.weights[2, 0] == rolled_back.weights[1, 0]
+
+
 def test_a_spike_that_began_in_the_previous_epoch_is_rolled_back_to_the_beginning_of_that_epoch(
     tmp_path: Path,
 ) -> None:

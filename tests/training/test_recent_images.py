@@ -13,6 +13,7 @@ import pytest
 from benchmarks.pace import training_loader
 from include.training import recent
 from include.training.recent import RecentImages, Slot
+from include.training.resumable_loader import seed_samples
 from tests.support.tiny_datasets import build
 
 IMAGES, BATCH, EPOCHS = 131, 1, 2
@@ -54,6 +55,20 @@ def test_images_replaced_while_a_sample_is_made_from_them_do_not_change_the_samp
     whole, _ = epochs(data, tmp_path, 3)
     monkeypatch.setattr(recent, "MOST_IMAGES", BATCH)  # so that every batch replaces the previous one
     assert epochs(data, tmp_path, 3)[0] == whole
+
+
+def test_a_sample_that_a_second_gpu_repeats_has_its_own_pixels(data: Path, tmp_path: Path) -> None:
+    """With an odd number of images, the second of two GPUs ends its epoch with the first sample."""
+
+    def load(numbers: list[int]) -> np.ndarray:
+        with training_loader("plain", data, tmp_path, workers=0, imgsz=64, batch=16) as (loader, _):
+            order = seed_samples(loader, seed=0, rank=1, replicas=2, on_gpu=False)
+            assert not loader.dataset.all_fit
+            samples = [loader.dataset[number]["img"] for number in numbers or order]
+        pixels: np.ndarray = samples[-1].numpy()
+        return pixels
+
+    assert np.array_equal(load([]), load([0]))
 
 
 def test_a_reader_notices_that_its_image_was_replaced() -> None:

@@ -69,9 +69,15 @@ ACCEPTED: list[dict[str, object]] = [
     {"batch": -1},
     {"batch": 0.7},
     {"cache": "disk"},
+    {"cache": "RAM", "amp": "BF16", "quantize": "FP16"},
     {"cache": True},
     {"fraction": 100},
+    {"fraction": [0.5, 40]},
+    {"fraction": [1, 1.0, 0]},
     {"scale": [0.5, 1.5]},
+    {"classes": 0},
+    {"classes": [0, 2]},
+    {"quantize": 16},
     {"freeze": [0, 1]},
     {"amp": "bf16"},
     {"auto_augment": None, "time": None},
@@ -95,7 +101,18 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"box": None}, "box=null is refused: omit it"),
     ({"compile": "no-such-mode"}, "compile='no-such-mode' is refused: it must be true or false, 'default'"),
     ({"cache": "tape"}, "cache='tape' is refused: it must be true or false, 'ram' or 'disk'"),
-    ({"fraction": 0}, "fraction=0 is refused"),
+    ({"fraction": 0}, "fraction=0 is refused: it must be a share of the training images, up to 1"),
+    ({"copy_paste_mode": "Flip"}, "copy_paste_mode='Flip' is refused: it must be 'flip' or 'mixup'"),
+    ({"auto_augment": "RandAugment"}, "auto_augment='RandAugment' is refused: it must be 'randaugment'"),
+    ({"compile": "Default"}, "compile='Default' is refused: it must be true or false, 'default'"),
+    ({"fraction": -1}, "fraction=-1 is refused"),
+    ({"fraction": [0.5]}, "fraction=[0.5] is refused"),
+    ({"fraction": [0.5, "x"]}, "fraction=[0.5, 'x'] is refused"),
+    ({"scale": [0.5]}, "scale=[0.5] is refused: it must be a number between 0 and 1, or the smallest and"),
+    ({"scale": ["a", "b"]}, "scale=['a', 'b'] is refused"),
+    ({"scale": "large"}, "scale='large' is refused: it must be a number between 0 and 1, or the smallest"),
+    ({"quantize": 4}, "quantize=4 is refused: it must be 16, 32, 'fp16'"),
+    ({"classes": ["0"]}, "classes=['0'] is refused: it must be a class id, or a list of them"),
     ({"data": "coco8.yaml"}, "data cannot be overridden: give the job's dataset"),
     ({"resume": True}, "resume cannot be overridden: to continue a job, give resume_from"),
 ]
@@ -114,6 +131,37 @@ def test_an_invalid_argument_is_refused_with_a_reason(overrides: dict[str, objec
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the whole sentence is compared below
         check_overrides(overrides)
     assert str(refusal.value).startswith(sentence)
+
+
+ANY: list[object] = [
+    *(-1, 0, 1, 2, 16, 0.5, 1.5, 2.0, 1e9, True, False, "a", "1", "ram", " ", {}, {"a": 1}),
+    *([], [1], ["a"], [-1], [0.5], [0.5, 2.0], [2, 1], [1, 2, 3], [None], [[1]], [0, 1], [0.5, "x"], [True]),
+]
+
+
+def test_no_value_that_is_accepted_is_refused_by_ultralytics() -> None:
+    """Ultralytics would refuse it only once the job has its GPU."""
+    from ultralytics.cfg import get_cfg
+
+    for name in sorted(read_known_arguments().keys() - OURS.keys()):
+        for value in ANY:
+            try:
+                check_overrides({name: value})
+            except ValueError:
+                continue
+            get_cfg(overrides={name: value})
+
+
+def test_only_class_ids_that_ultralytics_compares_with_labels_are_accepted() -> None:
+    """Ultralytics accepts the text "0" as well, but no label is of that class: it would train on nothing."""
+    import numpy
+
+    for classes in ([0], [0, 2], 1):
+        check_overrides({"classes": classes})
+        assert (numpy.array([[0.0], [1.0]]) == numpy.array(classes).reshape(1, -1)).any()
+    for wrong in (["0"], [None], [[0]], [True], [0.5]):
+        with pytest.raises(ValueError, match=r"^classes="):
+            check_overrides({"classes": wrong})
 
 
 def test_contract_arguments_and_loading_can_be_imported_without_torch() -> None:

@@ -5,6 +5,7 @@ The training processes, the faults and the watchdog are real; only the watchdog'
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -22,13 +23,14 @@ import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.training.heartbeat import Heartbeats, Phase, read_beats, send_heartbeats
+from include.training import heartbeat
+from include.training.heartbeat import Heartbeats, HeartbeatWriter, Phase, read_beats, send_heartbeats
 from include.training.plan import plan_training
 from include.training.stacks import disable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.memory import OomKills
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Cause, Trace, explain_kills, leave_trace
-from include.watchdog.watch import Limits
+from include.watchdog.watch import Limits, Watch
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
 from tests.support.killing import Machine
@@ -157,6 +159,13 @@ def test_a_trainer_that_holds_the_interpreter_lock_is_killed_with_its_stack(tmp_
         assert " in hold_the_interpreter_lock" in holding.log
 
 
+def test_a_driver_that_hangs_while_cuda_starts_ends_the_attempt(tmp_path: Path) -> None:
+    with attempt(tmp_path, 1, Limits(training=3, elsewhere=3), "driver-hangs") as starting:
+        assert starting.status() == -signal.SIGKILL, starting.log
+        assert re.search(r"^No batch has finished for \d+ s since training began", starting.log, re.MULTILINE)
+        assert " in do_not_respond" in starting.log
+
+
 def test_one_suspended_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
     # The trainer may wait for the worker at the beginning of an epoch, where the limit `elsewhere` applies.
     with attempt(tmp_path, 1, Limits(training=3, elsewhere=20), "--workers=2") as loading:
@@ -195,7 +204,7 @@ def test_the_first_trace_of_an_attempt_is_kept(tmp_path: Path) -> None:
 def test_one_suspended_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
-        family, rank = ranks.family, psutil.Process(read_beats(ranks.watchdog)[1].pid)
+        family, rank = ranks.family, psutil.Process(read_beats(ranks.watchdog)[-1].pid)
         rank.suspend()
         assert ranks.status() == -signal.SIGKILL
         assert left(family) == []
@@ -211,7 +220,7 @@ def test_a_suspended_rank_does_not_outlive_a_killed_trainer(tmp_path: Path) -> N
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
         family = ranks.family
-        psutil.Process(read_beats(ranks.watchdog)[1].pid).suspend()
+        psutil.Process(read_beats(ranks.watchdog)[-1].pid).suspend()
         ranks.root.kill()
         assert left(family) == []
 
@@ -262,6 +271,32 @@ def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) 
             disable_stack_dumps()  # a training process keeps them until it ends
     assert after.phase is before.phase is Phase.STARTING
     assert after.beats - before.beats >= 8 + 4  # one heartbeat per image whose labels were read
+
+
+def test_ranks_that_wait_while_another_one_reads_labels_do_not_hang(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(subprocess.Popen(["sleep", "600"])) for _ in (0, 1)]
+        for process in idle:
+            stack.callback(process.kill)
+        writers = [
+            HeartbeatWriter(stack.enter_context(open_heartbeat(tmp_path, process.pid)), rank)
+            for rank, process in enumerate(idle)
+        ]
+        watch = Watch(psutil.Process(idle[0].pid), tmp_path, Limits(training=60, elsewhere=0.5))
+        for _ in range(20):
+            writers[0].beat_at_start()
+            assert watch.check() is None
+            time.sleep(0.1)
+        until(watch.check, "the watchdog", pause=0.1)
+
+
+@contextmanager
+def open_heartbeat(folder: Path, pid: int) -> Iterator[mmap.mmap]:
+    """Create the heartbeat file of a process."""
+    path = folder / f"{pid}.beat"
+    path.write_bytes(bytes(heartbeat._FORMAT.size))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), heartbeat._FORMAT.size) as mapped:
+        yield mapped
 
 
 def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:
@@ -453,6 +488,9 @@ def test_ranks_use_the_configured_timeout(monkeypatch: pytest.MonkeyPatch, tmp_p
     try:
         group = distributed.group.WORLD
         assert group is not None
-        assert group._get_backend(device("cpu")).options._timeout == timedelta(seconds=3600 + 600)
+        backend = group._get_backend(device("cpu"))
+        assert backend.options._timeout == timedelta(hours=6)  # one rank may read labels for hours
+        trainer._limit_waits()
+        assert backend.options._timeout == timedelta(seconds=3600 + 600)
     finally:
         distributed.destroy_process_group()

@@ -2,12 +2,18 @@
 // The training API and Airflow's own REST API, called with the login of the current user.
 // All URLs are relative to the page, so they also work if Airflow is served under a path prefix.
 
+import { compareClocks } from "./clock.js";
+
 const TRAINING = "../api/v1";
 const AIRFLOW = "../../api/v2";
 /** The Dag that trains. */
 export const TRAINING_DAG = "train_yolo";
+/** The Dag that registers datasets. */
+export const REGISTER_DAG = "register_dataset";
 
 const NO_CONTENT = 204;
+const NOT_FOUND = 404;
+const UNPROCESSABLE = 422;
 
 /** @typedef {Record<string, string | number | boolean | null | undefined | string[]>} Query */
 /** @typedef {Pick<Response, "status" | "statusText"> & { headers: Pick<Headers, "get"> }} Answer */
@@ -62,7 +68,7 @@ export function uploadFile(url, file, progress) {
     upload.setRequestHeader("Accept", "application/json");
     upload.setRequestHeader("Content-Type", "application/octet-stream");
     upload.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 0));
-    upload.addEventListener("error", () => reject(connectionProblem()));
+    upload.addEventListener("error", async () => reject((await changeOf(file, file.name)) ?? connectionProblem()));
     upload.addEventListener("load", () => {
       const answered = parse(upload.responseText);
       const { status, statusText } = upload;
@@ -73,6 +79,24 @@ export function uploadFile(url, file, progress) {
     });
     upload.send(file);
   });
+}
+
+/**
+ * The reason why a file cannot be sent although the server can be reached: browsers refuse to read a file that has been
+ * changed, moved or removed since the user chose it, but report only that the request failed. Null if it is readable.
+ * @param {Blob} bytes of the file
+ * @param {string} name
+ */
+export async function changeOf(bytes, name) {
+  try {
+    await bytes.slice(0, 1).arrayBuffer();
+    return null;
+  } catch {
+    return new Problem(
+      UNPROCESSABLE,
+      `${name} has been changed, moved or removed since you chose it: choose it again.`,
+    );
+  }
 }
 
 /** @param {string} text */
@@ -98,9 +122,12 @@ export async function requireRedirect(url) {
  * @param {RequestInit} options
  */
 async function request(url, { headers, ...options }) {
+  const asked = Date.now();
   try {
     const sent = { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options };
-    return await fetch(url, /** @type {RequestInit} */ (sent));
+    const answer = await fetch(url, /** @type {RequestInit} */ (sent));
+    compareClocks(answer.headers.get("Date"), asked);
+    return answer;
   } catch (error) {
     return throwNoAnswer(error);
   }
@@ -117,7 +144,7 @@ function throwNoAnswer(error) {
 }
 
 export function connectionProblem() {
-  return new Problem(0, "Airflow is not responding. This page will reconnect automatically.");
+  return new Problem(0, "Airflow is not responding. Try again.");
 }
 
 /**
@@ -130,6 +157,8 @@ function problemOf(answer, body) {
     return new Problem(401, "Your session has ended. Log in to Airflow again, then reload this page.");
   }
   if (typeof body?.detail === "string" && body.detail) return new Problem(answer.status, body.detail, wait);
+  // A proxy may answer so while Airflow restarts. Airflow itself explains every 404 in JSON.
+  if (answer.status === NOT_FOUND && body === null) return connectionProblem();
   const unknown = `Airflow responded with ${answer.status} ${answer.statusText}`.trim();
   return new Problem(answer.status, `${unknown}.`, wait);
 }
@@ -175,32 +204,4 @@ export function queryString(values) {
   }
   const text = query.toString();
   return text && `?${text}`;
-}
-
-/**
- * Fetch one job.
- * @param {string} jobId
- * @param {AbortSignal} [signal]
- * @returns {Promise<Api.TrainingJobResponse>}
- */
-export function fetchJob(jobId, signal) {
-  return fetchJson(trainingUrl(["jobs", jobId]), { signal });
-}
-
-/**
- * Fetch all recorded epochs of a job after the given epoch, page by page.
- * @param {string} jobId
- * @param {AbortSignal} [signal]
- */
-export async function fetchEpochs(jobId, after = -1, signal = undefined) {
-  const epochs = [];
-  /** @type {number | null} */
-  let next = after;
-  while (next !== null) {
-    /** @type {Api.EpochsPage} */
-    const page = await fetchJson(trainingUrl(["jobs", jobId, "epochs"], { after: next, limit: 5000 }), { signal });
-    epochs.push(...page.epochs);
-    ({ next } = page);
-  }
-  return epochs;
 }

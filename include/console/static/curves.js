@@ -12,8 +12,8 @@ import { chartGroups, shortName } from "./metrics.js";
 
 const ROWS = 300;
 
-/** @param {{ job: Api.TrainingJobResponse, epochs: Epochs }} props */
-export function Curves({ job, epochs }) {
+/** @param {{ job: Api.TrainingJobResponse, epochs: Epochs, hasParent: boolean }} props */
+export function Curves({ job, epochs, hasParent }) {
   const resumed = job.parent_job_id && job.resumed_epoch !== null ? job.resumed_epoch + 1 : 0;
   const charts = useMemo(() => chartsOf(epochs), [epochs]);
   if (epochs.length === 0 && !isActive(job)) return null;
@@ -24,7 +24,7 @@ export function Curves({ job, epochs }) {
         resumed > 0 &&
         epochs.length > 0 &&
         html`<p class="muted">Paler lines show the epochs up to ${resumed}, which were trained by${" "}
-        <${JobLink} id=${parent} /></p>`
+        ${hasParent ? html`<${JobLink} id=${parent} />` : parent}</p>`
       }
     </div>
     ${

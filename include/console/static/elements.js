@@ -103,8 +103,11 @@ const PROBLEM_TITLES = {
   422: "Refused",
 };
 
+const RECONNECTING = "Airflow is not responding. This page will reconnect automatically.";
+
 /**
- * A message that says why a request failed, and what the user can do about it.
+ * A message that says why a request failed, and what the user can do about it. With `again`, the page repeats the
+ * request by itself.
  * @param {{ problem: Problem | null, again?: () => void }} props
  */
 export function ProblemNote({ problem, again }) {
@@ -112,7 +115,7 @@ export function ProblemNote({ problem, again }) {
   const { status, isTransient } = problem;
   const title = PROBLEM_TITLES[status] ?? "Unavailable";
   return html`<${Note} kind=${isTransient ? "warning" : "failed"} title=${title}>
-    <p>${problem.message}</p>
+    <p>${status === 0 && again ? RECONNECTING : problem.message}</p>
     ${status === 401 && html`<${AirflowLink} class="button" href=${LOGIN}>Log in</${AirflowLink}>`}
     ${isTransient && again && html`<button type="button" class="button" onClick=${again}>Try again</button>`}
   </${Note}>`;

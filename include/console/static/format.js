@@ -1,6 +1,8 @@
 // @ts-check
 // Formats numbers, times and sizes for people to read.
 
+import { serverNow } from "./clock.js";
+
 const DASH = "–";
 
 /**
@@ -77,7 +79,7 @@ export function formatRemaining(seconds) {
  * Format the time that has passed, like "3 min ago".
  * @param {string | null | undefined} iso
  */
-export function formatAge(iso, now = Date.now()) {
+export function formatAge(iso, now = serverNow()) {
   if (!iso) return DASH;
   const seconds = Math.max(0, (now - Date.parse(iso)) / 1000);
   if (seconds < 45) return "just now";

@@ -4,7 +4,7 @@
 import { html } from "./h.js";
 import { Figure, JobLink, Progress, Sparkline, Status, When } from "./elements.js";
 import { formatDuration, formatRemaining } from "./format.js";
-import { durableState, finishedEpochs, queuePosition, timeLeft } from "./progress.js";
+import { durableState, finishedEpochs, leftAfterExpiry, queuePosition, timeLeft } from "./progress.js";
 import { headline, shortName } from "./metrics.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
@@ -20,7 +20,7 @@ export const COLUMNS = [
   ["Model"],
   ["Dataset"],
   ["Progress"],
-  ["mAP"],
+  ["Metric"],
   ["Duration"],
   ["Safe in S3"],
   ["Started by"],
@@ -40,7 +40,7 @@ export function JobRow({ job, chosen, choose }) {
     <td role="cell" data-label="Model"><span class="clip" title=${job.model}>${job.model ?? "–"}</span></td>
     <td role="cell" data-label="Dataset"><span class="clip" title=${job.dataset}>${job.dataset ?? "–"}</span></td>
     <td role="cell" data-label="Progress" class="how-far"><${EpochsDone} job=${job} /></td>
-    <td role="cell" data-label="mAP"><${Quality} job=${job} /></td>
+    <td role="cell" data-label="Metric"><${Quality} job=${job} /></td>
     <td role="cell" data-label="Duration" class="number">${formatDuration(job.duration_seconds)}</td>
     <td role="cell" data-label="Safe in S3" class="number"><${Durable} job=${job} /></td>
     <td role="cell" data-label="Started by"><span>${job.triggered_by ?? "–"}</span><br />
@@ -67,7 +67,7 @@ function Quality({ job }) {
   const all = Object.entries(job.metrics ?? {}).filter(([name]) => name.startsWith("metrics/"));
   return html`<span class="quality" title=${all.map(([name, value]) => `${shortName(name)} ${value}`).join("\n")}>
     <${Figure} value=${best.value} /><${Sparkline} values=${job.fitness_curve} />
-  </span>`;
+  </span><br /><small class="muted">${best.label}</small>`;
 }
 
 /**
@@ -77,6 +77,8 @@ function Quality({ job }) {
 function Durable({ job }) {
   const { durable_epochs: epochs, durable_batch: batch } = job.progress;
   const finished = finishedEpochs(job);
+  const left = leftAfterExpiry(job);
+  if (left) return html`<span class="muted" title="last.pt was deleted by the retention policy">${left}</span>`;
   const safe = durableState(job);
   if (!finished && !safe) return html`<span class="muted">–</span>`;
   const behind = (epochs ?? 0) < finished;

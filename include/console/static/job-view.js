@@ -2,13 +2,14 @@
 // All details of one job, updated live. The page `job` shows them; so does the page `run`, once the run has a job.
 /** @import { Problem } from "./api.js" */
 import { html, useEffect, useState } from "./h.js";
-import { fetchJob } from "./api.js";
 import { Actions } from "./actions.js";
 import { Checkpoints } from "./checkpoints.js";
 import { JobClasses } from "./class-table.js";
 import { Curves } from "./curves.js";
 import { Announce, Pending, ProblemNote } from "./elements.js";
+import { fetchJob } from "./job-data.js";
 import { Lineage } from "./lineage.js";
+import { isActive } from "./live.js";
 import { useJob } from "./live-job.js";
 import { Page } from "./page.js";
 import { Parameters } from "./parameters.js";
@@ -20,6 +21,8 @@ export function JobView({ jobId }) {
   const { job, epochs, problem, again, setJob } = useJob(jobId);
   const [refusal, report] = useState(/** @type {Problem | null} */ (null));
   const parent = useParent(job?.parent_job_id ?? null);
+  // These elements stop polling when the run ends; a new key creates new elements, which poll again.
+  const key = job && `${job.run_id} ${isActive(job)}`;
   const actions = job && html`<${Actions} job=${job} setJob=${setJob} report=${report} />`;
   return html`<${Page} tab="jobs" heading=${`Training ${jobId}`} title=${`${jobId} – Training`} actions=${actions}>
     <${ProblemNote} problem=${refusal} />
@@ -29,10 +32,10 @@ export function JobView({ jobId }) {
       job &&
       html`
       <${Summary} job=${job} />
-      <${Curves} job=${job} epochs=${epochs} />
+      <${Curves} job=${job} epochs=${epochs} hasParent=${parent !== null} />
       <${Checkpoints} job=${job} />
-      <${Pictures} job=${job} />
-      <${JobClasses} job=${job} />
+      <${Pictures} key=${`pictures ${key}`} job=${job} />
+      <${JobClasses} key=${`classes ${key}`} job=${job} />
       <${Lineage} job=${job} />
       <${Parameters} job=${job} parent=${parent} />`
     }
@@ -46,6 +49,7 @@ export function JobView({ jobId }) {
 function useParent(jobId) {
   const [parent, setParent] = useState(/** @type {Api.TrainingJobResponse | null} */ (null));
   useEffect(() => {
+    setParent(null);
     if (jobId) fetchJob(jobId).then(setParent, () => setParent(null));
   }, [jobId]);
   return parent;

@@ -14,13 +14,15 @@ export function Lineage({ job }) {
   const jobs = data?.jobs ?? [];
   const known = new Set(jobs.map(({ job_id: id }) => id));
   const roots = jobs.filter(({ parent_job_id: parent }) => parent === null || !known.has(parent));
-  const comparison = job.parent_job_id && `compare${queryString({ id: [job.job_id, job.parent_job_id] })}`;
+  const parent = job.parent_job_id;
+  const comparison = parent && known.has(parent) && `compare${queryString({ id: [job.job_id, parent] })}`;
   return html`<section class="section" aria-labelledby="lineage">
     <div class="section-heading"><h2 id="lineage">Lineage</h2>
       ${comparison && html`<a href=${comparison}>Compare with parent</a>`}
     </div>
     <${ProblemNote} problem=${data ? null : problem} again=${again} />
-    ${jobs.length === 1 && html`<p class="muted">This training run has no parent and no children.</p>`}
+    ${data && parent && !known.has(parent) && html`<p class="muted">Its parent ${parent} has been deleted.</p>`}
+    ${jobs.length === 1 && !parent && html`<p class="muted">This training run has no parent and no children.</p>`}
     ${
       jobs.length > 1 &&
       html`<div class="card"><${Branch} jobs=${jobs} siblings=${roots} current=${job.job_id} /></div>`

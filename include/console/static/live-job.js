@@ -2,7 +2,8 @@
 // A job and its epochs, kept up to date: the server pushes changes; if that fails, the page polls.
 /** @import { Problem } from "./api.js" */
 import { useCallback, useEffect, useRef, useState } from "./h.js";
-import { connectionProblem, fetchEpochs, fetchJob, trainingUrl } from "./api.js";
+import { connectionProblem, trainingUrl } from "./api.js";
+import { fetchJob, updateEpochs } from "./job-data.js";
 import { isActive } from "./live.js";
 
 /**
@@ -40,18 +41,12 @@ export function useJob(jobId) {
       setState((before) => ({ ...before, epochs: known.current }));
     };
     const lastEpoch = () => known.current.at(-1)?.epoch ?? -1;
-    let loadedAttempt = "";
     const load = async (/** @type {AbortSignal} */ signal) => {
       const job = await fetchJob(jobId, signal);
-      // A new attempt may have repeated known epochs or started over, so all epochs are loaded again.
-      const attempt = `${job.origin_run_id} ${job.attempt}`;
-      const after = attempt === loadedAttempt ? lastEpoch() : -1;
-      const added = await fetchEpochs(jobId, after, signal);
+      const epochs = await updateEpochs(jobId, known.current, signal);
       signal.throwIfAborted();
-      if (after < 0) known.current = [];
-      loadedAttempt = attempt;
-      setJob(job);
-      if (added.length || after < 0) addEpochs(added);
+      known.current = epochs;
+      setState({ job, epochs, problem: null });
       return job;
     };
     const fail = (/** @type {Problem} */ problem) =>

@@ -1,6 +1,7 @@
 // @ts-check
 // Polls data every few seconds, except while the page is hidden.
 /** @import { Problem } from "./api.js" */
+import { serverNow } from "./clock.js";
 import { useCallback, useEffect, useRef, useState } from "./h.js";
 
 const LONGEST_PAUSE = 60;
@@ -79,14 +80,14 @@ export function isActive(job) {
 }
 
 /**
- * The current time, updated every second while `ticking`.
+ * The server's time, updated every second while `ticking`.
  * @param {boolean} ticking
  */
 export function useNow(ticking) {
-  const [now, setNow] = useState(Date.now());
+  const [now, setNow] = useState(serverNow());
   useEffect(() => {
     if (!ticking) return undefined;
-    const timer = setInterval(() => document.hidden || setNow(Date.now()), 1000);
+    const timer = setInterval(() => document.hidden || setNow(serverNow()), 1000);
     return () => clearInterval(timer);
   }, [ticking]);
   return now;

@@ -1,5 +1,6 @@
 // @ts-check
 // The progress of a job.
+import { serverNow } from "./clock.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
 
@@ -22,25 +23,36 @@ export function trainedEpochs(job) {
 }
 
 /**
- * Describe the newest state in S3: an epoch, or a batch within the next epoch. Null if there is none.
+ * Describe the newest state in S3: an epoch, or a batch within the next epoch. Null if there is none, or no longer.
  * @param {Job} job
  */
 export function durableState(job) {
+  if (job.last_checkpoint_expired_at) return null;
   const { durable_epochs: epochs, durable_batch: batch, batches } = job.progress;
   if (batch) return `epoch ${(epochs ?? 0) + 1}, batch ${batch}${batches ? ` of ${batches}` : ""}`;
   return epochs ? `epoch ${epochs}` : null;
 }
 
 /**
- * The remaining seconds: the estimate, minus the time since it was made. Null if there is no estimate.
+ * Describe what is left in S3 of a job whose state retention has deleted; null if it has not.
  * @param {Job} job
  */
-export function timeLeft(job, now = Date.now()) {
+export function leftAfterExpiry(job) {
+  if (!job.last_checkpoint_expired_at) return null;
+  return job.links.best_checkpoint === null ? "nothing" : "best.pt";
+}
+
+/**
+ * The remaining seconds: the estimate, minus the time since it was made. Null if there is no estimate, or if it has
+ * passed: it was wrong then, or no attempt has been training since.
+ * @param {Job} job
+ */
+export function timeLeft(job, now = serverNow()) {
   const { eta_seconds: estimated, recorded_at: at } = job.progress;
   if (job.status !== "running" || estimated === null) return null;
   // A clock that is behind the server's must not increase the estimate.
   const passed = at ? Math.max(0, (now - Date.parse(at)) / 1000) : 0;
-  return Math.max(0, estimated - passed);
+  return passed < estimated ? estimated - passed : null;
 }
 
 /**

@@ -1,10 +1,11 @@
 // @ts-check
 // Shows the progress of a dataset version's check and registration.
 import { html, useEffect } from "./h.js";
-import { fetchJson, trainingUrl } from "./api.js";
+import { fetchJson, REGISTER_DAG, trainingUrl } from "./api.js";
 import { Lines, Note, Pending } from "./elements.js";
 import { usePolled } from "./live.js";
 import { AirflowLink, runPage } from "./outside.js";
+import { PausedNote } from "./paused.js";
 
 /** @type {Record<string, string>} */
 const STEPS = {
@@ -25,7 +26,7 @@ export function Registration({ name, runId, report }) {
   useEffect(() => {
     if (data) report(data.state);
   }, [data?.state]);
-  const run = html`<${AirflowLink} href=${runPage("register_dataset", runId)}>Airflow run</${AirflowLink}>`;
+  const run = html`<${AirflowLink} href=${runPage(REGISTER_DAG, runId)}>Airflow run</${AirflowLink}>`;
   if (!data) return html`<${Pending} loaded=${false} problem=${problem} again=${again} />`;
   if (data.state === "registered") {
     const { version, created } = data;
@@ -44,7 +45,8 @@ export function Registration({ name, runId, report }) {
       <${Lines} text=${data.error ?? "The run failed without an error message; see its log."} name="the error" />
       <p>${run}</p></${Note}>`;
   }
-  return html`<${Note} title=${`Checking ${name}`}>
+  return html`<${PausedNote} dagId=${REGISTER_DAG} />
+  <${Note} title=${`Checking ${name}`}>
     <p role="status">${STEPS[data.state]} You may leave this page and return later.</p><p>${run}</p></${Note}>`;
 }
 

@@ -1,15 +1,18 @@
 // @ts-check
 // Sends single parts with PUT to links that the API signs, and retries after interruptions.
-import { fetchJson, Problem, trainingUrl } from "./api.js";
+import { changeOf, fetchJson, Problem, trainingUrl } from "./api.js";
 
 const MOST_ATTEMPTS = 6;
+const MOST_REQUESTS = 8;
 /**
  * Statuses of S3 after which a retry with a new link may succeed. Amazon S3 answers 409 to a conditional PUT while it
  * processes another PUT of the same object.
  */
 const PASSING = new Set([0, 403, 408, 409, 429, 500, 502, 503, 504]);
 
-/** @typedef {{ file: number, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet */
+/**
+ * @typedef {{ file: number, path: string, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet
+ */
 
 /**
  * Request links for the pieces, in the same order.
@@ -20,9 +23,29 @@ const PASSING = new Set([0, 403, 408, 409, 429, 500, 502, 503, 504]);
  */
 export async function sign(uploadId, pieces, signal) {
   const body = { parts: pieces.map(({ file, part }) => ({ file, part })) };
+  const url = trainingUrl(["uploads", uploadId, "parts"]);
   /** @type {Api.SignedParts} */
-  const { links } = await fetchJson(trainingUrl(["uploads", uploadId, "parts"]), { method: "POST", body, signal });
+  const { links } = await outlast(() => fetchJson(url, { method: "POST", body, signal }), signal);
   return links;
+}
+
+/**
+ * Send a request, and repeat it for about two minutes if Airflow or the network is unavailable: an upload of hours
+ * must outlast a restart. Only for requests that may be repeated.
+ * @param {() => Promise<T>} send
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ * @template T
+ */
+export async function outlast(send, signal) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await send();
+    } catch (problem) {
+      if (!(problem instanceof Problem) || !problem.isTransient || attempt === MOST_REQUESTS) throw problem;
+      await pause(Math.max(problem.retryAfter, 2 ** (attempt - 1)) * 1000, signal);
+    }
+  }
 }
 
 /**
@@ -38,6 +61,8 @@ export async function sendPiece(uploadId, piece, link, progress, signal) {
     const status = await put(current, piece.bytes, progress, signal);
     // 412: S3 already has the file, complete or truncated. If the file is truncated, completing the upload fails.
     if ((status >= 200 && status < 300) || status === 412) return;
+    const changed = status === 0 ? await changeOf(piece.bytes, piece.path) : null;
+    if (changed) throw changed;
     if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
     await pause(2 ** attempt * 250, signal);
     [current] = await sign(uploadId, [piece], signal);

@@ -11,6 +11,7 @@ import { Note } from "./elements.js";
 import { Equivalents, PasteCommand } from "./equivalents.js";
 import { Field, textOf, valueOf } from "./field.js";
 import { isSame } from "./parameters.js";
+import { PausedNote } from "./paused.js";
 import { useSuggestions } from "./suggestions.js";
 
 /**
@@ -113,6 +114,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
       ${group.names.flatMap((name) => fields.filter((field) => field.name === name)).map(control)}
     </${Group}>`,
     )}
+    <${PausedNote} dagId=${TRAINING_DAG} />
     ${refusal && html`<${Note} kind="failed" title=${refusal.title}><p>${refusal.message}</p></${Note}>`}
     <div class="actions"><button class="button primary" disabled=${busy}>${busy ? "Starting…" : action}</button>
       <a class="button quiet" href="jobs">Cancel</a></div>

@@ -3,16 +3,23 @@
 /** @import { Children } from "./h.js" */
 import { html, useMemo } from "./h.js";
 import { airflowUrl, fetchJson } from "./api.js";
+import { serverNow } from "./clock.js";
 import { Figure, Progress, Status, When } from "./elements.js";
 import { formatDateTime, formatDuration, formatRemaining } from "./format.js";
 import { isActive, useNow, usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 import { Notes } from "./notes.js";
 import { AirflowLink, runPage } from "./outside.js";
-import { durableState, finishedEpochs, timeLeft } from "./progress.js";
+import { durableState, finishedEpochs, leftAfterExpiry, timeLeft } from "./progress.js";
 import { versionPage } from "./registration.js";
 
 /** @typedef {Api.TrainingJobResponse} Job */
+
+/**
+ * An attempt that trains reports every ten seconds. After this many seconds without a report, it may have ended: the
+ * time until the next attempt is not part of the duration.
+ */
+const LONGEST_SILENCE = 60;
 
 /** @param {{ job: Job }} props */
 export function Summary({ job }) {
@@ -60,7 +67,8 @@ function Fact({ name, children }) {
 function Inputs({ job }) {
   const quality = headline(job.metrics);
   const second = quality?.name === "metrics/mAP50-95(B)" ? job.metrics?.["metrics/mAP50(B)"] : undefined;
-  const behind = finishedEpochs(job) - (job.progress.durable_epochs ?? 0);
+  const left = leftAfterExpiry(job);
+  const behind = left ? 0 : finishedEpochs(job) - (job.progress.durable_epochs ?? 0);
   const weights = job.initial_weights_sha256;
   return html`
     ${
@@ -75,7 +83,7 @@ function Inputs({ job }) {
       <code title=${`${job.initial_weights_path}, SHA-256 ${weights}`}>${weights.slice(0, 12)}…</code></${Fact}>`
     }
     <${Fact} name="Dataset"><${Dataset} job=${job} /></${Fact}>
-    <${Fact} name="Safe in S3"><span class="number">${durableState(job) ?? "nothing yet"}</span>
+    <${Fact} name="Safe in S3"><span class="number">${left ?? durableState(job) ?? "nothing yet"}</span>
       ${behind > 0 && html` <small class="muted">${behind} behind</small>`}</${Fact}>`;
 }
 
@@ -152,15 +160,16 @@ function Waited({ job }) {
 }
 
 /**
- * The duration. While the job runs, the time since the server's last response is added.
+ * The duration. While the job runs, the time since the newest attempt's last report is added.
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {
-  const answered = useMemo(() => Date.now(), [job.status, job.attempt, job.duration_seconds]);
+  const answered = useMemo(() => serverNow(), [job.status, job.attempt, job.duration_seconds]);
   const running = job.status === "running";
   const since = (useNow(running) - answered) / 1000;
   const seconds = job.duration_seconds;
-  const passed = running ? Math.max(0, since) : 0;
+  const most = job.attempt === null ? Infinity : LONGEST_SILENCE; // the attempts of a host application do not report
+  const passed = running ? Math.min(most, Math.max(0, since)) : 0;
   const title = "Time with a GPU; waits and the time between attempts are not included";
   return html`<span class="number" title=${title}>${formatDuration(seconds === null ? null : seconds + passed)}</span>`;
 }
@@ -172,7 +181,8 @@ function Duration({ job }) {
 function Owner({ dagId, runId }) {
   /** @type {(signal: AbortSignal) => Promise<Airflow.DagRun>} */
   const load = (signal) => fetchJson(airflowUrl(["dags", dagId, "dagRuns", runId]), { signal });
-  const { data } = usePolled(load, (run) => (/^(queued|running)$/.test(run.state) ? 5 : null));
+  const { data, problem } = usePolled(load, (run) => (/^(queued|running)$/.test(run.state) ? 5 : null));
+  if (problem?.status === 404) return html`<span title=${runId}>not in Airflow</span>`;
   return html`<${AirflowLink} href=${runPage(dagId, runId)} title=${runId}>Airflow run</${AirflowLink}>
     ${data && html` <small class="muted">${data.state}</small>`}`;
 }

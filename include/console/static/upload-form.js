@@ -5,7 +5,7 @@
 /** @import { InputChange } from "./h.js" */
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
-import { fetchJson, queryString, trainingUrl } from "./api.js";
+import { fetchJson, queryString, REGISTER_DAG, trainingUrl } from "./api.js";
 import { DropArea, FileButton } from "./drop-area.js";
 import { filesOfDrop, filesOfInput } from "./dropped-files.js";
 import { Note, ProblemNote } from "./elements.js";
@@ -32,7 +32,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   const [files, setFiles] = useState(/** @type {LocalFile[]} */ ([]));
   const [missing, setMissing] = useState("");
   const { upload, send, cancel } = useUpload();
-  const { fields, problem: unread, again } = useForm("register_dataset");
+  const { fields, problem: unread, again } = useForm(REGISTER_DAG);
   const busy = upload.step === "sending";
   const take = (/** @type {LocalFile[]} */ taken) => {
     setFiles(taken);

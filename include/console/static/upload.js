@@ -3,7 +3,7 @@
 /** @import { LocalFile } from "./dropped-files.js" */
 /** @import { Piece } from "./signed-puts.js" */
 import { fetchJson, Problem, trainingUrl } from "./api.js";
-import { sendPiece, sign } from "./signed-puts.js";
+import { outlast, sendPiece, sign } from "./signed-puts.js";
 
 const AT_ONCE = 4;
 const SIGNED_AT_ONCE = 100;
@@ -28,7 +28,8 @@ export async function uploadDataset(files, report, signal) {
     const path = ["uploads", state.upload_id];
     try {
       await sendPieces(state.upload_id, piecesOf(files, state), sizeOf(files), report, signal);
-      const answer = await fetchJson(trainingUrl([...path, "complete"]), { method: "POST", signal });
+      const url = trainingUrl([...path, "complete"]);
+      const answer = await outlast(() => fetchJson(url, { method: "POST", signal }), signal);
       state = { ...state, source: answer.source };
     } catch (problem) {
       // S3 lacks parts that were sent, or another page has completed the upload. Fetch the state again, at most twice.
@@ -76,6 +77,7 @@ function piecesOf(files, state) {
     const numbers = Array.from({ length: parts }, (_, before) => before + 1).filter((number) => !stored.has(number));
     return numbers.map((part) => ({
       file: index,
+      path: files[index].path,
       part,
       bytes: files[index].file.slice((part - 1) * size, part * size),
     }));

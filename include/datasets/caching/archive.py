@@ -34,7 +34,7 @@ _ENCRYPTED, _UTF_8 = 0x1, 0x800
 _LOCAL_HEADER = 30
 """Size in bytes of the header before each file, excluding the file's name."""
 
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
+BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
 """The errors that zipfile raises for broken files; ValueError, for example, if it cannot decode a name."""
 
 
@@ -104,7 +104,7 @@ def _open(archive: Path, source: str, limits: UnpackLimits) -> Iterator[tuple[zi
             f"{source} cannot be unpacked ({show_value(str(error))}); repack it with ordinary deflate "
             "compression"
         ) from error
-    except (*_BROKEN, OSError) as error:
+    except (*BROKEN, OSError) as error:
         # EINVAL: the list of files would start before the beginning of the archive.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise

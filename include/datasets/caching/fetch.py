@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
-from include.datasets.caching.cache import DatasetCache, ensure_folder
+from include.datasets.caching.cache import DatasetCache, ensure_folder, is_complete
 from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
 from include.datasets.caching.view import (
     fill_view,
@@ -23,6 +23,7 @@ from include.datasets.caching.view import (
 )
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetChanged, DatasetChanging, DatasetError
+from include.datasets.examination import measure
 from include.datasets.fingerprint import compute_content_fingerprint, compute_stat_digest, require_expected
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
@@ -32,6 +33,7 @@ from include.datasets.sources import Digits, LocalPath, S3File, S3Tree, find_loc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from include.datasets.caching.listing import S3Listings
@@ -81,9 +83,10 @@ def materialize(
     opened = DatasetCache.open(cache, cache_limit)
     origin = parse_source(reference.source, reference.task)
     source = reference.source
+    found = locate(origin, source, opened, s3, roots, listings, reference.fingerprint)
     with (
         opened.use(reference.fingerprint) as home,
-        locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (location, _),
+        _prefer_fetched(found, origin, reference, home) as location,
     ):
         layout = None if location.is_fetched else read_layout(location, reference.task, reference.split)
         with lock_view(home, _name_view(layout, reference)) as view:
@@ -92,6 +95,46 @@ def materialize(
             ensure_folder(home, view.name, fill, source, has_all_links)
             log.info("Dataset %s is ready in %s.", source, view)
             yield LocalDataset(find_data_argument(view, reference.task), is_unchanged)
+
+
+@contextmanager
+def _prefer_fetched(
+    found: AbstractContextManager[tuple[DatasetLocation, str | None]],
+    origin: Source,
+    reference: DatasetReference,
+    home: Path,
+) -> Iterator[DatasetLocation]:
+    """Yield the location that `found` yields or, if S3 no longer has the checked content, the cached content.
+
+    Content without an intact listing, such as that of an earlier release, has to be fetched again. If that
+    fails, it is used nevertheless if it is as large as the dataset that was checked.
+    """
+    with ExitStack() as stack:
+        try:
+            location, _ = stack.enter_context(found)
+        except DatasetError as error:
+            if not isinstance(origin, S3File | S3Tree):
+                raise
+            location = _locate_content(origin, reference.source, home)
+            if not _is_as_checked(location, reference):
+                raise
+            log.warning(
+                "%s. Using this machine's copy: it has the checked number of images and bytes.", error
+            )
+        yield location
+
+
+def _is_as_checked(location: DatasetLocation, reference: DatasetReference) -> bool:
+    """Return whether the data are complete, and have as many images and bytes as the reference says."""
+    if not is_complete(location.folder):
+        return False
+    try:
+        found = run_confined(
+            measure, location.as_json(), reference.task, reference.split, source=location.source
+        )
+    except DatasetError:  # for example, a folder of images is missing
+        return False
+    return bool(found == reference.model_dump(include=set(found)))
 
 
 def _fill(
@@ -138,8 +181,13 @@ def locate(
                 yield DatasetLocation(content, source, content), digits.FINGERPRINT
         case S3File() | S3Tree():
             with _fetch(origin, source, cache, s3, listings, expected) as home:
-                content = home / "content"
-                yield DatasetLocation(content / (_find_file_name(origin) or ""), source, content), home.name
+                yield _locate_content(origin, source, home), home.name
+
+
+def _locate_content(origin: S3File | S3Tree, source: str, home: Path) -> DatasetLocation:
+    """Return the location of fetched data."""
+    content = home / "content"
+    return DatasetLocation(content / (_find_file_name(origin) or ""), source, content)
 
 
 def _find_file_name(origin: S3File | S3Tree) -> str | None:

@@ -46,7 +46,11 @@ def read_labelled(location: DatasetLocation, task: Task, split: Split) -> Layout
     boundary.resolve(file, f"{file.name} is a link that")
     description = read_description(file, task, location.source, split)
     root, boundary = _find_root(description, location, boundary)
-    if task == "semantic" and boundary.resolve(root / MASKS, f"{MASKS}/ is a link that").is_dir():
+    if (
+        task == "semantic"
+        and not description.labels.are_images
+        and boundary.resolve(root / MASKS, f"{MASKS}/ is a link that").is_dir()
+    ):
         # As in check_det_dataset, a folder of this name has the masks if the data YAML does not name another.
         description = read_description(file, task, location.source, split, default_masks=MASKS)
     reader = _Reader(description, root, boundary, location.is_fetched)

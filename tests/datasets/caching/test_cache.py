@@ -18,7 +18,7 @@ from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.fetch import locate
 from include.datasets.caching.fetch import materialize as materializing
 from include.datasets.check import inspect_dataset
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
@@ -234,6 +234,28 @@ def test_lost_files_are_noticed_even_if_the_listing_beside_them_is_lost(
     before = reader.reads
     materialize(reference, cache, None)
     assert reader.reads == before, "the listing was restored"
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "prefix"])
+def test_a_copy_of_an_earlier_release_is_used_if_s3_no_longer_has_what_was_checked(
+    is_zip: bool, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    """Earlier releases wrote no listing, so their copies are fetched again if possible."""
+    originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
+    upload_files(s3_client, bucket, folder, "set/")
+    source = upload_zip(s3_client, bucket, folder) if is_zip else f"s3://{bucket}/set/"
+    reference = inspect_dataset(source, "detect", cache, reader).reference
+    home = cache / reference.fingerprint
+    (home / "listing.jsonl.gz").unlink()
+    add_image(folder)
+    upload_files(s3_client, bucket, folder, "set/")
+    upload_zip(s3_client, bucket, folder)
+    local = materialize(reference, cache, reader)
+    assert images(local) == originals
+    shutil.rmtree(local.data.parent)
+    next((home / "content").rglob("labels/train/1.txt")).unlink()
+    with pytest.raises(DatasetChanged, match="has changed since check_dataset checked it"):
+        materialize(reference, cache, reader)
 
 
 def test_a_view_in_use_gets_a_replaced_file_only_after_it_is_released(

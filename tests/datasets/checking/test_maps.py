@@ -243,6 +243,19 @@ def test_masks_in_another_folder_are_the_same_data(folder: Path, cache: Path) ->
     assert len(used_by_ultralytics(materialize(reference, cache, None).data, "semantic")) == 8
 
 
+def test_a_link_called_masks_does_not_matter_if_the_data_yaml_names_another_folder(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    build("semantic", folder)
+    (folder / "masks").rename(folder / "fine")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "masks").symlink_to(tmp_path / "elsewhere")
+    reference = check_here(describe(folder, masks_dir="fine"), "semantic", cache)
+    assert len(used_by_ultralytics(materialize(reference, cache, None).data, "semantic")) == 8
+    describe(folder, masks_dir=None)
+    assert "masks/ is a link that leads outside the dataset" in refusal(folder, "semantic", cache)
+
+
 def test_masks_are_used_even_if_the_data_yaml_does_not_name_their_folder(
     folder: Path, cache: Path, tmp_path: Path
 ) -> None:

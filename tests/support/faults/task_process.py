@@ -168,12 +168,11 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
 
 
 def _record(run: Run) -> None:
-    """Do the work of the SQLExecuteQueryOperator, with the same hook, statement and handler."""
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-
+    """Do the work of the TrainingSqlOperator, with the same hook, statement and handler."""
     from include.attempt.manifest import TrainingManifest
     from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
-    from include.deployment.settings import DATABASE_OPTIONS, TRAINING_DB
+    from include.deployment.settings import TRAINING_DB
+    from include.deployment.training_db_hook import TrainingDbHook
     from include.jobs.recorded_checkpoint import build_checkpoint_columns
     from include.orchestration.failures import require_one_row
     from include.queries import load_query
@@ -190,8 +189,7 @@ def _record(run: Run) -> None:
     }
     for kind in CHECKPOINT_KINDS:
         values |= build_checkpoint_columns(kind, Checkpoint(**run.result(f"upload_{kind}")))
-    hook = PostgresHook(postgres_conn_id=TRAINING_DB, options=DATABASE_OPTIONS)
-    hook.run(
+    TrainingDbHook(postgres_conn_id=TRAINING_DB).run(
         load_query("record_checkpoints").decode(),
         parameters=values,
         handler=require_one_row,
@@ -206,7 +204,7 @@ def _context(run: Run, task: str, attempt: int) -> Any:
         dag_id=DAG,
         run_id=run.run_id,
         run_after=datetime.now(UTC),
-        start_date=find_creation(TASK_INSTANCE_ID),
+        start_date=find_creation(TASK_INSTANCE_ID, None),
         triggering_user_name="ada",
         conf=run.conf,
     )

@@ -3,10 +3,10 @@
 /** @import { Series } from "../chart.js" */
 /** @import { ChartGroup } from "../metrics.js" */
 import { html, useMemo } from "../h.js";
-import { fetchEpochs, fetchJob } from "../api.js";
 import { Chart, Swatch } from "../chart.js";
 import { Figure, JobLink, Note, Pending, Status } from "../elements.js";
 import { formatDuration, formatParameter } from "../format.js";
+import { fetchJob, updateEpochs } from "../job-data.js";
 import { isActive, usePolled } from "../live.js";
 import { chartGroups, headline, isComparable, lowerIsBetter, shortName } from "../metrics.js";
 import { namesOf } from "../curves.js";
@@ -19,6 +19,11 @@ import { finishedEpochs } from "../progress.js";
 const MOST = 6;
 const requested = [...new Set(query.getAll("id"))];
 const ids = requested.slice(0, MOST);
+/**
+ * The epochs that have been loaded, by job: the jobs are loaded again every few seconds, but not thousands of epochs.
+ * @type {Map<string, Api.RecordedEpoch[]>}
+ */
+const loaded = new Map();
 
 /**
  * @param {AbortSignal} signal
@@ -27,7 +32,8 @@ const ids = requested.slice(0, MOST);
 async function load(signal) {
   return Promise.all(
     ids.map(async (id) => {
-      const [job, epochs] = await Promise.all([fetchJob(id, signal), fetchEpochs(id, -1, signal)]);
+      const [job, epochs] = await Promise.all([fetchJob(id, signal), updateEpochs(id, loaded.get(id) ?? [], signal)]);
+      loaded.set(id, epochs);
       return { job, epochs };
     }),
   );

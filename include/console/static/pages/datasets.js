@@ -55,11 +55,13 @@ function Filters() {
 
 /** @param {{ mayRegister: boolean | null }} props */
 function Nothing({ mayRegister }) {
+  if (cursor) return html`<div class="empty"><h2>There are no more datasets</h2></div>`;
   if (prefix || archived) {
     return html`<div class="empty"><h2>No dataset matches</h2>
       <p><a href="datasets">Show all datasets</a></p></div>`;
   }
-  return html`<div class="empty"><h2>No datasets yet</h2>
+  return html`<div class="empty"><h2>No datasets</h2>
+    <p>Archived datasets are not listed. <a href="datasets?archived=true">Show them</a></p>
     <p>${
       mayRegister
         ? "Upload one below. A training run can also use unregistered data in S3."

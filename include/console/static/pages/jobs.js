@@ -48,14 +48,16 @@ function Table({ jobs }) {
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const choose = (/** @type {string} */ id, /** @type {boolean} */ isChosen) =>
     setChosen((before) => (isChosen ? [...before, id] : before.filter((each) => each !== id)));
-  const enough = chosen.length >= COMPARED.least && chosen.length <= COMPARED.most;
+  // A new training run may move a chosen one to the next page; only those that are listed are sent and counted.
+  const listed = jobs.filter(({ job_id: id }) => chosen.includes(id)).length;
+  const enough = listed >= COMPARED.least && listed <= COMPARED.most;
   const heads = COLUMNS.map(
     ([name, shown]) => html`<th role="columnheader" scope="col" key=${name}>${shown ?? name}</th>`,
   );
   return html`
     <form id="comparison" class="comparison" action="compare" method="get">
       <button class="button" disabled=${!enough} aria-describedby="comparison-rule">Compare</button>
-      <span id="comparison-rule" class="muted">${rule(chosen.length)}</span>
+      <span id="comparison-rule" class="muted">${rule(listed)}</span>
     </form>
     <div class="scroller">
       <table class="jobs" role="table" aria-label="Training runs">
@@ -115,17 +117,20 @@ function useChanges(jobs) {
  * @param {{ mayStart: boolean | null }} props
  */
 function NothingYet({ mayStart }) {
+  if (requested.cursor) return html`<div class="empty"><h2>There are no older training runs</h2></div>`;
   if (filtered) {
     return html`<div class="empty"><h2>No training run matches</h2>
-      <p>Dataset and model must match exactly; the job ID may be a prefix.${" "}
+      <p>Dataset and model must match exactly; the job ID may be a prefix. The filter Archive decides whether archived
+        training runs are listed.${" "}
         <a href="jobs">Show all training runs</a></p></div>`;
   }
-  return html`<div class="empty"><h2>No training runs yet</h2>
+  return html`<div class="empty"><h2>No training runs</h2>
+    <p>Archived training runs are not listed. <a href="jobs?archived=any">Show them, too</a></p>
     ${
       mayStart
         ? html`<p>Every parameter is optional. Without any, a small model is trained on the bundled handwritten
             digits.</p>
-          <p><a class="button primary" href="start">Start the first training run</a></p>
+          <p><a class="button primary" href="start">Start a training run</a></p>
           <p class="muted">Or through Airflow’s REST API:</p>`
         : html`<p>You can view training runs but not start them. Someone with permission can start one here or through
             Airflow’s REST API:</p>`

@@ -7,6 +7,7 @@ import { JobView } from "../job-view.js";
 import { usePolled } from "../live.js";
 import { AirflowLink, runPage, taskPage } from "../outside.js";
 import { Page, query, show } from "../page.js";
+import { PausedNote } from "../paused.js";
 
 /**
  * @typedef {object} Found what is known about the run
@@ -46,6 +47,7 @@ function Run() {
       html`<${Note} kind="warning">This Dag run has ended. Either it started no training run, or a later Dag run has
       taken over its training run.</${Note}>`
     }
+    ${data && !data.ended && html`<${PausedNote} dagId=${dagId} />`}
     ${data && html`<${Tasks} tasks=${data.tasks} />`}
   </${Page}>`;
 }

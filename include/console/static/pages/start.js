@@ -4,10 +4,11 @@
 /** @import { FieldGroup } from "../start-form.js" */
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
-import { fetchJob, fetchJson, trainingUrl } from "../api.js";
+import { fetchJson, trainingUrl } from "../api.js";
 import { JobLink, Note, Pending } from "../elements.js";
 import { useSession } from "../session.js";
 import { formatParameter } from "../format.js";
+import { fetchJob } from "../job-data.js";
 import { usePolled } from "../live.js";
 import { explainNotYours } from "../ownership.js";
 import { Page, query, show } from "../page.js";
