@@ -136,6 +136,8 @@ def _look_up(request: Request, dag_id: str, run_id: str, *below: str) -> Any:
 
     Raises ProblemError (503) if the API fails.
     """
+    if run_id in {".", ".."} or "\0" in run_id:  # a URL and a database cannot contain these as they are
+        return None
     answer = _send(request, "GET", dag_id, run_id, *below)
     if answer is not None and answer.is_server_error:
         log.warning("Airflow could not look up run %r of %s: %s", run_id, dag_id, answer.text)

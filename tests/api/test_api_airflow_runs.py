@@ -92,3 +92,12 @@ def test_a_failure_of_airflow_is_not_reported_as_a_failure_without_a_reason(airf
     unknown, refused = get("/deletions/run1"), get("/deletions/run1")
     assert (unknown.status_code, unknown.headers["Retry-After"]) == (503, "10")
     assert (refused.json()["state"], refused.json()["error"]) == ("refused", "job a is pinned")
+
+
+@pytest.mark.parametrize("run_id", ["%2E", "%2E%2E", "%00", "a%00"])
+def test_an_id_that_no_run_can_have_is_that_of_an_unknown_run(airflow: FastAPI, run_id: str) -> None:
+    @airflow.get("/api/v2/dags/{path:path}")
+    async def get_anything(path: str) -> JSONResponse:
+        return JSONResponse({}, 500 if "\0" in path else 200)
+
+    assert get(f"/deletions/{run_id}").status_code == 404
