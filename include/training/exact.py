@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_START_TIMEOUT = timedelta(hours=6)
-"""How long ranks wait for each other before training starts, while one of them reads labels or caches images.
-The watchdog notices a hang earlier."""
+_START_FACTOR = 14
+"""How many times as long ranks wait for each other before training starts, while one of them reads labels or
+caches images. The watchdog notices a hang earlier: it waits up to 13 times as long as elsewhere."""
 
 
 class ExactMixin(BaseTrainer):
@@ -226,7 +226,7 @@ class ExactMixin(BaseTrainer):
 
     def _setup_ddp(self) -> None:
         super()._setup_ddp()
-        torch.distributed.set_timeout(max(_START_TIMEOUT, self.collective_timeout))
+        torch.distributed.set_timeout(_START_FACTOR * self.collective_timeout)
 
     def _limit_waits(self) -> None:
         if torch.distributed.is_initialized():
