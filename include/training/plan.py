@@ -90,7 +90,7 @@ class TrainingPlan:
         except ValueError as error:
             raise TrainingError(str(error)) from None
         if trainer.args.amp == "bf16" and not self.only_validates:
-            _require_bfloat16(trainer.device, self.request)
+            require_bfloat16(trainer.device, self.request)
         return trainer
 
     def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
@@ -126,15 +126,21 @@ def _choose_device_for(request: TrainingRequest) -> str:
     )
 
 
-def _require_bfloat16(device: torch.device, request: TrainingRequest) -> None:
-    """Refuse a device that cannot compute in bfloat16; a recovered training run has had one that can."""
+def require_bfloat16(device: torch.device, request: TrainingRequest) -> None:
+    """Refuse a device that cannot compute in bfloat16.
+
+    A training run that is recovered on a GPU has had one that can: this raises GpuLost. If the user has given
+    `device=cpu`, no other machine helps: this raises TrainingError, as for a new training run.
+    """
     import torch
 
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return
     what = f"amp=bf16 does not work on {describe_device(device)}"
-    if request.recover:
+    if request.recover and device.type == "cuda":
         raise GpuLost(f"{what}: the training run continues on a machine with a newer GPU")
+    if request.recover:
+        raise TrainingError(f"{what}, and amp may not change within a job: omit device={request.device}")
     raise TrainingError(f"{what}; give amp=fp16, or use a GPU of compute capability 8.0 (Ampere) or later")
 
 

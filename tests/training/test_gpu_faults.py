@@ -23,6 +23,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from include.training import exact
 from include.training.contract import GpuLost, MemoryTaken, TrainingError, TrainingRequest
 from include.training.loading import load_checkpoint
+from include.training.plan import require_bfloat16
 from include.training.profile import list_differences, read_numeric_profile
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
@@ -172,12 +173,23 @@ def test_a_device_without_bfloat16_is_refused(tmp_path: Path) -> None:
         train(wanted, Epochs())
 
 
-def test_a_run_in_bfloat16_continues_on_another_machine(interrupted: TrainingRequest) -> None:
+def test_a_run_in_bfloat16_continues_on_a_machine_with_a_newer_gpu(
+    interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    with pytest.raises(
+        GpuLost, match=r"^amp=bf16 does not work on cuda:0 \(Tesla T4\): the training run con"
+    ):
+        require_bfloat16(torch.device("cuda:0"), recovery(interrupted))
+
+
+def test_a_run_in_bfloat16_is_not_continued_on_a_cpu(interrupted: TrainingRequest) -> None:
     last = interrupted.save_dir / "weights" / "last.pt"
     state = load_checkpoint(last)
     state["train_args"]["amp"] = "bf16"
     torch.save(state, last)
-    with pytest.raises(GpuLost, match=r"^amp=bf16 does not work on cpu: the training run continues"):
+    with pytest.raises(TrainingError, match=r"^amp=bf16 does not work on cpu, .*: omit device=cpu$"):
         train(recovery(interrupted), Epochs())
 
 
