@@ -71,11 +71,11 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 def _are_class_ids(value: Any) -> bool:
     ids = value if isinstance(value, (list, tuple)) else [value]
-    return all(isinstance(number, int) and not isinstance(number, bool) for number in ids)
+    return all(_is_number(number) and float(number).is_integer() for number in ids)
 
 
 def _is_share_of_images(value: Any) -> bool:
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):
         return 0 < value <= 1 or (isinstance(value, int) and value > 1)
     shares = [_is_number(part) and (0 <= part <= 1 or (isinstance(part, int) and part > 1)) for part in value]
     return len(value) in {2, 3} and all(shares) and all(value[:2])
