@@ -16,10 +16,10 @@ import { versionPage } from "./registration.js";
 /** @typedef {Api.TrainingJobResponse} Job */
 
 /**
- * An attempt that trains reports every ten seconds. After this many seconds without a report, it may have ended: the
- * time until the next attempt is not part of the duration.
+ * An attempt reports every ten seconds while it trains, but not while it validates. After this many seconds without a
+ * report, it may have ended: the time until the next attempt is not part of the duration.
  */
-const LONGEST_SILENCE = 60;
+const LONGEST_SILENCE = 600;
 
 /** @param {{ job: Job }} props */
 export function Summary({ job }) {
