@@ -34,7 +34,8 @@ def remove_leftovers(settings: Settings) -> None:
     root, now = settings.training_root, datetime.now(UTC)
     try:
         with open_training_db() as connection:
-            found = find_leftovers(connection, create_s3_client(), root, now, repair=False)
+            client = create_s3_client(interactive=True)  # in an outage, the GPU must not wait for long
+            found = find_leftovers(connection, client, root, now, repair=False)
             for finding in islice((finding for finding in found if finding.job_id), MOST):
                 removed = remove_folder(Path(finding.path or ""))
                 log.info("%s; %s.", finding.detail, removed or "it could not be removed")
