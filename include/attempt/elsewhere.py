@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetNotHere
-from include.deployment.settings import SettingRefused, Settings
+from include.deployment.settings import SettingRefused
 from include.s3.errors import LocalDiskError
 from include.training.contract import DeviceNotAvailable, DiskError, GpuLost, MachineUnusable, is_disk_error
 from include.trusted_folders import UntrustedFolder
@@ -33,15 +33,8 @@ def retry_elsewhere(is_resumable: Callable[[], bool]) -> Iterator[None]:
         if not is_resumable():
             raise
         raise MachineUnusable(
-            f"{error}. This training run continues on another machine, or on this one once the problem is "
-            "solved"
+            f"{error}. This task continues on another machine, or on this one once the problem is solved"
         ) from error
-
-
-def read_settings(is_resumable: Callable[[], bool] = lambda: True) -> Settings:
-    """Return this machine's settings. If one is invalid, a training run that can be resumed is retried."""
-    with retry_elsewhere(is_resumable):
-        return Settings.from_environment()
 
 
 @contextmanager

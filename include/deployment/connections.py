@@ -105,13 +105,13 @@ def create_s3_client(*, interactive: bool = False, connection: str = TRAINING_S3
     """Return a boto3 client for the endpoint of `connection`, with our timeouts and retries.
 
     An interactive client gives up sooner: it is for small requests that a user waits for. Raises
-    SettingRefused if the endpoint is not a URL.
+    SettingRefused if the endpoint is not a URL, or if the region is invalid.
     """
     from include.deployment.s3_hook import FastS3Hook
     from include.s3.client import build_client_config, build_interactive_config
 
     config = build_interactive_config() if interactive else build_client_config()
-    with _name_invalid_endpoint(f"extra.endpoint_url of connection {connection}"):
+    with _name_invalid(f"extra.endpoint_url of connection {connection}", connection):
         return FastS3Hook(aws_conn_id=connection, config=config).get_conn()
 
 
@@ -147,7 +147,7 @@ def create_s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for `endpoint_url`, which may be unreachable from this machine.
 
     None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.
-    Raises SettingRefused if the endpoint is not a URL.
+    Raises SettingRefused if the endpoint is not a URL, or if the region is invalid.
     """
     from include.deployment.s3_hook import FastS3Hook
     from include.s3.client import build_signing_config
@@ -155,16 +155,22 @@ def create_s3_signer(endpoint_url: str | None) -> S3Client:
     hook = FastS3Hook(aws_conn_id=TRAINING_S3)
     endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
     setting = "S3_PUBLIC_ENDPOINT_URL" if endpoint_url else f"extra.endpoint_url of connection {TRAINING_S3}"
-    with _name_invalid_endpoint(setting):
+    with _name_invalid(setting, TRAINING_S3):
         return hook.get_session().client("s3", endpoint_url=endpoint, config=build_signing_config(endpoint))
 
 
 @contextmanager
-def _name_invalid_endpoint(setting: str) -> Iterator[None]:
-    """Raise SettingRefused about `setting` if botocore refuses the endpoint of a new client."""
+def _name_invalid(endpoint_setting: str, connection: str) -> Iterator[None]:
+    """Raise SettingRefused if botocore refuses the endpoint or the region of a new client."""
+    from botocore.exceptions import InvalidRegionError
+
     try:
         yield
+    except InvalidRegionError as error:
+        raise SettingRefused(
+            f"extra.region_name of connection {connection} is not a region ({error}); correct it"
+        ) from None
     except ValueError as error:
         raise SettingRefused(
-            f"{setting} is not a URL such as https://s3.example.org ({error}); correct it"
+            f"{endpoint_setting} is not a URL such as https://s3.example.org ({error}); correct it"
         ) from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.attempt.elsewhere import read_settings, retry_elsewhere
+from include.attempt.elsewhere import retry_elsewhere
 from include.checkpoints.checkpoint import hash_file
 from include.checkpoints.store import CheckpointStore
 from include.datasets.caching.fetch import materialize
@@ -21,6 +21,7 @@ from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.model_keys import load_verification
 from include.deployment.retrying import treat_refusals_as_temporary
+from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.datasets.rules import Split
-    from include.deployment.settings import Settings
     from include.models.version import ModelVersion
     from include.retraining.plans import RetrainPlan
     from include.s3.bucket import Bucket
@@ -56,8 +56,9 @@ def evaluate_models(
 ) -> Evaluations:
     """Evaluate challenger and champion on this machine, on the data that the challenger was trained on."""
     plan, dataset = retraining.plan, _load_dataset(challenge, context)
-    settings = read_settings()
-    bucket = open_bucket(settings)
+    with retry_elsewhere(lambda: True):
+        settings = Settings.from_environment()
+        bucket = open_bucket(settings)
     champion = _find_champion(plan.name, bucket, settings)
     if champion is not None and champion.job_id == challenger.job_id:
         raise AirflowSkipException(f"Job {challenger.job_id} is already in production: {champion}.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from include.attempt.elsewhere import read_settings, retry_elsewhere
+from include.attempt.elsewhere import retry_elsewhere
 from include.attempt.leftovers import remove_leftovers
 from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
@@ -102,8 +103,9 @@ def _claim(context: Context) -> ResolvedJob:
         no_retry(),
         treat_refusals_as_temporary(lambda: has_own_state(conf, run, JobRepository(connection))),
     ):
-        settings = Settings.from_environment()
-        bucket = open_bucket(settings)
+        with retry_elsewhere(lambda: has_own_state(conf, run, JobRepository(connection))):
+            settings = Settings.from_environment()
+            bucket = open_bucket(settings)
         with reason_in_waiting_row(conf.get("job_id"), run, JobRepository(connection), settings.ownership):
             require_conditional_writes(bucket)
             require_verified_writes(bucket)
@@ -114,8 +116,9 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     """Find and check the job's dataset; a resumed training run keeps the dataset that it started with."""
     resumes = _has_own_state(job)
     with record_final_failure(context), treat_refusals_as_temporary(lambda: resumes):
-        settings = read_settings(lambda: resumes)
-        bucket = open_bucket(settings)
+        with retry_elsewhere(lambda: resumes):
+            settings = Settings.from_environment()
+            bucket = open_bucket(settings)
         checked = CheckedDatasets(bucket)
         if resumes and (reference := checked.load(job)) is not None:
             log.info(
@@ -162,8 +165,9 @@ def train_job(job: ResolvedJob, dataset: DatasetReference, context: Context) -> 
             f"The XCom of check_dataset is for {dataset.parameter!r}, but the job's dataset is "
             f"{job.spec.dataset!r}: the XCom was edited. Clear check_dataset with its downstream tasks."
         )
-    with record_final_failure(context):
-        settings = read_settings(lambda: retry_while_unavailable(lambda: _has_own_state(job)))
+    resumes = partial(retry_while_unavailable, partial(_has_own_state, job))
+    with record_final_failure(context), retry_elsewhere(resumes):
+        settings = Settings.from_environment()
     attempt = TrainingAttempt(
         job,
         dataset,
@@ -195,8 +199,9 @@ def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context:
         with open_training_db() as connection:
             # If an old run's upload task is cleared, it must not touch checkpoints that another run owns now.
             JobRepository(connection).require_owner(manifest.job_id, manifest.run_id)
-        settings = read_settings()
-        store = CheckpointStore(open_bucket(settings), run_id=manifest.origin_run_id)
+        with retry_elsewhere(lambda: True):
+            settings = Settings.from_environment()
+            store = CheckpointStore(open_bucket(settings), run_id=manifest.origin_run_id)
         return upload(manifest, kind, store, settings)
 
 

@@ -64,8 +64,8 @@ class TriggerTrainingOperator(TriggerDagRunOperator):
         if job is None and find_conf(TRAINING_DAG, challenge.run_id) not in (None, challenge.conf):
             # Airflow would clear that run without changing its conf.
             raise AirflowFailException(
-                f"Run {challenge.run_id} of {TRAINING_DAG} was refused with other parameters: the plan has "
-                "been changed since then. Trigger a new run of this Dag"
+                f"Run {challenge.run_id} of {TRAINING_DAG} was refused with other parameters: the plan, its "
+                "data or the champion have changed since then. Trigger a new run of this Dag"
             )
         self.trigger_run_id, self.conf = challenge.run_id, challenge.conf
         self.note = f"Challenger of {context['dag'].dag_id}, run {context['run_id']}"

@@ -94,6 +94,13 @@ def test_an_endpoint_without_a_scheme_is_refused_with_its_name(monkeypatch: pyte
         create_s3_signer("minio:9000")
 
 
+def test_a_region_that_is_none_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = '{"conn_type": "aws", "login": "k", "password": "s", "extra": {"region_name": "eu central"}}'
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", wrong)
+    with pytest.raises(SettingRefused, match=r"^extra.region_name of connection training_s3 is not a region"):
+        create_s3_client()
+
+
 def test_a_metadata_service_that_fails_twice_still_returns_the_keys_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

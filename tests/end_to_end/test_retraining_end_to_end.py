@@ -238,7 +238,7 @@ def test_a_refused_training_run_is_not_repeated_with_the_parameters_of_a_changed
     finally:
         plans.write_text(written, encoding="utf-8")
     assert api.tasks("retrain_yolo", run_id)["trigger_training"] == "failed"
-    assert "the plan has been changed since then" in api.log("retrain_yolo", run_id, "trigger_training", 2)
+    assert "the champion have changed since then" in api.log("retrain_yolo", run_id, "trigger_training", 2)
 
 
 def test_an_earlier_version_is_restored_by_one_trigger(

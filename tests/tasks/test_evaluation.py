@@ -163,6 +163,15 @@ def test_a_machine_without_the_data_leaves_the_evaluation_to_another(
         evaluated(folder, challenger)
 
 
+def test_a_machine_with_a_wrong_endpoint_leaves_the_evaluation_to_another(
+    folder: Path, challenger: Challenger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = '{"conn_type": "aws", "login": "k", "password": "s", "extra": {"endpoint_url": "minio:9000"}}'
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", wrong)
+    with pytest.raises(MachineUnusable, match=r"minio:9000.*on another machine"):
+        evaluated(folder, challenger)
+
+
 def test_nothing_is_measured_on_data_that_others_could_have_replaced(
     folder: Path, challenger: Challenger, tmp_path: Path
 ) -> None:
