@@ -90,12 +90,16 @@ def _revive(service: Service, history: History, before: Restarts, now: float) ->
 
 
 def limit_logs(services: Sequence[Service]) -> None:
-    """Empty the logs that have become too long; what they contained is kept in files with the suffix .1."""
+    """Empty the logs that have become too long.
+
+    What they contained is kept in files with the suffix .1, if the disk has room for them.
+    """
     for service in services:
         with suppress(FileNotFoundError):
             if service.log.stat().st_size > LOG_BYTES:
                 # The service keeps the file open, and appends to it.
-                shutil.copyfile(service.log, f"{service.log}.1")
+                with suppress(OSError):
+                    shutil.copyfile(service.log, f"{service.log}.1")
                 os.truncate(service.log, 0)
 
 
@@ -113,8 +117,9 @@ def main() -> None:
                 pass
         try:
             # The services are read again each time, because `make up` may have chosen other ports.
-            restart_dead(stack.list_supervised(), stack.restarts)
-            limit_logs([*stack.list_supervised(), stack.supervisor])
+            services = stack.list_supervised()
+            restart_dead(services, stack.restarts)
+            limit_logs([*services, stack.supervisor])
         except Exception:
             # The disk may be full, for example. The supervisor itself must not die.
             log.exception("Checking again in %.0f s.", CHECK_SECONDS)
