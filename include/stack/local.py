@@ -156,8 +156,8 @@ class Stack:
             "AWS_ENDPOINT_URL_S3": self.s3.endpoint_url,
             "AWS_ACCESS_KEY_ID": self.s3.access_key,
             "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
-            "AWS_REGION": self.s3.region,
-            "AWS_DEFAULT_REGION": self.s3.region,
+            "AWS_SESSION_TOKEN": "",  # that of other keys, which the shell may have, does not fit these
+            **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), self.s3.region),
             "AIRFLOW_URL": self.url,
             "AIRFLOW_USERNAME": self.username,
             "AIRFLOW_PASSWORD": self.password,
