@@ -68,13 +68,13 @@ def build_live_runs(context: Context) -> LiveRuns:
 
 
 def find_creation(task_instance_id: UUID, run_started_at: datetime | None) -> datetime:
-    """Return when Airflow created the run, or cleared the task.
+    """Return when Airflow created the run; after the run was cleared, about when that happened.
 
     Airflow starts `train` in the order in which the runs were created. Tasks cannot read that time, and most
     dates that they can read may have been chosen by the user who triggered the run. But the id of a task
     instance is a UUID of version 7 (RFC 9562). It starts with the time of its creation, in milliseconds since
-    1970. Each retry gets a new id. After a retry, the time at which the run started is returned: the run was
-    created moments before.
+    1970. Each retry gets a new id. After a retry, the time at which the run last started is returned: the run
+    was created or cleared moments before.
     """
     created_at = datetime.fromtimestamp(int.from_bytes(task_instance_id.bytes[:6]) / 1000, UTC)
     return min(created_at, run_started_at or created_at)
