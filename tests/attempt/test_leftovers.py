@@ -87,7 +87,7 @@ def test_nothing_is_removed_and_nothing_fails_while_s3_does_not_respond(
     world.job("a")
     folder = leave(world, "a")
     monkeypatch.setenv(
-        "AIRFLOW_CONN_TRAINING_S3", '{"conn_type": "aws", "extra": {"endpoint_url": "nothing"}}'
+        "AIRFLOW_CONN_TRAINING_S3", '{"conn_type": "aws", "extra": {"endpoint_url": "http://127.0.0.1:9"}}'
     )
     remove_leftovers(Settings.from_environment())
     assert folder.exists()

@@ -176,10 +176,10 @@ def test_a_time_limit_of_the_host_application_does_not_end_a_revision(
 ) -> None:
     """Such as that of indexes of a large table, which would take as long in every further attempt."""
     host_connection.execute(
-        f"ALTER ROLE CURRENT_USER IN DATABASE {host_connection.info.dbname} SET {limit} = '500ms'"
+        f"ALTER ROLE CURRENT_USER IN DATABASE {host_connection.info.dbname} SET {limit} = '2s'"
     )
     host_connection.commit()
-    apply(host_applications.engine(database_url), scripts=_planted(tmp_path, "SELECT pg_sleep(0.7)"))
+    apply(host_applications.engine(database_url), scripts=_planted(tmp_path, "SELECT pg_sleep(2.2)"))
 
 
 def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(
