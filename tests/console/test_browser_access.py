@@ -13,9 +13,12 @@ from psycopg.types.json import Jsonb
 
 from include.stack.local import Stack
 from tests.support.browsing import API, Visitors
-from tests.support.recorded_trainings import record_kinds, recording
+from tests.support.recorded_trainings import record_kinds, record_training, recording
 
 pytestmark = pytest.mark.timeout(600)
+
+LONG = "access-" + 121 * "w"
+"""The id of a job with as many characters as an id can have, and no place where the line breaks by itself."""
 
 PAGES = {
     "jobs": ("jobs?prefix=access-", "access-running"),
@@ -27,6 +30,9 @@ PAGES = {
     "start": ("start", "epochs"),
     "train again": ("start?from=access-child", "epochs"),
     "resume": ("start?resume=access-child", "epochs"),
+    "long id": (f"job?id={LONG}", "Curves"),
+    "compare long id": (f"compare?id=access-parent&id={LONG}", LONG),
+    "resume long id": (f"start?resume={LONG}", "epochs"),
     "models": ("models", "Models"),
     "datasets": ("datasets", "access-parts"),
     "dataset": ("dataset?name=access-parts", "Version 2"),
@@ -35,7 +41,7 @@ PAGES = {
 }
 """The path of each page, and a text that the loaded page shows."""
 
-FORMS = ("start", "train again", "resume")
+FORMS = ("start", "train again", "resume", "resume long id")
 ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop", "Upload", "Train on", "Archive", "Delete")
 
 
@@ -43,6 +49,7 @@ ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop", "Upload", "Tra
 def _recorded(api_stack: Stack) -> Iterator[None]:
     with recording(api_stack, "access-") as connection:
         record_kinds(connection, "access-")
+        record_training(connection, LONG, epochs=12, spec={"resume_from": LONG}, parent_job_id=LONG)
         connection.execute(
             "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) "
             "VALUES ('access-child', 'access-user', 1, now() - interval '9 hours', now())"
@@ -79,6 +86,7 @@ def test_a_page_is_accessible_and_fits_a_phone(visit: Visitors, where: str) -> N
     _ready(visitor.open(PAGES[where][0]), where)
     assert not visitor.wider_than_the_screen()
     visitor.page.set_viewport_size({"width": 1280, "height": 900})
+    assert not visitor.wider_than_the_screen()
     light = visitor.barriers()
     visitor.page.emulate_media(color_scheme="dark")
     expect(visitor.page.locator("html")).to_have_class(re.compile("dark"))
