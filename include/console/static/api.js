@@ -15,6 +15,9 @@ const NO_CONTENT = 204;
 const NOT_FOUND = 404;
 const UNPROCESSABLE = 422;
 
+/** How long to wait for what a GET asks for. A frozen server or a lost network may never end the request. */
+const PATIENCE_MS = 60_000;
+
 /** @typedef {Record<string, string | number | boolean | null | undefined | string[]>} Query */
 /** @typedef {Pick<Response, "status" | "statusText"> & { headers: Pick<Headers, "get"> }} Answer */
 
@@ -121,10 +124,12 @@ export async function requireRedirect(url) {
  * @param {string} url
  * @param {RequestInit} options
  */
-async function request(url, { headers, ...options }) {
+async function request(url, { headers, signal, ...options }) {
   const asked = Date.now();
+  const limited = (options.method ?? "GET") === "GET" ? limit(signal) : signal;
   try {
-    const sent = { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options };
+    const own = { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", signal: limited };
+    const sent = { ...own, ...options };
     const answer = await fetch(url, /** @type {RequestInit} */ (sent));
     compareClocks(answer.headers.get("Date"), asked);
     return answer;
@@ -134,8 +139,18 @@ async function request(url, { headers, ...options }) {
 }
 
 /**
- * Throw a Problem that allows a retry, because the response is missing, cut off or not JSON (such as the login page of
- * a proxy). For an aborted request, throw the given error instead.
+ * A signal that aborts a request when the given one does, and when it has taken too long.
+ * @param {AbortSignal | null | undefined} signal
+ */
+function limit(signal) {
+  const late = new AbortController();
+  setTimeout(() => late.abort(new DOMException("No response", "TimeoutError")), PATIENCE_MS);
+  return AbortSignal.any(signal ? [signal, late.signal] : [late.signal]);
+}
+
+/**
+ * Throw a Problem that allows a retry, because the response is missing, late, cut off or not JSON (such as the login
+ * page of a proxy). For an aborted request, throw the given error instead.
  * @param {unknown} error
  * @returns {never}
  */

@@ -7,6 +7,12 @@ import { fetchJob, updateEpochs } from "./job-data.js";
 import { isActive } from "./live.js";
 
 /**
+ * Seconds without an event of a job after which its stream is replaced. The server ends each stream after five minutes,
+ * and a new one begins with such an event. A frozen server or a lost network may never end it.
+ */
+const LONGEST_SILENCE = 330;
+
+/**
  * @typedef {Api.TrainingJobResponse} Job
  * @typedef {object} Listener
  * @property {(signal: AbortSignal) => Promise<Job>} load loads the job and its new epochs
@@ -91,7 +97,7 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
     resumeIn(8); // The first event arrives immediately, unless a proxy buffers the stream.
     source.addEventListener("job", (event) => {
       heard = true;
-      clearTimeout(timer);
+      resumeIn(LONGEST_SILENCE);
       setJob(JSON.parse(event.data));
     });
     source.addEventListener("epoch", (event) => {
