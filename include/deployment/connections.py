@@ -162,15 +162,15 @@ def create_s3_signer(endpoint_url: str | None) -> S3Client:
 @contextmanager
 def _name_invalid(endpoint_setting: str, connection: str) -> Iterator[None]:
     """Raise SettingRefused if botocore refuses the endpoint or the region of a new client."""
-    from botocore.exceptions import InvalidRegionError
+    from include.s3.errors import is_about_region
 
     try:
         yield
-    except InvalidRegionError as error:
-        raise SettingRefused(
-            f"extra.region_name of connection {connection} is not a region ({error}); correct it"
-        ) from None
     except ValueError as error:
+        if is_about_region(error):
+            raise SettingRefused(
+                f"extra.region_name of connection {connection} is not a region ({error}); correct it"
+            ) from None
         raise SettingRefused(
             f"{endpoint_setting} is not a URL such as https://s3.example.org ({error}); correct it"
         ) from None

@@ -155,6 +155,13 @@ def list_interruptions() -> tuple[type[Exception], ...]:
     return boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, HTTPError
 
 
+def is_about_region(error: ValueError) -> bool:
+    """Return whether botocore refused the region of a new client, rather than its endpoint."""
+    from botocore.exceptions import InvalidRegionError
+
+    return isinstance(error, InvalidRegionError)
+
+
 @contextmanager
 def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None]:
     """Turn the exceptions of boto3 in the block into StoreErrors about `location` that say what to do."""
